@@ -1,0 +1,339 @@
+"""Step 05: the DB cluster and its instances, encrypted under the run's key; plan, apply and verify.
+
+Finding engine versions and instance classes that are on offer. Waiting is `waiting`, the evidence `verification`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from runbook_lib import kms, network
+from runbook_lib.changes import create_once
+from runbook_lib.errors import KeyNotUsable, PreflightFailed, StepMissing
+from runbook_lib.inputs import ENGINES, CreateClusterInputs
+from runbook_lib.report import Change, Checks, Plan
+from runbook_lib.session import Session, error_code, error_text
+from runbook_lib.step import OpenStep
+
+# Series with long-term support, newest first, as of 2026-11 (Aurora release calendars); the API does not tell.
+LONG_TERM_SUPPORT = {
+    "aurora-mysql": ("8.0.mysql_aurora.3.10.",),
+    "aurora-postgresql": ("17.7", "16.8", "15.10"),
+}
+
+
+# What is on offer ------------------------------------------------------------------------------------------------
+
+
+def engine_versions(session: Session, engine: str) -> list[dict[str, Any]]:
+    """Return the versions of `engine` that can be created today (rds:DescribeDBEngineVersions)."""
+    pages = session.client("rds").get_paginator("describe_db_engine_versions").paginate(Engine=engine)
+    return [
+        version for page in pages for version in page["DBEngineVersions"] if version.get("Status", "available") == "available"
+    ]
+
+
+def choose_engine_version(session: Session, *, engine: str, engine_version: str) -> str:
+    """Return the version asked for if it is on offer; for '' the newest with long-term support, else the default.
+
+    Raises `PreflightFailed`, naming what is on offer.
+    """
+    offered = [version["EngineVersion"] for version in engine_versions(session, engine)]
+    if engine_version:
+        if engine_version not in offered:
+            raise PreflightFailed(
+                f"engine_version {engine_version!r} of {engine} is not on offer in {session.region}; choose one of "
+                f"{', '.join(offered)}, or leave it empty"
+            )
+        return engine_version
+    for series in LONG_TERM_SUPPORT[engine]:
+        if supported := [version for version in offered if version.startswith(series)]:
+            return str(max(supported, key=_by_number))
+    default = session.client("rds").describe_db_engine_versions(Engine=engine, DefaultOnly=True)["DBEngineVersions"]
+    if not default:
+        raise PreflightFailed(f"no version of {engine} is on offer in {session.region}; choose another Region")
+    return str(default[0]["EngineVersion"])
+
+
+def _by_number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.replace("mysql_aurora.", "").split(".") if part.isdigit())
+
+
+def orderable_classes(session: Session, *, engine: str, engine_version: str) -> dict[str, dict[str, Any]]:
+    """Return the orderable instance classes by name (rds:DescribeOrderableDBInstanceOptions)."""
+    pages = session.client("rds").get_paginator("describe_orderable_db_instance_options")
+    pages = pages.paginate(Engine=engine, EngineVersion=engine_version)
+    return {option["DBInstanceClass"]: option for page in pages for option in page["OrderableDBInstanceOptions"]}
+
+
+def require_class(session: Session, *, engine: str, engine_version: str, db_instance_class: str, readers: int) -> dict[str, Any]:
+    """Return the orderable option of a class; raise `PreflightFailed` when it cannot be ordered or encrypted."""
+    classes = orderable_classes(session, engine=engine, engine_version=engine_version)
+    if db_instance_class not in classes:
+        raise PreflightFailed(
+            f"db_instance_class {db_instance_class!r} cannot be ordered for {engine} {engine_version} in {session.region}; "
+            f"choose one of {', '.join(sorted(classes)) or 'another version'}"
+        )
+    option = classes[db_instance_class]
+    if not option.get("SupportsStorageEncryption", True):
+        raise PreflightFailed(f"db_instance_class {db_instance_class!r} does not support storage encryption; choose another")
+    zones = option.get("AvailabilityZones", [])
+    if readers and len(zones) < 2:
+        raise PreflightFailed(f"{db_instance_class!r} is on offer in {len(zones)} zone; readers in other zones need two")
+    return option
+
+
+def require_parameter_groups(session: Session, cluster_group: str, instance_group: str, *, family: str) -> None:
+    """Raise `PreflightFailed` unless the given parameter groups exist and are of the engine's family."""
+    rds = session.client("rds")
+    asked = (
+        ("db_cluster_parameter_group_name", cluster_group, "describe_db_cluster_parameter_groups", "DBClusterParameterGroup"),
+        ("db_parameter_group_name", instance_group, "describe_db_parameter_groups", "DBParameterGroup"),
+    )
+    for field, name, call, word in asked:
+        if not name:
+            continue
+        try:
+            found = getattr(rds, call)(**{f"{word}Name": name})[f"{word}s"]
+        except ClientError as error:
+            if error_code(error) not in ("DBParameterGroupNotFound", "DBClusterParameterGroupNotFound"):
+                raise
+            found = []
+        if not found:
+            raise PreflightFailed(f"{field} {name!r}: there is no such group; create it or leave it empty")
+        if family and found[0]["DBParameterGroupFamily"] != family:
+            raise PreflightFailed(f"{field} {name!r} is of family {found[0]['DBParameterGroupFamily']}, the engine needs {family}")
+
+
+def find_cluster(session: Session, identifier: str) -> dict[str, Any] | None:
+    """Return a DB cluster, or None."""
+    try:
+        return dict(session.client("rds").describe_db_clusters(DBClusterIdentifier=identifier)["DBClusters"][0])
+    except ClientError as error:
+        if error_code(error) == "DBClusterNotFoundFault":
+            return None
+        raise
+
+
+def find_instance(session: Session, identifier: str) -> dict[str, Any] | None:
+    """Return a DB instance, or None."""
+    try:
+        return dict(session.client("rds").describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"][0])
+    except ClientError as error:
+        if error_code(error) in ("DBInstanceNotFound", "DBInstanceNotFoundFault"):
+            return None
+        raise
+
+
+def instances_of(session: Session, identifier: str) -> list[dict[str, Any]]:
+    """Return the instances of a cluster, by name."""
+    pages = session.client("rds").get_paginator("describe_db_instances")
+    pages = pages.paginate(Filters=[{"Name": "db-cluster-id", "Values": [identifier]}])
+    return sorted((dict(one) for page in pages for one in page["DBInstances"]), key=lambda one: str(one["DBInstanceIdentifier"]))
+
+
+def rds_tags(resource: dict[str, Any]) -> dict[str, str]:
+    """Return the tags of a cluster's or instance's description."""
+    return {tag["Key"]: tag["Value"] for tag in resource.get("TagList", [])}
+
+
+def instance_names(inputs: CreateClusterInputs) -> list[str]:
+    """Return the instance identifiers: the writer, then the readers."""
+    return [f"{inputs.db_cluster_identifier}-{number}" for number in range(1, inputs.reader_count + 2)]
+
+
+# 05 create cluster ---------------------------------------------------------------------------------------------
+
+
+def plan_create_cluster(step: OpenStep, inputs: CreateClusterInputs) -> Plan:
+    """Plan network, cluster and instances, after comparing the key with the one of this run.
+
+    Reads only. Raises `KeyNotUsable` before anything is created unless the key is Enabled, symmetric, EXTERNAL
+    and of this Region; `PreflightFailed` for a version, class or group that is not there.
+    """
+    session = step.session
+    key = step.run.record("01_create_key")
+    imported = step.run.record("04_import_key_material")
+    metadata = kms.require_usable(session, key["key_id"], region=session.region)
+    if metadata["Arn"] != key["key_arn"] or metadata.get("CurrentKeyMaterialId", imported["key_material_id"]) != imported["key_material_id"]:
+        raise KeyNotUsable(f"{metadata['Arn']} does not hold the material that this run imported; compare before launching")
+    version = choose_engine_version(session, engine=inputs.engine, engine_version=inputs.engine_version)
+    require_class(session, engine=inputs.engine, engine_version=version, db_instance_class=inputs.db_instance_class,
+                  readers=inputs.reader_count)  # fmt: skip
+    family = next(v["DBParameterGroupFamily"] for v in engine_versions(session, inputs.engine) if v["EngineVersion"] == version)
+    require_parameter_groups(session, inputs.db_cluster_parameter_group_name, inputs.db_parameter_group_name, family=family)
+    changes = network.plan_network(step, inputs)
+    cluster = _cluster_request(step, inputs, version=version, key_arn=metadata["Arn"])
+    changes.append(_cluster_change(step, inputs, cluster))
+    for index, name in enumerate(instance_names(inputs)):
+        changes.append(_instance_change(step, inputs, name, _instance_request(step, inputs, name, index)))
+    return step.plan(inputs, changes)
+
+
+def _cluster_request(step: OpenStep, inputs: CreateClusterInputs, *, version: str, key_arn: str) -> dict[str, Any]:
+    request: dict[str, Any] = {
+        "DBClusterIdentifier": inputs.db_cluster_identifier,
+        "Engine": inputs.engine,
+        "EngineVersion": version,
+        "EngineLifecycleSupport": "open-source-rds-extended-support-disabled",
+        "Port": inputs.port or ENGINES[inputs.engine]["port"],
+        "MasterUsername": inputs.master_username,
+        "ManageMasterUserPassword": True,
+        "StorageEncrypted": True,
+        "KmsKeyId": key_arn,
+        "BackupRetentionPeriod": inputs.backup_retention_period,
+        "DeletionProtection": inputs.deletion_protection,
+        "CopyTagsToSnapshot": inputs.copy_tags_to_snapshot,
+        "Tags": step.tag_list(inputs.tags),
+    }
+    optional = {
+        "DatabaseName": inputs.database_name,
+        "MasterUserSecretKmsKeyId": inputs.master_user_secret_kms_key_id,
+        "DBClusterParameterGroupName": inputs.db_cluster_parameter_group_name,
+        "EnableCloudwatchLogsExports": inputs.enable_cloudwatch_logs_exports,
+    }
+    request.update({name: value for name, value in optional.items() if value})
+    if inputs.db_instance_class == "db.serverless":
+        request["ServerlessV2ScalingConfiguration"] = {
+            "MinCapacity": inputs.serverless_min_capacity,
+            "MaxCapacity": inputs.serverless_max_capacity,
+        }
+    return request
+
+
+def _instance_request(step: OpenStep, inputs: CreateClusterInputs, name: str, index: int) -> dict[str, Any]:
+    request: dict[str, Any] = {
+        "DBInstanceIdentifier": name,
+        "DBClusterIdentifier": inputs.db_cluster_identifier,
+        "Engine": inputs.engine,
+        "DBInstanceClass": inputs.db_instance_class,
+        "PubliclyAccessible": False,
+        "PromotionTier": min(inputs.promotion_tier + index, 15),
+        "MonitoringInterval": inputs.monitoring_interval,
+        "Tags": step.tag_list(inputs.tags),
+    }
+    optional = {"DBParameterGroupName": inputs.db_parameter_group_name, "MonitoringRoleArn": inputs.monitoring_role_arn}
+    return request | {field: value for field, value in optional.items() if value}
+
+
+def _cluster_change(step: OpenStep, inputs: CreateClusterInputs, request: dict[str, Any]) -> Change:
+    name = inputs.db_cluster_identifier
+    there = find_cluster(step.session, name)
+    if there is None:
+        detail = (
+            f"{inputs.engine} {request['EngineVersion']}, encrypted under {inputs_key(request)}, backups kept "
+            f"{inputs.backup_retention_period} d, password managed by RDS, deletion protection "
+            f"{'on' if inputs.deletion_protection else 'off'}"
+        )
+        return Change("create", "DB cluster", name, detail, "rds:CreateDBCluster", request)
+    if not step.is_ours(rds_tags(there)):
+        owner = rds_tags(there).get("runbook:run-id")
+        whose = f"run {owner!r} made it" if owner else "this run did not make it"
+        return Change("refuse", "DB cluster", name, f"exists, and {whose}; choose another db_cluster_identifier")
+    fields = ("Engine", "EngineVersion", "KmsKeyId", "MasterUsername", "Port", "DatabaseName", "BackupRetentionPeriod",
+              "DeletionProtection", "CopyTagsToSnapshot")  # fmt: skip
+    differs = [
+        f"{field} is {there.get(field)!r}, asked {request[field]!r}"
+        for field in fields
+        if field in request and there.get(field) != request[field]
+    ]
+    if differs:
+        return Change("refuse", "DB cluster", name, "; ".join(differs) + "; ask for what is there, or change it yourself")
+    return Change("keep", "DB cluster", name, "made by this run, as asked", "", request)
+
+
+def inputs_key(request: dict[str, Any]) -> str:
+    """Return the key of a cluster request in short: key/ and the first eight digits of its id."""
+    return f"key {request['KmsKeyId'].rpartition('/')[2][:8]}…"
+
+
+def _instance_change(step: OpenStep, inputs: CreateClusterInputs, name: str, request: dict[str, Any]) -> Change:
+    there = find_instance(step.session, name)
+    if there is None:
+        role = "writer" if name.endswith("-1") else "reader"
+        detail = f"{role}, {inputs.db_instance_class}, not public, failover tier {request['PromotionTier']}"
+        if inputs.monitoring_interval:
+            detail += f", Enhanced Monitoring every {inputs.monitoring_interval} s"
+        return Change("create", f"DB instance {name}", name, detail, "rds:CreateDBInstance", request)
+    if there.get("DBClusterIdentifier") != inputs.db_cluster_identifier or not step.is_ours(rds_tags(there)):
+        return Change("refuse", f"DB instance {name}", name, "exists, and this run did not make it; choose another cluster identifier")
+    if there["DBInstanceClass"] != inputs.db_instance_class:
+        detail = f"DBInstanceClass is {there['DBInstanceClass']!r}, asked {inputs.db_instance_class!r}"
+        return Change("refuse", f"DB instance {name}", name, detail)
+    return Change("keep", f"DB instance {name}", name, "made by this run, as asked", "", request)
+
+
+def apply_create_cluster(step: OpenStep, plan: Plan) -> str:
+    """Make what the plan says, once; return the cluster's ARN. It goes on in `creating`.
+
+    Raises `KeyNotUsable` when RDS cannot reach the key, and what `create_once` raises.
+    """
+    session = step.session
+    with step.applying(plan):
+        subnet_group = network.apply_subnet_group(step, plan.change("subnet group"))
+        cluster = plan.change("DB cluster")
+        groups = network.apply_security_group(
+            step, plan.change("security group"), port=cluster.request["Port"], allowed_cidr=str(plan.inputs["allowed_cidr"])
+        )
+        rds = step.client("rds", retry=False)
+        if cluster.action == "create":
+            request = {**cluster.request, "DBSubnetGroupName": subnet_group, "VpcSecurityGroupIds": groups}
+            try:
+                create_once(
+                    step.run, step.name, "rds:CreateDBCluster",
+                    find=lambda: find_cluster(session, cluster.name),
+                    create=lambda: dict(rds.create_db_cluster(**request)["DBCluster"]),
+                )  # fmt: skip
+            except ClientError as error:
+                if error_code(error) != "KMSKeyNotAccessibleFault":
+                    raise
+                raise KeyNotUsable(
+                    f"{error_text(error)}; check that the key is Enabled and that you may call kms:CreateGrant on it through RDS"
+                ) from error
+        there = find_cluster(session, cluster.name) or {}
+        step.run.note(
+            step.name,
+            db_cluster_identifier=cluster.name,
+            db_cluster_arn=there.get("DBClusterArn", ""),
+            db_cluster_resource_id=there.get("DbClusterResourceId", ""),
+            db_subnet_group_name=subnet_group,
+            vpc_security_group_ids=groups,
+            db_instance_identifiers=[change.name for change in plan.changes if change.resource.startswith("DB instance")],
+        )
+        for change in plan.changes:
+            if change.resource.startswith("DB instance") and change.action == "create":
+                _create_instance(step, rds, change)
+    return str(there.get("DBClusterArn", ""))
+
+
+def _create_instance(step: OpenStep, rds: Any, change: Change) -> None:
+    create_once(
+        step.run, step.name, f"rds:CreateDBInstance {change.name}",
+        find=lambda: find_instance(step.session, change.name),
+        create=lambda: dict(rds.create_db_instance(**change.request)["DBInstance"]),
+    )  # fmt: skip
+
+
+def verify_create_cluster(step: OpenStep) -> Checks:
+    """Hold the launched cluster against what was asked, and finish the step. Raises `VerificationFailed`.
+
+    The cluster is still being created; the evidence proper is step 06.
+    """
+    made = step.made()
+    if "db_cluster_identifier" not in made:
+        raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
+    there = find_cluster(step.session, made["db_cluster_identifier"]) or {}
+    members = [instance["DBInstanceIdentifier"] for instance in instances_of(step.session, made["db_cluster_identifier"])]
+    checks = Checks("The launched cluster")
+    checks.equal("it is to be encrypted under the key of this run", step.run.record("01_create_key")["key_arn"],
+                 there.get("KmsKeyId"), source="rds:DescribeDBClusters")  # fmt: skip
+    checks.equal("its storage encryption is asked for", True, there.get("StorageEncrypted"), source="rds:DescribeDBClusters")
+    checks.holds("it is there and comes up", "creating, available or on the way", there.get("Status"),
+                 lambda status: bool(status) and "inaccessible" not in status and "failed" not in status,
+                 source="rds:DescribeDBClusters")  # fmt: skip
+    checks.equal("it has the instances asked for", made["db_instance_identifiers"], members, source="rds:DescribeDBInstances")
+    checks.require_passed()
+    step.run.finish(step.name)
+    return checks

@@ -1,0 +1,231 @@
+"""What a step shows: tables, plans, checks, and the report of a run, each with a text and an HTML face.
+
+The text face is stable and plain, the HTML face carries its styles inline, so that both survive in a saved
+notebook that is opened without a kernel and untrusted. All values are escaped. Nothing here calls AWS.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from runbook_lib.errors import PlanRefused, VerificationFailed
+
+Action = Literal["create", "keep", "change", "delete", "refuse"]
+FORMAT = 1
+
+_SIGN = {"create": "+", "keep": "=", "change": "~", "delete": "-", "refuse": "!"}
+# Words carry the meaning, colours only repeat it; both are readable on white and on dark grey.
+_COLOUR = {
+    "create": "#1a7f37",
+    "keep": "#6e7781",
+    "change": "#9a6700",
+    "delete": "#cf222e",
+    "refuse": "#cf222e",
+    "passed": "#1a7f37",
+    "FAILED": "#cf222e",
+}
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("runbook_lib", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["colour"] = _COLOUR
+    return environment
+
+
+_TEMPLATES = _environment()
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+class Table:
+    """Rows under headings, with a caption; `rows` holds the values for programs."""
+
+    def __init__(self, caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        self.caption = caption
+        self.columns = tuple(columns)
+        self.rows = [tuple(row) for row in rows]
+
+    @property
+    def frame(self) -> Any:
+        """The rows as a pandas DataFrame."""
+        import pandas
+
+        return pandas.DataFrame(self.rows, columns=list(self.columns))
+
+    def __repr__(self) -> str:
+        cells = [[_text(value) for value in row] for row in self.rows]
+        width = [max(len(row[i]) for row in [list(self.columns), *cells]) for i in range(len(self.columns))]
+        lines = ["  ".join(value.ljust(n) for value, n in zip(row, width, strict=True)).rstrip() for row in cells]
+        heading = "  ".join(value.ljust(n) for value, n in zip(self.columns, width, strict=True)).rstrip()
+        return "\n".join([self.caption, heading, *lines])
+
+    def _repr_html_(self) -> str:
+        rows = [[_text(value) for value in row] for row in self.rows]
+        return _TEMPLATES.get_template("table.html").render(caption=self.caption, columns=self.columns, rows=rows)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One row of a plan: what will be done to one resource, and the request that does it."""
+
+    action: Action
+    resource: str
+    name: str
+    detail: str = ""
+    calls: str = ""
+    request: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a step will change, in order. `apply` takes this very value; nothing has changed yet."""
+
+    step: str
+    changes: tuple[Change, ...]
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    edited: Mapping[str, tuple[object, object]] = field(default_factory=dict)
+
+    def change(self, resource: str) -> Change:
+        """Return the row of `resource`."""
+        return next(change for change in self.changes if change.resource == resource)
+
+    def require_applicable(self) -> None:
+        """Raise `PlanRefused`, naming each row that must not be made."""
+        refused = [f"{change.resource} {change.name}: {change.detail}" for change in self.changes if change.action == "refuse"]
+        if refused:
+            raise PlanRefused("nothing was changed: " + "; ".join(refused))
+
+    @property
+    def summary(self) -> str:
+        """The number of rows of each action, such as `2 to create, 1 to keep`."""
+        counts = {action: sum(change.action == action for change in self.changes) for action in _SIGN}
+        return ", ".join(f"{number} to {action}" for action, number in counts.items() if number) or "nothing to do"
+
+    def _edits(self) -> list[str]:
+        return [f"{name}: {_text(old)} → {_text(new)}" for name, (old, new) in self.edited.items()]
+
+    def __repr__(self) -> str:
+        table = Table(
+            f"Plan of {self.step}: {self.summary}. Nothing has changed yet.",
+            ("", "resource", "name", "detail", "calls"),
+            [(f"{_SIGN[c.action]} {c.action}", c.resource, c.name, c.detail, c.calls) for c in self.changes],
+        )
+        edits = [f"Changed in the form: {edit}" for edit in self._edits()]
+        return "\n".join([repr(table), *edits])
+
+    def _repr_html_(self) -> str:
+        return _TEMPLATES.get_template("plan.html").render(plan=self, sign=_SIGN, edits=self._edits())
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim held against what AWS says."""
+
+    claim: str
+    expected: str
+    actual: str
+    source: str
+    passed: bool
+
+    @property
+    def outcome(self) -> str:
+        """The word for `passed`."""
+        return "passed" if self.passed else "FAILED"
+
+
+class Checks:
+    """Claims about what was made, each with the expected value, the actual one and the call that told it."""
+
+    def __init__(self, about: str) -> None:
+        self.about = about
+        self._checks: list[Check] = []
+
+    def equal(self, claim: str, expected: object, actual: object, *, source: str) -> None:
+        """Add a claim that holds when `actual` equals `expected`."""
+        self._checks.append(Check(claim, _text(expected), _text(actual), source, expected == actual))
+
+    def holds(self, claim: str, expected: str, actual: object, test: Callable[[Any], bool], *, source: str) -> None:
+        """Add a claim that holds when `test(actual)` is true; `expected` says in words what it asks."""
+        self._checks.append(Check(claim, expected, _text(actual), source, bool(test(actual))))
+
+    @property
+    def rows(self) -> tuple[Check, ...]:
+        """The claims, in order."""
+        return tuple(self._checks)
+
+    @property
+    def passed(self) -> bool:
+        """True when there is at least one claim and all hold."""
+        return bool(self._checks) and all(check.passed for check in self._checks)
+
+    @property
+    def summary(self) -> str:
+        """Such as `11 of 11 checks passed`."""
+        return f"{sum(check.passed for check in self._checks)} of {len(self._checks)} checks passed"
+
+    def require_passed(self) -> None:
+        """Raise `VerificationFailed`, naming each claim that does not hold."""
+        if not self.passed:
+            failed = [
+                f"{c.claim} (expected {c.expected}, found {c.actual}, by {c.source})" for c in self._checks if not c.passed
+            ]
+            raise VerificationFailed(
+                f"{self.summary}: {'; '.join(failed) or 'nothing was checked'}; find out who changed it before going on"
+            )
+
+    def __repr__(self) -> str:
+        return repr(
+            Table(
+                f"{self.about}: {self.summary}.",
+                ("", "claim", "expected", "actual", "source"),
+                [(c.outcome, c.claim, c.expected, c.actual, c.source) for c in self._checks],
+            )
+        )
+
+    def _repr_html_(self) -> str:
+        return _TEMPLATES.get_template("checks.html").render(checks=self)
+
+
+class Text:
+    """Plain text, such as a policy or commands, shown with its line breaks; escaped."""
+
+    def __init__(self, caption: str, text: str) -> None:
+        self.caption = caption
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"{self.caption}\n{self.text}"
+
+    def _repr_html_(self) -> str:
+        return _TEMPLATES.get_template("text.html").render(caption=self.caption, text=self.text)
+
+
+def report_json(facts: Mapping[str, Any], checks: Checks) -> bytes:
+    """Return report.json: `format`, `verified`, the facts of the run, and `checks`.
+
+    Each check has `claim`, `expected`, `actual`, `source` and `passed`.
+    """
+    rows = [
+        {"claim": c.claim, "expected": c.expected, "actual": c.actual, "source": c.source, "passed": c.passed}
+        for c in checks.rows
+    ]
+    return (json.dumps({"format": FORMAT, "verified": checks.passed, **facts, "checks": rows}, indent=1) + "\n").encode()
+
+
+def report_html(facts: Mapping[str, Any], checks: Checks, *, tables: Sequence[Table] = ()) -> bytes:
+    """Return report.html: one file for an auditor, without scripts and without anything from the network."""
+    page = _TEMPLATES.get_template("report.html").render(facts=facts, checks=checks, tables=tables)
+    return page.encode()

@@ -1,0 +1,323 @@
+"""The run folder: what the steps of one run leave for each other, and who is writing.
+
+A run is a folder `runs/<run_id>` with state.json (one section per step), artefacts and the executed notebooks.
+This module knows files and locks; it knows neither AWS nor what any step does. Nothing secret belongs in it:
+identifiers and artefact names only.
+
+Format 1 of state.json:
+`{"format": 1, "run_id", "created", "target": {"target", "account_id", "region", "sandbox_id"}, "steps":
+{<step>: {"status": "started" | "finished", "started", "finished", "inputs", "intents", "record"}}}`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import secrets
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from runbook_lib.errors import (
+    ArtefactMissing,
+    RunDamaged,
+    RunFormatTooNew,
+    RunLocked,
+    RunNotFound,
+    RunNotWritable,
+    StepMissing,
+)
+from runbook_lib.paths import runs_folder
+
+FORMAT = 1
+STATE = "state.json"
+_LOCK = ".lock"
+_HOLDER = ".lock-holder.json"
+_HOLDER_TOKEN = "RUNBOOK_LOCK_TOKEN"  # noqa: S105 - names an environment variable, holds no secret
+
+
+def utc_stamp(moment: datetime | None = None) -> str:
+    """Return `moment` (default: now) in ISO 8601, UTC, to the second."""
+    return (moment or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="seconds")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write `content` to `path` with mode 0600, whole or not at all: temporary file, flush, rename.
+
+    Raises `RunNotWritable`, naming the path and the system's reason.
+    """
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise RunNotWritable(
+            f"cannot write {path} ({error.strerror or error}); make room or mend the permissions, then run the step again"
+        ) from error
+
+
+class Run:
+    """One run folder: its target, the records of its steps, its artefacts and its lock."""
+
+    def __init__(self, path: Path, state: dict[str, Any]) -> None:
+        self.path = path
+        self._state = state
+
+    def __repr__(self) -> str:
+        finished = [name for name in self.steps if self.is_finished(name)]
+        return f"Run({self.run_id!r}: {len(finished)} steps finished)"
+
+    # Making and opening --------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, run_id: str, *, runs_dir: Path | None = None, target: Mapping[str, str]) -> Run:
+        """Make the folder of a new run (0700) that is fixed to `target`.
+
+        Raises `RunNotWritable`.
+        """
+        path = runs_folder(runs_dir) / run_id
+        try:
+            for folder in (path.parent, path, path / "notebooks"):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunNotWritable(
+                f"cannot make the run folder {path} ({error.strerror}); mend the permissions or give --runs-dir DIR"
+            ) from error
+        run = cls(path, {"format": FORMAT, "run_id": run_id, "created": utc_stamp(), "target": dict(target), "steps": {}})
+        run._save()
+        return run
+
+    @classmethod
+    def open(cls, run_id: str, *, runs_dir: Path | None = None) -> Run:
+        """Open an existing run.
+
+        Raises `RunNotFound`, `RunDamaged` or `RunFormatTooNew`.
+        """
+        path = runs_folder(runs_dir) / run_id
+        run = cls(path, {})
+        run.reload()
+        return run
+
+    def reload(self) -> None:
+        """Read state.json again."""
+        file = self.path / STATE
+        advice = f"run notebooks/00_start.ipynb with run_id {self.path.name!r} first"
+        try:
+            text = file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise RunNotFound(f"there is no run {self.path.name!r} in {self.path.parent}; {advice}") from None
+        except UnicodeDecodeError as error:
+            raise RunDamaged(f"{file} is damaged ({error}); {self._out_of_damage()}") from None
+        except OSError as error:
+            raise RunNotFound(f"{file} cannot be read ({error.strerror}); mend its permissions, or {advice}") from error
+        try:
+            state = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise RunDamaged(f"{file} is damaged ({error}); {self._out_of_damage()}") from None
+        if not isinstance(state, dict) or not isinstance(state.get("format"), int):
+            raise RunDamaged(f"{file} is damaged (no format number); {self._out_of_damage()}")
+        if state["format"] > FORMAT:
+            raise RunFormatTooNew(
+                f"{file} has format {state['format']}, this version knows {FORMAT}; update aurora-byok-runbook"
+            )
+        shape = {"run_id": str, "created": str, "target": dict, "steps": dict}
+        wrong = [name for name, kind in shape.items() if not isinstance(state.get(name), kind)]
+        wrong += [name for name, section in state.get("steps", {}).items() if not isinstance(section, dict)] if not wrong else []
+        if wrong:
+            raise RunDamaged(f"{file} is damaged ({', '.join(wrong)}); {self._out_of_damage()}")
+        self._state = state
+
+    def _out_of_damage(self) -> str:
+        return (
+            f"move the folder {self.path} away, look in the account for resources tagged runbook:run-id = "
+            f"{self.path.name}, and start a new run"
+        )
+
+    def _save(self) -> None:
+        write_whole(self.path / STATE, (json.dumps(self._state, indent=1, ensure_ascii=False) + "\n").encode())
+
+    def set_aside(self) -> Path:
+        """Rename the folder to the first free `<run_id>-N`; return where it lies now."""
+        number = 1
+        while (other := self.path.with_name(f"{self.path.name}-{number}")).exists():
+            number += 1
+        os.rename(self.path, other)
+        return other
+
+    # What stands in it -----------------------------------------------------------------------------
+
+    @property
+    def run_id(self) -> str:
+        return str(self._state["run_id"])
+
+    @property
+    def created(self) -> str:
+        return str(self._state["created"])
+
+    @property
+    def target(self) -> dict[str, str]:
+        """The target, account, Region and sandbox that the run is fixed to."""
+        return dict(self._state["target"])
+
+    @property
+    def steps(self) -> dict[str, dict[str, Any]]:
+        """A copy of the section of each step that was begun."""
+        return copy.deepcopy(self._state["steps"])
+
+    def is_finished(self, step: str) -> bool:
+        """Say whether `step` has finished."""
+        return bool(self._state["steps"].get(step, {}).get("status") == "finished")
+
+    def record(self, step: str) -> dict[str, Any]:
+        """Return what `step` left for the others.
+
+        Raises `StepMissing`, naming the notebook to run, unless the step has finished.
+        """
+        if not self.is_finished(step):
+            raise StepMissing(
+                f"run {self.run_id!r} has no record of {step}; run notebooks/{step}.ipynb first"
+            )
+        return copy.deepcopy(self._state["steps"][step]["record"])  # type: ignore[no-any-return]
+
+    def made(self, step: str) -> dict[str, Any]:
+        """Return what `step` has recorded so far, finished or not; empty when it was never begun."""
+        return copy.deepcopy(self._state["steps"].get(step, {}).get("record", {}))  # type: ignore[no-any-return]
+
+    # Writing: one section, by its step ------------------------------------------------------------
+
+    def _section(self, step: str) -> dict[str, Any]:
+        return self._state["steps"].setdefault(  # type: ignore[no-any-return]
+            step, {"status": "started", "started": utc_stamp(), "inputs": {}, "intents": {}, "record": {}}
+        )
+
+    def begin(self, step: str, *, inputs: Mapping[str, Any]) -> None:
+        """Note that `step` is being applied with `inputs`; what it recorded before is kept."""
+        section = self._section(step)
+        section.update(status="started", inputs=dict(inputs))
+        section.pop("finished", None)
+        self._save()
+
+    def note(self, step: str, **values: Any) -> None:
+        """Add `values` to the record of `step`."""
+        self._section(step)["record"].update(values)
+        self._save()
+
+    def intend(self, step: str, what: str) -> None:
+        """Note, before a create is sent, that it is about to be."""
+        self._section(step)["intents"][what] = {"at": utc_stamp(), "outcome": "unclear"}
+        self._save()
+
+    def settle(self, step: str, what: str, outcome: str) -> None:
+        """Note how a create that was announced by `intend` ended."""
+        self._section(step)["intents"][what]["outcome"] = outcome
+        self._save()
+
+    def is_unclear(self, step: str, what: str) -> bool:
+        """Say whether a create was announced whose outcome nobody has seen."""
+        intents = self._state["steps"].get(step, {}).get("intents", {})
+        return bool(intents.get(what, {}).get("outcome") == "unclear")
+
+    def finish(self, step: str, **values: Any) -> None:
+        """Add `values` to the record of `step` and mark it finished."""
+        section = self._section(step)
+        section["record"].update(values)
+        section.update(status="finished", finished=utc_stamp())
+        self._save()
+
+    # Artefacts ----------------------------------------------------------------------------------------
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Write the artefact `name` (0600, whole or not at all)."""
+        write_whole(self.path / name, content)
+        return self.path / name
+
+    def read(self, name: str) -> bytes:
+        """Return the artefact `name`; raise `ArtefactMissing` when it is gone."""
+        try:
+            return (self.path / name).read_bytes()
+        except OSError as error:
+            raise ArtefactMissing(
+                f"{self.path / name} cannot be read ({error.strerror}); run again the step that leaves it"
+            ) from error
+
+    # One writer ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def locked(self, *, what: str) -> Iterator[None]:
+        """Hold the run's lock; re-entrant for the kernels that a lock holder starts.
+
+        The lock is the system's own (flock): it ends with the process that holds it, however it dies.
+        Raises `RunLocked`, naming the holder.
+        """
+        if self._lent():
+            self.reload()
+            yield
+            return
+        lock = filelock.FileLock(self.path / _LOCK, mode=0o600)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise RunLocked(f"run {self.run_id!r} is held by {self._holder()}; wait for it, or stop it") from None
+        except OSError as error:
+            raise RunNotWritable(f"cannot lock {self.path} ({error.strerror}); mend the permissions") from error
+        token = secrets.token_hex(8)
+        before = os.environ.get(_HOLDER_TOKEN)
+        try:
+            holder = {"token": token, "pid": os.getpid(), "host": socket.gethostname(), "what": what, "since": utc_stamp()}
+            write_whole(self.path / _HOLDER, json.dumps(holder).encode())
+            os.environ[_HOLDER_TOKEN] = token
+            self.reload()
+            yield
+        finally:
+            if before is None:
+                os.environ.pop(_HOLDER_TOKEN, None)
+            else:
+                os.environ[_HOLDER_TOKEN] = before
+            (self.path / _HOLDER).unlink(missing_ok=True)
+            lock.release()
+
+    def _lent(self) -> bool:
+        """Say whether the process that holds the lock started this one and lent it."""
+        token = os.environ.get(_HOLDER_TOKEN)
+        try:
+            return bool(token) and json.loads((self.path / _HOLDER).read_text()).get("token") == token
+        except (OSError, ValueError):
+            return False
+
+    def _holder(self) -> str:
+        try:
+            holder = json.loads((self.path / _HOLDER).read_text())
+            return f"{holder['what']} (process {holder['pid']} on {holder['host']} since {holder['since']})"
+        except (OSError, ValueError, KeyError):
+            return "another process"
+
+
+def all_runs(runs_dir: Path | None = None) -> list[Run]:
+    """Return every readable run in the runs folder, oldest first."""
+    folder = runs_folder(runs_dir)
+    found = []
+    for state in folder.glob(f"*/{STATE}") if folder.is_dir() else ():
+        try:
+            found.append(Run.open(state.parent.name, runs_dir=folder))
+        except (RunDamaged, RunFormatTooNew, RunNotFound):
+            continue
+    return sorted(found, key=lambda run: (run.created, run.run_id))

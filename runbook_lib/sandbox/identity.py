@@ -1,0 +1,35 @@
+"""Who is calling: one AWS account per seat, and in each of them the assumed role Admin.
+
+Imports no moto, so that sessions can name an account without it. What makes the role exist is in `accounts`.
+"""
+
+from __future__ import annotations
+
+DEFAULT_ACCOUNT = "123456789012"
+ACCOUNT_HEADER = "x-moto-account-id"
+ROLE_NAME = "Admin"
+SESSION_NAME = "runbook"
+_FIRST_SEAT_ACCOUNT = 200_000_000_000
+MAX_SEAT = 9_999
+
+
+def account_of_seat(seat: int | None) -> str:
+    """Return the twelve digits of a seat's account; no seat (None or 0) is the default account.
+
+    Raises ValueError for a seat that is negative or above MAX_SEAT.
+    """
+    if not seat:
+        return DEFAULT_ACCOUNT
+    if not 0 < seat <= MAX_SEAT:
+        raise ValueError(f"seat {seat} is not between 1 and {MAX_SEAT}")
+    return str(_FIRST_SEAT_ACCOUNT + seat)
+
+
+def role_arn(account: str) -> str:
+    """Return the ARN of the IAM role that callers without a known access key have assumed."""
+    return f"arn:aws:iam::{account}:role/{ROLE_NAME}"
+
+
+def caller_arn(account: str) -> str:
+    """Return what sts:GetCallerIdentity answers for them."""
+    return f"arn:aws:sts::{account}:assumed-role/{ROLE_NAME}/{SESSION_NAME}"

@@ -1,0 +1,25 @@
+"""Puts every override in moto's place: for the server, and for `moto.mock_aws` inside a process."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from runbook_lib.sandbox import cloudtrail, dispatch, kms, sts_iam
+
+_installed = False
+
+
+def install() -> None:
+    """Install all overrides, before the first request; a second time does nothing."""
+    global _installed
+    if _installed:
+        return
+    dispatch.install()
+    sts_iam.install()
+    kms.install()
+    cloudtrail.install()
+    if importlib.util.find_spec("runbook_lib.sandbox.rds") is not None:
+        from runbook_lib.sandbox import rds
+
+        rds.install()
+    _installed = True

@@ -1,0 +1,252 @@
+"""boto3 clients for a run's target, and the refusal to call anything else.
+
+Target `sandbox` reaches one endpoint on this machine, with made-up credentials; target `aws` reaches AWS hosts
+only, in the account that the run is fixed to. No environment variable, profile or configuration file changes
+that: endpoint, Region, retries and proxies are set here, and each request's host is checked as it leaves.
+This module knows no step.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+)
+
+from runbook_lib.errors import (
+    AccessDenied,
+    NoCredentials,
+    SandboxGone,
+    SandboxUnavailable,
+    WrongAccount,
+    WrongEndpoint,
+    WrongRegion,
+)
+from runbook_lib.sandbox import process
+
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidClientTokenId", "UnrecognizedClientException"}
+_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+
+
+def error_code(error: ClientError) -> str:
+    """Return the AWS error code of `error`, such as `NotFoundException`."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def error_text(error: ClientError) -> str:
+    """Return code and message of `error` in one line."""
+    told = error.response.get("Error", {})
+    return f"{told.get('Code', 'error')}: {' '.join(str(told.get('Message', '')).split())}"
+
+
+class Session:
+    """Clients for one target, account and Region; AWS's own idea of now; who is calling."""
+
+    def __init__(self, *, target: str, region: str, account_id: str = "", endpoint_url: str = "") -> None:
+        self.target = target
+        self.region = region
+        self.endpoint_url = endpoint_url
+        self._expected_account = account_id
+        self._seen: tuple[datetime, float] | None = None
+        self._identity: dict[str, str] | None = None
+        self._clients: dict[tuple[str, str, bool], Any] = {}
+        try:
+            core = botocore.session.Session(session_vars=_ISOLATED if target == "sandbox" else None)
+            if target == "sandbox":
+                core.set_credentials("sandbox", "sandbox")
+            self._boto = boto3.Session(botocore_session=core, region_name=region)
+        except ProfileNotFound as error:
+            raise NoCredentials(f"{error}; set AWS_PROFILE to one that exists, or unset it") from error
+        partition = core.get_partition_for_region(region) if _is_region_name(region) else "aws"
+        self.partition: str = partition
+        self._hosts = tuple(
+            "." + suffix for suffix in (_DNS_SUFFIX.get(partition, "amazonaws.com"), "api.aws", "api.amazonwebservices.com.cn")
+        )
+
+    def __repr__(self) -> str:
+        where = f" at {self.endpoint_url}" if self.endpoint_url else ""
+        return f"Session({self.target}, {self.region}{where})"
+
+    # Clients ------------------------------------------------------------------------------------------
+
+    def client(self, service: str, *, region: str = "", retry: bool = True) -> Any:
+        """Return the shared client of `service`.
+
+        With `retry=False` the SDK sends each request once: for creates, which botocore would send again after
+        a dropped connection, and so make twice.
+        """
+        key = (service, region or self.region, retry)
+        if key not in self._clients:
+            config = Config(
+                retries={"total_max_attempts": 8 if retry else 1, "mode": "standard"},
+                connect_timeout=10,
+                read_timeout=60,
+                ignore_configured_endpoint_urls=True,
+                user_agent_extra="aurora-byok-runbook",
+                **({"proxies": {}, "use_fips_endpoint": False, "use_dualstack_endpoint": False} if self.endpoint_url else {}),
+            )
+            client = self._boto.client(service, region_name=region or None, endpoint_url=self.endpoint_url or None, config=config)
+            client.meta.events.register_first("before-send", self._before_send)
+            client.meta.events.register("after-call", self._after_call)
+            client.meta.events.register("after-call-error", self._after_call_error)
+            self._clients[key] = client
+        return self._clients[key]
+
+    def _before_send(self, request: Any, **_: Any) -> None:
+        sent_to = urlsplit(request.url)
+        if self.endpoint_url:
+            if (sent_to.scheme, sent_to.netloc) != urlsplit(self.endpoint_url)[:2]:
+                raise WrongEndpoint(f"a sandbox run was about to call {sent_to.netloc}; it may call {self.endpoint_url} only")
+            request.headers["x-moto-account-id"] = self._expected_account or process.account_of_seat()
+        elif sent_to.scheme != "https" or not f".{sent_to.hostname or ''}".endswith(self._hosts):
+            raise WrongEndpoint(f"an AWS run was about to call {sent_to.geturl()!r}; it may call AWS hosts over https only")
+
+    def _after_call(self, parsed: Mapping[str, Any], model: Any, **_: Any) -> None:
+        date = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        if date:
+            self._seen = (parsedate_to_datetime(date).astimezone(UTC), time.monotonic())
+        told = parsed.get("Error", {})
+        if told.get("Code") in _EXPIRED:
+            raise NoCredentials(
+                f"AWS does not accept the credentials ({told['Code']}); sign in again, then run the same command again"
+            )
+        if told.get("Code") in _DENIED:
+            action = f"{model.service_model.signing_name}:{model.name}"
+            raise AccessDenied(
+                f"you may not call {action} ({' '.join(str(told.get('Message', '')).split())}); have {action} allowed to "
+                "your role, then run this again"
+            )
+
+    def _after_call_error(self, exception: Exception, **_: Any) -> None:
+        if isinstance(exception, NoCredentialsError | PartialCredentialsError | SSOError):
+            raise NoCredentials(f"{exception}; sign in (aws sso login, AWS_PROFILE, or the environment's role)") from exception
+        if isinstance(exception, EndpointConnectionError) and self.endpoint_url:
+            raise SandboxGone(_gone(f"the sandbox at {self.endpoint_url} does not answer")) from exception
+
+    # Who, where, when -----------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """Return AWS's present time: the Date header of the newest answer, and the time since."""
+        if self._seen is None:
+            self.client("sts").get_caller_identity()
+        if self._seen is None:
+            return datetime.now(UTC)
+        moment, at = self._seen
+        return moment + timedelta(seconds=time.monotonic() - at)
+
+    def identity(self) -> dict[str, str]:
+        """Return `Account`, `Arn` and `UserId` of the caller (sts:GetCallerIdentity).
+
+        Raises `NoCredentials`, `WrongAccount` or `WrongRegion`.
+        """
+        if self._identity is None:
+            try:
+                answer = self.client("sts").get_caller_identity()
+            except (NoCredentialsError, PartialCredentialsError, SSOError) as error:
+                raise NoCredentials(f"{error}; sign in (aws sso login, AWS_PROFILE, or the environment's role)") from error
+            except (EndpointConnectionError, HTTPClientError) as error:
+                if self.endpoint_url:
+                    raise SandboxGone(_gone(f"the sandbox at {self.endpoint_url} does not answer")) from error
+                raise WrongRegion(
+                    f"AWS does not answer in Region {self.region!r} ({error}); check the Region's name and the network"
+                ) from error
+            except ClientError as error:
+                raise NoCredentials(f"AWS refused the credentials ({error_text(error)}); sign in again") from error
+            except BotoCoreError as error:
+                raise NoCredentials(f"{error}; sign in, then run this again") from error
+            self._identity = {name: answer[name] for name in ("Account", "Arn", "UserId")}
+        if self._expected_account and self._identity["Account"] != self._expected_account:
+            raise WrongAccount(
+                f"you are signed in to account {self._identity['Account']}, the run is for {self._expected_account}; "
+                "sign in to the other account, or correct account_id"
+            )
+        return dict(self._identity)
+
+    @property
+    def account_id(self) -> str:
+        """The caller's account, 12 digits."""
+        return self.identity()["Account"]
+
+    def principal_arn(self) -> str:
+        """Return the ARN that a key policy takes for the caller: an assumed role's own role, path included.
+
+        Raises `AccessDenied` when the role's path cannot be looked up (iam:GetRole).
+        """
+        arn = self.identity()["Arn"]
+        if not (match := re.fullmatch(r"arn:[^:]+:sts::\d{12}:assumed-role/([^/]+)/.+", arn)):
+            return arn
+        return str(self.client("iam").get_role(RoleName=match[1])["Role"]["Arn"])
+
+
+_ISOLATED: Any = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
+_DNS_SUFFIX = {
+    "aws": "amazonaws.com",
+    "aws-cn": "amazonaws.com.cn",
+    "aws-us-gov": "amazonaws.com",
+    "aws-eusc": "amazonaws.eu",
+}
+
+
+def _is_region_name(region: str) -> bool:
+    return bool(re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-\d", region))
+
+
+def known_regions(service: str = "rds") -> list[str]:
+    """Return the Regions of the partition `aws` that this SDK knows for `service`."""
+    return botocore.session.Session(session_vars=_ISOLATED).get_available_regions(service)
+
+
+def _gone(what: str) -> str:
+    return f"{what}: a sandbox's resources end with it; start the run anew (notebooks/00_start.ipynb or runbook run)"
+
+
+def sandbox_session(sandbox: process.Sandbox, *, region: str, account_id: str = "") -> Session:
+    """Return a session on a running sandbox, in the account of the present seat unless one is given."""
+    return Session(
+        target="sandbox",
+        region=region,
+        account_id=account_id or process.account_of_seat(),
+        endpoint_url=sandbox.url,
+    )
+
+
+def session_for(target: Mapping[str, str], *, runs_dir: Path) -> Session:
+    """Return a session for the target that a run is fixed to, its account checked.
+
+    Raises `SandboxGone` when the run's own sandbox has ended, and what `Session.identity` raises.
+    """
+    if target["target"] == "sandbox":
+        try:
+            sandbox = process.find(runs_dir)
+        except SandboxUnavailable as error:
+            raise SandboxGone(_gone(str(error))) from error
+        if sandbox is None or sandbox.sandbox_id != target["sandbox_id"]:
+            raise SandboxGone(_gone("the sandbox of this run has ended"))
+        session = sandbox_session(sandbox, region=target["region"], account_id=target["account_id"])
+    else:
+        session = Session(target="aws", region=target["region"], account_id=target["account_id"])
+    session.identity()
+    return session

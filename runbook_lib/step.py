@@ -1,0 +1,103 @@
+"""A notebook's hold on its run: the run folder, the target's clients, the lock while something changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.inputs import Inputs
+from runbook_lib.report import Plan
+from runbook_lib.run import Run
+from runbook_lib.session import Session, session_for
+
+
+class OpenStep:
+    """One step of one run, opened by its notebook."""
+
+    def __init__(self, name: str, run: Run, session: Session | None = None) -> None:
+        self.name = name
+        self.run = run
+        self._session = session
+
+    def __repr__(self) -> str:
+        target = self.run.target
+        word = "SANDBOX" if target["target"] == "sandbox" else "REAL AWS"
+        again = " · finished before" if self.run.is_finished(self.name) else ""
+        return (
+            f"{self.name} of run {self.run.run_id!r} · {word} · account {target['account_id']} · {target['region']}{again}"
+        )
+
+    @property
+    def session(self) -> Session:
+        """Clients for the run's target; account, Region and endpoint are checked when it is first used."""
+        if self._session is None:
+            self._session = session_for(self.run.target, runs_dir=self.run.path.parent)
+        return self._session
+
+    def client(self, service: str, *, region: str = "", retry: bool = True) -> Any:
+        """Return the client of `service`; see `Session.client`."""
+        return self.session.client(service, region=region, retry=retry)
+
+    def now(self) -> datetime:
+        """Return AWS's present time."""
+        return self.session.now()
+
+    def made(self, step: str = "") -> dict[str, Any]:
+        """Return what `step` (default: this one) has recorded so far, finished or not."""
+        return self.run.made(step or self.name)
+
+    def tags(self, given: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return the tags of everything that this step makes: the run's two, and the caller's own."""
+        return {"runbook:run-id": self.run.run_id, "runbook:step": self.name, **(given or {})}
+
+    def tag_list(self, given: Mapping[str, str] | None = None) -> list[dict[str, str]]:
+        """Return the tags as RDS and EC2 take them."""
+        return [{"Key": key, "Value": value} for key, value in self.tags(given).items()]
+
+    def is_ours(self, tags: Mapping[str, str]) -> bool:
+        """Say whether a resource with these tags was made by this run."""
+        return tags.get("runbook:run-id") == self.run.run_id
+
+    def plan(self, inputs: Inputs, changes: Any) -> Plan:
+        """Return the plan of this step, with the inputs it was made from."""
+        return Plan(self.name, tuple(changes), inputs.model_dump(), inputs.edited)
+
+    @contextmanager
+    def applying(self, plan: Plan) -> Iterator[None]:
+        """Hold the run's lock and note the inputs while `plan` is applied.
+
+        Raises `PlanRefused` before anything is changed, and `RunLocked` when another process works on the run.
+        """
+        plan.require_applicable()
+        with self.run.locked(what=self.name):
+            self.run.begin(self.name, inputs=plan.inputs)
+            yield
+
+
+def open_step(name: str, *, run_id: str, runs_dir: Path | str | None = None) -> OpenStep:
+    """Open step `name` of run `run_id`.
+
+    Raises `RunNotFound` when 00_start has not made the run, and `StepMissing` when it has not finished.
+    """
+    run = Run.open(run_id, runs_dir=Path(runs_dir) if runs_dir else None)
+    run.record("00_start")
+    return OpenStep(name, run)
+
+
+def is_attended() -> bool:
+    """Say whether a person sits at this kernel and can use widgets: JupyterLab yes, papermill and nbval no.
+
+    RUNBOOK_ATTENDED=1 or 0 decides where it is set.
+    """
+    if (told := os.environ.get("RUNBOOK_ATTENDED", "")) in ("0", "1"):
+        return told == "1"
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return False
+    kernel = getattr(get_ipython(), "kernel", None)  # type: ignore[no-untyped-call]
+    return bool(getattr(kernel, "_allow_stdin", False))

@@ -1,0 +1,85 @@
+"""The one table of steps: what each reads, writes, changes and calls; heads, navigation and order come from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from runbook_lib.inputs import STEP_INPUTS, Inputs
+
+
+@dataclass(frozen=True)
+class Step:
+    """One notebook: its place in the chain and what its head says."""
+
+    name: str
+    title: str
+    line: str
+    reads: str
+    writes: str
+    changes: str
+    actions: tuple[str, ...]
+    cost: str
+    time: str
+
+    @property
+    def number(self) -> str:
+        """The two digits in front of the name."""
+        return self.name[:2]
+
+    @property
+    def words(self) -> str:
+        """The name as a person says it, such as `create key`."""
+        return self.name[3:].replace("_", " ")
+
+    @property
+    def inputs(self) -> type[Inputs]:
+        """The model of what the step asks for."""
+        return STEP_INPUTS[self.name]
+
+
+@cache
+def all_steps() -> dict[str, Step]:
+    """Return every step by name, in order."""
+    rows: list[dict[str, Any]] = yaml.safe_load((files("runbook_lib") / "data" / "steps.yaml").read_text(encoding="utf-8"))
+    return {row["name"]: Step(**{**row, "actions": tuple(row["actions"])}) for row in rows}
+
+
+def chain() -> list[Step]:
+    """Return the steps that a headless run executes, in order: all but cleaning up."""
+    return [step for step in all_steps().values() if step.number < "07"]
+
+
+def navigation(name: str) -> str:
+    """Return the Markdown line that links all steps, the present one in bold."""
+    links = [
+        f"**{step.number} {step.words}**" if step.name == name else f"[{step.number} {step.words}]({step.name}.ipynb)"
+        for step in all_steps().values()
+    ]
+    return " · ".join(links)
+
+
+def head(name: str) -> str:
+    """Return the Markdown head of a step's notebook: title, navigation, and the table of what it touches."""
+    step = all_steps()[name]
+    actions = ", ".join(f"`{action}`" for action in step.actions) or "none: runs without AWS"
+    return "\n".join(
+        [
+            f"# {int(step.number)}. {step.title}",
+            "",
+            navigation(name),
+            "",
+            "| | |",
+            "| --- | --- |",
+            f"| reads from the run | {step.reads} |",
+            f"| writes to the run | {step.writes} |",
+            f"| changes in your account | {step.changes} |",
+            f"| IAM actions it needs | {actions} |",
+            f"| cost | {step.cost} |",
+            f"| time | {step.time} |",
+        ]
+    )

@@ -1,0 +1,243 @@
+"""Step 06: the evidence that cluster, instances, secret and snapshot are encrypted, and with which key.
+
+Reads only, but for the snapshot that may be asked for. Writes report.json and report.html.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from runbook_lib import kms, rds
+from runbook_lib.changes import create_once
+from runbook_lib.errors import StepMissing
+from runbook_lib.inputs import VerifyEncryptionInputs
+from runbook_lib.report import Change, Checks, Plan, Table, report_html, report_json
+from runbook_lib.run import utc_stamp
+from runbook_lib.session import Session, error_code
+from runbook_lib.step import OpenStep
+from runbook_lib.waiting import wait_until_available
+
+UNKNOWN = "unknown: none or sse-rds"
+
+
+def storage_encryption_type(resource: dict[str, Any]) -> str:
+    """Return `none`, `sse-rds` or `sse-kms` as RDS says it.
+
+    `StorageEncrypted` alone misleads: a cluster under an AWS owned key (sse-rds, the default since 2026-02-18)
+    says False. An older API that leaves the type out is read as sse-kms when StorageEncrypted is true, and as
+    unknown when it is false.
+    """
+    if told := resource.get("StorageEncryptionType"):
+        return str(told)
+    return "sse-kms" if resource.get("StorageEncrypted") else UNKNOWN
+
+
+def plan_verify_encryption(step: OpenStep, inputs: VerifyEncryptionInputs) -> Plan:
+    """Plan the verification: nothing, or one manual snapshot."""
+    cluster = step.run.record("05_create_cluster")["db_cluster_identifier"]
+    if not inputs.take_snapshot:
+        return step.plan(inputs, [Change("keep", "DB cluster", cluster, "is looked at, not changed")])
+    name = f"{cluster}-evidence"[:63].rstrip("-")
+    request = {"DBClusterIdentifier": cluster, "DBClusterSnapshotIdentifier": name, "Tags": step.tag_list()}
+    if (there := find_snapshot(step.session, name)) is None:
+        change = Change("create", "snapshot", name, "a manual snapshot as evidence; it is kept", "rds:CreateDBClusterSnapshot", request)
+    elif step.is_ours(rds.rds_tags(there)):
+        change = Change("keep", "snapshot", name, "made by this run", "", request)
+    else:
+        change = Change("refuse", "snapshot", name, "exists, and this run did not make it; rename or delete it")
+    return step.plan(inputs, [change])
+
+
+def find_snapshot(session: Session, name: str) -> dict[str, Any] | None:
+    """Return a DB cluster snapshot, or None."""
+    try:
+        found = session.client("rds").describe_db_cluster_snapshots(DBClusterSnapshotIdentifier=name)["DBClusterSnapshots"]
+    except ClientError as error:
+        if error_code(error) == "DBClusterSnapshotNotFoundFault":
+            return None
+        raise
+    return dict(found[0]) if found else None
+
+
+def apply_verify_encryption(step: OpenStep, plan: Plan) -> dict[str, str]:
+    """Wait until all is available, then take the snapshot if one is planned; return the statuses.
+
+    Raises `WaitFailed` or `WaitTimedOut`.
+    """
+    made = step.run.record("05_create_cluster")
+    sandbox = step.session.target == "sandbox"
+    with step.applying(plan):
+        statuses = wait_until_available(
+            step.session,
+            made["db_cluster_identifier"],
+            instances=len(made["db_instance_identifiers"]),
+            timeout_minutes=float(plan.inputs["wait_timeout_minutes"]),
+            poll_seconds=float(plan.inputs["poll_seconds"]) or (0.2 if sandbox else 30.0),
+        )
+        for change in plan.changes:
+            if change.resource == "snapshot":
+                client = step.client("rds", retry=False)
+                if change.action == "create":
+                    create_once(
+                        step.run, step.name, f"rds:CreateDBClusterSnapshot {change.name}",
+                        find=lambda name=change.name: find_snapshot(step.session, name),  # type: ignore[misc]
+                        create=lambda request=change.request: dict(  # type: ignore[misc]
+                            client.create_db_cluster_snapshot(**request)["DBClusterSnapshot"]
+                        ),
+                    )  # fmt: skip
+                step.run.note(step.name, db_cluster_snapshot_identifier=change.name)
+    return statuses
+
+
+def verify_encryption(step: OpenStep) -> Checks:
+    """Hold every claim against what AWS says, write report.json and report.html, and finish the step.
+
+    The reports are written whatever the outcome; a dated copy of each is kept under reports/. Raises
+    `VerificationFailed`, naming each claim that does not hold.
+    """
+    checks = gather(step)
+    facts = _facts(step, checks)
+    page = report_html(facts, checks, tables=[_custody_table(step)])
+    content = report_json({name: value for name, value in facts.items() if name != "summary"}, checks)
+    stamp = f"{step.now():%Y%m%dT%H%M%SZ}"
+    (step.run.path / "reports").mkdir(mode=0o700, exist_ok=True)
+    for name, data in (("report.json", content), ("report.html", page)):
+        step.run.write(f"reports/{stamp}-{name}", data)
+        step.run.write(name, data)
+    checks.require_passed()
+    step.run.finish(step.name, verified_at=facts["verified_at"])
+    return checks
+
+
+def gather(step: OpenStep) -> Checks:
+    """Read everything and return the checks, without judging them together."""
+    if "05_create_cluster" not in step.run.steps:
+        raise StepMissing(f"run {step.run.run_id!r} has no record of 05_create_cluster; run notebooks/05_create_cluster.ipynb first")
+    session = step.session
+    key = step.run.record("01_create_key")
+    imported = step.run.record("04_import_key_material")
+    launched = step.run.record("05_create_cluster")
+    identifier, arn = launched["db_cluster_identifier"], key["key_arn"]
+    checks = Checks(f"Encryption of {identifier}")
+
+    cluster = rds.find_cluster(session, identifier) or {}
+    _encrypted(checks, f"cluster {identifier}", cluster, arn, "rds:DescribeDBClusters")
+    checks.equal(f"cluster {identifier} is the one that the run made", launched["db_cluster_resource_id"],
+                 cluster.get("DbClusterResourceId"), source="rds:DescribeDBClusters")  # fmt: skip
+    checks.equal(f"cluster {identifier} is available", "available", cluster.get("Status"), source="rds:DescribeDBClusters")
+
+    instances = rds.instances_of(session, identifier)
+    names = [instance["DBInstanceIdentifier"] for instance in instances]
+    checks.equal("the instances are those that the run made", launched["db_instance_identifiers"], names,
+                 source="rds:DescribeDBInstances")  # fmt: skip
+    for instance in instances:
+        name = f"instance {instance['DBInstanceIdentifier']}"
+        _encrypted(checks, name, instance, arn, "rds:DescribeDBInstances")
+        checks.equal(f"{name} cannot be reached from the internet", False, instance.get("PubliclyAccessible"),
+                     source="rds:DescribeDBInstances")  # fmt: skip
+    if "db_cluster_snapshot_identifier" in step.made():
+        snapshot = find_snapshot(session, step.made()["db_cluster_snapshot_identifier"]) or {}
+        _encrypted(checks, "the snapshot", snapshot, arn, "rds:DescribeDBClusterSnapshots")
+    _secret(checks, session, cluster)
+    _key(checks, session, key, imported, cluster)
+    return checks
+
+
+def _encrypted(checks: Checks, name: str, resource: dict[str, Any], key_arn: str, source: str) -> None:
+    checks.equal(f"{name} is encrypted with a KMS key", "sse-kms", storage_encryption_type(resource), source=source)
+    checks.equal(f"{name} is encrypted with your key", key_arn, resource.get("KmsKeyId"), source=source)
+
+
+def _secret(checks: Checks, session: Session, cluster: dict[str, Any]) -> None:
+    """Check that the master password is kept by RDS in Secrets Manager, and encrypted."""
+    secret = cluster.get("MasterUserSecret") or {}
+    source = "secretsmanager:DescribeSecret"
+    described = session.client("secretsmanager").describe_secret(SecretId=secret["SecretArn"]) if secret else {}
+    checks.equal("the master password is kept by RDS", "rds", described.get("OwningService"), source=source)
+    checks.equal("the master password is rotated by RDS", True, described.get("RotationEnabled"), source=source)
+    asked = secret.get("KmsKeyId", "")
+    checks.holds("the master password is encrypted with", "a KMS key; none named means aws/secretsmanager",
+                 described.get("KmsKeyId", "aws/secretsmanager"),
+                 lambda told: told == "aws/secretsmanager" or told == asked, source=source)  # fmt: skip
+
+
+def _key(checks: Checks, session: Session, key: dict[str, Any], imported: dict[str, Any], cluster: dict[str, Any]) -> None:
+    """Check the key itself: state, origin, material, expiry, and the grant that RDS works by."""
+    metadata = kms.describe(session, key["key_id"]) or {}
+    source = "kms:DescribeKey"
+    checks.equal("the key can be used", "Enabled", metadata.get("KeyState"), source=source)
+    checks.equal("the key's material was imported", "EXTERNAL", metadata.get("Origin"), source=source)
+    checks.equal("the key is managed by you", "CUSTOMER", metadata.get("KeyManager"), source=source)
+    current = [entry for entry in kms.materials(session, key["key_id"]) if entry.get("KeyMaterialState") == "CURRENT"]
+    checks.equal("the material in the key is the one that this run imported", [imported["key_material_id"]],
+                 [entry["KeyMaterialId"] for entry in current], source="kms:ListKeyRotations")  # fmt: skip
+    expires = metadata["ValidTo"].isoformat(timespec="seconds") if metadata.get("ValidTo") else "never"
+    checks.equal("the material expires", imported["valid_to"] or "never", expires, source=source)
+    checks.equal("the alias points to the key", key["key_id"], kms.find_alias(session, key["key_alias"]), source="kms:ListAliases")
+    checks.holds("RDS holds a grant on the key for this cluster", "a grant to RDS", grants_for(session, key["key_id"], cluster),
+                 lambda grantees: len(grantees) > 0, source="kms:ListGrants")  # fmt: skip
+
+
+def grants_for(session: Session, key_id: str, cluster: dict[str, Any]) -> list[str]:
+    """Return who holds a grant on the key through RDS for this cluster.
+
+    A grant whose encryption context names another cluster is not counted.
+    """
+    found = []
+    for page in session.client("kms").get_paginator("list_grants").paginate(KeyId=key_id):
+        for grant in page["Grants"]:
+            constraints = grant.get("Constraints", {})
+            context = constraints.get("EncryptionContextSubset") or constraints.get("EncryptionContextEquals") or {}
+            grantee = grant.get("GranteeServicePrincipal") or grant.get("GranteePrincipal", "")
+            named = context.get("aws:rds:dbc-id", cluster.get("DbClusterResourceId"))
+            if "rds" in str(grantee).lower() and named == cluster.get("DbClusterResourceId"):
+                found.append(str(grantee))
+    return sorted(set(found))
+
+
+def _custody_table(step: OpenStep) -> Table:
+    record = step.run.made("03_encrypt_key_material").get("custody", {})
+    rows = [(name.replace("_", " "), value) for name, value in record.items()]
+    return Table("Who keeps the original key material", ("", ""), rows)
+
+
+def _facts(step: OpenStep, checks: Checks) -> dict[str, Any]:
+    run = step.run
+    key, launched = run.record("01_create_key"), run.record("05_create_cluster")
+    imported, material = run.record("04_import_key_material"), run.record("03_encrypt_key_material")
+    target = run.target
+    expiry = f"expires at {imported['valid_to']}" if imported["valid_to"] else "does not expire"
+    identifier = launched["db_cluster_identifier"]
+    verdict = (
+        f"{identifier} is encrypted under your key {key['key_alias']}; its material was imported and {expiry}."
+        if checks.passed
+        else f"{checks.summary}: see the rows marked FAILED."
+    )
+    now: datetime = step.now()
+    return {
+        "run_id": run.run_id,
+        "target": target["target"],
+        "target_words": "SANDBOX (a simulation, not AWS)" if target["target"] == "sandbox" else "AWS",
+        "account_id": target["account_id"],
+        "region": target["region"],
+        "verified_at": utc_stamp(now),
+        "verdict": verdict,
+        "key_arn": key["key_arn"],
+        "key_alias": key["key_alias"],
+        "key_material_id": imported["key_material_id"],
+        "key_check_value": material["key_check_value"],
+        "valid_to": imported["valid_to"] or None,
+        "db_cluster_identifier": identifier,
+        "db_cluster_arn": launched["db_cluster_arn"],
+        "summary": {
+            "DB cluster": launched["db_cluster_arn"],
+            "Instances": ", ".join(launched["db_instance_identifiers"]),
+            "KMS key": key["key_arn"],
+            "Alias": key["key_alias"],
+            "Key material": f"imported, {expiry}; KeyMaterialId {imported['key_material_id']}",
+            "Key check value": material["key_check_value"] or "not known here: wrapped elsewhere",
+        },
+    }
