@@ -20,7 +20,14 @@ from runbook_lib.session import error_code, error_text
 T = TypeVar("T")
 
 THROTTLED = frozenset(
-    {"ThrottlingException", "Throttling", "RequestLimitExceeded", "TooManyRequestsException", "RequestThrottled", "LimitExceeded"}
+    {
+        "ThrottlingException",
+        "Throttling",
+        "RequestLimitExceeded",
+        "TooManyRequestsException",
+        "RequestThrottled",
+        "LimitExceeded",
+    }
 )
 _ATTEMPTS = 5
 _PATIENCE = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -35,9 +42,7 @@ def look(find: Callable[[], T | None], *, target: str) -> T | None:
     return None
 
 
-def create_once(
-    run: Run, step: str, what: str, *, find: Callable[[], T | None], create: Callable[[], T]
-) -> T:
+def create_once(run: Run, step: str, what: str, *, find: Callable[[], T | None], create: Callable[[], T]) -> T:
     """Make `what` once: return what an earlier attempt made, or send `create`.
 
     `find` looks for what this run may already have made; `create` sends one request, with SDK retries off.
@@ -70,7 +75,9 @@ def create_once(
                 run.settle(step, what, "refused")
                 time.sleep(min(2**attempt, 8) * (0.1 if target == "sandbox" else 1.0))
                 if attempt == _ATTEMPTS - 1:
-                    raise AwsCallFailed(f"AWS keeps throttling ({reason}); wait a minute, then run this again") from error
+                    raise AwsCallFailed(
+                        f"AWS keeps throttling ({reason}); wait a minute, then run this again"
+                    ) from error
         else:
             run.settle(step, what, "made")
             return made

@@ -19,9 +19,15 @@ from runbook_lib.step import OpenStep
 from runbook_lib.verification import find_snapshot
 
 _GONE = frozenset(
-    {"DBInstanceNotFound", "DBClusterNotFoundFault", "DBSubnetGroupNotFoundFault", "InvalidGroup.NotFound", "NotFoundException",
-     "DBClusterSnapshotNotFoundFault"}
-)  # fmt: skip
+    {
+        "DBInstanceNotFound",
+        "DBClusterNotFoundFault",
+        "DBSubnetGroupNotFoundFault",
+        "InvalidGroup.NotFound",
+        "NotFoundException",
+        "DBClusterSnapshotNotFoundFault",
+    }
+)
 
 
 def cluster_name(step: OpenStep) -> str:
@@ -36,8 +42,18 @@ def who_uses(session: Session, key_arn: str) -> list[tuple[str, str]]:
     kinds = (
         ("DB cluster", "describe_db_clusters", "DBClusters", "DBClusterIdentifier"),
         ("DB instance", "describe_db_instances", "DBInstances", "DBInstanceIdentifier"),
-        ("cluster snapshot", "describe_db_cluster_snapshots", "DBClusterSnapshots", "DBClusterSnapshotIdentifier"),
-        ("automated backup", "describe_db_cluster_automated_backups", "DBClusterAutomatedBackups", "DBClusterIdentifier"),
+        (
+            "cluster snapshot",
+            "describe_db_cluster_snapshots",
+            "DBClusterSnapshots",
+            "DBClusterSnapshotIdentifier",
+        ),
+        (
+            "automated backup",
+            "describe_db_cluster_automated_backups",
+            "DBClusterAutomatedBackups",
+            "DBClusterIdentifier",
+        ),
     )
     found = []
     for kind, call, items, name in kinds:
@@ -59,15 +75,35 @@ def plan_clean_up(step: OpenStep, inputs: CleanUpInputs) -> Plan:
     ours = there is not None and step.is_ours(rds.rds_tags(there))
     for instance in rds.instances_of(session, cluster) if ours else []:
         name = instance["DBInstanceIdentifier"]
-        word = "" if step.is_ours(rds.rds_tags(instance)) else "; this run did not make it, but it is in the cluster: delete it yourself"
-        changes.append(Change("refuse" if word else "delete", f"DB instance {name}", name, f"at once{word}", "rds:DeleteDBInstance",
-                              {"DBInstanceIdentifier": name, "SkipFinalSnapshot": True}))  # fmt: skip
+        word = (
+            ""
+            if step.is_ours(rds.rds_tags(instance))
+            else "; this run did not make it, but it is in the cluster: delete it yourself"
+        )
+        changes.append(
+            Change(
+                "refuse" if word else "delete",
+                f"DB instance {name}",
+                name,
+                f"at once{word}",
+                "rds:DeleteDBInstance",
+                {"DBInstanceIdentifier": name, "SkipFinalSnapshot": True},
+            )
+        )
     if there is not None:
         changes.append(_cluster(step, inputs, cluster, there))
     snapshot = step.made("06_verify_encryption").get("db_cluster_snapshot_identifier", "")
     if snapshot and (found := find_snapshot(session, snapshot)) is not None and step.is_ours(rds.rds_tags(found)):
-        changes.append(Change("delete", "snapshot", snapshot, "taken as evidence; irreversible", "rds:DeleteDBClusterSnapshot",
-                              {"DBClusterSnapshotIdentifier": snapshot}))  # fmt: skip
+        changes.append(
+            Change(
+                "delete",
+                "snapshot",
+                snapshot,
+                "taken as evidence; irreversible",
+                "rds:DeleteDBClusterSnapshot",
+                {"DBClusterSnapshotIdentifier": snapshot},
+            )
+        )
     changes += _network(step, cluster)
     changes += _key(step, inputs, [change.name for change in changes if change.action == "delete"], cluster)
     return step.plan(inputs, changes)
@@ -76,7 +112,10 @@ def plan_clean_up(step: OpenStep, inputs: CleanUpInputs) -> Plan:
 def _cluster(step: OpenStep, inputs: CleanUpInputs, cluster: str, there: dict[str, Any]) -> Change:
     if not step.is_ours(rds.rds_tags(there)):
         return Change("keep", "DB cluster", cluster, "this run did not make it")
-    request: dict[str, Any] = {"DBClusterIdentifier": cluster, "SkipFinalSnapshot": not inputs.final_db_snapshot_identifier}
+    request: dict[str, Any] = {
+        "DBClusterIdentifier": cluster,
+        "SkipFinalSnapshot": not inputs.final_db_snapshot_identifier,
+    }
     detail = "irreversible: its data and automated backups go with it"
     if inputs.final_db_snapshot_identifier:
         request["FinalDBSnapshotIdentifier"] = inputs.final_db_snapshot_identifier
@@ -92,11 +131,24 @@ def _network(step: OpenStep, cluster: str) -> list[Change]:
     session, name, changes = step.session, network.group_name(cluster), []
     group = network.find_subnet_group(session, name)
     if group is not None and step.is_ours(network.tags_of(session, group["DBSubnetGroupArn"])):
-        changes.append(Change("delete", "subnet group", name, "", "rds:DeleteDBSubnetGroup", {"DBSubnetGroupName": name}))
-    filters = [{"Name": "tag:runbook:run-id", "Values": [step.run.run_id]}, {"Name": "group-name", "Values": [name]}]
+        changes.append(
+            Change("delete", "subnet group", name, "", "rds:DeleteDBSubnetGroup", {"DBSubnetGroupName": name})
+        )
+    filters = [
+        {"Name": "tag:runbook:run-id", "Values": [step.run.run_id]},
+        {"Name": "group-name", "Values": [name]},
+    ]
     for found in session.client("ec2").describe_security_groups(Filters=filters)["SecurityGroups"]:
-        changes.append(Change("delete", "security group", name, found["GroupId"], "ec2:DeleteSecurityGroup",
-                              {"GroupId": found["GroupId"]}))  # fmt: skip
+        changes.append(
+            Change(
+                "delete",
+                "security group",
+                name,
+                found["GroupId"],
+                "ec2:DeleteSecurityGroup",
+                {"GroupId": found["GroupId"]},
+            )
+        )
     return changes
 
 
@@ -109,7 +161,14 @@ def _key(step: OpenStep, inputs: CleanUpInputs, leaving: list[str], cluster: str
     if key_id is None or metadata is None or not step.is_ours(kms.tags_of(session, key_id)):
         return []
     if metadata["KeyState"] == "PendingDeletion":
-        return [Change("keep", "KMS key", key_id, f"gone on {metadata['DeletionDate']:%Y-%m-%d}; until then kms:CancelKeyDeletion")]
+        return [
+            Change(
+                "keep",
+                "KMS key",
+                key_id,
+                f"gone on {metadata['DeletionDate']:%Y-%m-%d}; until then kms:CancelKeyDeletion",
+            )
+        ]
     stays = [
         f"{kind} {name}"
         for kind, name in who_uses(session, metadata["Arn"])
@@ -120,13 +179,20 @@ def _key(step: OpenStep, inputs: CleanUpInputs, leaving: list[str], cluster: str
     if stays:
         return [Change("keep", "KMS key", key_id, f"still needed by {', '.join(dict.fromkeys(stays))}")]
     rows = [
-        Change("delete", "alias", alias, "", "kms:DeleteAlias", {"AliasName": alias}) for alias in kms.aliases_of(session, key_id)
+        Change("delete", "alias", alias, "", "kms:DeleteAlias", {"AliasName": alias})
+        for alias in kms.aliases_of(session, key_id)
     ]
     days = inputs.pending_window_in_days
     rows.append(
-        Change("delete", "KMS key", key_id, f"after {days} days, irreversible from then on, also with the material at hand",
-               "kms:ScheduleKeyDeletion", {"KeyId": key_id, "PendingWindowInDays": days})
-    )  # fmt: skip
+        Change(
+            "delete",
+            "KMS key",
+            key_id,
+            f"after {days} days, irreversible from then on, also with the material at hand",
+            "kms:ScheduleKeyDeletion",
+            {"KeyId": key_id, "PendingWindowInDays": days},
+        )
+    )
     return rows
 
 
@@ -170,7 +236,9 @@ def _delete(step: OpenStep, change: Change) -> str:
         match change.resource.split(" DB")[0]:
             case "DB cluster":
                 if "ModifyDBCluster" in change.calls:
-                    rds_client.modify_db_cluster(DBClusterIdentifier=change.name, DeletionProtection=False, ApplyImmediately=True)
+                    rds_client.modify_db_cluster(
+                        DBClusterIdentifier=change.name, DeletionProtection=False, ApplyImmediately=True
+                    )
                 rds_client.delete_db_cluster(**request)
                 _wait_gone(step, lambda: rds.find_cluster(step.session, change.name), change.name)
             case "snapshot":

@@ -31,20 +31,37 @@ def estimate(*, db_instance_class: str, instances: int, serverless_max_capacity:
     hourly = 0.0
     if db_instance_class == "db.serverless":
         most = serverless_max_capacity * instances * table["acu_hour"]
-        rows.append((f"{instances} serverless, up to {serverless_max_capacity:g} ACU each", f"up to ${most:.2f}", f"up to ${most * HOURS_A_MONTH:.2f}"))
+        rows.append(
+            (
+                f"{instances} serverless, up to {serverless_max_capacity:g} ACU each",
+                f"up to ${most:.2f}",
+                f"up to ${most * HOURS_A_MONTH:.2f}",
+            )
+        )
         hourly += most
     elif (rate := table["instance_hour"].get(db_instance_class)) is not None:
         hourly += instances * rate
-        rows.append((f"{instances} x {db_instance_class}", f"${instances * rate:.3f}", f"${instances * rate * HOURS_A_MONTH:.2f}"))
+        rows.append(
+            (
+                f"{instances} x {db_instance_class}",
+                f"${instances * rate:.3f}",
+                f"${instances * rate * HOURS_A_MONTH:.2f}",
+            )
+        )
     else:
         rows.append((f"{instances} x {db_instance_class}", "not in the price table", "not in the price table"))
-    for label, month in (("KMS key", table["kms_key_month"]), ("managed password (secret)", table["secret_month"])):
+    for label, month in (
+        ("KMS key", table["kms_key_month"]),
+        ("managed password (secret)", table["secret_month"]),
+    ):
         hourly += month / HOURS_A_MONTH
         rows.append((label, f"${month / HOURS_A_MONTH:.4f}", f"${month:.2f}"))
     rows.append(("storage", "by use", f"${table['storage_gb_month']:.2f} per GB"))
     rows.append(("together, without storage and I/O", f"${hourly:.3f}", f"${hourly * HOURS_A_MONTH:.2f}"))
     return Table(
-        f"Estimate as of {table['as_of']}, us-east-1 rates: check the AWS pricing pages.", ("item", "an hour", "a month"), rows
+        f"Estimate as of {table['as_of']}, us-east-1 rates: check the AWS pricing pages.",
+        ("item", "an hour", "a month"),
+        rows,
     )
 
 

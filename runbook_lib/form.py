@@ -23,7 +23,11 @@ class Form:
     """
 
     def __init__(
-        self, model: type[Inputs], *, given: Mapping[str, Any], choices: Mapping[str, Sequence[str]] | None = None
+        self,
+        model: type[Inputs],
+        *,
+        given: Mapping[str, Any],
+        choices: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._model = model
         self._start = {name: given.get(name, field.default) for name, field in model.model_fields.items()}
@@ -76,7 +80,9 @@ class Form:
             widget = self._widget(name, field)
             self._widgets[name] = widget
             label = ipywidgets.Label(field.title or name, layout={"width": "16em"})
-            help_text = ipywidgets.HTML(f"<span style='opacity:0.7;font-size:12px'>{_escaped(field.description or '')}</span>")
+            help_text = ipywidgets.HTML(
+                f"<span style='opacity:0.7;font-size:12px'>{_escaped(field.description or '')}</span>"
+            )
             rows.append(ipywidgets.HBox([label, widget, help_text], layout={"align_items": "center"}))
         hint = ipywidgets.HTML(
             "<span style='opacity:0.7;font-size:12px'>Change what you like, then click the next cell and press Shift+Enter.</span>"
@@ -96,7 +102,9 @@ class Form:
         if isinstance(start, float):
             return ipywidgets.FloatText(value=start, step=0.5, layout=wide)
         if isinstance(start, dict):
-            return ipywidgets.Text(value=", ".join(f"{k}={v}" for k, v in start.items()), placeholder="key=value, …", layout=wide)
+            return ipywidgets.Text(
+                value=", ".join(f"{k}={v}" for k, v in start.items()), placeholder="key=value, …", layout=wide
+            )
         text = ", ".join(start) if isinstance(start, list) else str(start)
         if options := self._choices.get(name):
             return ipywidgets.Combobox(value=text, options=list(options), layout=wide)
@@ -113,5 +121,3 @@ def _mapping(text: str) -> Any:
 
 def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-

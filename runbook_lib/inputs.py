@@ -10,13 +10,21 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from runbook_lib.errors import InputError, ParameterFileError, UnknownParameter
 from runbook_lib.key_material import (
@@ -75,8 +83,7 @@ class Inputs(BaseModel):
     def _run_id(cls, value: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", value):
             raise ValueError(
-                f"{value!r} is no run id: 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter "
-                "or digit"
+                f"{value!r} is no run id: 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit"
             )
         return value
 
@@ -107,9 +114,15 @@ def _problem(problem: Any) -> tuple[str, str]:
     if kind == "value_error":
         return field, str(context["error"])
     if field == "account_id":
-        return field, f"{value!r} is not text; write it as a quoted string of 12 digits, since YAML eats zeros"
+        return (
+            field,
+            f"{value!r} is not text; write it as a quoted string of 12 digits, since YAML eats zeros",
+        )
     if kind == "literal_error":
-        return field, f"{value!r} is not one of {context['expected']}{_nearest(str(value), context['expected'])}"
+        return (
+            field,
+            f"{value!r} is not one of {context['expected']}{_nearest(str(value), context['expected'])}",
+        )
     if kind.endswith("_type"):
         wanted = {
             "string_type": "text in quotes",
@@ -142,8 +155,7 @@ class _KeyNames(Inputs):
     key_alias: str = _field("Alias", "Display name of the KMS key, beginning with alias/.", "alias/aurora-byok")
     key_administrators: list[str] = _field(
         "Key administrators",
-        "Roles or users that manage the key but cannot use it, as ARN, role/Name or user/Name. "
-        "Empty: your own role.",
+        "Roles or users that manage the key but cannot use it, as ARN, role/Name or user/Name. Empty: your own role.",
         [],
     )
     key_users: list[str] = _field(
@@ -167,8 +179,7 @@ class _KeyNames(Inputs):
             raise ValueError(f"{value!r} is reserved for AWS managed keys; choose a name not beginning 'alias/aws/'")
         if not re.fullmatch(r"alias/[a-zA-Z0-9:/_-]{1,250}", value):
             raise ValueError(
-                f"{value!r} is no alias: letters, digits, ':', '/', '_' and '-' after 'alias/', 256 characters "
-                "at most"
+                f"{value!r} is no alias: letters, digits, ':', '/', '_' and '-' after 'alias/', 256 characters at most"
             )
         return value
 
@@ -176,9 +187,7 @@ class _KeyNames(Inputs):
     @classmethod
     def _principals(cls, values: list[str]) -> list[str]:
         for value in values:
-            if not re.fullmatch(
-                r"(arn:aws[a-z-]*:iam::\d{12}:)?(role|user)/[\w+=,.@/-]{1,576}", value
-            ):
+            if not re.fullmatch(r"(arn:aws[a-z-]*:iam::\d{12}:)?(role|user)/[\w+=,.@/-]{1,576}", value):
                 raise ValueError(
                     f"{value!r} is no role or user; write 'role/Name', 'user/Name' or its ARN, "
                     "e.g. 'arn:aws:iam::123456789012:role/Admin'"
@@ -200,7 +209,11 @@ class _ClusterChoices(Inputs):
         "Instance class", "Smallest current class, or db.serverless for Serverless v2.", "db.t4g.medium"
     )
     reader_count: int = _field(
-        "Readers", "Aurora Replicas in other zones; 0 is a single instance (the post's Multi-AZ: 1).", 0, ge=0, le=15
+        "Readers",
+        "Aurora Replicas in other zones; 0 is a single instance (the post's Multi-AZ: 1).",
+        0,
+        ge=0,
+        le=15,
     )
     vpc_id: str = _field("VPC", "Empty: the default VPC.", "")
     db_subnet_group_name: str = _field("Subnet group", "An existing one; empty: a new one over the VPC.", "")
@@ -226,7 +239,10 @@ class _ClusterChoices(Inputs):
     )
     _vpc = field_validator("vpc_id")(_matching(r"vpc-[0-9a-f]{8,17}", "is no VPC id; write e.g. 'vpc-0a1b2c3d'"))
     _groups = field_validator("db_subnet_group_name", "db_cluster_parameter_group_name", "db_parameter_group_name")(
-        _matching(r"[A-Za-z][A-Za-z0-9._ -]{0,254}", "is no group name: a letter, then letters, digits, '.', '_', '-'")
+        _matching(
+            r"[A-Za-z][A-Za-z0-9._ -]{0,254}",
+            "is no group name: a letter, then letters, digits, '.', '_', '-'",
+        )
     )
     _role = field_validator("monitoring_role_arn")(
         _matching(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", "is no role ARN")
@@ -303,7 +319,9 @@ def _check_tags(values: dict[str, str]) -> dict[str, str]:
                 f"tag {key!r}: 1 to 128 letters, digits, spaces or + - = . _ : / @, not beginning with aws: or runbook:"
             )
         if not re.fullmatch(r"[\w\s+=.:/@-]{0,256}", value):
-            raise ValueError(f"tag {key!r} has the value {value!r}: at most 256 letters, digits, spaces or + - = . _ : / @")
+            raise ValueError(
+                f"tag {key!r} has the value {value!r}: at most 256 letters, digits, spaces or + - = . _ : / @"
+            )
     return values
 
 
@@ -374,9 +392,13 @@ class EncryptKeyMaterialInputs(Inputs):
     @model_validator(mode="after")
     def _coherent(self) -> Self:
         if self.key_material_source == "generate" and self.key_material_file:
-            raise ValueError("key_material_file: is given, but key_material_source is 'generate'; choose 'file' or 'wrapped'")
+            raise ValueError(
+                "key_material_file: is given, but key_material_source is 'generate'; choose 'file' or 'wrapped'"
+            )
         if self.key_material_source != "generate" and not self.key_material_file:
-            raise ValueError(f"key_material_file: '' with key_material_source {self.key_material_source!r}; give its path")
+            raise ValueError(
+                f"key_material_file: '' with key_material_source {self.key_material_source!r}; give its path"
+            )
         if self.key_material_source == "wrapped" and self.custody != "none":
             raise ValueError(
                 "custody: 'recovery_key' is not possible with key_material_source 'wrapped', since the original was "
@@ -400,7 +422,10 @@ class ImportKeyMaterialInputs(Inputs):
         "Expires at", "For KEY_MATERIAL_EXPIRES: ISO 8601 with offset, e.g. 2027-06-30T00:00:00+00:00.", ""
     )
     key_material_description: str = _field(
-        "Description of the material", "Where the original lives, e.g. safe-3/card-7. No secrets.", "", max_length=256
+        "Description of the material",
+        "Where the original lives, e.g. safe-3/card-7. No secrets.",
+        "",
+        max_length=256,
     )
 
     _description = field_validator("key_material_description")(
@@ -443,7 +468,9 @@ class CreateClusterInputs(_ClusterChoices):
     allowed_cidr: str = _field("Allowed network", "CIDR that the new security group lets in; empty: nothing.", "")
     serverless_min_capacity: float = _field("Serverless minimum", "ACUs, steps of 0.5; 0 pauses when idle.", 0.0)
     serverless_max_capacity: float = _field("Serverless maximum", "ACUs, steps of 0.5, 256 at most.", 2.0)
-    promotion_tier: int = _field("Failover priority", "0 (first) to 15; the post leaves the default, 1.", 1, ge=0, le=15)
+    promotion_tier: int = _field(
+        "Failover priority", "0 (first) to 15; the post leaves the default, 1.", 1, ge=0, le=15
+    )
     backup_retention_period: int = _field("Backup retention", "Days, 1 to 35.", 1, ge=1, le=35)
     deletion_protection: bool = _field("Deletion protection", "Advised for a cluster that lives.", False)
     copy_tags_to_snapshot: bool = _field("Copy tags to snapshots", "So that they can be found by tag.", True)
@@ -452,7 +479,10 @@ class CreateClusterInputs(_ClusterChoices):
 
     _tags = field_validator("tags")(_check_tags)
     _database = field_validator("database_name")(
-        _matching(r"[A-Za-z][A-Za-z0-9_]{0,62}", "is no database name: a letter, then letters, digits and '_', 63 at most")
+        _matching(
+            r"[A-Za-z][A-Za-z0-9_]{0,62}",
+            "is no database name: a letter, then letters, digits and '_', 63 at most",
+        )
     )
 
     @field_validator("port")
@@ -506,15 +536,21 @@ class CreateClusterInputs(_ClusterChoices):
         logs: Any = ENGINES[self.engine]["logs"]
         for log in self.enable_cloudwatch_logs_exports:
             if log not in logs:
-                raise ValueError(f"enable_cloudwatch_logs_exports: {log!r} is no log of {self.engine}: {', '.join(logs)}")
+                raise ValueError(
+                    f"enable_cloudwatch_logs_exports: {log!r} is no log of {self.engine}: {', '.join(logs)}"
+                )
         return self
 
 
 class VerifyEncryptionInputs(Inputs):
     """06_verify_encryption: how long to wait, and whether to take a snapshot as further evidence."""
 
-    wait_timeout_minutes: int = _field("Wait at most", "Minutes until cluster and instances are available.", 60, ge=1, le=600)
-    poll_seconds: int = _field("Ask every", "Seconds between two looks; 0: 30 on AWS, 1 in the sandbox.", 0, ge=0, le=300)
+    wait_timeout_minutes: int = _field(
+        "Wait at most", "Minutes until cluster and instances are available.", 60, ge=1, le=600
+    )
+    poll_seconds: int = _field(
+        "Ask every", "Seconds between two looks; 0: 30 on AWS, 1 in the sandbox.", 0, ge=0, le=300
+    )
     take_snapshot: bool = _field("Take a snapshot", "A manual snapshot as further evidence (it is kept).", False)
 
 
@@ -593,3 +629,18 @@ def read_parameters(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ParameterFileError(f"{path} is not one flat mapping; write one 'name: value' per line")
     return content
+
+
+def from_command_line(given: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return `-p NAME VALUE` pairs as typed values: text stays text, the rest is read as YAML."""
+    fields = {name: field for model in STEP_INPUTS.values() for name, field in model.model_fields.items()}
+    values: dict[str, Any] = {}
+    for name, text in given:
+        if name in fields and isinstance(fields[name].default, str):
+            values[name] = text
+            continue
+        try:
+            values[name] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise InputError([(name, f"{text!r} is no value; write it as in a YAML file")]) from None
+    return values

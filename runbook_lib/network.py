@@ -33,13 +33,19 @@ def find_vpc(session: Session, vpc_id: str) -> str:
         found = []
     if not found:
         what = f"vpc_id {vpc_id!r}: there is no such VPC" if vpc_id else "there is no default VPC"
-        raise PreflightFailed(f"{what} in account {session.account_id}, {session.region}; give vpc_id or a subnet group")
+        raise PreflightFailed(
+            f"{what} in account {session.account_id}, {session.region}; give vpc_id or a subnet group"
+        )
     return str(found[0]["VpcId"])
 
 
 def find_subnets(session: Session, vpc_id: str) -> list[dict[str, Any]]:
     """Return one subnet per zone of a VPC, in order of the zones; raise `PreflightFailed` under two zones."""
-    pages = session.client("ec2").get_paginator("describe_subnets").paginate(Filters=[{"Name": "vpc-id", "Values": [vpc_id]}])
+    pages = (
+        session.client("ec2")
+        .get_paginator("describe_subnets")
+        .paginate(Filters=[{"Name": "vpc-id", "Values": [vpc_id]}])
+    )
     by_zone: dict[str, dict[str, Any]] = {}
     for subnet in sorted((subnet for page in pages for subnet in page["Subnets"]), key=lambda s: str(s["SubnetId"])):
         if subnet.get("State", "available") == "available":
@@ -73,17 +79,23 @@ def require_security_groups(session: Session, group_ids: list[str], vpc_id: str)
     try:
         found = session.client("ec2").describe_security_groups(GroupIds=group_ids)["SecurityGroups"]
     except ClientError as error:
-        raise PreflightFailed(f"vpc_security_group_ids: {error.response['Error']['Message']}; name existing ones") from error
+        raise PreflightFailed(
+            f"vpc_security_group_ids: {error.response['Error']['Message']}; name existing ones"
+        ) from error
     for group in found:
         if group["VpcId"] != vpc_id:
-            raise PreflightFailed(f"security group {group['GroupId']} is of VPC {group['VpcId']}, the cluster of {vpc_id}")
+            raise PreflightFailed(
+                f"security group {group['GroupId']} is of VPC {group['VpcId']}, the cluster of {vpc_id}"
+            )
 
 
 def require_subnet_group(session: Session, name: str) -> dict[str, Any]:
     """Return a given subnet group that covers two zones; raise `PreflightFailed` otherwise."""
     group = find_subnet_group(session, name)
     if group is None:
-        raise PreflightFailed(f"db_subnet_group_name {name!r}: there is no such subnet group; create it or leave it empty")
+        raise PreflightFailed(
+            f"db_subnet_group_name {name!r}: there is no such subnet group; create it or leave it empty"
+        )
     zones = {subnet["SubnetAvailabilityZone"]["Name"] for subnet in group["Subnets"]}
     if len(zones) < 2:
         raise PreflightFailed(f"subnet group {name!r} covers {len(zones)} zone; Aurora needs two or more")
@@ -118,8 +130,16 @@ def plan_network(step: OpenStep, inputs: CreateClusterInputs) -> list[Change]:
         }
         there = find_subnet_group(session, name)
         if there is None:
-            rows.append(Change("create", "subnet group", name, f"{len(subnets)} subnets of {vpc_id}: {zones}",
-                               "rds:CreateDBSubnetGroup", request))  # fmt: skip
+            rows.append(
+                Change(
+                    "create",
+                    "subnet group",
+                    name,
+                    f"{len(subnets)} subnets of {vpc_id}: {zones}",
+                    "rds:CreateDBSubnetGroup",
+                    request,
+                )
+            )
         elif step.is_ours(tags_of(session, there["DBSubnetGroupArn"])):
             rows.append(Change("keep", "subnet group", name, "made by this run", "", request))
         else:
@@ -127,8 +147,14 @@ def plan_network(step: OpenStep, inputs: CreateClusterInputs) -> list[Change]:
     if inputs.vpc_security_group_ids:
         require_security_groups(session, inputs.vpc_security_group_ids, vpc_id)
         if inputs.allowed_cidr:
-            rows.append(Change("refuse", "security group", ", ".join(inputs.vpc_security_group_ids),
-                               "allowed_cidr is for a new group; open the given one yourself, or leave it out"))  # fmt: skip
+            rows.append(
+                Change(
+                    "refuse",
+                    "security group",
+                    ", ".join(inputs.vpc_security_group_ids),
+                    "allowed_cidr is for a new group; open the given one yourself, or leave it out",
+                )
+            )
         rows.append(Change("keep", "security group", ", ".join(inputs.vpc_security_group_ids), "given"))
         return rows
     request = {
@@ -163,10 +189,12 @@ def apply_subnet_group(step: OpenStep, change: Change) -> str:
     if change.action == "create":
         rds = step.client("rds", retry=False)
         create_once(
-            step.run, step.name, "rds:CreateDBSubnetGroup",
+            step.run,
+            step.name,
+            "rds:CreateDBSubnetGroup",
             find=lambda: find_subnet_group(step.session, change.name),
             create=lambda: dict(rds.create_db_subnet_group(**change.request)["DBSubnetGroup"]),
-        )  # fmt: skip
+        )
         step.run.note(step.name, made_subnet_group=change.name)
     return change.name
 
@@ -183,12 +211,15 @@ def apply_security_group(step: OpenStep, change: Change, *, port: int, allowed_c
 
     group_id = (
         create_once(
-            step.run, step.name, "ec2:CreateSecurityGroup",
-            find=find, create=lambda: str(ec2.create_security_group(**change.request)["GroupId"]),
+            step.run,
+            step.name,
+            "ec2:CreateSecurityGroup",
+            find=find,
+            create=lambda: str(ec2.create_security_group(**change.request)["GroupId"]),
         )
         if change.action == "create"
         else str(find())
-    )  # fmt: skip
+    )
     step.run.note(step.name, made_security_group_id=group_id)
     if allowed_cidr:
         kind, address = ("Ipv6Ranges", "CidrIpv6") if ":" in allowed_cidr else ("IpRanges", "CidrIp")

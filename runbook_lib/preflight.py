@@ -10,7 +10,14 @@ import filelock
 from botocore.exceptions import ClientError
 
 from runbook_lib import costs, kms, network, rds
-from runbook_lib.errors import ParameterChanged, PreflightFailed, RunbookError, RunNotFound, RunNotWritable, WrongRegion
+from runbook_lib.errors import (
+    ParameterChanged,
+    PreflightFailed,
+    RunbookError,
+    RunNotFound,
+    RunNotWritable,
+    WrongRegion,
+)
 from runbook_lib.inputs import StartInputs
 from runbook_lib.paths import runs_folder
 from runbook_lib.report import Change, Checks, Plan, Table
@@ -40,7 +47,9 @@ def start_run(inputs: StartInputs, *, runs_dir: Path | str | None = None) -> Ope
         lock = filelock.FileLock(folder / ".start.lock", mode=0o600)
         lock.acquire(timeout=60)
     except OSError as error:
-        raise RunNotWritable(f"cannot use the runs folder {folder} ({error}); mend it, or give --runs-dir DIR") from error
+        raise RunNotWritable(
+            f"cannot use the runs folder {folder} ({error}); mend it, or give --runs-dir DIR"
+        ) from error
     try:
         session, sandbox_id = _session(inputs, folder)
         target = {
@@ -103,9 +112,18 @@ def plan_start(step: OpenStep, inputs: StartInputs) -> Plan:
     rows = []
     if inputs.grant_rds_service_linked_role:
         there = kms.service_linked_role(session)
-        rows.append(Change("keep" if there else "create", "service-linked role", kms.SERVICE_LINKED_ROLE,
-                           "exists" if there else "by 01", "" if there else "iam:CreateServiceLinkedRole"))  # fmt: skip
-    rows.append(Change("create", "KMS key", inputs.key_alias, "by 01, origin EXTERNAL", "kms:CreateKey, kms:CreateAlias"))
+        rows.append(
+            Change(
+                "keep" if there else "create",
+                "service-linked role",
+                kms.SERVICE_LINKED_ROLE,
+                "exists" if there else "by 01",
+                "" if there else "iam:CreateServiceLinkedRole",
+            )
+        )
+    rows.append(
+        Change("create", "KMS key", inputs.key_alias, "by 01, origin EXTERNAL", "kms:CreateKey, kms:CreateAlias")
+    )
     rows.append(Change("change", "KMS key", inputs.key_alias, "by 04, gets its material", "kms:ImportKeyMaterial"))
     name = network.group_name(cluster)
     if not inputs.db_subnet_group_name:
@@ -114,13 +132,21 @@ def plan_start(step: OpenStep, inputs: StartInputs) -> Plan:
         rows.append(Change("create", "security group", name, "by 05", "ec2:CreateSecurityGroup"))
     rows.append(Change("create", "DB cluster", cluster, "by 05, with its managed secret", "rds:CreateDBCluster"))
     for number in range(1, inputs.reader_count + 2):
-        rows.append(Change("create", "DB instance", f"{cluster}-{number}", f"by 05, {inputs.db_instance_class}", "rds:CreateDBInstance"))
+        rows.append(
+            Change(
+                "create",
+                "DB instance",
+                f"{cluster}-{number}",
+                f"by 05, {inputs.db_instance_class}",
+                "rds:CreateDBInstance",
+            )
+        )
     return step.plan(inputs, rows)
 
 
 def steps_table() -> Table:
     """Return the steps of the run with what each changes, the IAM actions it needs, and its cost."""
-    rows = [(step.number, step.words, step.changes, ", ".join(step.actions) or "none", step.cost) for step in chain()]
+    rows = [(step.number, step.words, step.changes, step.actions_by_service, step.cost) for step in chain()]
     return Table("The steps of the run", ("", "step", "changes in your account", "IAM actions", "cost"), rows)
 
 
@@ -148,28 +174,57 @@ def check_everything(step: OpenStep, inputs: StartInputs, plan: Plan) -> Checks:
 
     attempt("you are signed in", lambda: f"{session.identity()['Arn']}", "sts:GetCallerIdentity")
     attempt("your key policy principal is known", session.principal_arn, "iam:GetRole")
-    attempt("the key administrators exist", lambda: ", ".join(kms.principals(session, inputs.key_administrators)), "iam:GetRole")
+    attempt(
+        "the key administrators exist",
+        lambda: ", ".join(kms.principals(session, inputs.key_administrators)),
+        "iam:GetRole",
+    )
     attempt("the key users exist", lambda: ", ".join(kms.principals(session, inputs.key_users)), "iam:GetRole")
-    attempt("the service-linked role of RDS", lambda: kms.service_linked_role(session) or "absent; 01 creates it if asked", "iam:GetRole")
+    attempt(
+        "the service-linked role of RDS",
+        lambda: kms.service_linked_role(session) or "absent; 01 creates it if asked",
+        "iam:GetRole",
+    )
     attempt("the alias is free", lambda: _alias(step, inputs.key_alias), "kms:ListAliases")
-    attempt("the cluster's name is free", lambda: _cluster(step, inputs.db_cluster_identifier), "rds:DescribeDBClusters")
+    attempt(
+        "the cluster's name is free",
+        lambda: _cluster(step, inputs.db_cluster_identifier),
+        "rds:DescribeDBClusters",
+    )
     for number in range(1, inputs.reader_count + 2):
         name = f"{inputs.db_cluster_identifier}-{number}"
-        attempt(f"the instance name {name} is free", lambda name=name: _instance(step, name), "rds:DescribeDBInstances")  # type: ignore[misc]
+        attempt(
+            f"the instance name {name} is free",
+            lambda name=name: _instance(step, name),
+            "rds:DescribeDBInstances",
+        )  # type: ignore[misc]
     attempt("the engine version is on offer", lambda: _version(session, inputs), "rds:DescribeDBEngineVersions")
-    attempt("the instance class can be ordered, encrypted", lambda: _class(session, inputs), "rds:DescribeOrderableDBInstanceOptions")
+    attempt(
+        "the instance class can be ordered, encrypted",
+        lambda: _class(session, inputs),
+        "rds:DescribeOrderableDBInstanceOptions",
+    )
     attempt("the network has two zones", lambda: _network(session, inputs), "ec2:DescribeSubnets")
-    attempt("the parameter groups exist", lambda: _parameter_groups(session, inputs), "rds:DescribeDBClusterParameterGroups")
+    attempt(
+        "the parameter groups exist",
+        lambda: _parameter_groups(session, inputs),
+        "rds:DescribeDBClusterParameterGroups",
+    )
     if inputs.monitoring_role_arn:
         attempt("the monitoring role exists", lambda: _role(session, inputs.monitoring_role_arn), "iam:GetRole")
     if inputs.master_user_secret_kms_key_id:
-        attempt("the key of the managed password can be used", lambda: _secret_key(session, inputs), "kms:DescribeKey")
+        attempt(
+            "the key of the managed password can be used",
+            lambda: _secret_key(session, inputs),
+            "kms:DescribeKey",
+        )
     attempt("the quotas leave room", lambda: _quotas(session, inputs), "rds:DescribeAccountAttributes")
 
     failed = [check.actual for check in checks.rows if not check.passed]
     if failed:
         print(checks)
         raise PreflightFailed(f"nothing was created: {'; '.join(failed)}")
+    hourly = costs.hourly(db_instance_class=inputs.db_instance_class, instances=inputs.reader_count + 1)
     with step.applying(plan):
         step.run.finish(
             step.name,
@@ -178,7 +233,7 @@ def check_everything(step: OpenStep, inputs: StartInputs, plan: Plan) -> Checks:
             db_cluster_identifier=inputs.db_cluster_identifier,
             engine_version=_version(session, inputs),
             changes=[f"{change.action} {change.resource} {change.name}" for change in plan.changes],
-            hourly_cost=costs.hourly(db_instance_class=inputs.db_instance_class, instances=inputs.reader_count + 1),
+            summary=f"{len(plan.changes)} changes planned, {hourly} plus storage",
         )
     return checks
 
@@ -189,7 +244,9 @@ def _alias(step: OpenStep, alias: str) -> str:
         return "free"
     if step.is_ours(kms.tags_of(step.session, target)):
         return "made by this run"
-    raise PreflightFailed(f"key_alias {alias!r} already points to key {target}, which this run did not make; choose another")
+    raise PreflightFailed(
+        f"key_alias {alias!r} already points to key {target}, which this run did not make; choose another"
+    )
 
 
 def _cluster(step: OpenStep, identifier: str) -> str:
@@ -207,7 +264,9 @@ def _instance(step: OpenStep, identifier: str) -> str:
         return "free"
     if step.is_ours(rds.rds_tags(there)):
         return "made by this run"
-    raise PreflightFailed(f"an instance {identifier!r} exists, and this run did not make it; choose another db_cluster_identifier")
+    raise PreflightFailed(
+        f"an instance {identifier!r} exists, and this run did not make it; choose another db_cluster_identifier"
+    )
 
 
 def _version(session: Session, inputs: StartInputs) -> str:
@@ -239,8 +298,14 @@ def _network(session: Session, inputs: StartInputs) -> str:
 
 def _parameter_groups(session: Session, inputs: StartInputs) -> str:
     version = _version(session, inputs)
-    family = next(v["DBParameterGroupFamily"] for v in rds.engine_versions(session, inputs.engine) if v["EngineVersion"] == version)
-    rds.require_parameter_groups(session, inputs.db_cluster_parameter_group_name, inputs.db_parameter_group_name, family=family)
+    family = next(
+        v["DBParameterGroupFamily"]
+        for v in rds.engine_versions(session, inputs.engine)
+        if v["EngineVersion"] == version
+    )
+    rds.require_parameter_groups(
+        session, inputs.db_cluster_parameter_group_name, inputs.db_parameter_group_name, family=family
+    )
     named = [name for name in (inputs.db_cluster_parameter_group_name, inputs.db_parameter_group_name) if name]
     return ", ".join(named) or "the engine's defaults"
 
@@ -251,9 +316,13 @@ def _role(session: Session, arn: str) -> str:
     except ClientError as error:
         if error_code(error) != "NoSuchEntity":
             raise
-        raise PreflightFailed(f"monitoring_role_arn {arn!r}: there is no such role; create it or set monitoring_interval to 0") from error
+        raise PreflightFailed(
+            f"monitoring_role_arn {arn!r}: there is no such role; create it or set monitoring_interval to 0"
+        ) from error
     if "monitoring.rds.amazonaws.com" not in str(found.get("AssumeRolePolicyDocument", "")):
-        raise PreflightFailed(f"monitoring_role_arn {arn!r} does not trust monitoring.rds.amazonaws.com; mend its trust policy")
+        raise PreflightFailed(
+            f"monitoring_role_arn {arn!r} does not trust monitoring.rds.amazonaws.com; mend its trust policy"
+        )
     return arn
 
 
@@ -264,7 +333,9 @@ def _secret_key(session: Session, inputs: StartInputs) -> str:
         return f"{asked}, the key of this run"
     if metadata is None or metadata["KeyState"] != "Enabled":
         state = metadata["KeyState"] if metadata else "not there"
-        raise PreflightFailed(f"master_user_secret_kms_key_id {asked!r} is {state}; name an Enabled key or leave it empty")
+        raise PreflightFailed(
+            f"master_user_secret_kms_key_id {asked!r} is {state}; name an Enabled key or leave it empty"
+        )
     return str(metadata["Arn"])
 
 
@@ -273,12 +344,18 @@ def _quotas(session: Session, inputs: StartInputs) -> str:
         quotas = session.client("rds").describe_account_attributes()["AccountQuotas"]
     except ClientError as error:
         return f"not known ({error_text(error)})"
-    wanted = {"DBClusters": 1, "DBInstances": inputs.reader_count + 1, "DBSubnetGroups": 0 if inputs.db_subnet_group_name else 1}
+    wanted = {
+        "DBClusters": 1,
+        "DBInstances": inputs.reader_count + 1,
+        "DBSubnetGroups": 0 if inputs.db_subnet_group_name else 1,
+    }
     rows = []
     for quota in quotas:
         if (more := wanted.get(quota["AccountQuotaName"])) is None:
             continue
         if quota["Used"] + more > quota["Max"]:
-            raise PreflightFailed(f"{quota['AccountQuotaName']}: {quota['Used']} of {quota['Max']} are used; ask AWS for more, or delete some")
+            raise PreflightFailed(
+                f"{quota['AccountQuotaName']}: {quota['Used']} of {quota['Max']} are used; ask AWS for more, or delete some"
+            )
         rows.append(f"{quota['AccountQuotaName']} {quota['Used']} of {quota['Max']}")
     return ", ".join(rows)

@@ -31,7 +31,10 @@ def engine_versions(session: Session, engine: str) -> list[dict[str, Any]]:
     """Return the versions of `engine` that can be created today (rds:DescribeDBEngineVersions)."""
     pages = session.client("rds").get_paginator("describe_db_engine_versions").paginate(Engine=engine)
     return [
-        version for page in pages for version in page["DBEngineVersions"] if version.get("Status", "available") == "available"
+        version
+        for page in pages
+        for version in page["DBEngineVersions"]
+        if version.get("Status", "available") == "available"
     ]
 
 
@@ -68,7 +71,9 @@ def orderable_classes(session: Session, *, engine: str, engine_version: str) -> 
     return {option["DBInstanceClass"]: option for page in pages for option in page["OrderableDBInstanceOptions"]}
 
 
-def require_class(session: Session, *, engine: str, engine_version: str, db_instance_class: str, readers: int) -> dict[str, Any]:
+def require_class(
+    session: Session, *, engine: str, engine_version: str, db_instance_class: str, readers: int
+) -> dict[str, Any]:
     """Return the orderable option of a class; raise `PreflightFailed` when it cannot be ordered or encrypted."""
     classes = orderable_classes(session, engine=engine, engine_version=engine_version)
     if db_instance_class not in classes:
@@ -78,10 +83,14 @@ def require_class(session: Session, *, engine: str, engine_version: str, db_inst
         )
     option = classes[db_instance_class]
     if not option.get("SupportsStorageEncryption", True):
-        raise PreflightFailed(f"db_instance_class {db_instance_class!r} does not support storage encryption; choose another")
+        raise PreflightFailed(
+            f"db_instance_class {db_instance_class!r} does not support storage encryption; choose another"
+        )
     zones = option.get("AvailabilityZones", [])
     if readers and len(zones) < 2:
-        raise PreflightFailed(f"{db_instance_class!r} is on offer in {len(zones)} zone; readers in other zones need two")
+        raise PreflightFailed(
+            f"{db_instance_class!r} is on offer in {len(zones)} zone; readers in other zones need two"
+        )
     return option
 
 
@@ -89,7 +98,12 @@ def require_parameter_groups(session: Session, cluster_group: str, instance_grou
     """Raise `PreflightFailed` unless the given parameter groups exist and are of the engine's family."""
     rds = session.client("rds")
     asked = (
-        ("db_cluster_parameter_group_name", cluster_group, "describe_db_cluster_parameter_groups", "DBClusterParameterGroup"),
+        (
+            "db_cluster_parameter_group_name",
+            cluster_group,
+            "describe_db_cluster_parameter_groups",
+            "DBClusterParameterGroup",
+        ),
         ("db_parameter_group_name", instance_group, "describe_db_parameter_groups", "DBParameterGroup"),
     )
     for field, name, call, word in asked:
@@ -104,7 +118,9 @@ def require_parameter_groups(session: Session, cluster_group: str, instance_grou
         if not found:
             raise PreflightFailed(f"{field} {name!r}: there is no such group; create it or leave it empty")
         if family and found[0]["DBParameterGroupFamily"] != family:
-            raise PreflightFailed(f"{field} {name!r} is of family {found[0]['DBParameterGroupFamily']}, the engine needs {family}")
+            raise PreflightFailed(
+                f"{field} {name!r} is of family {found[0]['DBParameterGroupFamily']}, the engine needs {family}"
+            )
 
 
 def find_cluster(session: Session, identifier: str) -> dict[str, Any] | None:
@@ -131,7 +147,10 @@ def instances_of(session: Session, identifier: str) -> list[dict[str, Any]]:
     """Return the instances of a cluster, by name."""
     pages = session.client("rds").get_paginator("describe_db_instances")
     pages = pages.paginate(Filters=[{"Name": "db-cluster-id", "Values": [identifier]}])
-    return sorted((dict(one) for page in pages for one in page["DBInstances"]), key=lambda one: str(one["DBInstanceIdentifier"]))
+    return sorted(
+        (dict(one) for page in pages for one in page["DBInstances"]),
+        key=lambda one: str(one["DBInstanceIdentifier"]),
+    )
 
 
 def rds_tags(resource: dict[str, Any]) -> dict[str, str]:
@@ -157,13 +176,27 @@ def plan_create_cluster(step: OpenStep, inputs: CreateClusterInputs) -> Plan:
     key = step.run.record("01_create_key")
     imported = step.run.record("04_import_key_material")
     metadata = kms.require_usable(session, key["key_id"], region=session.region)
-    if metadata["Arn"] != key["key_arn"] or metadata.get("CurrentKeyMaterialId", imported["key_material_id"]) != imported["key_material_id"]:
-        raise KeyNotUsable(f"{metadata['Arn']} does not hold the material that this run imported; compare before launching")
+    if (
+        metadata["Arn"] != key["key_arn"]
+        or metadata.get("CurrentKeyMaterialId", imported["key_material_id"]) != imported["key_material_id"]
+    ):
+        raise KeyNotUsable(
+            f"{metadata['Arn']} does not hold the material that this run imported; compare before launching"
+        )
     version = choose_engine_version(session, engine=inputs.engine, engine_version=inputs.engine_version)
-    require_class(session, engine=inputs.engine, engine_version=version, db_instance_class=inputs.db_instance_class,
-                  readers=inputs.reader_count)  # fmt: skip
-    family = next(v["DBParameterGroupFamily"] for v in engine_versions(session, inputs.engine) if v["EngineVersion"] == version)
-    require_parameter_groups(session, inputs.db_cluster_parameter_group_name, inputs.db_parameter_group_name, family=family)
+    require_class(
+        session,
+        engine=inputs.engine,
+        engine_version=version,
+        db_instance_class=inputs.db_instance_class,
+        readers=inputs.reader_count,
+    )
+    family = next(
+        v["DBParameterGroupFamily"] for v in engine_versions(session, inputs.engine) if v["EngineVersion"] == version
+    )
+    require_parameter_groups(
+        session, inputs.db_cluster_parameter_group_name, inputs.db_parameter_group_name, family=family
+    )
     changes = network.plan_network(step, inputs)
     cluster = _cluster_request(step, inputs, version=version, key_arn=metadata["Arn"])
     changes.append(_cluster_change(step, inputs, cluster))
@@ -214,7 +247,10 @@ def _instance_request(step: OpenStep, inputs: CreateClusterInputs, name: str, in
         "MonitoringInterval": inputs.monitoring_interval,
         "Tags": step.tag_list(inputs.tags),
     }
-    optional = {"DBParameterGroupName": inputs.db_parameter_group_name, "MonitoringRoleArn": inputs.monitoring_role_arn}
+    optional = {
+        "DBParameterGroupName": inputs.db_parameter_group_name,
+        "MonitoringRoleArn": inputs.monitoring_role_arn,
+    }
     return request | {field: value for field, value in optional.items() if value}
 
 
@@ -232,15 +268,29 @@ def _cluster_change(step: OpenStep, inputs: CreateClusterInputs, request: dict[s
         owner = rds_tags(there).get("runbook:run-id")
         whose = f"run {owner!r} made it" if owner else "this run did not make it"
         return Change("refuse", "DB cluster", name, f"exists, and {whose}; choose another db_cluster_identifier")
-    fields = ("Engine", "EngineVersion", "KmsKeyId", "MasterUsername", "Port", "DatabaseName", "BackupRetentionPeriod",
-              "DeletionProtection", "CopyTagsToSnapshot")  # fmt: skip
+    fields = (
+        "Engine",
+        "EngineVersion",
+        "KmsKeyId",
+        "MasterUsername",
+        "Port",
+        "DatabaseName",
+        "BackupRetentionPeriod",
+        "DeletionProtection",
+        "CopyTagsToSnapshot",
+    )
     differs = [
         f"{field} is {there.get(field)!r}, asked {request[field]!r}"
         for field in fields
         if field in request and there.get(field) != request[field]
     ]
     if differs:
-        return Change("refuse", "DB cluster", name, "; ".join(differs) + "; ask for what is there, or change it yourself")
+        return Change(
+            "refuse",
+            "DB cluster",
+            name,
+            "; ".join(differs) + "; ask for what is there, or change it yourself",
+        )
     return Change("keep", "DB cluster", name, "made by this run, as asked", "", request)
 
 
@@ -258,7 +308,12 @@ def _instance_change(step: OpenStep, inputs: CreateClusterInputs, name: str, req
             detail += f", Enhanced Monitoring every {inputs.monitoring_interval} s"
         return Change("create", f"DB instance {name}", name, detail, "rds:CreateDBInstance", request)
     if there.get("DBClusterIdentifier") != inputs.db_cluster_identifier or not step.is_ours(rds_tags(there)):
-        return Change("refuse", f"DB instance {name}", name, "exists, and this run did not make it; choose another cluster identifier")
+        return Change(
+            "refuse",
+            f"DB instance {name}",
+            name,
+            "exists, and this run did not make it; choose another cluster identifier",
+        )
     if there["DBInstanceClass"] != inputs.db_instance_class:
         detail = f"DBInstanceClass is {there['DBInstanceClass']!r}, asked {inputs.db_instance_class!r}"
         return Change("refuse", f"DB instance {name}", name, detail)
@@ -275,17 +330,22 @@ def apply_create_cluster(step: OpenStep, plan: Plan) -> str:
         subnet_group = network.apply_subnet_group(step, plan.change("subnet group"))
         cluster = plan.change("DB cluster")
         groups = network.apply_security_group(
-            step, plan.change("security group"), port=cluster.request["Port"], allowed_cidr=str(plan.inputs["allowed_cidr"])
+            step,
+            plan.change("security group"),
+            port=cluster.request["Port"],
+            allowed_cidr=str(plan.inputs["allowed_cidr"]),
         )
         rds = step.client("rds", retry=False)
         if cluster.action == "create":
             request = {**cluster.request, "DBSubnetGroupName": subnet_group, "VpcSecurityGroupIds": groups}
             try:
                 create_once(
-                    step.run, step.name, "rds:CreateDBCluster",
+                    step.run,
+                    step.name,
+                    "rds:CreateDBCluster",
                     find=lambda: find_cluster(session, cluster.name),
                     create=lambda: dict(rds.create_db_cluster(**request)["DBCluster"]),
-                )  # fmt: skip
+                )
             except ClientError as error:
                 if error_code(error) != "KMSKeyNotAccessibleFault":
                     raise
@@ -300,7 +360,9 @@ def apply_create_cluster(step: OpenStep, plan: Plan) -> str:
             db_cluster_resource_id=there.get("DbClusterResourceId", ""),
             db_subnet_group_name=subnet_group,
             vpc_security_group_ids=groups,
-            db_instance_identifiers=[change.name for change in plan.changes if change.resource.startswith("DB instance")],
+            db_instance_identifiers=[
+                change.name for change in plan.changes if change.resource.startswith("DB instance")
+            ],
         )
         for change in plan.changes:
             if change.resource.startswith("DB instance") and change.action == "create":
@@ -310,10 +372,12 @@ def apply_create_cluster(step: OpenStep, plan: Plan) -> str:
 
 def _create_instance(step: OpenStep, rds: Any, change: Change) -> None:
     create_once(
-        step.run, step.name, f"rds:CreateDBInstance {change.name}",
+        step.run,
+        step.name,
+        f"rds:CreateDBInstance {change.name}",
         find=lambda: find_instance(step.session, change.name),
         create=lambda: dict(rds.create_db_instance(**change.request)["DBInstance"]),
-    )  # fmt: skip
+    )
 
 
 def verify_create_cluster(step: OpenStep) -> Checks:
@@ -325,15 +389,40 @@ def verify_create_cluster(step: OpenStep) -> Checks:
     if "db_cluster_identifier" not in made:
         raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
     there = find_cluster(step.session, made["db_cluster_identifier"]) or {}
-    members = [instance["DBInstanceIdentifier"] for instance in instances_of(step.session, made["db_cluster_identifier"])]
+    members = [
+        instance["DBInstanceIdentifier"] for instance in instances_of(step.session, made["db_cluster_identifier"])
+    ]
     checks = Checks("The launched cluster")
-    checks.equal("it is to be encrypted under the key of this run", step.run.record("01_create_key")["key_arn"],
-                 there.get("KmsKeyId"), source="rds:DescribeDBClusters")  # fmt: skip
-    checks.equal("its storage encryption is asked for", True, there.get("StorageEncrypted"), source="rds:DescribeDBClusters")
-    checks.holds("it is there and comes up", "creating, available or on the way", there.get("Status"),
-                 lambda status: bool(status) and "inaccessible" not in status and "failed" not in status,
-                 source="rds:DescribeDBClusters")  # fmt: skip
-    checks.equal("it has the instances asked for", made["db_instance_identifiers"], members, source="rds:DescribeDBInstances")
+    checks.equal(
+        "it is to be encrypted under the key of this run",
+        step.run.record("01_create_key")["key_arn"],
+        there.get("KmsKeyId"),
+        source="rds:DescribeDBClusters",
+    )
+    checks.equal(
+        "its storage encryption is asked for",
+        True,
+        there.get("StorageEncrypted"),
+        source="rds:DescribeDBClusters",
+    )
+    checks.holds(
+        "it is there and comes up",
+        "creating, available or on the way",
+        there.get("Status"),
+        lambda status: bool(status) and "inaccessible" not in status and "failed" not in status,
+        source="rds:DescribeDBClusters",
+    )
+    checks.equal(
+        "it has the instances asked for",
+        made["db_instance_identifiers"],
+        members,
+        source="rds:DescribeDBInstances",
+    )
     checks.require_passed()
-    step.run.finish(step.name)
+    count = len(members)
+    step.run.finish(
+        step.name,
+        summary=f"{made['db_cluster_identifier']} {there['Status']}, {there['Engine']} {there['EngineVersion']}, {count} "
+        f"instance{'s' if count > 1 else ''}",
+    )
     return checks

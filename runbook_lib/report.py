@@ -104,7 +104,9 @@ class Plan:
 
     def require_applicable(self) -> None:
         """Raise `PlanRefused`, naming each row that must not be made."""
-        refused = [f"{change.resource} {change.name}: {change.detail}" for change in self.changes if change.action == "refuse"]
+        refused = [
+            f"{change.resource} {change.name}: {change.detail}" for change in self.changes if change.action == "refuse"
+        ]
         if refused:
             raise PlanRefused("nothing was changed: " + "; ".join(refused))
 
@@ -180,7 +182,9 @@ class Checks:
         """Raise `VerificationFailed`, naming each claim that does not hold."""
         if not self.passed:
             failed = [
-                f"{c.claim} (expected {c.expected}, found {c.actual}, by {c.source})" for c in self._checks if not c.passed
+                f"{c.claim} (expected {c.expected}, found {c.actual}, by {c.source})"
+                for c in self._checks
+                if not c.passed
             ]
             raise VerificationFailed(
                 f"{self.summary}: {'; '.join(failed) or 'nothing was checked'}; find out who changed it before going on"
@@ -222,7 +226,9 @@ def report_json(facts: Mapping[str, Any], checks: Checks) -> bytes:
         {"claim": c.claim, "expected": c.expected, "actual": c.actual, "source": c.source, "passed": c.passed}
         for c in checks.rows
     ]
-    return (json.dumps({"format": FORMAT, "verified": checks.passed, **facts, "checks": rows}, indent=1) + "\n").encode()
+    return (
+        json.dumps({"format": FORMAT, "verified": checks.passed, **facts, "checks": rows}, indent=1) + "\n"
+    ).encode()
 
 
 def report_html(facts: Mapping[str, Any], checks: Checks, *, tables: Sequence[Table] = ()) -> bytes:

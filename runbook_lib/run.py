@@ -102,7 +102,10 @@ class Run:
             raise RunNotWritable(
                 f"cannot make the run folder {path} ({error.strerror}); mend the permissions or give --runs-dir DIR"
             ) from error
-        run = cls(path, {"format": FORMAT, "run_id": run_id, "created": utc_stamp(), "target": dict(target), "steps": {}})
+        run = cls(
+            path,
+            {"format": FORMAT, "run_id": run_id, "created": utc_stamp(), "target": dict(target), "steps": {}},
+        )
         run._save()
         return run
 
@@ -141,7 +144,11 @@ class Run:
             )
         shape = {"run_id": str, "created": str, "target": dict, "steps": dict}
         wrong = [name for name, kind in shape.items() if not isinstance(state.get(name), kind)]
-        wrong += [name for name, section in state.get("steps", {}).items() if not isinstance(section, dict)] if not wrong else []
+        wrong += (
+            [name for name, section in state.get("steps", {}).items() if not isinstance(section, dict)]
+            if not wrong
+            else []
+        )
         if wrong:
             raise RunDamaged(f"{file} is damaged ({', '.join(wrong)}); {self._out_of_damage()}")
         self._state = state
@@ -193,9 +200,7 @@ class Run:
         Raises `StepMissing`, naming the notebook to run, unless the step has finished.
         """
         if not self.is_finished(step):
-            raise StepMissing(
-                f"run {self.run_id!r} has no record of {step}; run notebooks/{step}.ipynb first"
-            )
+            raise StepMissing(f"run {self.run_id!r} has no record of {step}; run notebooks/{step}.ipynb first")
         return copy.deepcopy(self._state["steps"][step]["record"])  # type: ignore[no-any-return]
 
     def made(self, step: str) -> dict[str, Any]:
@@ -263,52 +268,63 @@ class Run:
 
     @contextmanager
     def locked(self, *, what: str) -> Iterator[None]:
-        """Hold the run's lock; re-entrant for the kernels that a lock holder starts.
+        """Hold the run's lock while something is applied or written; state.json is read again first.
 
-        The lock is the system's own (flock): it ends with the process that holds it, however it dies.
         Raises `RunLocked`, naming the holder.
         """
-        if self._lent():
+        with run_lock(self.path, what=what):
             self.reload()
             yield
-            return
-        lock = filelock.FileLock(self.path / _LOCK, mode=0o600)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise RunLocked(f"run {self.run_id!r} is held by {self._holder()}; wait for it, or stop it") from None
-        except OSError as error:
-            raise RunNotWritable(f"cannot lock {self.path} ({error.strerror}); mend the permissions") from error
-        token = secrets.token_hex(8)
-        before = os.environ.get(_HOLDER_TOKEN)
-        try:
-            holder = {"token": token, "pid": os.getpid(), "host": socket.gethostname(), "what": what, "since": utc_stamp()}
-            write_whole(self.path / _HOLDER, json.dumps(holder).encode())
-            os.environ[_HOLDER_TOKEN] = token
-            self.reload()
-            yield
-        finally:
-            if before is None:
-                os.environ.pop(_HOLDER_TOKEN, None)
-            else:
-                os.environ[_HOLDER_TOKEN] = before
-            (self.path / _HOLDER).unlink(missing_ok=True)
-            lock.release()
 
-    def _lent(self) -> bool:
-        """Say whether the process that holds the lock started this one and lent it."""
-        token = os.environ.get(_HOLDER_TOKEN)
-        try:
-            return bool(token) and json.loads((self.path / _HOLDER).read_text()).get("token") == token
-        except (OSError, ValueError):
-            return False
 
-    def _holder(self) -> str:
-        try:
-            holder = json.loads((self.path / _HOLDER).read_text())
-            return f"{holder['what']} (process {holder['pid']} on {holder['host']} since {holder['since']})"
-        except (OSError, ValueError, KeyError):
-            return "another process"
+@contextmanager
+def run_lock(path: Path, *, what: str) -> Iterator[None]:
+    """Hold the lock of the run folder `path`; lent to the processes that the holder starts.
+
+    The lock is the system's own (flock): it ends with the process that holds it, however it dies.
+    Raises `RunLocked`, naming the holder, and `RunNotWritable`.
+    """
+    if _is_lent(path):
+        yield
+        return
+    lock = filelock.FileLock(path / _LOCK, mode=0o600)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise RunLocked(f"run {path.name!r} is held by {_holder(path)}; wait for it, or stop it") from None
+    except OSError as error:
+        raise RunNotWritable(f"cannot lock {path} ({error.strerror}); mend the permissions") from error
+    token = secrets.token_hex(8)
+    before = os.environ.get(_HOLDER_TOKEN)
+    try:
+        holder = {"token": token, "pid": os.getpid(), "host": socket.gethostname(), "what": what, "since": utc_stamp()}
+        write_whole(path / _HOLDER, json.dumps(holder).encode())
+        os.environ[_HOLDER_TOKEN] = token
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_HOLDER_TOKEN, None)
+        else:
+            os.environ[_HOLDER_TOKEN] = before
+        (path / _HOLDER).unlink(missing_ok=True)
+        lock.release()
+
+
+def _is_lent(path: Path) -> bool:
+    """Say whether the process that holds the lock started this one and lent it."""
+    token = os.environ.get(_HOLDER_TOKEN)
+    try:
+        return bool(token) and json.loads((path / _HOLDER).read_text()).get("token") == token
+    except (OSError, ValueError):
+        return False
+
+
+def _holder(path: Path) -> str:
+    try:
+        holder = json.loads((path / _HOLDER).read_text())
+        return f"{holder['what']} (process {holder['pid']} on {holder['host']} since {holder['since']})"
+    except (OSError, ValueError, KeyError):
+        return "another process"
 
 
 def all_runs(runs_dir: Path | None = None) -> list[Run]:

@@ -34,6 +34,7 @@ from botocore.exceptions import (
 
 from runbook_lib.errors import (
     AccessDenied,
+    InputError,
     NoCredentials,
     SandboxGone,
     SandboxUnavailable,
@@ -42,8 +43,15 @@ from runbook_lib.errors import (
     WrongRegion,
 )
 from runbook_lib.sandbox import process
+from runbook_lib.sandbox.identity import ACCOUNT_HEADER, account_of_seat
 
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidClientTokenId", "UnrecognizedClientException"}
+_EXPIRED = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "RequestExpired",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+}
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
 
 
@@ -79,7 +87,12 @@ class Session:
         partition = core.get_partition_for_region(region) if _is_region_name(region) else "aws"
         self.partition: str = partition
         self._hosts = tuple(
-            "." + suffix for suffix in (_DNS_SUFFIX.get(partition, "amazonaws.com"), "api.aws", "api.amazonwebservices.com.cn")
+            "." + suffix
+            for suffix in (
+                _DNS_SUFFIX.get(partition, "amazonaws.com"),
+                "api.aws",
+                "api.amazonwebservices.com.cn",
+            )
         )
 
     def __repr__(self) -> str:
@@ -102,9 +115,15 @@ class Session:
                 read_timeout=60,
                 ignore_configured_endpoint_urls=True,
                 user_agent_extra="aurora-byok-runbook",
-                **({"proxies": {}, "use_fips_endpoint": False, "use_dualstack_endpoint": False} if self.endpoint_url else {}),
+                **(
+                    {"proxies": {}, "use_fips_endpoint": False, "use_dualstack_endpoint": False}
+                    if self.endpoint_url
+                    else {}
+                ),
             )
-            client = self._boto.client(service, region_name=region or None, endpoint_url=self.endpoint_url or None, config=config)
+            client = self._boto.client(
+                service, region_name=region or None, endpoint_url=self.endpoint_url or None, config=config
+            )
             client.meta.events.register_first("before-send", self._before_send)
             client.meta.events.register("after-call", self._after_call)
             client.meta.events.register("after-call-error", self._after_call_error)
@@ -115,10 +134,14 @@ class Session:
         sent_to = urlsplit(request.url)
         if self.endpoint_url:
             if (sent_to.scheme, sent_to.netloc) != urlsplit(self.endpoint_url)[:2]:
-                raise WrongEndpoint(f"a sandbox run was about to call {sent_to.netloc}; it may call {self.endpoint_url} only")
-            request.headers["x-moto-account-id"] = self._expected_account or process.account_of_seat()
+                raise WrongEndpoint(
+                    f"a sandbox run was about to call {sent_to.netloc}; it may call {self.endpoint_url} only"
+                )
+            request.headers[ACCOUNT_HEADER] = self._expected_account
         elif sent_to.scheme != "https" or not f".{sent_to.hostname or ''}".endswith(self._hosts):
-            raise WrongEndpoint(f"an AWS run was about to call {sent_to.geturl()!r}; it may call AWS hosts over https only")
+            raise WrongEndpoint(
+                f"an AWS run was about to call {sent_to.geturl()!r}; it may call AWS hosts over https only"
+            )
 
     def _after_call(self, parsed: Mapping[str, Any], model: Any, **_: Any) -> None:
         date = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
@@ -138,7 +161,9 @@ class Session:
 
     def _after_call_error(self, exception: Exception, **_: Any) -> None:
         if isinstance(exception, NoCredentialsError | PartialCredentialsError | SSOError):
-            raise NoCredentials(f"{exception}; sign in (aws sso login, AWS_PROFILE, or the environment's role)") from exception
+            raise NoCredentials(
+                f"{exception}; sign in (aws sso login, AWS_PROFILE, or the environment's role)"
+            ) from exception
         if isinstance(exception, EndpointConnectionError) and self.endpoint_url:
             raise SandboxGone(_gone(f"the sandbox at {self.endpoint_url} does not answer")) from exception
 
@@ -162,7 +187,9 @@ class Session:
             try:
                 answer = self.client("sts").get_caller_identity()
             except (NoCredentialsError, PartialCredentialsError, SSOError) as error:
-                raise NoCredentials(f"{error}; sign in (aws sso login, AWS_PROFILE, or the environment's role)") from error
+                raise NoCredentials(
+                    f"{error}; sign in (aws sso login, AWS_PROFILE, or the environment's role)"
+                ) from error
             except (EndpointConnectionError, HTTPClientError) as error:
                 if self.endpoint_url:
                     raise SandboxGone(_gone(f"the sandbox at {self.endpoint_url} does not answer")) from error
@@ -223,12 +250,26 @@ def _gone(what: str) -> str:
     return f"{what}: a sandbox's resources end with it; start the run anew (notebooks/00_start.ipynb or runbook run)"
 
 
+def seat_account() -> str:
+    """Return the sandbox account of this learner's seat (RUNBOOK_SEAT), or the default account.
+
+    Raises `InputError` for a seat that is no number of one.
+    """
+    seat = os.environ.get("RUNBOOK_SEAT", "") or "0"
+    try:
+        return account_of_seat(int(seat))
+    except ValueError as error:
+        raise InputError(
+            [("RUNBOOK_SEAT", f"{seat!r} is no seat ({error}); set it to a number from 1, or unset it")]
+        ) from None
+
+
 def sandbox_session(sandbox: process.Sandbox, *, region: str, account_id: str = "") -> Session:
     """Return a session on a running sandbox, in the account of the present seat unless one is given."""
     return Session(
         target="sandbox",
         region=region,
-        account_id=account_id or process.account_of_seat(),
+        account_id=account_id or seat_account(),
         endpoint_url=sandbox.url,
     )
 

@@ -27,9 +27,7 @@ class OpenStep:
         target = self.run.target
         word = "SANDBOX" if target["target"] == "sandbox" else "REAL AWS"
         again = " · finished before" if self.run.is_finished(self.name) else ""
-        return (
-            f"{self.name} of run {self.run.run_id!r} · {word} · account {target['account_id']} · {target['region']}{again}"
-        )
+        return f"{self.name} of run {self.run.run_id!r} · {word} · account {target['account_id']} · {target['region']}{again}"
 
     @property
     def session(self) -> Session:

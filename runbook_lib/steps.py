@@ -37,6 +37,15 @@ class Step:
         return self.name[3:].replace("_", " ")
 
     @property
+    def actions_by_service(self) -> str:
+        """The IAM actions, grouped, such as `kms: CreateKey, TagResource; iam: GetRole`."""
+        groups: dict[str, list[str]] = {}
+        for action in self.actions:
+            service, _, name = action.partition(":")
+            groups.setdefault(service, []).append(name)
+        return "; ".join(f"{service}: {', '.join(names)}" for service, names in groups.items()) or "none"
+
+    @property
     def inputs(self) -> type[Inputs]:
         """The model of what the step asks for."""
         return STEP_INPUTS[self.name]
@@ -45,7 +54,9 @@ class Step:
 @cache
 def all_steps() -> dict[str, Step]:
     """Return every step by name, in order."""
-    rows: list[dict[str, Any]] = yaml.safe_load((files("runbook_lib") / "data" / "steps.yaml").read_text(encoding="utf-8"))
+    rows: list[dict[str, Any]] = yaml.safe_load(
+        (files("runbook_lib") / "data" / "steps.yaml").read_text(encoding="utf-8")
+    )
     return {row["name"]: Step(**{**row, "actions": tuple(row["actions"])}) for row in rows}
 
 

@@ -43,7 +43,14 @@ def plan_verify_encryption(step: OpenStep, inputs: VerifyEncryptionInputs) -> Pl
     name = f"{cluster}-evidence"[:63].rstrip("-")
     request = {"DBClusterIdentifier": cluster, "DBClusterSnapshotIdentifier": name, "Tags": step.tag_list()}
     if (there := find_snapshot(step.session, name)) is None:
-        change = Change("create", "snapshot", name, "a manual snapshot as evidence; it is kept", "rds:CreateDBClusterSnapshot", request)
+        change = Change(
+            "create",
+            "snapshot",
+            name,
+            "a manual snapshot as evidence; it is kept",
+            "rds:CreateDBClusterSnapshot",
+            request,
+        )
     elif step.is_ours(rds.rds_tags(there)):
         change = Change("keep", "snapshot", name, "made by this run", "", request)
     else:
@@ -54,7 +61,9 @@ def plan_verify_encryption(step: OpenStep, inputs: VerifyEncryptionInputs) -> Pl
 def find_snapshot(session: Session, name: str) -> dict[str, Any] | None:
     """Return a DB cluster snapshot, or None."""
     try:
-        found = session.client("rds").describe_db_cluster_snapshots(DBClusterSnapshotIdentifier=name)["DBClusterSnapshots"]
+        found = session.client("rds").describe_db_cluster_snapshots(DBClusterSnapshotIdentifier=name)[
+            "DBClusterSnapshots"
+        ]
     except ClientError as error:
         if error_code(error) == "DBClusterSnapshotNotFoundFault":
             return None
@@ -82,12 +91,14 @@ def apply_verify_encryption(step: OpenStep, plan: Plan) -> dict[str, str]:
                 client = step.client("rds", retry=False)
                 if change.action == "create":
                     create_once(
-                        step.run, step.name, f"rds:CreateDBClusterSnapshot {change.name}",
+                        step.run,
+                        step.name,
+                        f"rds:CreateDBClusterSnapshot {change.name}",
                         find=lambda name=change.name: find_snapshot(step.session, name),  # type: ignore[misc]
                         create=lambda request=change.request: dict(  # type: ignore[misc]
                             client.create_db_cluster_snapshot(**request)["DBClusterSnapshot"]
                         ),
-                    )  # fmt: skip
+                    )
                 step.run.note(step.name, db_cluster_snapshot_identifier=change.name)
     return statuses
 
@@ -108,14 +119,16 @@ def verify_encryption(step: OpenStep) -> Checks:
         step.run.write(f"reports/{stamp}-{name}", data)
         step.run.write(name, data)
     checks.require_passed()
-    step.run.finish(step.name, verified_at=facts["verified_at"])
+    step.run.finish(step.name, verified_at=facts["verified_at"], verdict=facts["verdict"], summary=checks.summary)
     return checks
 
 
 def gather(step: OpenStep) -> Checks:
     """Read everything and return the checks, without judging them together."""
     if "05_create_cluster" not in step.run.steps:
-        raise StepMissing(f"run {step.run.run_id!r} has no record of 05_create_cluster; run notebooks/05_create_cluster.ipynb first")
+        raise StepMissing(
+            f"run {step.run.run_id!r} has no record of 05_create_cluster; run notebooks/05_create_cluster.ipynb first"
+        )
     session = step.session
     key = step.run.record("01_create_key")
     imported = step.run.record("04_import_key_material")
@@ -125,19 +138,36 @@ def gather(step: OpenStep) -> Checks:
 
     cluster = rds.find_cluster(session, identifier) or {}
     _encrypted(checks, f"cluster {identifier}", cluster, arn, "rds:DescribeDBClusters")
-    checks.equal(f"cluster {identifier} is the one that the run made", launched["db_cluster_resource_id"],
-                 cluster.get("DbClusterResourceId"), source="rds:DescribeDBClusters")  # fmt: skip
-    checks.equal(f"cluster {identifier} is available", "available", cluster.get("Status"), source="rds:DescribeDBClusters")
+    checks.equal(
+        f"cluster {identifier} is the one that the run made",
+        launched["db_cluster_resource_id"],
+        cluster.get("DbClusterResourceId"),
+        source="rds:DescribeDBClusters",
+    )
+    checks.equal(
+        f"cluster {identifier} is available",
+        "available",
+        cluster.get("Status"),
+        source="rds:DescribeDBClusters",
+    )
 
     instances = rds.instances_of(session, identifier)
     names = [instance["DBInstanceIdentifier"] for instance in instances]
-    checks.equal("the instances are those that the run made", launched["db_instance_identifiers"], names,
-                 source="rds:DescribeDBInstances")  # fmt: skip
+    checks.equal(
+        "the instances are those that the run made",
+        launched["db_instance_identifiers"],
+        names,
+        source="rds:DescribeDBInstances",
+    )
     for instance in instances:
         name = f"instance {instance['DBInstanceIdentifier']}"
         _encrypted(checks, name, instance, arn, "rds:DescribeDBInstances")
-        checks.equal(f"{name} cannot be reached from the internet", False, instance.get("PubliclyAccessible"),
-                     source="rds:DescribeDBInstances")  # fmt: skip
+        checks.equal(
+            f"{name} cannot be reached from the internet",
+            False,
+            instance.get("PubliclyAccessible"),
+            source="rds:DescribeDBInstances",
+        )
     if "db_cluster_snapshot_identifier" in step.made():
         snapshot = find_snapshot(session, step.made()["db_cluster_snapshot_identifier"]) or {}
         _encrypted(checks, "the snapshot", snapshot, arn, "rds:DescribeDBClusterSnapshots")
@@ -159,12 +189,18 @@ def _secret(checks: Checks, session: Session, cluster: dict[str, Any]) -> None:
     checks.equal("the master password is kept by RDS", "rds", described.get("OwningService"), source=source)
     checks.equal("the master password is rotated by RDS", True, described.get("RotationEnabled"), source=source)
     asked = secret.get("KmsKeyId", "")
-    checks.holds("the master password is encrypted with", "a KMS key; none named means aws/secretsmanager",
-                 described.get("KmsKeyId", "aws/secretsmanager"),
-                 lambda told: told == "aws/secretsmanager" or told == asked, source=source)  # fmt: skip
+    checks.holds(
+        "the master password is encrypted with",
+        "a KMS key; none named means aws/secretsmanager",
+        described.get("KmsKeyId", "aws/secretsmanager"),
+        lambda told: told == "aws/secretsmanager" or told == asked,
+        source=source,
+    )
 
 
-def _key(checks: Checks, session: Session, key: dict[str, Any], imported: dict[str, Any], cluster: dict[str, Any]) -> None:
+def _key(
+    checks: Checks, session: Session, key: dict[str, Any], imported: dict[str, Any], cluster: dict[str, Any]
+) -> None:
     """Check the key itself: state, origin, material, expiry, and the grant that RDS works by."""
     metadata = kms.describe(session, key["key_id"]) or {}
     source = "kms:DescribeKey"
@@ -172,13 +208,27 @@ def _key(checks: Checks, session: Session, key: dict[str, Any], imported: dict[s
     checks.equal("the key's material was imported", "EXTERNAL", metadata.get("Origin"), source=source)
     checks.equal("the key is managed by you", "CUSTOMER", metadata.get("KeyManager"), source=source)
     current = [entry for entry in kms.materials(session, key["key_id"]) if entry.get("KeyMaterialState") == "CURRENT"]
-    checks.equal("the material in the key is the one that this run imported", [imported["key_material_id"]],
-                 [entry["KeyMaterialId"] for entry in current], source="kms:ListKeyRotations")  # fmt: skip
+    checks.equal(
+        "the material in the key is the one that this run imported",
+        [imported["key_material_id"]],
+        [entry["KeyMaterialId"] for entry in current],
+        source="kms:ListKeyRotations",
+    )
     expires = metadata["ValidTo"].isoformat(timespec="seconds") if metadata.get("ValidTo") else "never"
     checks.equal("the material expires", imported["valid_to"] or "never", expires, source=source)
-    checks.equal("the alias points to the key", key["key_id"], kms.find_alias(session, key["key_alias"]), source="kms:ListAliases")
-    checks.holds("RDS holds a grant on the key for this cluster", "a grant to RDS", grants_for(session, key["key_id"], cluster),
-                 lambda grantees: len(grantees) > 0, source="kms:ListGrants")  # fmt: skip
+    checks.equal(
+        "the alias points to the key",
+        key["key_id"],
+        kms.find_alias(session, key["key_alias"]),
+        source="kms:ListAliases",
+    )
+    checks.holds(
+        "RDS holds a grant on the key for this cluster",
+        "a grant to RDS",
+        grants_for(session, key["key_id"], cluster),
+        lambda grantees: len(grantees) > 0,
+        source="kms:ListGrants",
+    )
 
 
 def grants_for(session: Session, key_id: str, cluster: dict[str, Any]) -> list[str]:

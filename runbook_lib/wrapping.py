@@ -6,6 +6,7 @@ names the SHA-256 of each file and is written last, so that a set that was cut o
 
 from __future__ import annotations
 
+import inspect
 import json
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from runbook_lib import custody, key_material
 from runbook_lib.errors import ArtefactMissing, ArtefactsMismatch, CustodyMissing, StepMissing
 from runbook_lib.inputs import EncryptKeyMaterialInputs
 from runbook_lib.key_material import KeyMaterial
-from runbook_lib.report import Change, Checks, Plan
+from runbook_lib.report import Change, Checks, Plan, Text
 from runbook_lib.run import Run, utc_stamp
 from runbook_lib.step import OpenStep
 
@@ -33,27 +34,66 @@ def plan_encrypt_key_material(step: OpenStep, inputs: EncryptKeyMaterialInputs) 
     pair = step.run.record(PAIR_STEP)
     made = step.made()
     imported = step.run.made(IMPORT_STEP).get("key_material_id")
-    unclear = step.run.is_unclear(IMPORT_STEP, "kms:ImportKeyMaterial")
+    # 02 fetches another pair only while the key has no material, so an import with an older pair did not happen.
+    of_this_pair = made.get("wrapping_public_key_sha256") == pair["sha256"]["WrappingPublicKey.bin"]
+    unclear = of_this_pair and step.run.is_unclear(IMPORT_STEP, "kms:ImportKeyMaterial")
     asked = inputs.model_dump()
     if made.get("set") and (imported or unclear or _is_whole(step, pair, made, asked)):
-        why = "it is imported" if imported else "its import may be under way: finish 04" if unclear else "it belongs to the wrapping key"
-        return step.plan(inputs, [Change("keep", "key material", f"key check value {made['key_check_value'] or 'unknown here'}", why)])
+        why = (
+            "it is imported"
+            if imported
+            else "its import may be under way: finish 04"
+            if unclear
+            else "it belongs to the wrapping key"
+        )
+        return step.plan(
+            inputs,
+            [
+                Change(
+                    "keep",
+                    "key material",
+                    f"key check value {made['key_check_value'] or 'unknown here'}",
+                    why,
+                )
+            ],
+        )
     changes = []
     if made.get("set"):
-        changes.append(Change("delete", "superseded set", made["set"][:8], "nothing was imported from it; its copies go with it"))
+        changes.append(
+            Change(
+                "delete",
+                "superseded set",
+                made["set"][:8],
+                "nothing was imported from it; its copies go with it",
+            )
+        )
     words = {
         "generate": "256 bits from this machine's random source, in memory only",
         "file": f"32 bytes from {inputs.key_material_file} ({inputs.key_material_encoding})",
         "wrapped": f"{inputs.key_material_file}, wrapped elsewhere: only its size can be checked here",
     }[inputs.key_material_source]
     changes.append(Change("create", "key material", inputs.key_material_source, words))
-    changes.append(Change("create", ENCRYPTED, ENCRYPTED, f"under {pair['request']['WrappingKeySpec']}, {pair['request']['WrappingAlgorithm']}"))
+    changes.append(
+        Change(
+            "create",
+            ENCRYPTED,
+            ENCRYPTED,
+            f"under {pair['request']['WrappingKeySpec']}, {pair['request']['WrappingAlgorithm']}",
+        )
+    )
     if inputs.custody == "recovery_key":
         keys = inputs.recovery_public_keys or _training_allowed(step)
         for path in keys:
             changes.append(Change("create", "recovery copy", path, "the material, encrypted to this recovery key"))
     else:
-        changes.append(Change("keep", "custody", "none", "you keep the original elsewhere: without it, expiry or deletion is final"))
+        changes.append(
+            Change(
+                "keep",
+                "custody",
+                "none",
+                "you keep the original elsewhere: without it, expiry or deletion is final",
+            )
+        )
     return step.plan(inputs, changes)
 
 
@@ -92,18 +132,24 @@ def apply_encrypt_key_material(step: OpenStep, plan: Plan, inputs: EncryptKeyMat
         pair = step.run.record(PAIR_STEP)
         public_key = step.run.read("WrappingPublicKey.bin")
         if key_material.fingerprint(public_key) != pair["sha256"]["WrappingPublicKey.bin"]:
-            raise ArtefactsMismatch("WrappingPublicKey.bin is not the file that 02 left; run notebooks/02_get_parameters_for_import.ipynb again")
+            raise ArtefactsMismatch(
+                "WrappingPublicKey.bin is not the file that 02 left; run notebooks/02_get_parameters_for_import.ipynb again"
+            )
         recipients = _recipients(step, inputs)
         files: dict[str, bytes] = {}
         if inputs.key_material_source == "wrapped":
             files[ENCRYPTED] = _read(inputs.key_material_file)
-            key_material.check_encrypted_key_material(files[ENCRYPTED], wrapping_key_spec=pair["request"]["WrappingKeySpec"])
+            key_material.check_encrypted_key_material(
+                files[ENCRYPTED], wrapping_key_spec=pair["request"]["WrappingKeySpec"]
+            )
             check_value = ""
         else:
             with _material(inputs) as material:
                 check_value = material.key_check_value
                 files[ENCRYPTED] = key_material.encrypt_key_material(
-                    material, wrapping_public_key=public_key, wrapping_algorithm=pair["request"]["WrappingAlgorithm"]
+                    material,
+                    wrapping_public_key=public_key,
+                    wrapping_algorithm=pair["request"]["WrappingAlgorithm"],
                 )
                 copies = custody.seal(material, recipients) if recipients else []
                 files.update({copy.name: copy.content for copy in copies})
@@ -118,7 +164,9 @@ def _read(path: str) -> bytes:
     try:
         return Path(path).expanduser().read_bytes()[:6145]
     except OSError as error:
-        raise ArtefactMissing(f"key_material_file {path!r} cannot be read ({error.strerror}); give the path of a file") from error
+        raise ArtefactMissing(
+            f"key_material_file {path!r} cannot be read ({error.strerror}); give the path of a file"
+        ) from error
 
 
 def _material(inputs: EncryptKeyMaterialInputs) -> KeyMaterial:
@@ -142,7 +190,12 @@ def _recipients(step: OpenStep, inputs: EncryptKeyMaterialInputs) -> list[bytes]
 
 
 def _write_set(
-    step: OpenStep, inputs: EncryptKeyMaterialInputs, files: dict[str, bytes], check_value: str, pair: dict[str, Any], recipients: list[bytes]
+    step: OpenStep,
+    inputs: EncryptKeyMaterialInputs,
+    files: dict[str, bytes],
+    check_value: str,
+    pair: dict[str, Any],
+    recipients: list[bytes],
 ) -> None:
     """Write the files, then custody.json that names them, then the record."""
     for name, content in files.items():
@@ -173,6 +226,24 @@ def _write_set(
     )
 
 
+def show_encrypting_function() -> Text:
+    """Return the source of the function that encrypts the material, for the page."""
+    return Text("runbook_lib/key_material.py", inspect.getsource(key_material.encrypt_key_material).rstrip())
+
+
+def show_openssl_commands(step: OpenStep) -> Text:
+    """Return the openssl commands that do the same with the algorithm of this run."""
+    algorithm = step.run.record(PAIR_STEP)["request"]["WrappingAlgorithm"]
+    return Text(
+        f"With openssl 1.1.1 or newer, {algorithm}", key_material.openssl_commands(wrapping_algorithm=algorithm)
+    )
+
+
+def show_post_commands() -> Text:
+    """Return the post's own commands."""
+    return Text("The post's commands (deprecated, SHA-1)", key_material.post_openssl_commands())
+
+
 def read_custody(run: Run, record: dict[str, Any]) -> dict[str, Any]:
     """Return custody.json after holding every file of the set against it.
 
@@ -185,7 +256,9 @@ def read_custody(run: Run, record: dict[str, Any]) -> dict[str, Any]:
     manifest: dict[str, Any] = json.loads(content)
     for name, digest in manifest["files"].items():
         if key_material.fingerprint(run.read(name)) != digest:
-            raise ArtefactsMismatch(f"{name} does not belong to the material with key check value {record['key_check_value']!r}; {again}")
+            raise ArtefactsMismatch(
+                f"{name} does not belong to the material with key check value {record['key_check_value']!r}; {again}"
+            )
     return manifest
 
 
@@ -201,9 +274,18 @@ def verify_encrypt_key_material(step: OpenStep) -> Checks:
     size = key_material.WRAPPING_KEY_SPECS[pair["request"]["WrappingKeySpec"]] // 8
     checks = Checks("The encrypted key material")
     if not step.run.made(IMPORT_STEP).get("key_material_id"):
-        checks.equal("it was made with the wrapping key of this run", pair["sha256"]["WrappingPublicKey.bin"][:16],
-                     made["wrapping_public_key_sha256"][:16], source=CUSTODY)  # fmt: skip
-        checks.equal("it is as long as the wrapping key", f"{size} bytes", f"{len(step.run.read(ENCRYPTED))} bytes", source=ENCRYPTED)
+        checks.equal(
+            "it was made with the wrapping key of this run",
+            pair["sha256"]["WrappingPublicKey.bin"][:16],
+            made["wrapping_public_key_sha256"][:16],
+            source=CUSTODY,
+        )
+        checks.equal(
+            "it is as long as the wrapping key",
+            f"{size} bytes",
+            f"{len(step.run.read(ENCRYPTED))} bytes",
+            source=ENCRYPTED,
+        )
     copies = [name for name in made["files"] if name != ENCRYPTED]
     asked = step.run.steps[step.name]["inputs"]
     wanted = len(asked["recovery_public_keys"]) or 1 if asked["custody"] == "recovery_key" else 0
@@ -211,5 +293,9 @@ def verify_encrypt_key_material(step: OpenStep) -> Checks:
     whole = [name for name, digest in made["files"].items() if key_material.fingerprint(step.run.read(name)) == digest]
     checks.equal("no file of the set was changed", list(made["files"]), whole, source="SHA-256 of each file")
     checks.require_passed()
-    step.run.finish(step.name)
+    held = f"{len(copies)} recovery {'copy' if len(copies) == 1 else 'copies'}" if copies else "original kept elsewhere"
+    step.run.finish(
+        step.name,
+        summary=f"{made['custody']['source']}, key check value {made['key_check_value'] or 'unknown here'}, {held}",
+    )
     return checks

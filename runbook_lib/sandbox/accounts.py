@@ -36,7 +36,7 @@ def _managed_policies() -> dict[str, Any]:
 
 def iam_of(account: str) -> Any:
     """Return moto's IAM of an account, with what each account holds from the start; also after a reset."""
-    backend = iam_backends[account]["aws"]
+    backend: Any = iam_backends[account]["aws"]
     if getattr(backend, "runbook_furnished", False):
         return backend
     with _lock:
@@ -47,9 +47,7 @@ def iam_of(account: str) -> Any:
             if policy.arn not in backend.managed_policies:
                 backend.aws_managed_policies.append(policy)
                 backend.managed_policies[policy.arn] = policy
-        role = backend.create_role(
-            identity.ROLE_NAME, _TRUST, "/", None, "The caller of the sandbox", [], "3600"
-        )
+        role = backend.create_role(identity.ROLE_NAME, _TRUST, "/", None, "The caller of the sandbox", [], "3600")
         del backend.roles[role.id]
         role.id = "AROA" + ids.text_for("role", account, 17)
         role.create_date = clock.now().replace(tzinfo=None)

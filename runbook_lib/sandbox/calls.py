@@ -21,12 +21,41 @@ _LONGEST = 32_768
 
 # Services whose parameters are known to hold no other secrets than those below; of others only names are kept.
 _KNOWN_SERVICES = frozenset(
-    "cloudtrail cloudwatch ec2 iam kms logs monitoring rds resourcegroupstaggingapi secretsmanager sts tagging".split()
+    [
+        "cloudtrail",
+        "cloudwatch",
+        "ec2",
+        "iam",
+        "kms",
+        "logs",
+        "monitoring",
+        "rds",
+        "resourcegroupstaggingapi",
+        "secretsmanager",
+        "sts",
+        "tagging",
+    ]
 )
 _SECRET_NAMES = frozenset(
-    "plaintext plaintextkey ciphertextblob importtoken encryptedkeymaterial message mac signature "
-    "privatekey secretstring secretbinary userdata authenticationcode1 authenticationcode2 "
-    "samlassertion publickeymaterial attestationdocument".split()
+    [
+        "plaintext",
+        "plaintextkey",
+        "ciphertextblob",
+        "importtoken",
+        "encryptedkeymaterial",
+        "message",
+        "mac",
+        "signature",
+        "privatekey",
+        "secretstring",
+        "secretbinary",
+        "userdata",
+        "authenticationcode1",
+        "authenticationcode2",
+        "samlassertion",
+        "publickeymaterial",
+        "attestationdocument",
+    ]
 )
 
 

@@ -49,7 +49,7 @@ def reset_everything() -> None:
 def reset_account(account: str) -> None:
     """Empty one account in every service, and leave all others as they are."""
     with dispatch.account_lock(account), backend_lock:
-        for backends in list(BackendDict._instances):
+        for backends in list(BackendDict._instances):  # type: ignore[misc]
             if account in list(backends.keys()):
                 backends[account].reset()
                 del backends[account]

@@ -13,7 +13,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
-from xml.sax.saxutils import escape  # noqa: S406: writes XML, reads none
+from xml.sax.saxutils import escape
 
 from moto.core.responses import BaseResponse
 
@@ -33,7 +33,7 @@ def account_lock(account: str) -> threading.RLock:
 
 def install() -> None:
     """Put this around moto's call_action; doing it twice is doing it once."""
-    BaseResponse.call_action = _call_action  # type: ignore[method-assign]
+    BaseResponse.call_action = _call_action  # type: ignore[method-assign,assignment]
 
 
 def _call_action(response: BaseResponse) -> Any:
@@ -49,7 +49,7 @@ def _call_action(response: BaseResponse) -> Any:
         except NotImplementedError:
             message = f"The sandbox does not know the operation {operation} of {service}."
             answer = _error(response, 400, _unknown_operation[_form(response)], message)
-        except Exception as error:  # noqa: BLE001: a crash in moto is answered as AWS would, and named in the log
+        except Exception as error:  # noqa: BLE001 - answered as AWS would, and named in the log
             print(f"{service}:{operation} failed: {type(error).__name__}", file=sys.stderr)
             answer = _error(response, 500, "InternalFailure", f"The sandbox failed on {operation}.")
         _record(response, service, operation, answer)
@@ -143,7 +143,5 @@ def _resources(response: Any, service: str, body: Any) -> tuple[tuple[str, str],
         return tuple(("AWS::KMS::Key", arn) for arn in dict.fromkeys(found))
     if service == "rds":
         parameters = _parameters(response)
-        return tuple(
-            (kind, str(parameters[name])) for name, kind in _NAMED_IN_REQUEST.items() if parameters.get(name)
-        )
+        return tuple((kind, str(parameters[name])) for name, kind in _NAMED_IN_REQUEST.items() if parameters.get(name))
     return ()

@@ -51,9 +51,7 @@ def add(order: Any) -> Fault:
     names = set(Fault.__dataclass_fields__)
     if unknown := sorted(set(order) - names):
         raise ValueError(f"unknown field {unknown[0]}; a fault has {', '.join(sorted(names))}")
-    if not isinstance(order.get("operation"), str) or (
-        order["operation"] != "*" and ":" not in order["operation"]
-    ):
+    if not isinstance(order.get("operation"), str) or (order["operation"] != "*" and ":" not in order["operation"]):
         raise ValueError('operation must be like "kms:CreateKey", "kms:*" or "*"')
     if order.get("kind") not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}")

@@ -23,29 +23,51 @@ from runbook_lib.sandbox.kms_keys import KEY_ID, Extra
 
 # Operations that also take an alias; all others take a key id or key ARN only.
 TAKES_ALIAS = frozenset(
-    "DescribeKey Encrypt Decrypt ReEncrypt GenerateDataKey GenerateDataKeyWithoutPlaintext GenerateDataKeyPair "
-    "GenerateDataKeyPairWithoutPlaintext GenerateMac VerifyMac Sign Verify GetPublicKey DeriveSharedSecret "
-    "Encapsulate Decapsulate".split()
+    [
+        "DescribeKey",
+        "Encrypt",
+        "Decrypt",
+        "ReEncrypt",
+        "GenerateDataKey",
+        "GenerateDataKeyWithoutPlaintext",
+        "GenerateDataKeyPair",
+        "GenerateDataKeyPairWithoutPlaintext",
+        "GenerateMac",
+        "VerifyMac",
+        "Sign",
+        "Verify",
+        "GetPublicKey",
+        "DeriveSharedSecret",
+        "Encapsulate",
+        "Decapsulate",
+    ]
 )
 CRYPTOGRAPHIC = TAKES_ALIAS - {"DescribeKey", "GetPublicKey"}
 TAKES_OTHER_ACCOUNTS = TAKES_ALIAS | frozenset(
-    "CreateGrant ListGrants RevokeGrant RetireGrant GetKeyRotationStatus".split()
+    ["CreateGrant", "ListGrants", "RevokeGrant", "RetireGrant", "GetKeyRotationStatus"]
 )
 # Which states refuse an operation, from the guide's table of key states; what is not here works in every state.
 _USE = {"PendingImport": "invalid", "Disabled": "disabled", "PendingDeletion": "invalid"}
 _NOT_PENDING_DELETION = {"PendingDeletion": "invalid"}
 _SWITCH = {"PendingImport": "invalid", "PendingDeletion": "invalid"}
+_AUTOMATIC = {"Disabled": "disabled", "PendingDeletion": "invalid"}
 REFUSED: dict[str, dict[str, str]] = {
     **dict.fromkeys(CRYPTOGRAPHIC | {"GetPublicKey", "CreateGrant", "RotateKeyOnDemand", "ReplicateKey"}, _USE),
     **dict.fromkeys(
-        "CreateAlias UpdateAlias TagResource UntagResource UpdateKeyDescription GetParametersForImport "
-        "ImportKeyMaterial ScheduleKeyDeletion".split(),
+        [
+            "CreateAlias",
+            "UpdateAlias",
+            "TagResource",
+            "UntagResource",
+            "UpdateKeyDescription",
+            "GetParametersForImport",
+            "ImportKeyMaterial",
+            "ScheduleKeyDeletion",
+        ],
         _NOT_PENDING_DELETION,
     ),
     **dict.fromkeys(("EnableKey", "DisableKey"), _SWITCH),
-    **dict.fromkeys(
-        ("EnableKeyRotation", "DisableKeyRotation"), {"Disabled": "disabled", "PendingDeletion": "invalid"}
-    ),
+    **dict.fromkeys(("EnableKeyRotation", "DisableKeyRotation"), _AUTOMATIC),
     "CancelKeyDeletion": dict.fromkeys(("PendingImport", "Enabled", "Disabled"), "not pending"),
 }
 _MESSAGES = {
@@ -93,9 +115,9 @@ class KmsBase(KmsResponse):
     def _authenticate_and_authorize_normal_action(self, resource: str = "*") -> None:
         """Check and prepare the request, in moto's place for authentication: before each operation."""
         self.parameters = {}
+        self.response_headers["Content-Type"] = "application/x-amz-json-1.1"
         if self.operation not in kms_validate.operations():
-            super()._authenticate_and_authorize_normal_action("*")
-            return
+            raise error("UnknownOperationException", f"KMS has no operation {self.operation}.")
         self.parameters = kms_validate.parse(self.operation, self.body)
         name = self._key_named()
         if name is None:
@@ -225,8 +247,21 @@ class KmsBase(KmsResponse):
 
 
 _NOT_FOR_AWS_MANAGED = frozenset(
-    "PutKeyPolicy DisableKey EnableKey ScheduleKeyDeletion CancelKeyDeletion EnableKeyRotation DisableKeyRotation "
-    "RotateKeyOnDemand TagResource UntagResource UpdateKeyDescription CreateAlias UpdateAlias".split()
+    [
+        "PutKeyPolicy",
+        "DisableKey",
+        "EnableKey",
+        "ScheduleKeyDeletion",
+        "CancelKeyDeletion",
+        "EnableKeyRotation",
+        "DisableKeyRotation",
+        "RotateKeyOnDemand",
+        "TagResource",
+        "UntagResource",
+        "UpdateKeyDescription",
+        "CreateAlias",
+        "UpdateAlias",
+    ]
 )
 
 

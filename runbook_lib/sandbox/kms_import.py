@@ -8,10 +8,11 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from runbook_lib.sandbox import clock, kms_materials
+from runbook_lib.sandbox import clock, kms_keys, kms_materials
 from runbook_lib.sandbox.kms_base import KmsBase, error
 from runbook_lib.sandbox.kms_materials import LENGTH, OAEP_HASHES, Material
 
@@ -90,9 +91,7 @@ class ImportOperations(KmsBase):
                 "The encrypted key material cannot be decrypted with this import token's wrapping key.",
             ) from None
         if len(value) != LENGTH:
-            raise error(
-                "IncorrectKeyMaterialException", f"Symmetric key material must have {LENGTH} bytes."
-            )
+            raise error("IncorrectKeyMaterialException", f"Symmetric key material must have {LENGTH} bytes.")
         return value
 
     def _place(self, value: bytes, import_type: str | None, wanted_id: str | None) -> Material:
@@ -102,6 +101,8 @@ class ImportOperations(KmsBase):
         if wanted_id is not None and not hmac.compare_digest(wanted_id, identifier):
             raise error("IncorrectKeyMaterialException", "The key material does not match KeyMaterialId.")
         known = next((material for material in state.materials if material.id == identifier), None)
+        if known is None and kms_keys.is_replica(self.key):
+            known = self._from_primary(identifier)
         effective = import_type or ("EXISTING_KEY_MATERIAL" if state.materials else "NEW_KEY_MATERIAL")
         if effective == "EXISTING_KEY_MATERIAL":
             if known is None:
@@ -111,16 +112,28 @@ class ImportOperations(KmsBase):
                 )
             return known
         if known is not None:
-            raise error(
-                "IncorrectKeyMaterialException", "The key material is already associated with this KMS key."
-            )
+            raise error("IncorrectKeyMaterialException", "The key material is already associated with this KMS key.")
         return self._new(identifier)
+
+    def _from_primary(self, identifier: str) -> Material | None:
+        """Return, made the replica's own, the material of this id that the primary key has."""
+        primary = kms_keys.primary_of(self.key)
+        there = None if primary is None else kms_keys.extra_of(primary).materials
+        found = next((material for material in there or [] if material.id == identifier), None)
+        if found is None:
+            return None
+        own = replace(found, value=None)
+        self.extra.materials.append(own)
+        return own
 
     def _new(self, identifier: str) -> Material:
         state = self.extra
-        replica = self.key.multi_region and self.key.multi_region_configuration["MultiRegionKeyType"] == "REPLICA"
-        if replica:
-            return self._into_replica(identifier)
+        if kms_keys.is_replica(self.key):
+            raise error(
+                "UnsupportedOperationException",
+                "New key material goes into the primary key of a multi-Region key first; into a replica import "
+                "the same material as EXISTING_KEY_MATERIAL.",
+            )
         if not state.materials:
             material = Material(id=identifier, value=None)
         elif any(one.value is None for one in state.permanent):
@@ -140,13 +153,6 @@ class ImportOperations(KmsBase):
         state.materials.append(material)
         return material
 
-    def _into_replica(self, identifier: str) -> Material:
-        raise error(
-            "UnsupportedOperationException",
-            "New key material goes into the primary key of a multi-Region key first; into a replica import "
-            "the same material as EXISTING_KEY_MATERIAL.",
-        )
-
     def delete_imported_key_material(self) -> str:
         """Delete one material, the current one unless another is named."""
         state = self.extra
@@ -158,6 +164,8 @@ class ImportOperations(KmsBase):
             if material is None:
                 raise error("NotFoundException", f"{self.key.arn} has no key material {wanted}.")
         answer: dict[str, Any] = {"KeyId": self.key.arn}
+        if not state.materials:
+            raise error("KMSInvalidStateException", f"{self.key.arn} has no imported key material.")
         if material is not None:
             if material.value is not None and material in state.permanent and state.deletion is None:
                 state.disabled = False  # what follows is PendingImport, and after a reimport Enabled

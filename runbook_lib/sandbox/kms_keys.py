@@ -55,20 +55,20 @@ class Extra:
         return next((material for material in self.materials if material.state in waiting), None)
 
 
-def extra(key: Key) -> Extra:
+def extra_of(key: Key) -> Extra:
     """Return a key's extra state; a key that moto made by itself gets it here."""
     found: Extra | None = getattr(key, "runbook", None)
     if found is None:
         found = Extra(disabled=not key.enabled)
         if key.key_spec == "SYMMETRIC_DEFAULT" and key.origin == "AWS_KMS":
             found.materials.append(Material.generated(key.id, key.key_material))
-        key.runbook = found
+        vars(key)["runbook"] = found
     return found
 
 
 def settle(key: Key) -> Extra:
     """Let what the clock has brought happen: expired material goes, and moto's own fields follow."""
-    state = extra(key)
+    state = extra_of(key)
     for material in state.materials:
         if material.expire():
             if material.state in ("CURRENT", "NON_CURRENT"):
@@ -81,11 +81,7 @@ def settle(key: Key) -> Extra:
     if key.key_spec == "SYMMETRIC_DEFAULT":
         current = state.current
         key.key_material = (current.value or b"") if current else b""
-    if (
-        state.pending is not None
-        and state.pending.value is None
-        and state.pending.state == "PENDING_ROTATION"
-    ):
+    if state.pending is not None and state.pending.value is None and state.pending.state == "PENDING_ROTATION":
         state.materials.remove(state.pending)  # never used, so nothing depends on it
     key.key_state = _derive(key, state)
     key.enabled = key.key_state == "Enabled"
@@ -112,6 +108,26 @@ def state_of(key: Key) -> str:
 def is_symmetric(key: Key) -> bool:
     """Say whether this is a symmetric encryption key, the only kind that RDS takes."""
     return bool(key.key_spec == "SYMMETRIC_DEFAULT" and key.key_usage == "ENCRYPT_DECRYPT")
+
+
+def is_replica(key: Key) -> bool:
+    """Say whether this is a replica of a multi-Region key."""
+    return bool(key.multi_region and key.multi_region_configuration["MultiRegionKeyType"] == "REPLICA")
+
+
+def primary_of(key: Key) -> Key | None:
+    """Return the primary key of a multi-Region key."""
+    region = key.multi_region_configuration["PrimaryKey"]["Region"]
+    return kms_backends[key.account_id][region].keys.get(key.id)
+
+
+def replicas_of(key: Key) -> list[Key]:
+    """Return the replicas of a multi-Region primary key, none of any other key."""
+    if not key.multi_region or is_replica(key):
+        return []
+    regions = [replica["Region"] for replica in key.multi_region_configuration["ReplicaKeys"]]
+    found = [kms_backends[key.account_id][region].keys.get(key.id) for region in regions]
+    return [replica for replica in found if replica is not None]
 
 
 def key_arn(key: Key) -> str:
@@ -141,7 +157,7 @@ def resolve(account: str, region: str, key_id_or_alias_or_arn: str) -> Key | Non
 
 
 def _unless_gone(backend: Any, key: Key) -> Key | None:
-    if (deletion := extra(key).deletion) is not None and clock.now() >= deletion:
+    if (deletion := extra_of(key).deletion) is not None and clock.now() >= deletion:
         backend.keys.pop(key.id, None)
         return None
     settle(key)
@@ -189,9 +205,9 @@ def set_alias(key: Key, name: str) -> None:
     created = now
     for other in kms_backends[key.account_id][key.region].keys.values():
         if other.aliases.pop(name, None) is not None:
-            created = extra(other).alias_dates.pop(name, (now, now))[0]
-    key.aliases[name] = Alias(account_id=key.account_id, region=key.region, name=name, key=key)
-    extra(key).alias_dates[name] = (created, now)
+            created = extra_of(other).alias_dates.pop(name, (now, now))[0]
+    key.aliases[name] = Alias(account_id=key.account_id, region=key.region, name=name, key=key)  # type: ignore[abstract]
+    extra_of(key).alias_dates[name] = (created, now)
 
 
 def default_service_key(account: str, region: str, service: str) -> Key:
@@ -213,9 +229,7 @@ def default_service_key(account: str, region: str, service: str) -> Key:
 
 
 def _service_policy(account: str, region: str, service: str) -> str:
-    condition = {
-        "StringEquals": {"kms:ViaService": f"{service}.{region}.amazonaws.com", "kms:CallerAccount": account}
-    }
+    condition = {"StringEquals": {"kms:ViaService": f"{service}.{region}.amazonaws.com", "kms:CallerAccount": account}}
     use = ["kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:CreateGrant",
            "kms:ListGrants", "kms:DescribeKey"]  # fmt: skip
     read = ["kms:Describe*", "kms:Get*", "kms:List*", "kms:RevokeGrant"]
@@ -254,7 +268,7 @@ def add_grant(
 
 def remember_use(key: Key, operation: str, account: str) -> None:
     """Note a successful cryptographic operation, for GetKeyLastUsage."""
-    extra(key).last_usage = (operation, clock.now(), ids.uuid_for(f"usage {operation}", account))
+    extra_of(key).last_usage = (operation, clock.now(), ids.uuid_for(f"usage {operation}", account))
 
 
 def material_id_of(key: Key, value: bytes) -> str:

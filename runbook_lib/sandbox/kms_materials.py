@@ -126,8 +126,6 @@ def unwrap(key_arn: str, token: bytes, encrypted: bytes) -> bytes:
         raise TokenInvalid
     chosen = OAEP_HASHES[algorithm]
     try:
-        return private.decrypt(
-            encrypted, padding.OAEP(mgf=padding.MGF1(chosen()), algorithm=chosen(), label=None)
-        )
+        return private.decrypt(encrypted, padding.OAEP(mgf=padding.MGF1(chosen()), algorithm=chosen(), label=None))
     except ValueError as error:
         raise CiphertextInvalid from error

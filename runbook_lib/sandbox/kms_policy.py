@@ -212,9 +212,7 @@ def _ordered(relation: str, value: str, wanted: str) -> bool:
     )  # fmt: skip
 
 
-def caller_may(
-    key: Key, account: str, access_key: str, action: str, context: Mapping[str, Any] | None = None
-) -> bool:
+def caller_may(key: Key, account: str, access_key: str, action: str, context: Mapping[str, Any] | None = None) -> bool:
     """Say whether a caller may do `action` ("kms:CreateGrant") on this key, by its policy or by a grant on it.
 
     For a service that acts for the caller give its conditions: `{"kms:ViaService": "rds.eu-west-2.amazonaws.com",
@@ -232,6 +230,5 @@ def caller_may(
         return said
     operation = action.removeprefix("kms:")
     return any(
-        grant.grantee_principal in names and operation in grant.operations
-        for grant in list(key.grants.values())
+        grant.grantee_principal in names and operation in grant.operations for grant in list(key.grants.values())
     )

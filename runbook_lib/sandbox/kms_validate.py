@@ -16,7 +16,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-import botocore.session
+import botocore.session  # type: ignore[import-untyped]
 from moto.core.exceptions import JsonRESTError
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 
 from runbook_lib.sandbox import cloudtrail, dispatch, kms, sts_iam
@@ -19,7 +20,5 @@ def install() -> None:
     kms.install()
     cloudtrail.install()
     if importlib.util.find_spec("runbook_lib.sandbox.rds") is not None:
-        from runbook_lib.sandbox import rds
-
-        rds.install()
+        importlib.import_module("runbook_lib.sandbox.rds").install()
     _installed = True

@@ -59,7 +59,7 @@ def call(url: str, path: str, *, body: object = None, method: str = "GET", timeo
     Raises SandboxUnavailable when nothing answers there, or something else than a sandbox does.
     """
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(  # noqa: S310: the scheme is checked by the caller
+    request = urllib.request.Request(  # noqa: S310 - its scheme is checked before
         url.rstrip("/") + path, data=data, method=method, headers={"Content-Type": "application/json"}
     )
     try:
@@ -182,7 +182,7 @@ def _start(runs_dir: Path, idle_minutes: float) -> Sandbox:
     environment = os.environ | {"PYTHONPATH": package_parent + (os.pathsep + inherited if inherited else "")}
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as output:
-        child = subprocess.Popen(  # noqa: S603: our own interpreter and module
+        child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             start_new_session=True, cwd="/", env=environment,
         )  # fmt: skip

@@ -11,11 +11,9 @@ import json
 import logging
 import os
 import signal
-import socket
 import tempfile
 import threading
 import time
-import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,7 +36,7 @@ class _Handler(MotoRequestHandler):
     def date_time_string(self, timestamp: float | None = None) -> str:
         return super().date_time_string(clock.now().timestamp() if timestamp is None else timestamp)
 
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002: werkzeug's name
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - its name
         """Log nothing: request lines and headers may hold secrets."""
 
 
@@ -57,7 +55,7 @@ def _make(host: str, port: int, *, allow_remote: bool) -> tuple[BaseWSGIServer, 
     except OSError as error:
         raise SandboxUnavailable(f"cannot serve on {host}: {error}") from error
     server.daemon_threads = True  # type: ignore[attr-defined]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104: compared, not bound
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
     if ":" in shown:
         shown = f"[{shown}]"
     return server, gate, f"http://{shown}:{server.server_port}"

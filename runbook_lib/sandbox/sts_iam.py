@@ -1,4 +1,4 @@
-"""STS and IAM where moto differs: the caller is the assumed role Admin, and service-linked roles are named rightly."""
+"""STS and IAM where moto differs: the caller is the role Admin, and service-linked roles are named rightly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runbook_lib.sandbox import accounts
 
 
 class SandboxTokenResponse(TokenResponse):
-    """moto gap: GetCallerIdentity names `user/moto`, which no IAM knows, so it cannot stand in a key policy."""
+    """moto gap: GetCallerIdentity names `user/moto`, which IAM does not know, so no policy can name it."""
 
     def get_caller_identity(self) -> ActionResult:
         user_id, arn = accounts.caller(self.current_account, self.get_access_key())

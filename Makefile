@@ -1,0 +1,43 @@
+# Each target sets up what it needs; a second call is quick.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run lab test test-all lint notebooks lock clean
+
+run: .venv/ready
+	@$(BIN)/runbook run
+
+lab: .venv/ready
+	@$(BIN)/runbook lab
+
+test: .venv/ready
+	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 60 --nbval-sanitize-with tests/nbval_sanitize.cfg -p no:cacheprovider notebooks
+
+test-all: .venv/ready
+	$(BIN)/pytest -m slow
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python tools/notebooks.py --check
+
+# Execute all notebooks against a fresh sandbox and store their outputs.
+notebooks: .venv/ready
+	$(BIN)/python tools/notebooks.py
+
+# Pin the newest versions that pyproject.toml allows, with hashes.
+lock: .venv/ready
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-annotate --upgrade --output-file requirements.lock
+
+.venv/ready: requirements.lock pyproject.toml
+	@test -d .venv || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

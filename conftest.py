@@ -1,0 +1,34 @@
+"""One fresh runs folder and one seeded sandbox per pytest session; root, so that `pytest notebooks` has it too."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+_AWS = ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Point everything, the kernels of nbval included, at a runs folder of this session's own."""
+    folder = tempfile.mkdtemp(prefix="runbook-test-")
+    session.config.stash[_FOLDER] = folder
+    for name in (*_AWS, "RUNBOOK_SANDBOX_ENDPOINT", "RUNBOOK_SEAT"):
+        os.environ.pop(name, None)
+    os.environ.update(RUNBOOK_RUNS_DIR=folder, RUNBOOK_SANDBOX_SEED="7", RUNBOOK_ATTENDED="0", AWS_EC2_METADATA_DISABLED="true")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End the sandbox and remove the runs."""
+    folder = session.config.stash.get(_FOLDER, None)
+    if folder:
+        from runbook_lib.sandbox import process
+
+        process.stop(Path(folder))
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_FOLDER: pytest.StashKey[str] = pytest.StashKey()

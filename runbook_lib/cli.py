@@ -1,0 +1,223 @@
+"""The `runbook` command: run, status, clean-up, sandbox, lab. Exit codes: 0 done, 1 failed, 2 bad usage, 3 not confirmed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runbook_lib import errors
+from runbook_lib.paths import notebooks_folder, parameters_folder, runs_folder, shown
+
+BAD_USAGE = (
+    errors.InputError,
+    errors.ParameterFileError,
+    errors.ParameterChanged,
+    errors.RunsFolderUnknown,
+    errors.NotConfirmed,
+)
+
+
+def _told(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Say a runbook error in one line and exit with the code that was promised for it."""
+
+    @wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except errors.InputError as error:
+            for field, message in error.problems:
+                click.echo(f"error: {field}: {message}", err=True)
+            sys.exit(2)
+        except errors.RunbookError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(2 if isinstance(error, BAD_USAGE) else 1)
+
+    return wrapper
+
+
+_runs_dir = click.option("--runs-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder of the runs.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="aurora-byok-runbook")
+def main() -> None:
+    """Encrypt Amazon Aurora under a KMS key whose key material you bring yourself."""
+
+
+@main.command()
+@click.argument("parameters", required=False, type=click.Path(path_type=Path))
+@click.option("--run-id", help="Name of the run; an existing one goes on where it stopped. Default: a new name.")
+@_runs_dir
+@click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter; beats the file.")
+@click.option("--quiet", is_flag=True, help="Say nothing unless something fails.")
+@_told
+def run(
+    parameters: Path | None, run_id: str | None, runs_dir: Path | None, given: tuple[tuple[str, str], ...], quiet: bool
+) -> None:
+    """Execute notebooks 00 to 06 with PARAMETERS (default: parameters/sandbox.yaml)."""
+    from runbook_lib.execute import run_chain
+    from runbook_lib.inputs import from_command_line, read_parameters
+
+    values = read_parameters(parameters or parameters_folder() / "sandbox.yaml") | from_command_line(given)
+    name = run_id or values.get("run_id") or f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    folder = runs_folder(runs_dir)
+    try:
+        done = run_chain(values, run_id=name, runs_dir=folder, say=(lambda _: None) if quiet else _say)
+    except errors.StepFailed as error:
+        command = " ".join(["runbook run", *([str(parameters)] if parameters else []), f"--run-id {name}"])
+        extra = "".join(f" -p {field} {value}" for field, value in given) + (
+            f" --runs-dir {runs_dir}" if runs_dir else ""
+        )
+        click.echo(f"error: {error}\n  mend it, then go on with: {command}{extra}", err=True)
+        sys.exit(1)
+    if not quiet:
+        path = shown(done.path)
+        _say(f"Verified: {done.record('06_verify_encryption')['verdict']}")
+        _say(f"Report {path}/report.html · notebooks {path}/notebooks · next: runbook lab, or runbook clean-up {name}")
+
+
+def _say(line: str) -> None:
+    click.echo(line)
+    sys.stdout.flush()
+
+
+@main.command()
+@click.argument("run_id", required=False)
+@_runs_dir
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@_told
+def status(run_id: str | None, runs_dir: Path | None, as_json: bool) -> None:
+    """Show the runs, or the steps of one."""
+    from runbook_lib.run import Run, all_runs
+    from runbook_lib.steps import all_steps
+
+    folder = runs_folder(runs_dir)
+    runs = [Run.open(run_id, runs_dir=folder)] if run_id else all_runs(folder)
+    if as_json:
+        rows = [{"run_id": one.run_id, "created": one.created, **one.target, "steps": _step_rows(one)} for one in runs]
+        click.echo(json.dumps(rows[0] if run_id else rows, indent=1))
+        return
+    if not runs:
+        click.echo(f"no runs in {shown(folder)}; begin one with: runbook run")
+    for one in runs:
+        target = one.target
+        word = "SANDBOX" if target["target"] == "sandbox" else "REAL AWS"
+        state = next(
+            (f"next {s.name}" for s in all_steps().values() if s.number < "07" and not one.is_finished(s.name)),
+            "finished",
+        )
+        if one.is_finished("90_clean_up"):
+            state = "cleaned up"
+        click.echo(
+            f"{one.run_id}  {word} · account {target['account_id']} · {target['region']} · {one.created} · {state}"
+        )
+        for row in _step_rows(one) if run_id else []:
+            click.echo(f"  {row['step']:<30} {row['status']:<9} {row['summary']}".rstrip())
+
+
+def _step_rows(one: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            "step": name,
+            "status": section["status"],
+            "finished": section.get("finished"),
+            "summary": section["record"].get("summary", ""),
+        }
+        for name, section in sorted(one.steps.items())
+    ]
+
+
+@main.command("clean-up")
+@click.argument("run_id")
+@click.option(
+    "--confirm", "confirmed", default="", metavar="DB_CLUSTER_IDENTIFIER", help="The cluster's name, to delete."
+)
+@click.option("--pending-window-in-days", type=click.IntRange(7, 30), default=30, show_default=True)
+@click.option(
+    "--final-db-snapshot-identifier", default="", help="Take a last snapshot of this name; the key is then kept."
+)
+@_runs_dir
+@_told
+def clean_up(
+    run_id: str, confirmed: str, pending_window_in_days: int, final_db_snapshot_identifier: str, runs_dir: Path | None
+) -> None:
+    """Delete what RUN_ID made; without --confirm, show what that would be and exit with 3."""
+    from runbook_lib import clean_up as library
+    from runbook_lib.execute import clean_up as execute
+    from runbook_lib.inputs import CleanUpInputs
+    from runbook_lib.step import open_step
+
+    values = {
+        "run_id": run_id,
+        "confirm_db_cluster_identifier": confirmed,
+        "pending_window_in_days": pending_window_in_days,
+        "final_db_snapshot_identifier": final_db_snapshot_identifier,
+    }
+    inputs = CleanUpInputs.check(values)
+    step = open_step("90_clean_up", run_id=run_id, runs_dir=runs_folder(runs_dir))
+    if not library.confirm(step, inputs):
+        click.echo(repr(library.plan_clean_up(step, inputs)))
+        click.echo(f"Nothing was deleted. To delete: runbook clean-up {run_id} --confirm {library.cluster_name(step)}")
+        sys.exit(3)
+    for line in execute(step.run, values, say=_say):
+        click.echo(f"  {line}")
+
+
+@main.command()
+@click.option("--port", default=0, show_default=True, help="0 takes a free port.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Another address than this machine's own needs this word."
+)
+@click.option("--seed", type=int, help="Make the ids repeatable.")
+@click.option("--stop", is_flag=True, help="End the sandbox that belongs to the runs folder.")
+@_runs_dir
+@_told
+def sandbox(port: int, host: str, seed: int | None, stop: bool, runs_dir: Path | None) -> None:
+    """Serve the sandbox until interrupted; the first line holds its URL."""
+    from runbook_lib.sandbox import process
+
+    if stop:
+        click.echo("the sandbox has ended" if process.stop(runs_folder(runs_dir)) else "no sandbox was running")
+        return
+    process.require_installed()
+    from runbook_lib.sandbox.server import serve
+
+    serve(host=host, port=port, seed=seed, allow_remote=not process.is_loopback(host), announce=_say)
+
+
+@main.command()
+@click.option("--port", default=0, show_default=True, help="0 takes a free port.")
+@click.option("--no-browser", is_flag=True, help="Do not open a browser.")
+@_runs_dir
+@_told
+def lab(port: int, no_browser: bool, runs_dir: Path | None) -> None:
+    """Open JupyterLab on the runbook, with a sandbox running."""
+    import os
+    import subprocess
+    from importlib.util import find_spec
+
+    from runbook_lib.sandbox import process
+
+    if find_spec("jupyterlab") is None:
+        raise errors.SandboxUnavailable("JupyterLab is not installed; pip install 'aurora-byok-runbook[lab,sandbox]'")
+    folder = runs_folder(runs_dir)
+    running = process.ensure(folder)
+    click.echo(f"sandbox {running.url} · runs {shown(folder)}")
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={notebooks_folder().parent}"]
+    command += [f"--ServerApp.port={port}"] if port else []
+    command += ["--LabApp.default_url=/lab/tree/notebooks/00_start.ipynb", *(["--no-browser"] if no_browser else [])]
+    started = subprocess.Popen(command, env={**os.environ, "RUNBOOK_RUNS_DIR": str(folder)})  # noqa: S603 - our own command
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(started.wait())
+
+
+if __name__ == "__main__":
+    main()

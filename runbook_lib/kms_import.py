@@ -1,0 +1,365 @@
+"""Steps 02 and 04: the wrapping key and import token, and the import of the key material; plan, apply, verify.
+
+How material is made and wrapped is `wrapping`.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from runbook_lib import key_material, kms
+from runbook_lib.errors import (
+    ArtefactsMismatch,
+    ImportRefused,
+    ImportTokenExpired,
+    KeyNotUsable,
+    PreflightFailed,
+    StepMissing,
+)
+from runbook_lib.inputs import GetParametersForImportInputs, ImportKeyMaterialInputs
+from runbook_lib.report import Change, Checks, Plan
+from runbook_lib.session import error_code, error_text
+from runbook_lib.step import OpenStep
+from runbook_lib.wrapping import ENCRYPTED, read_custody
+
+PUBLIC_KEY, IMPORT_TOKEN, README = "WrappingPublicKey.bin", "ImportToken.bin", "README.txt"
+_MARGIN = timedelta(minutes=10)
+
+
+# 02 get parameters for import --------------------------------------------------------------------------------
+
+
+def plan_get_parameters_for_import(step: OpenStep, inputs: GetParametersForImportInputs) -> Plan:
+    """Plan to fetch a wrapping key and import token, or to keep a pair that is whole, as asked and still valid."""
+    key = step.run.record("01_create_key")
+    metadata = kms.describe(step.session, key["key_id"])
+    if metadata is None:
+        raise KeyNotUsable(f"key {key['key_id']} is gone; start a new run")
+    name = f"for {key['key_alias']}"
+    if metadata["KeyState"] == "PendingDeletion":
+        change = Change(
+            "refuse",
+            "wrapping key and import token",
+            name,
+            "the key is PendingDeletion; cancel its deletion first",
+        )
+        return step.plan(inputs, [change])
+    request = {
+        "KeyId": key["key_id"],
+        "WrappingAlgorithm": inputs.wrapping_algorithm,
+        "WrappingKeySpec": inputs.wrapping_key_spec,
+    }
+    made = step.made()
+    why = f"{inputs.wrapping_key_spec}, {inputs.wrapping_algorithm}, valid for 24 hours"
+    if metadata["KeyState"] != "PendingImport":
+        change = Change(
+            "keep", "wrapping key and import token", name, "the material is imported: no new pair is needed"
+        )
+    elif not made or made["request"] != request:
+        change = Change("create", "wrapping key and import token", name, why, "kms:GetParametersForImport", request)
+    elif (broken := _pair_problem(step, made)) is not None:
+        change = Change(
+            "create",
+            "wrapping key and import token",
+            name,
+            f"{broken}; fetched again: {why}",
+            "kms:GetParametersForImport",
+            request,
+        )
+    else:
+        change = Change("keep", "wrapping key and import token", name, "the pair is whole and valid", "", request)
+    return step.plan(inputs, [change])
+
+
+def _pair_problem(step: OpenStep, made: dict[str, Any]) -> str | None:
+    """Say what is wrong with the pair in the run folder, or None."""
+    if datetime.fromisoformat(made["parameters_valid_to"]) - _MARGIN <= step.now():
+        return "the pair has expired"
+    for name, wanted in made["sha256"].items():
+        file = step.run.path / name
+        if not file.is_file() or key_material.fingerprint(file.read_bytes()) != wanted:
+            return f"{name} is missing or changed"
+    return None
+
+
+def apply_get_parameters_for_import(step: OpenStep, plan: Plan) -> str:
+    """Fetch the pair and write its files; return until when it is valid (ISO 8601).
+
+    The console's zip holds the same three files; the token in it stays with the operator.
+    """
+    change = plan.change("wrapping key and import token")
+    with step.applying(plan):
+        if change.action == "create":
+            answer = step.client("kms").get_parameters_for_import(**change.request)
+            valid_to = answer["ParametersValidTo"].astimezone(UTC)
+            key_material.load_wrapping_public_key(
+                answer["PublicKey"], wrapping_key_spec=change.request["WrappingKeySpec"]
+            )
+            archive = f"Import_Parameters_{change.request['KeyId']}_{step.now():%m%d%H%M}.zip"
+            contents = {
+                PUBLIC_KEY: answer["PublicKey"],
+                IMPORT_TOKEN: answer["ImportToken"],
+                README: _pair_readme(answer["KeyId"], change.request, valid_to).encode(),
+            }
+            for name, content in contents.items():
+                step.run.write(name, content)
+            step.run.write(archive, _zipped(contents))
+            old = step.made().get("archive", archive)
+            if old != archive:
+                (step.run.path / old).unlink(missing_ok=True)
+            step.run.note(
+                step.name,
+                key_arn=answer["KeyId"],
+                request=dict(change.request),
+                parameters_valid_to=valid_to.isoformat(timespec="seconds"),
+                sha256={name: key_material.fingerprint(content) for name, content in contents.items()},
+                archive=archive,
+            )
+    return str(step.made()["parameters_valid_to"])
+
+
+def _zipped(contents: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def _pair_readme(arn: str, request: dict[str, str] | Any, valid_to: datetime) -> str:
+    return (
+        "Parameters for importing key material into AWS KMS\n\n"
+        f"KMS key             {arn}\n"
+        f"Wrapping key spec   {request['WrappingKeySpec']}\n"
+        f"Wrapping algorithm  {request['WrappingAlgorithm']}\n"
+        f"Valid until         {valid_to:%Y-%m-%d %H:%M:%S} UTC\n\n"
+        f"{PUBLIC_KEY}  the wrapping key: an RSA public key, DER (SubjectPublicKeyInfo)\n"
+        f"{IMPORT_TOKEN}        the import token; it belongs to this wrapping key and to no other\n\n"
+        "Encrypt 32 bytes of key material with the wrapping key, then import the result with this token before the\n"
+        "pair expires. The token never needs to leave the operator's machine.\n"
+    )
+
+
+def verify_get_parameters_for_import(step: OpenStep) -> Checks:
+    """Hold the pair against what was asked, and finish the step. Raises `VerificationFailed`."""
+    made = step.made()
+    if "request" not in made:
+        raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
+    size = key_material.WRAPPING_KEY_SPECS[made["request"]["WrappingKeySpec"]]
+    public_key = key_material.load_wrapping_public_key(step.run.read(PUBLIC_KEY))
+    checks = Checks("The wrapping key and import token")
+    checks.equal(
+        "they are for the key of this run",
+        step.run.record("01_create_key")["key_arn"],
+        made["key_arn"],
+        source="kms:GetParametersForImport",
+    )
+    checks.equal(
+        "the wrapping key has the size asked for",
+        f"{size} bits",
+        f"{public_key.key_size} bits",
+        source=PUBLIC_KEY,
+    )
+    checks.holds(
+        "the token is within AWS's limit",
+        "1 to 6144 bytes",
+        len(step.run.read(IMPORT_TOKEN)),
+        lambda length: 1 <= length <= 6144,
+        source=IMPORT_TOKEN,
+    )
+    if not step.run.is_finished("04_import_key_material"):
+        checks.holds(
+            "the pair is valid now",
+            "in the future",
+            made["parameters_valid_to"],
+            lambda text: datetime.fromisoformat(text) > step.now(),
+            source="kms:GetParametersForImport",
+        )
+    checks.require_passed()
+    step.run.finish(
+        step.name,
+        valid_until=made["parameters_valid_to"],
+        needed_by="04_import_key_material",
+        summary=f"{made['request']['WrappingKeySpec']}, {made['request']['WrappingAlgorithm']}, valid until "
+        f"{made['parameters_valid_to'][:16].replace('T', ' ')} UTC",
+    )
+    return checks
+
+
+# 04 import key material ----------------------------------------------------------------------------------------
+
+
+def plan_import_key_material(step: OpenStep, inputs: ImportKeyMaterialInputs) -> Plan:
+    """Plan the import after checking everything that can be checked before calling.
+
+    Raises `ArtefactsMismatch` for files of different sets, `EncryptedKeyMaterialInvalid` for a wrong size,
+    `ImportTokenExpired` for an old pair, and `KeyNotUsable` for a key that takes no material.
+    """
+    key, pair, material = (
+        step.run.record(name) for name in ("01_create_key", "02_get_parameters_for_import", "03_encrypt_key_material")
+    )
+    metadata = kms.describe(step.session, key["key_id"])
+    if metadata is None or metadata["Origin"] != "EXTERNAL" or metadata["KeyState"] == "PendingDeletion":
+        found = f"{metadata['Origin']}, {metadata['KeyState']}" if metadata else "gone"
+        raise KeyNotUsable(
+            f"key {key['key_id']} is {found}; only an EXTERNAL key that is not being deleted takes material"
+        )
+    name = f"key check value {material['key_check_value'] or 'unknown here'}"
+    detail = (
+        f"expires at {inputs.valid_to}: on that day every cluster under the key becomes inaccessible unless it is "
+        "imported again"
+        if inputs.valid_to
+        else "does not expire"
+    )
+    made = step.made()
+    if metadata["KeyState"] != "PendingImport" and (
+        made.get("key_material_id") or step.run.is_unclear(step.name, "kms:ImportKeyMaterial")
+    ):
+        differs = _import_differences(metadata, inputs)
+        action = "refuse" if differs else "keep"
+        return step.plan(inputs, [Change(action, "key material", name, differs or f"imported, {detail}")])  # type: ignore[arg-type]
+    if metadata["KeyState"] != "PendingImport":
+        change = Change(
+            "refuse",
+            "key material",
+            name,
+            f"the key is {metadata['KeyState']}: somebody else imported material",
+        )
+        return step.plan(inputs, [change])
+    _check_set(step, pair, material)
+    if inputs.valid_to and not step.now() < datetime.fromisoformat(inputs.valid_to) <= step.now() + timedelta(days=365):
+        raise PreflightFailed(
+            f"valid_to {inputs.valid_to} is past or more than 365 days away; choose a time within a year"
+        )
+    request: dict[str, Any] = {"KeyId": key["key_id"], "ExpirationModel": inputs.expiration_model}
+    if inputs.valid_to:
+        request["ValidTo"] = inputs.valid_to
+    if inputs.key_material_description:
+        request["KeyMaterialDescription"] = inputs.key_material_description
+    return step.plan(inputs, [Change("create", "key material", name, detail, "kms:ImportKeyMaterial", request)])
+
+
+def _import_differences(metadata: dict[str, Any], inputs: ImportKeyMaterialInputs) -> str:
+    """Say how the expiry of the imported material differs from what is asked, or nothing."""
+    model, valid_to = metadata.get("ExpirationModel"), metadata.get("ValidTo")
+    asked = datetime.fromisoformat(inputs.valid_to) if inputs.valid_to else None
+    if (
+        model == inputs.expiration_model
+        and (valid_to is None) == (asked is None)
+        and (not asked or abs(valid_to - asked) < timedelta(seconds=2))
+    ):
+        return ""
+    there = f"{model}{f' at {valid_to:%Y-%m-%d %H:%M} UTC' if valid_to else ''}"
+    return f"imported as {there}; an expiry is changed by importing the same material again"
+
+
+def _check_set(step: OpenStep, pair: dict[str, Any], material: dict[str, Any]) -> None:
+    """Raise unless token, wrapping key, encrypted material and custody are one set that is still valid."""
+    again = "run notebooks/02_get_parameters_for_import.ipynb and notebooks/03_encrypt_key_material.ipynb again"
+    for name in (PUBLIC_KEY, IMPORT_TOKEN):
+        if key_material.fingerprint(step.run.read(name)) != pair["sha256"][name]:
+            raise ArtefactsMismatch(f"{name} is not the file that 02 left (its SHA-256 differs); {again}")
+    if material["wrapping_public_key_sha256"] != pair["sha256"][PUBLIC_KEY]:
+        raise ArtefactsMismatch(
+            "EncryptedKeyMaterial.bin was made with another wrapping key than the one that belongs to the import token; "
+            "run notebooks/03_encrypt_key_material.ipynb again"
+        )
+    read_custody(step.run, material)
+    key_material.check_encrypted_key_material(
+        step.run.read(ENCRYPTED), wrapping_key_spec=pair["request"]["WrappingKeySpec"]
+    )
+    if datetime.fromisoformat(pair["parameters_valid_to"]) <= step.now():
+        raise ImportTokenExpired(f"the import token expired at {pair['parameters_valid_to']}; {again}")
+
+
+_REFUSALS: dict[str, str] = {
+    "ExpiredImportTokenException": "the import token is older than 24 hours; run 02 and 03 again",
+    "InvalidImportTokenException": "the import token is not of this key or is damaged; run 02 and 03 again",
+    "InvalidCiphertextException": "KMS cannot open EncryptedKeyMaterial.bin: it was made with another wrapping key, "
+    "hash or MGF1 hash than 02 asked for; run 03 again, or have it wrapped again with the algorithm of README.txt",
+    "IncorrectKeyMaterialException": "this is not the material that the key had, or not 32 bytes; bring the original material",
+}
+
+
+def apply_import_key_material(step: OpenStep, plan: Plan) -> str:
+    """Import the material; return the key's state.
+
+    Sending it twice is harmless: the same material is taken again. Raises `ImportRefused` in KMS's own terms.
+    """
+    change = plan.change("key material")
+    key_id = step.run.record("01_create_key")["key_id"]
+    with step.applying(plan):
+        if change.action == "create":
+            request = dict(change.request)
+            if "ValidTo" in request:
+                request["ValidTo"] = datetime.fromisoformat(request["ValidTo"])
+            step.run.intend(step.name, "kms:ImportKeyMaterial")
+            try:
+                step.client("kms").import_key_material(
+                    **request,
+                    ImportToken=step.run.read(IMPORT_TOKEN),
+                    EncryptedKeyMaterial=step.run.read(ENCRYPTED),
+                )
+            except ClientError as error:
+                step.run.settle(step.name, "kms:ImportKeyMaterial", "refused")
+                if (reason := _REFUSALS.get(error_code(error))) is not None:
+                    raise ImportRefused(f"{error_code(error)}: {reason}") from error
+                raise ImportRefused(f"{error_text(error)}; nothing was imported") from error
+            step.run.settle(step.name, "kms:ImportKeyMaterial", "made")
+        metadata = kms.wait_for_state(step, key_id, lambda state: state != "PendingImport")
+        step.run.note(
+            step.name,
+            key_material_id=metadata.get("CurrentKeyMaterialId", ""),
+            expiration_model=metadata.get("ExpirationModel", ""),
+            valid_to=metadata["ValidTo"].isoformat(timespec="seconds") if metadata.get("ValidTo") else "",
+        )
+    return str(metadata["KeyState"])
+
+
+def verify_import_key_material(step: OpenStep) -> Checks:
+    """Hold the key and its material against what was asked, and finish the step. Raises `VerificationFailed`."""
+    made = step.made()
+    if "key_material_id" not in made:
+        raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
+    key = step.run.record("01_create_key")
+    asked = step.run.steps[step.name]["inputs"]
+    metadata = kms.describe(step.session, key["key_id"]) or {}
+    current = [
+        entry for entry in kms.materials(step.session, key["key_id"]) if entry.get("KeyMaterialState") == "CURRENT"
+    ]
+    valid_to = metadata["ValidTo"].isoformat(timespec="seconds") if metadata.get("ValidTo") else "never"
+    checks = Checks("The key and its material")
+    checks.equal("the key can be used", "Enabled", metadata.get("KeyState"), source="kms:DescribeKey")
+    checks.equal("its material came from outside", "EXTERNAL", metadata.get("Origin"), source="kms:DescribeKey")
+    checks.equal(
+        "the expiration model is the one asked for",
+        asked["expiration_model"],
+        metadata.get("ExpirationModel"),
+        source="kms:DescribeKey",
+    )
+    checks.equal("the material expires", asked["valid_to"] or "never", valid_to, source="kms:DescribeKey")
+    checks.equal(
+        "one material is current, and it is this one",
+        [made["key_material_id"]],
+        [entry["KeyMaterialId"] for entry in current],
+        source="kms:ListKeyRotations",
+    )
+    checks.equal(
+        "the material is in KMS",
+        ["IMPORTED"],
+        [entry.get("ImportState") for entry in current],
+        source="kms:ListKeyRotations",
+    )
+    checks.require_passed()
+    expiry = "does not expire" if valid_to == "never" else f"expires at {valid_to}"
+    step.run.finish(
+        step.name,
+        key_state=metadata["KeyState"],
+        summary=f"{key['key_alias']} {metadata['KeyState']}, its material {expiry}",
+    )
+    return checks

@@ -1,0 +1,284 @@
+"""Key policies as plain dicts, and a reader that says who may do what. Pure: no AWS, no files.
+
+Sources: "Key policies in AWS KMS" (KMS developer guide, key-policy-default) and "Determining the use of KMS keys"
+(Aurora user guide, Overview.Encryption.Keys).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runbook_lib.errors import PolicyInvalid
+
+QUOTA_BYTES = 32 * 1024
+ADMINISTRATION = (
+    "kms:DescribeKey",
+    "kms:GetKeyPolicy",
+    "kms:ListKeyPolicies",
+    "kms:PutKeyPolicy",
+    "kms:ListGrants",
+    "kms:RevokeGrant",
+    "kms:ListResourceTags",
+    "kms:TagResource",
+    "kms:UntagResource",
+    "kms:UpdateKeyDescription",
+    "kms:CreateAlias",
+    "kms:UpdateAlias",
+    "kms:DeleteAlias",
+    "kms:EnableKey",
+    "kms:DisableKey",
+    "kms:GetParametersForImport",
+    "kms:ImportKeyMaterial",
+    "kms:DeleteImportedKeyMaterial",
+    "kms:RotateKeyOnDemand",
+    "kms:ListKeyRotations",
+    "kms:GetKeyRotationStatus",
+    "kms:GetKeyLastUsage",
+)
+DELETION = ("kms:ScheduleKeyDeletion", "kms:CancelKeyDeletion")
+DIRECT_USE = ("kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:DescribeKey")
+GRANTS = ("kms:CreateGrant", "kms:ListGrants", "kms:RevokeGrant")
+
+
+def key_policy(
+    *,
+    account_id: str,
+    region: str,
+    partition: str = "aws",
+    key_administrators: Sequence[str],
+    allow_key_deletion: bool,
+    key_users: Sequence[str],
+    rds_service_linked_role: bool,
+) -> dict[str, Any]:
+    """Return the key policy of an Aurora storage key.
+
+    Administrators manage the key and cannot use it; users may have RDS create grants in this Region and account
+    and nothing else; the service-linked role of RDS is the post's key user.
+    """
+    statements: list[dict[str, Any]] = [
+        {
+            "Sid": "EnableIamPolicies",
+            "Effect": "Allow",
+            "Principal": {"AWS": f"arn:{partition}:iam::{account_id}:root"},
+            "Action": "kms:*",
+            "Resource": "*",
+        },
+        {
+            "Sid": "KeyAdministrators",
+            "Effect": "Allow",
+            "Principal": {"AWS": sorted(key_administrators)},
+            "Action": [*ADMINISTRATION, *(DELETION if allow_key_deletion else ())],
+            "Resource": "*",
+        },
+        {
+            "Sid": "KeyUsersLookAtTheKey",
+            "Effect": "Allow",
+            "Principal": {"AWS": sorted(key_users)},
+            "Action": ["kms:DescribeKey", "kms:ListGrants"],
+            "Resource": "*",
+        },
+        {
+            "Sid": "KeyUsersCreateGrantsThroughRds",
+            "Effect": "Allow",
+            "Principal": {"AWS": sorted(key_users)},
+            "Action": "kms:CreateGrant",
+            "Resource": "*",
+            "Condition": {
+                "StringEquals": {
+                    "kms:ViaService": f"rds.{region}.{'amazonaws.com.cn' if partition == 'aws-cn' else 'amazonaws.com'}",
+                    "kms:CallerAccount": account_id,
+                },
+                "Bool": {"kms:GrantIsForAWSResource": "true"},
+            },
+        },
+    ]
+    if rds_service_linked_role:
+        role = f"arn:{partition}:iam::{account_id}:role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS"
+        statements += [
+            {
+                "Sid": "RdsServiceRoleUsesTheKey",
+                "Effect": "Allow",
+                "Principal": {"AWS": role},
+                "Action": list(DIRECT_USE),
+                "Resource": "*",
+            },
+            {
+                "Sid": "RdsServiceRoleManagesGrants",
+                "Effect": "Allow",
+                "Principal": {"AWS": role},
+                "Action": list(GRANTS),
+                "Resource": "*",
+                "Condition": {"Bool": {"kms:GrantIsForAWSResource": "true"}},
+            },
+        ]
+    return {"Version": "2012-10-17", "Id": "aurora-byok", "Statement": statements}
+
+
+def principal_arn(text: str, *, account_id: str, partition: str = "aws") -> str:
+    """Return the ARN of `role/Name`, `user/Name` (paths included) or of an ARN as it is."""
+    return text if text.startswith("arn:") else f"arn:{partition}:iam::{account_id}:{text}"
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def validate(policy: Mapping[str, Any]) -> None:
+    """Raise `PolicyInvalid` for what KMS would refuse, or would accept in silence to no effect."""
+    problems = []
+    for number, statement in enumerate(_list(policy.get("Statement") or []), 1):
+        name = statement.get("Sid") or f"statement {number}"
+        problems += [
+            f"{name} has no {part}, so it has no effect"
+            for part in ("Effect", "Principal", "Action", "Resource")
+            if not statement.get(part)
+        ]
+        if "*" in _principals(statement) and statement.get("Effect") == "Allow" and not statement.get("Condition"):
+            problems.append(f"{name} lets everybody in: name principals, or add a condition")
+    size = len(json.dumps(policy).encode())
+    if size > QUOTA_BYTES:
+        problems.append(f"it has {size} bytes, KMS takes {QUOTA_BYTES}: name fewer principals")
+    if not any(_may_put_policy(statement) for statement in _list(policy.get("Statement") or [])):
+        problems.append("nobody could change it any more (kms:PutKeyPolicy): keep the statement of the account's root")
+    if problems:
+        raise PolicyInvalid(f"the key policy would not do what it says: {'; '.join(problems)}")
+
+
+def _may_put_policy(statement: Mapping[str, Any]) -> bool:
+    return (
+        statement.get("Effect") == "Allow"
+        and _matches("kms:PutKeyPolicy", statement.get("Action") or [])
+        and not statement.get("Condition")
+    )
+
+
+def _principals(statement: Mapping[str, Any]) -> list[str]:
+    principal = statement.get("Principal") or {}
+    if isinstance(principal, str):
+        return [principal]
+    return [str(one) for value in principal.values() for one in _list(value)]
+
+
+def _matches(action: str, patterns: Any) -> bool:
+    return any(fnmatch.fnmatchcase(action.lower(), str(pattern).lower()) for pattern in _list(patterns))
+
+
+def _condition_holds(condition: Mapping[str, Any], context: Mapping[str, str]) -> bool:
+    """Say whether a Condition holds; raise `PolicyInvalid` for an operator that this reader does not know."""
+    for operator, asked in condition.items():
+        for key, values in asked.items():
+            wanted, found = [str(value) for value in _list(values)], context.get(key)
+            match operator:
+                case "StringEquals":
+                    holds = found in wanted
+                case "StringNotEquals":
+                    holds = found not in wanted
+                case "StringLike" | "ArnLike":
+                    holds = found is not None and any(fnmatch.fnmatchcase(found, value) for value in wanted)
+                case "Bool":
+                    holds = found is not None and found.lower() in [value.lower() for value in wanted]
+                case _:
+                    raise PolicyInvalid(
+                        f"condition operator {operator!r} is not one that this reader knows; read the policy yourself"
+                    )
+            if not holds:
+                return False
+    return True
+
+
+def allows(policy: Mapping[str, Any], *, principal: str, action: str, context: Mapping[str, str] | None = None) -> bool:
+    """Say whether the policy itself allows `principal` (an ARN) the `action`; an explicit deny wins.
+
+    The statement for the account's root is not counted for others: it only lets IAM policies speak.
+    """
+    allowed = False
+    for statement in _list(policy.get("Statement") or []):
+        named = _principals(statement)
+        if (principal in named or "*" in named) and _matches(action, statement.get("Action") or []):
+            if not _condition_holds(statement.get("Condition") or {}, context or {}):
+                continue
+            if statement["Effect"] == "Deny":
+                return False
+            allowed = True
+    return allowed
+
+
+def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Say whether two policies are the same, however lists of one and the order of lists are written."""
+    return bool(_normal(one) == _normal(other))
+
+
+def _normal(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _normal(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        items = sorted((_normal(inner) for inner in value), key=lambda item: json.dumps(item, sort_keys=True))
+        return items[0] if len(items) == 1 else items
+    return value
+
+
+def warnings(policy: Mapping[str, Any]) -> list[str]:
+    """Return what is allowed to stand but deserves a look."""
+    found = []
+    for statement in _list(policy.get("Statement") or []):
+        named = _principals(statement)
+        if "*" in named:
+            found.append(f"{statement.get('Sid', 'a statement')} names everybody ('*')")
+        if _matches("kms:PutKeyPolicy", statement.get("Action") or []) and any(
+            not re.search(r":root$", name) for name in named
+        ):
+            found.append(
+                f"{statement.get('Sid', 'a statement')}: administrators can give themselves the use of the key by changing its policy"
+            )
+    return found
+
+
+def who_may(policy: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return one row per statement and principal: who, may do what, on which condition."""
+    rows = []
+    for statement in _list(policy["Statement"]):
+        actions = [str(action) for action in _list(statement["Action"])]
+        for principal in _principals(statement):
+            rows.append(
+                {
+                    "who": principal,
+                    "may" if statement["Effect"] == "Allow" else "may not": _in_words(actions),
+                    "only if": _condition_in_words(statement),
+                }
+            )
+    return rows
+
+
+def _in_words(actions: list[str]) -> str:
+    if actions == ["kms:*"]:
+        return "whatever IAM policies of this account allow; nothing by itself"
+    groups = [
+        ("administer it", lambda: _matches_any(actions, ("kms:PutKeyPolicy",))),
+        ("import its material", lambda: _matches_any(actions, ("kms:ImportKeyMaterial",))),
+        ("schedule its deletion", lambda: _matches_any(actions, DELETION)),
+        ("encrypt and decrypt with it", lambda: _matches_any(actions, ("kms:Decrypt",))),
+        ("create grants on it", lambda: _matches_any(actions, ("kms:CreateGrant",))),
+    ]
+    said = [words for words, test in groups if test()]
+    return ", ".join(said) or ", ".join(action.removeprefix("kms:") for action in actions)
+
+
+def _matches_any(patterns: list[str], actions: Sequence[str]) -> bool:
+    return any(_matches(action, patterns) for action in actions)
+
+
+def _condition_in_words(statement: Mapping[str, Any]) -> str:
+    words = {
+        "kms:ViaService": "through {}",
+        "kms:CallerAccount": "called from account {}",
+        "kms:GrantIsForAWSResource": "for a resource of an AWS service",
+    }
+    said = []
+    for asked in (statement.get("Condition") or {}).values():
+        for key, value in asked.items():
+            said.append(words.get(key, f"{key} is {{}}").format(" or ".join(map(str, _list(value)))))
+    return ", ".join(said)
