@@ -63,7 +63,7 @@ class Table:
         """The rows as a pandas DataFrame."""
         import pandas
 
-        return pandas.DataFrame(self.rows, columns=list(self.columns))
+        return pandas.DataFrame(self.rows, columns=list(self.columns), dtype=object)
 
     def __repr__(self) -> str:
         cells = [[_text(value) for value in row] for row in self.rows]

@@ -6,6 +6,7 @@ lacks (or a crash in one that it has) is answered with a 500 and an HTML page, w
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import sys
@@ -15,7 +16,9 @@ from collections.abc import Mapping
 from typing import Any
 from xml.sax.saxutils import escape
 
+import moto.core.responses
 from moto.core.responses import BaseResponse
+from moto.core.utils import method_names_from_class
 
 from runbook_lib.sandbox import accounts, calls
 
@@ -26,6 +29,11 @@ _unknown_operation = {"json": "UnknownOperationException", "xml": "InvalidAction
 _NEEDS_IAM = frozenset({"iam", "sts", "rds"})
 
 
+def _names(handler: type) -> list[str]:
+    """moto gap: it inspects the handler's whole class on each request."""
+    return list(method_names_from_class(handler))
+
+
 def account_lock(account: str) -> threading.RLock:
     """Return the lock under which all of an account's requests are answered."""
     return _locks[account]
@@ -33,6 +41,7 @@ def account_lock(account: str) -> threading.RLock:
 
 def install() -> None:
     """Put this around moto's call_action; doing it twice is doing it once."""
+    moto.core.responses.method_names_from_class = functools.cache(_names)
     BaseResponse.call_action = _call_action  # type: ignore[method-assign,assignment]
 
 

@@ -40,6 +40,21 @@ class _Handler(MotoRequestHandler):
         """Log nothing: request lines and headers may hold secrets."""
 
 
+class _Dispatcher(DomainDispatcherApplication):
+    """moto gap: it lists its own directory on each request to find out which service a host is."""
+
+    def __init__(self) -> None:
+        super().__init__(create_backend_app)
+        self._known: dict[str, Any] = {}
+
+    def get_backend_for_host(self, host: str | None) -> Any:
+        if host is None:
+            return None
+        if host not in self._known:
+            self._known[host] = super().get_backend_for_host(host)
+        return self._known[host]
+
+
 def _make(host: str, port: int, *, allow_remote: bool) -> tuple[BaseWSGIServer, Gate, str]:
     if not is_loopback(host) and not allow_remote:
         raise SandboxUnavailable(
@@ -47,7 +62,7 @@ def _make(host: str, port: int, *, allow_remote: bool) -> tuple[BaseWSGIServer, 
         )
     install()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    gate = Gate(DomainDispatcherApplication(create_backend_app), any_host=not is_loopback(host))
+    gate = Gate(_Dispatcher(), any_host=not is_loopback(host))
     try:
         server = make_server(host, port, gate, threaded=True, request_handler=_Handler)
     except SystemExit as error:  # werkzeug's way to say that the port is taken

@@ -1,0 +1,107 @@
+"""Making a thing exactly once, whatever the connection does."""
+
+from __future__ import annotations
+
+import pytest
+from botocore.exceptions import ClientError, ConnectionClosedError
+
+from runbook_lib import changes
+from runbook_lib.errors import AwsCallFailed, OutcomeUnclear
+from runbook_lib.run import Run
+
+TARGET = {"target": "sandbox", "account_id": "123456789012", "region": "eu-west-2", "sandbox_id": "s"}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr(changes.time, "sleep", lambda _: None)
+    return Run.create("demo", runs_dir=tmp_path, target=TARGET)
+
+
+class World:
+    """An AWS that makes things and may lose its answers."""
+
+    def __init__(self, *faults):
+        self.made: list[str] = []
+        self.faults = list(faults)
+        self.sent = 0
+
+    def find(self):
+        return self.made[0] if self.made else None
+
+    def create(self):
+        self.sent += 1
+        fault = self.faults.pop(0) if self.faults else None
+        if fault == "dropped before":
+            raise ConnectionClosedError(endpoint_url="http://x")
+        if isinstance(fault, tuple):
+            raise ClientError({"Error": {"Code": fault[0]}, "ResponseMetadata": {"HTTPStatusCode": fault[1]}}, "Create")
+        self.made.append(f"thing-{len(self.made)}")
+        if fault == "dropped after":
+            raise ConnectionClosedError(endpoint_url="http://x")
+        return self.made[-1]
+
+
+def once(run, world):
+    return changes.create_once(run, "01_create_key", "kms:CreateKey", find=world.find, create=world.create)
+
+
+@pytest.mark.parametrize(
+    ("faults", "sent"),
+    [
+        ((), 1),
+        (("dropped after",), 1),
+        (("dropped before",), 2),
+        (("dropped before", "dropped after"), 2),
+        ((("ThrottlingException", 400),), 2),
+        ((("KMSInternalException", 500),), 2),
+    ],
+)
+def test_one_thing_is_made_whatever_is_lost(run, faults, sent):
+    """A dropped answer is looked into; a create that took effect is never sent again."""
+    world = World(*faults)
+    assert once(run, world) == "thing-0"
+    assert world.made == ["thing-0"]
+    assert world.sent == sent
+    assert not run.is_unclear("01_create_key", "kms:CreateKey")
+
+
+def test_a_process_that_died_after_sending_finds_what_it_made(run, tmp_path):
+    """The intent is on disk before the request: the next process looks before it creates."""
+    world = World()
+    run.intend("01_create_key", "kms:CreateKey")
+    world.create()
+    assert once(Run.open("demo", runs_dir=tmp_path), world) == "thing-0"
+    assert world.sent == 1
+
+
+def test_the_intent_is_written_before_the_request(run, tmp_path):
+    """Whoever dies in the middle of a create leaves a trace of it."""
+    seen = []
+
+    def create():
+        seen.append(Run.open("demo", runs_dir=tmp_path).is_unclear("01_create_key", "kms:CreateKey"))
+        return "x"
+
+    changes.create_once(run, "01_create_key", "kms:CreateKey", find=lambda: None, create=create)
+    assert seen == [True]
+
+
+def test_a_refusal_passes_and_is_not_unclear(run):
+    """An error that says nothing was made goes to the caller, and leaves nothing to look for."""
+    with pytest.raises(ClientError):
+        once(run, World(("MalformedPolicyDocumentException", 400)))
+    assert not run.is_unclear("01_create_key", "kms:CreateKey")
+
+
+def test_when_nothing_answers_it_stops_and_says_that_it_will_look(run):
+    """After the last attempt the run stops, resumably."""
+    with pytest.raises(OutcomeUnclear, match="looks before it creates"):
+        once(run, World(*["dropped before"] * 9))
+    assert run.is_unclear("01_create_key", "kms:CreateKey")
+
+
+def test_throttling_beyond_the_budget_stops_with_what_to_do(run):
+    """Throttling is waited out, but not for ever."""
+    with pytest.raises(AwsCallFailed, match="wait a minute"):
+        once(run, World(*[("ThrottlingException", 400)] * 9))

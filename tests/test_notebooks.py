@@ -1,0 +1,112 @@
+"""The notebooks as source: generated parts up to date, cells short, outputs complete and clean."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from papermill.inspection import _infer_parameters
+
+import runbook_lib
+from runbook_lib.inputs import STEP_INPUTS
+from runbook_lib.paths import notebooks_folder
+from runbook_lib.steps import all_steps, head
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
+from notebooks import parameters_cell
+
+STEPS = list(all_steps())
+
+
+def read(name):
+    return nbformat.read(notebooks_folder() / f"{name}.ipynb", as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_every_notebook_is_a_step_and_every_step_a_notebook():
+    """The table of steps is the only list."""
+    assert STEPS == sorted(path.stem for path in notebooks_folder().glob("*.ipynb"))
+    assert STEPS == list(STEP_INPUTS)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_head_and_parameters_are_generated(name):
+    """Navigation, table and parameters cell are what the tables say: `make notebooks` writes them."""
+    notebook = read(name)
+    assert notebook.cells[0].source == head(name)
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    assert [parameters_cell(all_steps()[name])] == [cell.source for cell in tagged]
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_papermill_reads_every_parameter_with_type_default_and_help(name):
+    """`papermill --help-notebook` shows the same parameters as the form."""
+    seen = {parameter.name: parameter for parameter in _infer_parameters(read(name))}
+    model = STEP_INPUTS[name]
+    assert list(model.model_fields) == list(seen)
+    for field, declared in model.model_fields.items():
+        assert declared.default == ast.literal_eval(seen[field].default)
+        assert seen[field].inferred_type_name in ("str", "int", "bool", "float", "list", "dict")
+        assert seen[field].help.endswith(declared.description)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_every_code_cell_was_executed_in_order_without_error(name):
+    """A cell without a count is never compared by nbval: a stripped notebook would pass in silence."""
+    cells = code_cells(read(name))
+    assert list(range(1, len(cells) + 1)) == [cell.execution_count for cell in cells]
+    assert [] == [output for cell in cells for output in cell.outputs if output.output_type == "error"]
+    assert sum(bool(cell.outputs) for cell in cells) >= 5
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_notebooks_carry_no_widget_state_and_no_traces_of_a_machine(name):
+    """What is committed is source and evidence, nothing else."""
+    notebook = read(name)
+    text = nbformat.writes(notebook)
+    assert {"kernelspec", "language_info"} == set(notebook.metadata)
+    assert "application/vnd.jupyter.widget" not in text
+    assert not re.search(r"/(home|tmp|root|Users|work)/", text)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_cells_are_short_and_every_one_is_introduced(name):
+    """Sentence, cell, sentence: at most 8 lines, and as much Markdown as code."""
+    notebook = read(name)
+    code = [cell for cell in code_cells(notebook) if "parameters" not in cell.metadata.get("tags", [])]
+    assert max(len(cell.source.splitlines()) for cell in code) <= 8
+    assert sum(cell.cell_type == "markdown" for cell in notebook.cells) >= len(code)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_notebooks_import_only_the_public_list(name):
+    """Plumbing is in the library; a notebook imports names of `runbook_lib.__all__` and nothing else."""
+    for cell in code_cells(read(name)):
+        for node in ast.walk(ast.parse(cell.source)):
+            assert not isinstance(node, ast.Import)
+            if isinstance(node, ast.ImportFrom):
+                assert node.module == "runbook_lib"
+                assert {alias.name for alias in node.names} <= set(runbook_lib.__all__)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_every_notebook_has_the_same_sections(name):
+    """A reader knows where to look: choose, plan, apply, verify, try it, what next."""
+    titles = re.findall(r"^## (.+)$", "\n".join(cell.source for cell in read(name).cells), re.M)
+    expected = ["Choose", "Plan", "Verify", "Try it", "What next"]
+    assert expected == [title for title in titles if title != "Apply"]
+    assert ("Apply" in titles) == (name != "00_start")
+
+
+def test_relative_links_lead_somewhere():
+    """Navigation is generated and links work."""
+    for name in STEPS:
+        for target in re.findall(r"\]\(([^)#:]+\.ipynb)\)", "\n".join(cell.source for cell in read(name).cells)):
+            assert (notebooks_folder() / target).is_file(), (name, target)

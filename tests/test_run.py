@@ -1,0 +1,157 @@
+"""The run folder: whole or not at all, one writer, and clear words for what is damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+
+from runbook_lib.errors import (
+    ArtefactMissing,
+    RunDamaged,
+    RunFormatTooNew,
+    RunLocked,
+    RunNotFound,
+    RunNotWritable,
+    StepMissing,
+)
+from runbook_lib.run import FORMAT, STATE, Run, all_runs, write_whole
+
+TARGET = {"target": "sandbox", "account_id": "123456789012", "region": "eu-west-2", "sandbox_id": "s"}
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run.create("demo", runs_dir=tmp_path, target=TARGET)
+
+
+def test_what_a_step_leaves_is_there_for_the_next_kernel(run, tmp_path):
+    """Each notebook has its own kernel: what one records another reads from the folder."""
+    run.begin("01_create_key", inputs={"key_alias": "alias/x"})
+    run.finish("01_create_key", key_id="k")
+    again = Run.open("demo", runs_dir=tmp_path)
+    assert again.record("01_create_key") == {"key_id": "k"}
+    assert again.target == TARGET
+    assert again.steps["01_create_key"]["inputs"] == {"key_alias": "alias/x"}
+
+
+def test_a_missing_step_is_named_with_the_notebook_to_run(run):
+    """A step that needs another says so, begun or not."""
+    with pytest.raises(
+        StepMissing, match=r"run 'demo' has no record of 01_create_key; run notebooks/01_create_key.ipynb first"
+    ):
+        run.record("01_create_key")
+    run.begin("01_create_key", inputs={})
+    with pytest.raises(StepMissing):
+        run.record("01_create_key")
+
+
+def test_files_are_the_owners_alone_whatever_the_umask(tmp_path):
+    """Folders 0700, files 0600."""
+    before = os.umask(0)
+    try:
+        run = Run.create("demo", runs_dir=tmp_path / "runs", target=TARGET)
+        run.write("ImportToken.bin", b"t")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(run.path.stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "runs").stat().st_mode) == 0o700
+    assert stat.S_IMODE((run.path / "ImportToken.bin").stat().st_mode) == 0o600
+    assert stat.S_IMODE((run.path / STATE).stat().st_mode) == 0o600
+
+
+def test_a_write_that_fails_leaves_the_old_content(tmp_path, monkeypatch):
+    """state.json is the old one or the new one, never a part."""
+    file = tmp_path / STATE
+    write_whole(file, b"old")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(RunNotWritable, match="No space left on device"):
+        write_whole(file, b"new")
+    assert file.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == [STATE]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", '{"format": 1}', '{"format": 1, "run_id": "x", "created": "", "target": {}, "steps": {"a": 1}}'],
+)
+def test_a_damaged_state_is_recognised(run, tmp_path, content):
+    """A damaged state.json is refused with what to do, never half read."""
+    (run.path / STATE).write_text(content)
+    with pytest.raises(RunDamaged, match="runbook:run-id"):
+        Run.open("demo", runs_dir=tmp_path)
+
+
+def test_a_newer_format_is_refused(run, tmp_path):
+    """An older version never writes over a newer state."""
+    state = json.loads((run.path / STATE).read_text()) | {"format": FORMAT + 1}
+    (run.path / STATE).write_text(json.dumps(state))
+    with pytest.raises(RunFormatTooNew, match="update"):
+        Run.open("demo", runs_dir=tmp_path)
+
+
+def test_a_run_that_is_not_there_is_named(tmp_path):
+    """A deleted run folder is told apart from a damaged one."""
+    with pytest.raises(RunNotFound, match="'gone'"):
+        Run.open("gone", runs_dir=tmp_path)
+
+
+def test_a_missing_artefact_is_named(run):
+    """A file that an earlier step left and somebody removed is named."""
+    with pytest.raises(ArtefactMissing, match=r"ImportToken\.bin"):
+        run.read("ImportToken.bin")
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from runbook_lib.run import Run
+with Run.open("demo", runs_dir=Path(sys.argv[1])).locked(what="the other"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_writer_is_told_who_holds_the_run_and_a_dead_one_holds_nothing(run, tmp_path):
+    """One writer per run; the lock of a killed process is taken over."""
+    environment = {name: value for name, value in os.environ.items() if name != "RUNBOOK_LOCK_TOKEN"}
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, env=environment)
+    assert other.stdout
+    assert other.stdout.readline() == b"held\n"
+    with pytest.raises(RunLocked, match=f"the other .process {other.pid}"), run.locked(what="me"):
+        pass
+    other.kill()
+    other.wait()
+    began = time.monotonic()
+    with run.locked(what="me"):
+        run.note("01_create_key", key_id="k")
+    assert time.monotonic() - began < 1
+
+
+def test_the_lock_is_lent_to_the_processes_that_its_holder_starts(run, tmp_path):
+    """The runner's kernels write to the run that the runner holds."""
+    code = HOLD.replace("time.sleep(60)", "pass")
+    with run.locked(what="runner"):
+        lent = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert lent.stdout == "held\n", lent.stderr
+
+
+def test_runs_are_listed_oldest_first_and_damaged_ones_left_out(run, tmp_path):
+    """`runbook status` is not stopped by one damaged folder."""
+    other = Run.create("broken", runs_dir=tmp_path, target=TARGET)
+    (other.path / STATE).write_text("{")
+    assert [one.run_id for one in all_runs(tmp_path)] == ["demo"]
+
+
+def test_setting_aside_keeps_everything(run, tmp_path):
+    """runs/demo becomes runs/demo-1, then demo-2; nothing is lost."""
+    run.write("a", b"1")
+    assert run.set_aside().name == "demo-1"
+    again = Run.create("demo", runs_dir=tmp_path, target=TARGET)
+    assert again.set_aside().name == "demo-2"
+    assert (tmp_path / "demo-1" / "a").read_bytes() == b"1"
