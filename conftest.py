@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-_AWS = ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION")
+_AWS = (
+    "AWS_PROFILE",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_ENDPOINT_URL",
+    "AWS_REGION",
+)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -18,7 +25,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     session.config.stash[_FOLDER] = folder
     for name in (*_AWS, "RUNBOOK_SANDBOX_ENDPOINT", "RUNBOOK_SEAT"):
         os.environ.pop(name, None)
-    os.environ.update(RUNBOOK_RUNS_DIR=folder, RUNBOOK_SANDBOX_SEED="7", RUNBOOK_ATTENDED="0", AWS_EC2_METADATA_DISABLED="true")
+    os.environ.update(
+        RUNBOOK_RUNS_DIR=folder, RUNBOOK_SANDBOX_SEED="7", RUNBOOK_ATTENDED="0", AWS_EC2_METADATA_DISABLED="true"
+    )
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

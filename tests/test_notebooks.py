@@ -32,8 +32,8 @@ def code_cells(notebook):
 
 def test_every_notebook_is_a_step_and_every_step_a_notebook():
     """The table of steps is the only list."""
-    assert STEPS == sorted(path.stem for path in notebooks_folder().glob("*.ipynb"))
-    assert STEPS == list(STEP_INPUTS)
+    assert sorted(path.stem for path in notebooks_folder().glob("*.ipynb")) == STEPS
+    assert list(STEP_INPUTS) == STEPS
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -62,7 +62,7 @@ def test_every_code_cell_was_executed_in_order_without_error(name):
     """A cell without a count is never compared by nbval: a stripped notebook would pass in silence."""
     cells = code_cells(read(name))
     assert list(range(1, len(cells) + 1)) == [cell.execution_count for cell in cells]
-    assert [] == [output for cell in cells for output in cell.outputs if output.output_type == "error"]
+    assert [output for cell in cells for output in cell.outputs if output.output_type == "error"] == []
     assert sum(bool(cell.outputs) for cell in cells) >= 5
 
 

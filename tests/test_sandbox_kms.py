@@ -111,7 +111,7 @@ def materials(kms: Any, key: Any) -> Any:
 def test_external_key_starts_pending_import(kms: Any) -> None:
     """A key of origin EXTERNAL has no material, is not enabled and shows no expiry."""
     key = described(kms, external(kms))
-    assert ("PendingImport", False, "EXTERNAL") == (key["KeyState"], key["Enabled"], key["Origin"])
+    assert (key["KeyState"], key["Enabled"], key["Origin"]) == ("PendingImport", False, "EXTERNAL")
     assert not {"ExpirationModel", "ValidTo", "CurrentKeyMaterialId"} & set(key)
 
 
@@ -138,7 +138,7 @@ def test_imported_bytes_are_in_use(kms: Any) -> None:
     blob = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"data key")["CiphertextBlob"]
     key_id, nonce, tag, body = blob[:36], blob[36:48], blob[48:64], blob[64:]
     assert key["KeyId"] == key_id.decode()
-    assert b"data key" == AESGCM(material).decrypt(nonce, body + tag, b"")
+    assert AESGCM(material).decrypt(nonce, body + tag, b"") == b"data key"
 
 
 def test_other_bytes_do_not_open_a_ciphertext(kms: Any) -> None:
@@ -153,8 +153,11 @@ def test_other_bytes_do_not_open_a_ciphertext(kms: Any) -> None:
 def test_wrapping_algorithms_that_symmetric_keys_do_not_take(kms: Any, algorithm: str) -> None:
     """Hybrid wrapping and PKCS #1 v1.5 are refused for symmetric keys."""
     key = external(kms)
-    assert "ValidationException" == refusal(
-        kms.get_parameters_for_import, KeyId=key["KeyId"], WrappingAlgorithm=algorithm, WrappingKeySpec="RSA_2048"
+    assert (
+        refusal(
+            kms.get_parameters_for_import, KeyId=key["KeyId"], WrappingAlgorithm=algorithm, WrappingKeySpec="RSA_2048"
+        )
+        == "ValidationException"
     )
 
 
@@ -178,7 +181,7 @@ def test_import_into_other_kinds_of_key_is_refused(kms: Any, spec: str, usage: s
     key = external(kms, KeySpec=spec, KeyUsage=usage)
     with pytest.raises(ClientError, match="symmetric key material only") as refused:
         wrapping_set(kms, key["KeyId"])
-    assert "UnsupportedOperationException" == refused.value.response["Error"]["Code"]
+    assert refused.value.response["Error"]["Code"] == "UnsupportedOperationException"
 
 
 def test_several_sets_are_good_side_by_side(kms: Any) -> None:
@@ -187,7 +190,7 @@ def test_several_sets_are_good_side_by_side(kms: Any) -> None:
     older, newer = wrapping_set(kms, key["KeyId"]), wrapping_set(kms, key["KeyId"])
     material = os.urandom(32)
     mixed = {"ImportToken": older["ImportToken"], "EncryptedKeyMaterial": wrap(newer["PublicKey"], material)}
-    assert "InvalidCiphertextException" == refusal(kms.import_key_material, KeyId=key["KeyId"], **mixed, **FOREVER)
+    assert refusal(kms.import_key_material, KeyId=key["KeyId"], **mixed, **FOREVER) == "InvalidCiphertextException"
     for pair in (older, newer):
         good = {"ImportToken": pair["ImportToken"], "EncryptedKeyMaterial": wrap(pair["PublicKey"], material)}
         assert key["Arn"] == kms.import_key_material(KeyId=key["KeyId"], **good, **FOREVER)["KeyId"]
@@ -201,7 +204,7 @@ def test_token_runs_out_after_24_hours(kms: Any, endpoint: str) -> None:
     advance(endpoint, hours=23, minutes=59)
     kms.import_key_material(KeyId=key["KeyId"], **good, **FOREVER)
     advance(endpoint, minutes=2)
-    assert "ExpiredImportTokenException" == refusal(kms.import_key_material, KeyId=key["KeyId"], **good, **FOREVER)
+    assert refusal(kms.import_key_material, KeyId=key["KeyId"], **good, **FOREVER) == "ExpiredImportTokenException"
 
 
 def test_token_of_another_key(kms: Any) -> None:
@@ -209,7 +212,7 @@ def test_token_of_another_key(kms: Any) -> None:
     one, other = external(kms), external(kms)
     pair = wrapping_set(kms, one["KeyId"])
     strange = {"ImportToken": pair["ImportToken"], "EncryptedKeyMaterial": wrap(pair["PublicKey"], os.urandom(32))}
-    assert "InvalidImportTokenException" == refusal(kms.import_key_material, KeyId=other["KeyId"], **strange, **FOREVER)
+    assert refusal(kms.import_key_material, KeyId=other["KeyId"], **strange, **FOREVER) == "InvalidImportTokenException"
 
 
 @pytest.mark.parametrize("token", [b"x", b"\0" * 12, os.urandom(2000)])
@@ -217,8 +220,11 @@ def test_garbage_token(kms: Any, token: bytes) -> None:
     """A token that KMS did not make is an invalid token, whatever its length."""
     key = external(kms)
     encrypted = wrap(wrapping_set(kms, key["KeyId"])["PublicKey"], os.urandom(32))
-    assert "InvalidImportTokenException" == refusal(
-        kms.import_key_material, KeyId=key["KeyId"], ImportToken=token, EncryptedKeyMaterial=encrypted, **FOREVER
+    assert (
+        refusal(
+            kms.import_key_material, KeyId=key["KeyId"], ImportToken=token, EncryptedKeyMaterial=encrypted, **FOREVER
+        )
+        == "InvalidImportTokenException"
     )
 
 
@@ -237,19 +243,24 @@ def test_material_that_does_not_open(kms: Any, damage: str) -> None:
         "random": os.urandom(256),
         "flipped": good[:-1] + bytes([good[-1] ^ 1]),
     }[damage]
-    assert "InvalidCiphertextException" == refusal(
-        kms.import_key_material, KeyId=key["KeyId"], ImportToken=pair["ImportToken"], EncryptedKeyMaterial=bad, **FOREVER
+    assert (
+        refusal(
+            kms.import_key_material,
+            KeyId=key["KeyId"],
+            ImportToken=pair["ImportToken"],
+            EncryptedKeyMaterial=bad,
+            **FOREVER,
+        )
+        == "InvalidCiphertextException"
     )
-    assert "PendingImport" == described(kms, key)["KeyState"]
+    assert described(kms, key)["KeyState"] == "PendingImport"
 
 
 @pytest.mark.parametrize("length", [0, 16, 31, 33, 64])
 def test_material_of_the_wrong_length(kms: Any, length: int) -> None:
     """Symmetric material has 32 bytes, no more and no less."""
     key = external(kms)
-    assert "IncorrectKeyMaterialException" == refusal(
-        lambda: import_material(kms, key["KeyId"], os.urandom(length))
-    )
+    assert refusal(lambda: import_material(kms, key["KeyId"], os.urandom(length))) == "IncorrectKeyMaterialException"
 
 
 @pytest.mark.parametrize(
@@ -271,7 +282,7 @@ def test_expiry_that_is_refused(kms: Any, expiry: dict[str, str], days: int | No
         more["ValidTo"] = datetime.now(UTC) + timedelta(days=days)
     pair = wrapping_set(kms, key["KeyId"])
     good = {"ImportToken": pair["ImportToken"], "EncryptedKeyMaterial": wrap(pair["PublicKey"], os.urandom(32))}
-    assert "ValidationException" == refusal(kms.import_key_material, KeyId=key["KeyId"], **good, **more)
+    assert refusal(kms.import_key_material, KeyId=key["KeyId"], **good, **more) == "ValidationException"
 
 
 def test_material_expires_and_comes_back(kms: Any, endpoint: str) -> None:
@@ -283,13 +294,13 @@ def test_material_expires_and_comes_back(kms: Any, endpoint: str) -> None:
     assert ("KEY_MATERIAL_EXPIRES", ends) == (shown["ExpirationModel"], shown["ValidTo"])
     blob = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"old")["CiphertextBlob"]
     advance(endpoint, days=30, seconds=5)
-    assert "PendingImport" == described(kms, key)["KeyState"]
-    assert "PENDING_IMPORT" == materials(kms, key)[0]["ImportState"]
-    assert "KMSInvalidStateException" == refusal(kms.decrypt, CiphertextBlob=blob)
-    assert "IncorrectKeyMaterialException" == refusal(lambda: import_material(kms, key["KeyId"], os.urandom(32)))
+    assert described(kms, key)["KeyState"] == "PendingImport"
+    assert materials(kms, key)[0]["ImportState"] == "PENDING_IMPORT"
+    assert refusal(kms.decrypt, CiphertextBlob=blob) == "KMSInvalidStateException"
+    assert refusal(lambda: import_material(kms, key["KeyId"], os.urandom(32))) == "IncorrectKeyMaterialException"
     import_material(kms, key["KeyId"], material)
-    assert "KEY_MATERIAL_DOES_NOT_EXPIRE" == described(kms, key)["ExpirationModel"]
-    assert b"old" == kms.decrypt(CiphertextBlob=blob)["Plaintext"]
+    assert described(kms, key)["ExpirationModel"] == "KEY_MATERIAL_DOES_NOT_EXPIRE"
+    assert kms.decrypt(CiphertextBlob=blob)["Plaintext"] == b"old"
 
 
 def test_delete_material_and_reimport(kms: Any) -> None:
@@ -299,16 +310,16 @@ def test_delete_material_and_reimport(kms: Any) -> None:
     blob = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"old")["CiphertextBlob"]
     gone = kms.delete_imported_key_material(KeyId=key["KeyId"])
     assert (key["Arn"], materials(kms, key)[0]["KeyMaterialId"]) == (gone["KeyId"], gone["KeyMaterialId"])
-    assert ("PendingImport", False) == (described(kms, key)["KeyState"], described(kms, key)["Enabled"])
+    assert (described(kms, key)["KeyState"], described(kms, key)["Enabled"]) == ("PendingImport", False)
     kms.delete_imported_key_material(KeyId=key["KeyId"])
-    assert "IncorrectKeyMaterialException" == refusal(lambda: import_material(kms, key["KeyId"], os.urandom(32)))
+    assert refusal(lambda: import_material(kms, key["KeyId"], os.urandom(32))) == "IncorrectKeyMaterialException"
     import_material(kms, key["KeyId"], material)
-    assert b"old" == kms.decrypt(CiphertextBlob=blob)["Plaintext"]
+    assert kms.decrypt(CiphertextBlob=blob)["Plaintext"] == b"old"
 
 
 def test_delete_when_nothing_was_imported(kms: Any) -> None:
     """There is nothing to delete in a key that never had material."""
-    assert "KMSInvalidStateException" == refusal(kms.delete_imported_key_material, KeyId=external(kms)["KeyId"])
+    assert refusal(kms.delete_imported_key_material, KeyId=external(kms)["KeyId"]) == "KMSInvalidStateException"
 
 
 def test_same_bytes_in_another_key_do_not_decrypt(kms: Any) -> None:
@@ -316,10 +327,10 @@ def test_same_bytes_in_another_key_do_not_decrypt(kms: Any) -> None:
     material = os.urandom(32)
     one, other = external(kms, material), external(kms, material)
     blob = kms.encrypt(KeyId=one["KeyId"], Plaintext=b"secret")["CiphertextBlob"]
-    assert "IncorrectKeyException" == refusal(kms.decrypt, CiphertextBlob=blob, KeyId=other["KeyId"])
+    assert refusal(kms.decrypt, CiphertextBlob=blob, KeyId=other["KeyId"]) == "IncorrectKeyException"
     renamed = other["KeyId"].encode() + blob[36:]
-    assert "InvalidCiphertextException" == refusal(kms.decrypt, CiphertextBlob=renamed)
-    assert b"secret" == kms.decrypt(CiphertextBlob=blob, KeyId=one["Arn"])["Plaintext"]
+    assert refusal(kms.decrypt, CiphertextBlob=renamed) == "InvalidCiphertextException"
+    assert kms.decrypt(CiphertextBlob=blob, KeyId=one["Arn"])["Plaintext"] == b"secret"
 
 
 # Several materials ------------------------------------------------------------------------------------
@@ -331,16 +342,16 @@ def test_rotation_of_imported_material(kms: Any) -> None:
     key = external(kms, first)
     blob = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"old")["CiphertextBlob"]
     new = import_material(kms, key["KeyId"], second, ImportType="NEW_KEY_MATERIAL", KeyMaterialDescription="safe 2")
-    assert ["CURRENT", "PENDING_ROTATION"] == [entry["KeyMaterialState"] for entry in materials(kms, key)]
+    assert [entry["KeyMaterialState"] for entry in materials(kms, key)] == ["CURRENT", "PENDING_ROTATION"]
     assert key["KeyId"] == kms.rotate_key_on_demand(KeyId=key["KeyId"])["KeyId"]
-    assert ["NON_CURRENT", "CURRENT"] == [entry["KeyMaterialState"] for entry in materials(kms, key)]
+    assert [entry["KeyMaterialState"] for entry in materials(kms, key)] == ["NON_CURRENT", "CURRENT"]
     rotations = kms.list_key_rotations(KeyId=key["KeyId"])["Rotations"]
     assert [("ON_DEMAND", new["KeyMaterialId"], "safe 2")] == [
         (entry["RotationType"], entry["KeyMaterialId"], entry["KeyMaterialDescription"]) for entry in rotations
     ]
     assert new["KeyMaterialId"] == described(kms, key)["CurrentKeyMaterialId"]
     newer = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"new")["CiphertextBlob"]
-    assert b"new" == AESGCM(second).decrypt(newer[36:48], newer[64:] + newer[48:64], b"")
+    assert AESGCM(second).decrypt(newer[36:48], newer[64:] + newer[48:64], b"") == b"new"
     opened = kms.decrypt(CiphertextBlob=blob)
     assert (b"old", materials(kms, key)[0]["KeyMaterialId"]) == (opened["Plaintext"], opened["KeyMaterialId"])
 
@@ -353,21 +364,22 @@ def test_every_permanent_material_must_be_there(kms: Any) -> None:
     kms.rotate_key_on_demand(KeyId=key["KeyId"])
     old = materials(kms, key)[0]["KeyMaterialId"]
     kms.delete_imported_key_material(KeyId=key["KeyId"], KeyMaterialId=old)
-    assert "PendingImport" == described(kms, key)["KeyState"]
+    assert described(kms, key)["KeyState"] == "PendingImport"
     import_material(kms, key["KeyId"], first, ImportType="EXISTING_KEY_MATERIAL", KeyMaterialId=old)
-    assert "Enabled" == described(kms, key)["KeyState"]
+    assert described(kms, key)["KeyState"] == "Enabled"
 
 
 def test_material_pending_rotation_can_go(kms: Any) -> None:
     """Deleting material that waits for rotation leaves the key as it is; then there is nothing to rotate to."""
     key = external(kms, os.urandom(32))
     new = import_material(kms, key["KeyId"], os.urandom(32), ImportType="NEW_KEY_MATERIAL")["KeyMaterialId"]
-    assert "KMSInvalidStateException" == refusal(
-        lambda: import_material(kms, key["KeyId"], os.urandom(32), ImportType="NEW_KEY_MATERIAL")
+    assert (
+        refusal(lambda: import_material(kms, key["KeyId"], os.urandom(32), ImportType="NEW_KEY_MATERIAL"))
+        == "KMSInvalidStateException"
     )
     kms.delete_imported_key_material(KeyId=key["KeyId"], KeyMaterialId=new)
-    assert "Enabled" == described(kms, key)["KeyState"]
-    assert "KMSInvalidStateException" == refusal(kms.rotate_key_on_demand, KeyId=key["KeyId"])
+    assert described(kms, key)["KeyState"] == "Enabled"
+    assert refusal(kms.rotate_key_on_demand, KeyId=key["KeyId"]) == "KMSInvalidStateException"
 
 
 def test_import_type_and_material_id_rules(kms: Any) -> None:
@@ -377,12 +389,14 @@ def test_import_type_and_material_id_rules(kms: Any) -> None:
     known = described(kms, key)["CurrentKeyMaterialId"]
     key_id, incorrect = key["KeyId"], "IncorrectKeyMaterialException"
     assert incorrect == refusal(lambda: import_material(kms, key_id, material, ImportType="NEW_KEY_MATERIAL"))
-    assert incorrect == refusal(lambda: import_material(kms, key_id, os.urandom(32), ImportType="EXISTING_KEY_MATERIAL"))
+    assert incorrect == refusal(
+        lambda: import_material(kms, key_id, os.urandom(32), ImportType="EXISTING_KEY_MATERIAL")
+    )
     assert incorrect == refusal(lambda: import_material(kms, key_id, os.urandom(32), KeyMaterialId=known))
     assert incorrect == refusal(lambda: import_material(kms, key_id, material, KeyMaterialId="0" * 64))
     both = {"ImportType": "NEW_KEY_MATERIAL", "KeyMaterialId": known}
-    assert "ValidationException" == refusal(lambda: import_material(kms, key_id, os.urandom(32), **both))
-    assert "ValidationException" == refusal(lambda: import_material(kms, key_id, material, KeyMaterialId="XYZ"))
+    assert refusal(lambda: import_material(kms, key_id, os.urandom(32), **both)) == "ValidationException"
+    assert refusal(lambda: import_material(kms, key_id, material, KeyMaterialId="XYZ")) == "ValidationException"
     assert known == import_material(kms, key_id, material, KeyMaterialId=known)["KeyMaterialId"]
 
 
@@ -391,9 +405,10 @@ def test_description_is_kept_when_it_is_omitted(kms: Any) -> None:
     key, material = external(kms), os.urandom(32)
     import_material(kms, key["KeyId"], material, KeyMaterialDescription="vault: shelf 3")
     import_material(kms, key["KeyId"], material)
-    assert "vault: shelf 3" == materials(kms, key)[0]["KeyMaterialDescription"]
-    assert "ValidationException" == refusal(
-        lambda: import_material(kms, key["KeyId"], material, KeyMaterialDescription="emoji \u2603")
+    assert materials(kms, key)[0]["KeyMaterialDescription"] == "vault: shelf 3"
+    assert (
+        refusal(lambda: import_material(kms, key["KeyId"], material, KeyMaterialDescription="emoji \u2603"))
+        == "ValidationException"
     )
 
 
@@ -403,9 +418,9 @@ def test_at_most_25_rotations(kms: Any) -> None:
     blob = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"first")["CiphertextBlob"]
     for _ in range(25):
         kms.rotate_key_on_demand(KeyId=key["KeyId"])
-    assert "LimitExceededException" == refusal(kms.rotate_key_on_demand, KeyId=key["KeyId"])
-    assert 26 == len(materials(kms, key))
-    assert b"first" == kms.decrypt(CiphertextBlob=blob)["Plaintext"]
+    assert refusal(kms.rotate_key_on_demand, KeyId=key["KeyId"]) == "LimitExceededException"
+    assert len(materials(kms, key)) == 26
+    assert kms.decrypt(CiphertextBlob=blob)["Plaintext"] == b"first"
 
 
 def test_valid_to_is_the_earliest(kms: Any) -> None:
@@ -436,7 +451,12 @@ CONTEXTLESS: dict[str, dict[str, Any]] = {
     "get_key_policy": {}, "list_resource_tags": {}, "list_key_rotations": {}, "get_key_rotation_status": {},
     "get_key_last_usage": {},
 }  # fmt: skip
-OK, INVALID, DISABLED, UNSUPPORTED = "ok", "KMSInvalidStateException", "DisabledException", "UnsupportedOperationException"
+OK, INVALID, DISABLED, UNSUPPORTED = (
+    "ok",
+    "KMSInvalidStateException",
+    "DisabledException",
+    "UnsupportedOperationException",
+)
 USE = {"PendingImport": INVALID, "Enabled": OK, "Disabled": DISABLED, "PendingDeletion": INVALID}
 READ = dict.fromkeys(USE, OK)
 TABLE = {
@@ -479,20 +499,20 @@ def test_decrypt_and_re_encrypt_follow_the_state(kms: Any) -> None:
     mine = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"x")["CiphertextBlob"]
     theirs = kms.encrypt(KeyId=other["KeyId"], Plaintext=b"x")["CiphertextBlob"]
     kms.disable_key(KeyId=key["KeyId"])
-    assert DISABLED == refusal(kms.decrypt, CiphertextBlob=mine)
-    assert DISABLED == refusal(kms.re_encrypt, CiphertextBlob=mine, DestinationKeyId=other["KeyId"])
-    assert DISABLED == refusal(kms.re_encrypt, CiphertextBlob=theirs, DestinationKeyId=key["KeyId"])
+    assert refusal(kms.decrypt, CiphertextBlob=mine) == DISABLED
+    assert refusal(kms.re_encrypt, CiphertextBlob=mine, DestinationKeyId=other["KeyId"]) == DISABLED
+    assert refusal(kms.re_encrypt, CiphertextBlob=theirs, DestinationKeyId=key["KeyId"]) == DISABLED
     kms.enable_key(KeyId=key["KeyId"])
     answer = kms.re_encrypt(CiphertextBlob=theirs, DestinationKeyId=key["Arn"])
     assert (other["Arn"], key["Arn"]) == (answer["SourceKeyId"], answer["KeyId"])
-    assert b"x" == kms.decrypt(CiphertextBlob=answer["CiphertextBlob"])["Plaintext"]
+    assert kms.decrypt(CiphertextBlob=answer["CiphertextBlob"])["Plaintext"] == b"x"
 
 
 @pytest.mark.parametrize("days", [0, 6, 31, 366])
 def test_waiting_period_limits(kms: Any, days: int) -> None:
     """A key waits for its deletion 7 to 30 days."""
     key = external(kms)
-    assert "ValidationException" == refusal(kms.schedule_key_deletion, KeyId=key["KeyId"], PendingWindowInDays=days)
+    assert refusal(kms.schedule_key_deletion, KeyId=key["KeyId"], PendingWindowInDays=days) == "ValidationException"
 
 
 def test_deletion_is_scheduled_cancelled_and_done(kms: Any, endpoint: str) -> None:
@@ -505,12 +525,12 @@ def test_deletion_is_scheduled_cancelled_and_done(kms: Any, endpoint: str) -> No
     )  # fmt: skip
     assert answer["DeletionDate"] == described(kms, key)["DeletionDate"]
     assert key["Arn"] == kms.cancel_key_deletion(KeyId=key["KeyId"])["KeyId"]
-    assert ("Disabled", False) == (described(kms, key)["KeyState"], "DeletionDate" in described(kms, key))
+    assert (described(kms, key)["KeyState"], "DeletionDate" in described(kms, key)) == ("Disabled", False)
     assert answer["DeletionDate"] - now(endpoint) < timedelta(days=7)
     kms.schedule_key_deletion(KeyId=key["KeyId"])
     advance(endpoint, days=31)
-    assert "NotFoundException" == refusal(kms.describe_key, KeyId=key["KeyId"])
-    assert "NotFoundException" == refusal(kms.describe_key, KeyId="alias/doomed")
+    assert refusal(kms.describe_key, KeyId=key["KeyId"]) == "NotFoundException"
+    assert refusal(kms.describe_key, KeyId="alias/doomed") == "NotFoundException"
     assert key["KeyId"] not in [entry["KeyId"] for entry in kms.list_keys()["Keys"]]
 
 
@@ -520,9 +540,9 @@ def test_import_into_a_disabled_key(kms: Any) -> None:
     key = external(kms, material)
     kms.disable_key(KeyId=key["KeyId"])
     import_material(kms, key["KeyId"], material)
-    assert "Disabled" == described(kms, key)["KeyState"]
+    assert described(kms, key)["KeyState"] == "Disabled"
     kms.delete_imported_key_material(KeyId=key["KeyId"])
-    assert "PendingImport" == described(kms, key)["KeyState"]
+    assert described(kms, key)["KeyState"] == "PendingImport"
 
 
 def test_delete_material_while_pending_deletion(kms: Any) -> None:
@@ -530,7 +550,7 @@ def test_delete_material_while_pending_deletion(kms: Any) -> None:
     key = external(kms, os.urandom(32))
     kms.schedule_key_deletion(KeyId=key["KeyId"])
     kms.delete_imported_key_material(KeyId=key["KeyId"])
-    assert "PendingDeletion" == described(kms, key)["KeyState"]
+    assert described(kms, key)["KeyState"] == "PendingDeletion"
 
 
 def test_automatic_rotation_of_keys_that_kms_made(kms: Any, endpoint: str) -> None:
@@ -538,9 +558,9 @@ def test_automatic_rotation_of_keys_that_kms_made(kms: Any, endpoint: str) -> No
     key = kms.create_key()["KeyMetadata"]
     kms.enable_key_rotation(KeyId=key["KeyId"], RotationPeriodInDays=90)
     status = kms.get_key_rotation_status(KeyId=key["KeyId"])
-    assert (True, 90) == (status["KeyRotationEnabled"], status["RotationPeriodInDays"])
+    assert (status["KeyRotationEnabled"], status["RotationPeriodInDays"]) == (True, 90)
     advance(endpoint, days=91)
-    assert ["AUTOMATIC"] == [entry["RotationType"] for entry in kms.list_key_rotations(KeyId=key["KeyId"])["Rotations"]]
+    assert [entry["RotationType"] for entry in kms.list_key_rotations(KeyId=key["KeyId"])["Rotations"]] == ["AUTOMATIC"]
     assert kms.get_key_rotation_status(KeyId=external(kms)["KeyId"])["KeyRotationEnabled"] is False
 
 
@@ -551,15 +571,15 @@ def test_context_is_part_of_a_ciphertext(kms: Any) -> None:
     """Another encryption context does not decrypt, not even one that reads the same when strung together."""
     key = external(kms, os.urandom(32))
     blob = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"x", EncryptionContext={"a": "bc"})["CiphertextBlob"]
-    assert b"x" == kms.decrypt(CiphertextBlob=blob, EncryptionContext={"a": "bc"})["Plaintext"]
+    assert kms.decrypt(CiphertextBlob=blob, EncryptionContext={"a": "bc"})["Plaintext"] == b"x"
     for other in ({}, {"ab": "c"}, {"a": "b"}, {"A": "bc"}):
-        assert "InvalidCiphertextException" == refusal(kms.decrypt, CiphertextBlob=blob, EncryptionContext=other)
+        assert refusal(kms.decrypt, CiphertextBlob=blob, EncryptionContext=other) == "InvalidCiphertextException"
 
 
 @pytest.mark.parametrize("blob", [b"x", b"\xff" * 200, os.urandom(300), UNKNOWN.encode()])
 def test_garbage_ciphertext(kms: Any, blob: bytes) -> None:
     """What is no ciphertext is an invalid one."""
-    assert "InvalidCiphertextException" == refusal(kms.decrypt, CiphertextBlob=blob)
+    assert refusal(kms.decrypt, CiphertextBlob=blob) == "InvalidCiphertextException"
 
 
 def test_ciphertext_of_a_key_that_is_not_here(kms: Any, client: Callable[..., Any]) -> None:
@@ -567,7 +587,7 @@ def test_ciphertext_of_a_key_that_is_not_here(kms: Any, client: Callable[..., An
     there = client(region="eu-west-1")
     key = there.create_key()["KeyMetadata"]
     blob = there.encrypt(KeyId=key["KeyId"], Plaintext=b"x")["CiphertextBlob"]
-    assert "AccessDeniedException" == refusal(kms.decrypt, CiphertextBlob=blob)
+    assert refusal(kms.decrypt, CiphertextBlob=blob) == "AccessDeniedException"
 
 
 def test_data_keys(kms: Any) -> None:
@@ -578,9 +598,9 @@ def test_data_keys(kms: Any) -> None:
         assert (length, made["Plaintext"]) == (
             len(made["Plaintext"]), kms.decrypt(CiphertextBlob=made["CiphertextBlob"])["Plaintext"],
         )  # fmt: skip
-    assert "ValidationException" == refusal(kms.generate_data_key, KeyId=key["KeyId"])
+    assert refusal(kms.generate_data_key, KeyId=key["KeyId"]) == "ValidationException"
     both = {"KeySpec": "AES_256", "NumberOfBytes": 32}
-    assert "ValidationException" == refusal(kms.generate_data_key, KeyId=key["KeyId"], **both)
+    assert refusal(kms.generate_data_key, KeyId=key["KeyId"], **both) == "ValidationException"
 
 
 def test_last_usage(kms: Any) -> None:
@@ -589,21 +609,21 @@ def test_last_usage(kms: Any) -> None:
     assert "KeyLastUsage" not in kms.get_key_last_usage(KeyId=key["KeyId"])
     kms.encrypt(KeyId=key["KeyId"], Plaintext=b"x")
     kms.generate_data_key(KeyId=key["KeyId"], KeySpec="AES_256")
-    assert "GenerateDataKey" == kms.get_key_last_usage(KeyId=key["KeyId"])["KeyLastUsage"]["Operation"]
+    assert kms.get_key_last_usage(KeyId=key["KeyId"])["KeyLastUsage"]["Operation"] == "GenerateDataKey"
 
 
 def test_multi_region_key(kms: Any, client: Callable[..., Any]) -> None:
     """A multi-Region key has an id of AWS's form and works; a replica imports the primary's material first."""
     material = os.urandom(32)
     key = external(kms, material, MultiRegion=True)
-    assert ("mrk-", 36) == (key["KeyId"][:4], len(key["KeyId"]))
+    assert (key["KeyId"][:4], len(key["KeyId"])) == ("mrk-", 36)
     blob = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"x")["CiphertextBlob"]
     kms.replicate_key(KeyId=key["KeyId"], ReplicaRegion="eu-west-1")
     there = client(region="eu-west-1")
-    assert "PendingImport" == described(there, key)["KeyState"]
-    assert "IncorrectKeyMaterialException" == refusal(lambda: import_material(there, key["KeyId"], os.urandom(32)))
+    assert described(there, key)["KeyState"] == "PendingImport"
+    assert refusal(lambda: import_material(there, key["KeyId"], os.urandom(32))) == "IncorrectKeyMaterialException"
     import_material(there, key["KeyId"], material)
-    assert b"x" == there.decrypt(CiphertextBlob=blob)["Plaintext"]
+    assert there.decrypt(CiphertextBlob=blob)["Plaintext"] == b"x"
 
 
 def test_multi_region_rotation_needs_every_replica(kms: Any, client: Callable[..., Any]) -> None:
@@ -613,14 +633,15 @@ def test_multi_region_rotation_needs_every_replica(kms: Any, client: Callable[..
     kms.replicate_key(KeyId=key["KeyId"], ReplicaRegion="eu-west-1")
     there = client(region="eu-west-1")
     import_material(there, key["KeyId"], first)
-    assert "UnsupportedOperationException" == refusal(
-        lambda: import_material(there, key["KeyId"], second, ImportType="NEW_KEY_MATERIAL")
+    assert (
+        refusal(lambda: import_material(there, key["KeyId"], second, ImportType="NEW_KEY_MATERIAL"))
+        == "UnsupportedOperationException"
     )
     import_material(kms, key["KeyId"], second, ImportType="NEW_KEY_MATERIAL")
-    assert "PENDING_MULTI_REGION_IMPORT_AND_ROTATION" == materials(kms, key)[1]["KeyMaterialState"]
-    assert INVALID == refusal(kms.rotate_key_on_demand, KeyId=key["KeyId"])
+    assert materials(kms, key)[1]["KeyMaterialState"] == "PENDING_MULTI_REGION_IMPORT_AND_ROTATION"
+    assert refusal(kms.rotate_key_on_demand, KeyId=key["KeyId"]) == INVALID
     import_material(there, key["KeyId"], second, ImportType="EXISTING_KEY_MATERIAL")
-    assert "PENDING_ROTATION" == materials(kms, key)[1]["KeyMaterialState"]
+    assert materials(kms, key)[1]["KeyMaterialState"] == "PENDING_ROTATION"
     kms.rotate_key_on_demand(KeyId=key["KeyId"])
     assert described(kms, key)["CurrentKeyMaterialId"] == described(there, key)["CurrentKeyMaterialId"]
 
@@ -661,8 +682,8 @@ def test_aliases_are_taken_where_aws_takes_them(kms: Any, operation: str) -> Non
         call(KeyId="alias/mine", **CONTEXTLESS[operation])
         call(KeyId=arn, **CONTEXTLESS[operation])
     else:
-        assert "NotFoundException" == refusal(call, KeyId="alias/mine", **CONTEXTLESS[operation])
-        assert "InvalidArnException" == refusal(call, KeyId=arn, **CONTEXTLESS[operation])
+        assert refusal(call, KeyId="alias/mine", **CONTEXTLESS[operation]) == "NotFoundException"
+        assert refusal(call, KeyId=arn, **CONTEXTLESS[operation]) == "InvalidArnException"
 
 
 @pytest.mark.parametrize("garbage", [b"", b"[]", b"{", b'"x"', b"null", b'{"KeyId": 1}', b'{"KeyId": {}}', b"\xff\xfe"])
@@ -679,7 +700,7 @@ def test_garbage_is_never_a_500(endpoint: str, operation: str, garbage: bytes) -
     )  # fmt: skip
     try:
         with urllib.request.urlopen(request) as answer:
-            assert 200 == answer.status
+            assert answer.status == 200
     except urllib.error.HTTPError as error:
-        assert 400 == error.code
+        assert error.code == 400
         assert "__type" in json.load(error)

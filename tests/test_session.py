@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.errors import InputError, SandboxGone, WrongEndpoint
-from runbook_lib.session import Session, sandbox_session, session_for
 from runbook_lib.sandbox import process
+from runbook_lib.session import Session, sandbox_session, session_for
 
 ELSEWHERE = "http://127.0.0.1:9"
 HOSTILE = {

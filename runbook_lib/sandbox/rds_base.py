@@ -37,7 +37,9 @@ class RdsBase(RDSResponse):
             model = get_service_model(self.boto3_service_name).operation_model(self._get_action())
             required = model.input_shape.required_members if model.input_shape else []
             if missing := [name for name in required if self.params.get(name) is None]:
-                self._refusal = RDSClientError("MissingParameter", f"The request must contain the parameter {missing[0]}.")
+                self._refusal = RDSClientError(
+                    "MissingParameter", f"The request must contain the parameter {missing[0]}."
+                )
         except OperationNotFoundError:
             self.params = XFormedDict()
             self._refusal = RDSClientError("InvalidAction", f"Could not find operation {self._get_action()}")

@@ -15,11 +15,92 @@ from runbook_lib.sandbox.rds_faults import bad_combination, bad_value, fault
 _IDENTIFIER = re.compile(r"[a-z](?:-?[a-z0-9])*")
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _SQL_WORDS = frozenset(
-    "all alter analyze and any as asc between both by case check collate column constraint create cross current_user "
-    "database default delete desc distinct do drop else end except false for foreign from full grant group having in "
-    "index inner insert into is join key leading left like limit natural not null of on option or order outer primary "
-    "procedure public references right row schema select session_user set some table then to trailing trigger true "
-    "union unique update user using values view when where with".split()
+    [
+        "all",
+        "alter",
+        "analyze",
+        "and",
+        "any",
+        "as",
+        "asc",
+        "between",
+        "both",
+        "by",
+        "case",
+        "check",
+        "collate",
+        "column",
+        "constraint",
+        "create",
+        "cross",
+        "current_user",
+        "database",
+        "default",
+        "delete",
+        "desc",
+        "distinct",
+        "do",
+        "drop",
+        "else",
+        "end",
+        "except",
+        "false",
+        "for",
+        "foreign",
+        "from",
+        "full",
+        "grant",
+        "group",
+        "having",
+        "in",
+        "index",
+        "inner",
+        "insert",
+        "into",
+        "is",
+        "join",
+        "key",
+        "leading",
+        "left",
+        "like",
+        "limit",
+        "natural",
+        "not",
+        "null",
+        "of",
+        "on",
+        "option",
+        "or",
+        "order",
+        "outer",
+        "primary",
+        "procedure",
+        "public",
+        "references",
+        "right",
+        "row",
+        "schema",
+        "select",
+        "session_user",
+        "set",
+        "some",
+        "table",
+        "then",
+        "to",
+        "trailing",
+        "trigger",
+        "true",
+        "union",
+        "unique",
+        "update",
+        "user",
+        "using",
+        "values",
+        "view",
+        "when",
+        "where",
+        "with",
+    ]
 )
 _RESERVED = {
     "aurora-mysql": frozenset({"rdsadmin", "rdsrepladmin", "rdsproxyadmin", "mysql", "rds_superuser_role"}),
@@ -122,7 +203,9 @@ def windows(backup: str | None, maintenance: str | None) -> None:
     if backup is not None:
         ends = [_minutes(part) for part in backup.split("-")]
         if len(ends) != 2 or ends[0] is None or ends[1] is None:
-            bad_value(f"Invalid backup window format: {backup}. Should be specified as a range hh24:mi-hh24:mi (24H Clock UTC).")
+            bad_value(
+                f"Invalid backup window format: {backup}. Should be specified as a range hh24:mi-hh24:mi (24H Clock UTC)."
+            )
         if (length := (ends[1] - ends[0]) % 1440) < 30:
             bad_value("The backup window must be at least 30 minutes.")
         backup_span = (ends[0], length)
@@ -179,7 +262,9 @@ def monitoring(parameters: Mapping[str, Any], known_roles: Mapping[str, str]) ->
     if interval and not role:
         bad_combination("A MonitoringRoleARN value is required if you specify a MonitoringInterval value other than 0.")
     if role and not interval:
-        bad_combination("You must specify a MonitoringInterval value other than 0 when you specify a MonitoringRoleARN value.")
+        bad_combination(
+            "You must specify a MonitoringInterval value other than 0 when you specify a MonitoringRoleARN value."
+        )
     if role and "monitoring.rds.amazonaws.com" not in known_roles.get(role, ""):
         bad_value("IAM role ARN value is invalid or does not include the required permissions for: ENHANCED_MONITORING")
 

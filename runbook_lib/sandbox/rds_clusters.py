@@ -21,7 +21,15 @@ from runbook_lib.sandbox.rds_engines import ENGINES, MYSQL, Version
 from runbook_lib.sandbox.rds_faults import bad_combination, bad_value, fault, keep, page
 from runbook_lib.sandbox.rds_global import join_global
 from runbook_lib.sandbox.rds_records import (
-    LOST, RECOVERABLE, Cluster, Encryption, add_event, host_suffix, plain_tags, retained_backups, window_start,
+    LOST,
+    RECOVERABLE,
+    Cluster,
+    Encryption,
+    add_event,
+    host_suffix,
+    plain_tags,
+    retained_backups,
+    window_start,
 )  # fmt: skip
 from runbook_lib.sandbox.rds_snapshots import free_snapshot_name, take_automated, take_snapshot
 from runbook_lib.sandbox.rds_states import go
@@ -160,7 +168,9 @@ def _backtrack(version: Version, window: int | None) -> int | None:
     if version.engine != MYSQL:
         bad_value("Backtrack is not enabled for the postgres engine.")
     if not 0 <= window <= 259200:
-        bad_value(f"The specified value ({window}) is not a valid Backtrack Window. Allowed values are within the range of 0 to 259200")
+        bad_value(
+            f"The specified value ({window}) is not a valid Backtrack Window. Allowed values are within the range of 0 to 259200"
+        )
     return window
 
 
@@ -225,14 +235,20 @@ class ClusterOperations(RdsBase):
             self._caller, given.get("StorageEncrypted"), given.get("KmsKeyId"), resource_id
         )
         secret_key = given.get("MasterUserSecretKmsKeyId")
-        secret_key = secret_key and str(rds_encryption.usable_key(self._caller, secret_key, service="secretsmanager").arn)
+        secret_key = secret_key and str(
+            rds_encryption.usable_key(self._caller, secret_key, service="secretsmanager").arn
+        )
         join = join_global(self, given.get("GlobalClusterIdentifier"), encryption, fields)
         cluster = start_cluster(self, identifier, resource_id, fields, encryption, given.get("Tags"))
         if join is not None:
             join(cluster)
         if managed:
             cluster.secret = secrets.create(
-                self.current_account, self.region, username=str(username), resource_arn=cluster.arn, kms_key_arn=secret_key
+                self.current_account,
+                self.region,
+                username=str(username),
+                resource_arn=cluster.arn,
+                kms_key_arn=secret_key,
             )
         return ActionResult({"DBCluster": describe(cluster)})
 
@@ -267,12 +283,21 @@ class ClusterOperations(RdsBase):
         if cluster.status not in ("available", "stopped", "creating", "backing-up", *LOST):
             fault("InvalidDBClusterStateFault", f"DB cluster {cluster.identifier} is in the state {cluster.status}.")
         if any(instance.status != "deleting" for instance in cluster.instances):
-            fault("InvalidDBClusterStateFault", "Cluster cannot be deleted, it still contains DB instances in non-deleting state.")
+            fault(
+                "InvalidDBClusterStateFault",
+                "Cluster cannot be deleted, it still contains DB instances in non-deleting state.",
+            )
         if cluster.fields.get("GlobalClusterIdentifier"):
-            fault("InvalidDBClusterStateFault", "This cluster is a part of a global cluster, please remove it from globalcluster first")
+            fault(
+                "InvalidDBClusterStateFault",
+                "This cluster is a part of a global cluster, please remove it from globalcluster first",
+            )
         if final:
             if cluster.status in LOST or cluster.status == RECOVERABLE:
-                fault("InvalidDBClusterStateFault", f"No final snapshot can be taken of a cluster that is {cluster.status}.")
+                fault(
+                    "InvalidDBClusterStateFault",
+                    f"No final snapshot can be taken of a cluster that is {cluster.status}.",
+                )
             name = free_snapshot_name(self.backend, final, "FinalDBSnapshotIdentifier")
             rds_encryption.need_key(cluster)
             take_snapshot(cluster, name)

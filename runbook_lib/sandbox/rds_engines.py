@@ -186,7 +186,11 @@ def describe_orderable(parameters: Mapping[str, Any], region: str) -> Iterator[d
     engine = known_engine(parameters.get("Engine"))
     for version in VERSIONS:
         wanted = parameters.get("EngineVersion")
-        if version.engine != engine or version.status != "available" or wanted not in (None, version.name, version.major):
+        if (
+            version.engine != engine
+            or version.status != "available"
+            or wanted not in (None, version.name, version.major)
+        ):
             continue
         for name in classes_of(version):
             if parameters.get("DBInstanceClass") not in (None, name):

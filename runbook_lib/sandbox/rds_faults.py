@@ -53,7 +53,9 @@ def page(
 
 
 def keep(
-    items: Sequence[Any], filters: Sequence[Mapping[str, Any]] | None, known: Mapping[str, Callable[[Any], Sequence[str]]]
+    items: Sequence[Any],
+    filters: Sequence[Mapping[str, Any]] | None,
+    known: Mapping[str, Callable[[Any], Sequence[str]]],
 ) -> list[Any]:
     """Return the items that meet every filter; `known` tells a filter's values in an item.
 

@@ -59,7 +59,9 @@ def join_global(
         bad_combination(f"The global cluster {name} is of engine {entry['Engine']}.")
     members = _members(handler.current_account, entry["GlobalClusterIdentifier"])
     if members and (members[0].encryption.type == "sse-kms") != (encryption.type == "sse-kms"):
-        bad_combination("A secondary cluster must be encrypted as the global cluster is; specify KmsKeyId of its Region.")
+        bad_combination(
+            "A secondary cluster must be encrypted as the global cluster is; specify KmsKeyId of its Region."
+        )
     fields["GlobalClusterIdentifier"] = entry["GlobalClusterIdentifier"]
 
     def joined(cluster: Cluster) -> None:
@@ -83,7 +85,9 @@ class GlobalOperations(RdsBase):
         encryption = default_encryption()
         if (arn := given.get("SourceDBClusterIdentifier")) is not None:
             if given.get("Engine") or given.get("EngineVersion") or given.get("StorageEncrypted") is not None:
-                bad_combination("When creating a global cluster from a DB cluster, its engine and encryption are taken.")
+                bad_combination(
+                    "When creating a global cluster from a DB cluster, its engine and encryption are taken."
+                )
             parts = str(arn).split(":")
             if len(parts) != 7 or parts[4] != account:
                 fault("DBClusterNotFoundFault", f"DBCluster {arn} not found.")

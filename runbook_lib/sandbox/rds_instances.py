@@ -134,24 +134,39 @@ class InstanceOperations(RdsBase):
     def _check_member(self, cluster: Cluster, engine: str, given: dict[str, Any]) -> None:
         fields = cluster.fields
         if engine != fields["Engine"]:
-            bad_combination(f"The engine name requested for your DB instance ({engine}) doesn't match the engine name of your DB cluster ({fields['Engine']}).")
+            bad_combination(
+                f"The engine name requested for your DB instance ({engine}) doesn't match the engine name of your DB cluster ({fields['Engine']})."
+            )
         for name, words in _OF_THE_CLUSTER.items():
             if name in given and given[name] is not False:
-                bad_combination(f"The requested DB Instance will be a member of a DB Cluster. Set {words} for the DB Cluster.")
-        if given.get("StorageEncrypted") is not None and given["StorageEncrypted"] != (cluster.encryption.type == "sse-kms"):
-            bad_combination("The requested DB Instance will be a member of a DB Cluster. Set storage encryption for the DB Cluster.")
+                bad_combination(
+                    f"The requested DB Instance will be a member of a DB Cluster. Set {words} for the DB Cluster."
+                )
+        if given.get("StorageEncrypted") is not None and given["StorageEncrypted"] != (
+            cluster.encryption.type == "sse-kms"
+        ):
+            bad_combination(
+                "The requested DB Instance will be a member of a DB Cluster. Set storage encryption for the DB Cluster."
+            )
         version = rds_engines.find_version(engine, fields["EngineVersion"])
         if given.get("EngineVersion") and given["EngineVersion"] != fields["EngineVersion"]:
             rds_engines.find_version(engine, given["EngineVersion"])
-            bad_combination(f"The engine version requested for your DB instance ({given['EngineVersion']}) doesn't match that of your DB cluster ({fields['EngineVersion']}).")
+            bad_combination(
+                f"The engine version requested for your DB instance ({given['EngineVersion']}) doesn't match that of your DB cluster ({fields['EngineVersion']})."
+            )
         if not given.get("DBInstanceClass"):
             bad_value("The parameter DBInstanceClass must be provided and must not be blank.")
         rds_engines.check_class(version, given["DBInstanceClass"])
         if given["DBInstanceClass"] == "db.serverless" and not fields.get("ServerlessV2ScalingConfiguration"):
-            fault("InvalidDBClusterStateFault", "Set the Serverless v2 scaling configuration on the parent DB cluster before creating a Serverless v2 DB instance.")
+            fault(
+                "InvalidDBClusterStateFault",
+                "Set the Serverless v2 scaling configuration on the parent DB cluster before creating a Serverless v2 DB instance.",
+            )
         if given.get("DBSubnetGroupName", fields["DBSubnetGroup"]).lower() != fields["DBSubnetGroup"]:
             rds_placement.subnet_group(self.backend, given["DBSubnetGroupName"])
-            bad_combination("The requested DB Instance will be a member of a DB Cluster. Set DB subnet group for the DB Cluster.")
+            bad_combination(
+                "The requested DB Instance will be a member of a DB Cluster. Set DB subnet group for the DB Cluster."
+            )
         if not 0 <= given.get("PromotionTier", 1) <= 15:
             bad_value(f"Invalid promotion tier: {given['PromotionTier']}. Valid values: 0 - 15")
         rds_checks.monitoring(given, self._roles)
@@ -159,7 +174,9 @@ class InstanceOperations(RdsBase):
         rds_checks.windows(None, given.get("PreferredMaintenanceWindow"))
         rds_checks.tags(given.get("Tags"))
         if cluster.status in ("deleting", "stopped", "stopping", *LOST):
-            fault("InvalidDBClusterStateFault", f"The DB cluster {cluster.identifier} is in the state {cluster.status}.")
+            fault(
+                "InvalidDBClusterStateFault", f"The DB cluster {cluster.identifier} is in the state {cluster.status}."
+            )
         rds_encryption.need_key(cluster)
         if len(cluster.instances) > QUOTA:
             fault("InstanceQuotaExceeded", f"A DB cluster has at most {QUOTA} readers.")
@@ -248,7 +265,9 @@ class InstanceOperations(RdsBase):
         assert cluster is not None
         for name in ("MasterUserPassword", "BackupRetentionPeriod", "VpcSecurityGroupIds", "ManageMasterUserPassword"):
             if name in given:
-                bad_combination(f"The DB Instance is a member of a DB Cluster. Set {_OF_THE_CLUSTER[name]} for the DB Cluster.")
+                bad_combination(
+                    f"The DB Instance is a member of a DB Cluster. Set {_OF_THE_CLUSTER[name]} for the DB Cluster."
+                )
         if instance.status != "available":
             fault("InvalidDBInstanceState", f"Database instance {instance.identifier} is not in available state.")
         version = rds_engines.find_version(cluster.fields["Engine"], cluster.fields["EngineVersion"])
@@ -271,7 +290,9 @@ class InstanceOperations(RdsBase):
             on = given["EnablePerformanceInsights"]
             changed["PerformanceInsightsEnabled"] = on
             changed["PerformanceInsightsKMSKeyId"] = insights_key(self._caller, given)
-            changed["PerformanceInsightsRetentionPeriod"] = given.get("PerformanceInsightsRetentionPeriod", 7) if on else None
+            changed["PerformanceInsightsRetentionPeriod"] = (
+                given.get("PerformanceInsightsRetentionPeriod", 7) if on else None
+            )
         if (new := given.get("NewDBInstanceIdentifier")) is not None:
             self._rename(instance, cluster, rds_checks.identifier(new, "NewDBInstanceIdentifier"))
         instance.fields |= changed
@@ -314,7 +335,9 @@ class InstanceOperations(RdsBase):
             answer: ActionResult = of_moto()
             return answer
         instance = self._find_instance(self._given.get("DBInstanceIdentifier"))
-        bad_combination(f"Aurora instances are not eligible for this operation: {word} the DB cluster {instance.cluster_id} instead.")
+        bad_combination(
+            f"Aurora instances are not eligible for this operation: {word} the DB cluster {instance.cluster_id} instead."
+        )
 
     def delete_db_instance(self) -> ActionResult:
         """moto gap: it is gone at once."""

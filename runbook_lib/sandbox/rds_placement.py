@@ -56,10 +56,15 @@ def subnet_group(backend: RDSBackend, name: str | None) -> DBSubnetGroup:
     if name and name.lower() != DEFAULT:
         fault("DBSubnetGroupNotFoundFault", f"DB subnet group '{name}' does not exist.")
     if DEFAULT not in backend.subnet_groups:
-        vpc = next((vpc for vpc in ec2_of(backend).vpcs.values() if vpc.is_default == "true" or vpc.is_default is True), None)
+        vpc = next(
+            (vpc for vpc in ec2_of(backend).vpcs.values() if vpc.is_default == "true" or vpc.is_default is True), None
+        )
         of_vpc = [] if vpc is None else ec2_of(backend).describe_subnets(filters={"vpc-id": [vpc.id]})
         if len({subnet.availability_zone for subnet in of_vpc}) < 2:
-            fault("InvalidVPCNetworkStateFault", "There is no default VPC with subnets in two zones; name a DB subnet group.")
+            fault(
+                "InvalidVPCNetworkStateFault",
+                "There is no default VPC with subnets in two zones; name a DB subnet group.",
+            )
         backend.subnet_groups[DEFAULT] = DBSubnetGroup(backend, DEFAULT, DEFAULT, of_vpc, [])
     return backend.subnet_groups[DEFAULT]
 
@@ -99,7 +104,10 @@ def instance_zone(backend: RDSBackend, given: str | None, group: DBSubnetGroup, 
     covered = group_zones(group)
     if given:
         if given not in covered:
-            fault("InvalidVPCNetworkStateFault", f"The subnet group has no subnet in {given}; it covers {', '.join(covered)}.")
+            fault(
+                "InvalidVPCNetworkStateFault",
+                f"The subnet group has no subnet in {given}; it covers {', '.join(covered)}.",
+            )
         return given
     return min(covered, key=lambda zone: (list(taken).count(zone), zone))
 
@@ -137,7 +145,11 @@ def _check_family(name: str, family: str, version: Version) -> None:
 def find_cluster_parameter_group(backend: RDSBackend, name: str) -> DBClusterParameterGroup | None:
     """Return a cluster parameter group or None; those named default.<family> are always there."""
     family = name.lower().removeprefix("default.")
-    if name not in backend.db_cluster_parameter_groups and f"default.{family}" == name.lower() and family in rds_engines.FAMILIES:
+    if (
+        name not in backend.db_cluster_parameter_groups
+        and f"default.{family}" == name.lower()
+        and family in rds_engines.FAMILIES
+    ):
         backend.db_cluster_parameter_groups[name] = DBClusterParameterGroup(
             backend, name, f"Default cluster parameter group for {family}", family, []
         )
@@ -147,7 +159,11 @@ def find_cluster_parameter_group(backend: RDSBackend, name: str) -> DBClusterPar
 def find_instance_parameter_group(backend: RDSBackend, name: str) -> DBParameterGroup | None:
     """Return an instance parameter group or None; those named default.<family> are always there."""
     family = name.lower().removeprefix("default.")
-    if name not in backend.db_parameter_groups and f"default.{family}" == name.lower() and family in rds_engines.FAMILIES:
+    if (
+        name not in backend.db_parameter_groups
+        and f"default.{family}" == name.lower()
+        and family in rds_engines.FAMILIES
+    ):
         backend.db_parameter_groups[name] = DBParameterGroup(
             backend, name, f"Default parameter group for {family}", family, []
         )

@@ -16,7 +16,14 @@ from runbook_lib.sandbox.kms_keys import resolve
 from runbook_lib.sandbox.rds_base import RdsBase
 from runbook_lib.sandbox.rds_faults import bad_combination, bad_value, fault, keep, page
 from runbook_lib.sandbox.rds_records import (
-    LOST, Cluster, Encryption, Snapshot, add_event, all_backends, plain_tags, snapshots,
+    LOST,
+    Cluster,
+    Encryption,
+    Snapshot,
+    add_event,
+    all_backends,
+    plain_tags,
+    snapshots,
 )  # fmt: skip
 from runbook_lib.sandbox.rds_states import go
 
@@ -41,7 +48,10 @@ def free_snapshot_name(backend: RDSBackend, name: str | None, parameter: str) ->
     """Return the identifier of a snapshot that is to be made. Raises DBClusterSnapshotAlreadyExistsFault."""
     identifier = rds_checks.identifier(name, parameter, longest=63 if parameter.startswith("DB") else 255)
     if identifier in backend.cluster_snapshots:
-        fault("DBClusterSnapshotAlreadyExistsFault", f"Cannot create the cluster snapshot because one with the identifier {identifier} already exists.")
+        fault(
+            "DBClusterSnapshotAlreadyExistsFault",
+            f"Cannot create the cluster snapshot because one with the identifier {identifier} already exists.",
+        )
     return identifier
 
 
@@ -103,7 +113,10 @@ class SnapshotOperations(RdsBase):
         cluster = self._find_cluster(given.get("DBClusterIdentifier"))
         rds_checks.tags(given.get("Tags"))
         if cluster.status not in ("available", "stopped", *LOST) or cluster.status in LOST:
-            fault("InvalidDBClusterStateFault", f"The DB cluster {cluster.identifier} is not in the available state but {cluster.status}.")
+            fault(
+                "InvalidDBClusterStateFault",
+                f"The DB cluster {cluster.identifier} is not in the available state but {cluster.status}.",
+            )
         rds_encryption.need_key(cluster)
         if sum(one.fields["SnapshotType"] == "manual" for one in snapshots(self.backend)) >= QUOTA:
             fault("SnapshotQuotaExceeded", f"The limit of {QUOTA} manual cluster snapshots is reached.")
@@ -157,7 +170,12 @@ class SnapshotOperations(RdsBase):
             return self._find_snapshot(name)
         region, account = parts[3], parts[4]
         found = None
-        if parts[2] == "rds" and parts[5] == "cluster-snapshot" and account in rds_backends and region in rds_backends[account]:
+        if (
+            parts[2] == "rds"
+            and parts[5] == "cluster-snapshot"
+            and account in rds_backends
+            and region in rds_backends[account]
+        ):
             found = rds_backends[account][region].cluster_snapshots.get(parts[6])
         if isinstance(found, Snapshot):
             rds_states.look(found, counts=False)
@@ -168,11 +186,16 @@ class SnapshotOperations(RdsBase):
     def copy_db_cluster_snapshot(self) -> ActionResult:
         """moto gap: any key is taken, unencrypted snapshots get encrypted, the source is not named."""
         given = self._given
-        name = free_snapshot_name(self.backend, given.get("TargetDBClusterSnapshotIdentifier"), "TargetDBClusterSnapshotIdentifier")
+        name = free_snapshot_name(
+            self.backend, given.get("TargetDBClusterSnapshotIdentifier"), "TargetDBClusterSnapshotIdentifier"
+        )
         source = self.source_snapshot(given.get("SourceDBClusterSnapshotIdentifier"))
         rds_checks.tags(given.get("Tags"))
         if source.status != "available":
-            fault("InvalidDBClusterSnapshotStateFault", f"The snapshot {source.identifier} is not available but {source.status}.")
+            fault(
+                "InvalidDBClusterSnapshotStateFault",
+                f"The snapshot {source.identifier} is not available but {source.status}.",
+            )
         encryption = self._copied_encryption(source, given.get("KmsKeyId"))
         tags = plain_tags(given.get("Tags"))
         if given.get("CopyTags") and not tags:
@@ -195,9 +218,15 @@ class SnapshotOperations(RdsBase):
         if kms_key_id is not None:
             return Encryption("sse-kms", str(rds_encryption.usable_key(self._caller, kms_key_id).arn))
         if source.region != self.region:
-            fault("KMSKeyNotAccessibleFault", "Copying an encrypted snapshot from another Region needs KmsKeyId, a key of this Region.")
+            fault(
+                "KMSKeyNotAccessibleFault",
+                "Copying an encrypted snapshot from another Region needs KmsKeyId, a key of this Region.",
+            )
         if source.account != self.current_account:
-            fault("KMSKeyNotAccessibleFault", "Copying an encrypted snapshot of another account needs KmsKeyId, a key of this account.")
+            fault(
+                "KMSKeyNotAccessibleFault",
+                "Copying an encrypted snapshot of another account needs KmsKeyId, a key of this account.",
+            )
         return source.encryption
 
     def need_source_key(self, source: Snapshot) -> None:
@@ -214,7 +243,10 @@ class SnapshotOperations(RdsBase):
         if snapshot.fields["SnapshotType"] == "automated":
             fault("InvalidDBClusterSnapshotStateFault", "Only manual snapshots may be deleted.")
         if snapshot.status != "available":
-            fault("InvalidDBClusterSnapshotStateFault", f"The snapshot {snapshot.identifier} is not available but {snapshot.status}.")
+            fault(
+                "InvalidDBClusterSnapshotStateFault",
+                f"The snapshot {snapshot.identifier} is not available but {snapshot.status}.",
+            )
         snapshot.status = "deleted"
         del self.backend.cluster_snapshots[snapshot.identifier]
         return ActionResult({"DBClusterSnapshot": describe_snapshot(snapshot)})
@@ -233,7 +265,9 @@ class SnapshotOperations(RdsBase):
         added, removed = given.get("ValuesToAdd") or [], given.get("ValuesToRemove") or []
         if common := set(added) & set(removed):
             bad_combination(f"A value may not appear in both the add list and remove list. {sorted(common)}")
-        if bad := [value for value in [*added, *removed] if value != "all" and not (value.isdigit() and len(value) == 12)]:
+        if bad := [
+            value for value in [*added, *removed] if value != "all" and not (value.isdigit() and len(value) == 12)
+        ]:
             bad_value(f"Invalid account: {bad[0]}")
         if snapshot.fields["SnapshotType"] != "manual" or snapshot.status != "available":
             fault("InvalidDBClusterSnapshotStateFault", "Only manual snapshots that are available can be shared.")
@@ -242,7 +276,10 @@ class SnapshotOperations(RdsBase):
         if added and snapshot.encryption.key_arn:
             key = resolve(snapshot.account, snapshot.region, snapshot.encryption.key_arn)
             if key is not None and key.key_manager == "AWS":
-                fault("InvalidDBClusterSnapshotStateFault", "A snapshot encrypted with the default key aws/rds can't be shared; copy it to another key.")
+                fault(
+                    "InvalidDBClusterSnapshotStateFault",
+                    "A snapshot encrypted with the default key aws/rds can't be shared; copy it to another key.",
+                )
         wanted = list(dict.fromkeys([*snapshot.shared_with, *added]))
         wanted = [value for value in wanted if value not in removed]
         if len(wanted) > 20:
