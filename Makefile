@@ -12,7 +12,7 @@ lab: .venv/ready
 
 test: .venv/ready
 	$(BIN)/pytest -m "not slow"
-	$(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 60 --nbval-sanitize-with tests/nbval_sanitize.cfg -p no:cacheprovider notebooks
+	$(BIN)/pytest --nbval notebooks
 
 test-all: .venv/ready
 	$(BIN)/pytest -m slow

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+_HERE = Path(__file__).parent
 _AWS = (
     "AWS_PROFILE",
     "AWS_ACCESS_KEY_ID",
@@ -19,11 +20,20 @@ _AWS = (
 )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let a plain `pytest --nbval notebooks` compare what can be compared, in this environment."""
+    if getattr(config.option, "nbval", False):
+        config.option.nbval_sanitize_with = config.option.nbval_sanitize_with or str(
+            _HERE / "tests" / "nbval_sanitize.cfg"
+        )
+        config.option.nbval_current_env = True
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Point everything, the kernels of nbval included, at a runs folder of this session's own."""
     folder = tempfile.mkdtemp(prefix="runbook-test-")
     session.config.stash[_FOLDER] = folder
-    for name in (*_AWS, "RUNBOOK_SANDBOX_ENDPOINT", "RUNBOOK_SEAT"):
+    for name in (*_AWS, "RUNBOOK_SEAT"):
         os.environ.pop(name, None)
     os.environ.update(
         RUNBOOK_RUNS_DIR=folder, RUNBOOK_SANDBOX_SEED="7", RUNBOOK_ATTENDED="0", AWS_EC2_METADATA_DISABLED="true"

@@ -204,8 +204,8 @@ def confirm(step: OpenStep, inputs: CleanUpInputs) -> bool:
     typed = inputs.confirm_db_cluster_identifier
     if typed and typed != cluster_name(step):
         raise NotConfirmed(
-            f"confirm_db_cluster_identifier is {typed!r}, the run's cluster is {cluster_name(step)!r}; nothing was deleted: type that "
-            "name to delete it"
+            f"confirm_db_cluster_identifier is {typed!r}, the run's cluster is {cluster_name(step)!r}; nothing was "
+            "deleted: type that name to delete it"
         )
     return bool(typed)
 

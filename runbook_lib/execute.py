@@ -19,6 +19,8 @@ from runbook_lib.errors import ParameterChanged, RunNotFound, RunNotWritable, Sa
 from runbook_lib.inputs import StartInputs, check_parameters
 from runbook_lib.paths import notebooks_folder, shown
 from runbook_lib.run import Run, run_lock
+from runbook_lib.sandbox import process
+from runbook_lib.seats import sandbox_account
 from runbook_lib.session import session_for
 from runbook_lib.steps import Step, all_steps, chain
 
@@ -45,8 +47,10 @@ def run_chain(parameters: Mapping[str, Any], *, run_id: str, runs_dir: Path, say
     with run_lock(path, what="runbook run"), _environment(RUNBOOK_RUNS_DIR=str(runs_dir), RUNBOOK_ATTENDED="0"):
         _require_same_parameters(path, given)
         start = StartInputs.read(given)
-        word = "SANDBOX" if start.target == "sandbox" else "REAL AWS"
-        say(f"run {run_id} · {word}{f' · account {start.account_id}' if start.account_id else ''} · {start.region}")
+        word, account = "REAL AWS", start.account_id
+        if start.target == "sandbox":
+            word, account = "SANDBOX", sandbox_account(start, process.ensure(runs_dir), runs_dir=runs_dir)
+        say(f"run {run_id} · {word} · account {account} · {start.region}")
         for step in _left(path):
             _execute(step, path, given, say)
         run = Run.open(run_id, runs_dir=runs_dir)

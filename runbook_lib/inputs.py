@@ -56,8 +56,8 @@ def _matching(pattern: str, rule: str) -> Any:
     return check
 
 
-def _field(label: str, help: str, default: Any, **limits: Any) -> Any:
-    return Field(default=default, title=label, description=help, validate_default=True, **limits)
+def _field(label: str, explanation: str, default: Any, **limits: Any) -> Any:
+    return Field(default=default, title=label, description=explanation, validate_default=True, **limits)
 
 
 class Inputs(BaseModel):

@@ -251,7 +251,7 @@ def _import_differences(metadata: dict[str, Any], inputs: ImportKeyMaterialInput
     if (
         model == inputs.expiration_model
         and (valid_to is None) == (asked is None)
-        and (not asked or abs(valid_to - asked) < timedelta(seconds=2))
+        and (valid_to is None or asked is None or abs(valid_to - asked) < timedelta(seconds=2))
     ):
         return ""
     there = f"{model}{f' at {valid_to:%Y-%m-%d %H:%M} UTC' if valid_to else ''}"

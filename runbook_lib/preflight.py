@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import filelock
@@ -23,6 +24,7 @@ from runbook_lib.paths import runs_folder
 from runbook_lib.report import Change, Checks, Plan, Table
 from runbook_lib.run import Run
 from runbook_lib.sandbox import process
+from runbook_lib.seats import sandbox_account
 from runbook_lib.session import Session, error_code, error_text, known_regions, sandbox_session
 from runbook_lib.step import OpenStep
 from runbook_lib.steps import chain
@@ -87,7 +89,9 @@ def _session(inputs: StartInputs, folder: Path) -> tuple[Session, str]:
         session.identity()
         return session, ""
     sandbox = process.ensure(folder)
-    session = sandbox_session(sandbox, region=inputs.region, account_id=inputs.account_id)
+    session = sandbox_session(
+        sandbox, region=inputs.region, account_id=sandbox_account(inputs, sandbox, runs_dir=folder)
+    )
     session.identity()
     return session, sandbox.sandbox_id
 
@@ -195,9 +199,9 @@ def check_everything(step: OpenStep, inputs: StartInputs, plan: Plan) -> Checks:
         name = f"{inputs.db_cluster_identifier}-{number}"
         attempt(
             f"the instance name {name} is free",
-            lambda name=name: _instance(step, name),
+            partial(_instance, step, name),
             "rds:DescribeDBInstances",
-        )  # type: ignore[misc]
+        )
     attempt("the engine version is on offer", lambda: _version(session, inputs), "rds:DescribeDBEngineVersions")
     attempt(
         "the instance class can be ordered, encrypted",

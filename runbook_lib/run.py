@@ -201,11 +201,11 @@ class Run:
         """
         if not self.is_finished(step):
             raise StepMissing(f"run {self.run_id!r} has no record of {step}; run notebooks/{step}.ipynb first")
-        return copy.deepcopy(self._state["steps"][step]["record"])  # type: ignore[no-any-return]
+        return copy.deepcopy(self._state["steps"][step]["record"])
 
     def made(self, step: str) -> dict[str, Any]:
         """Return what `step` has recorded so far, finished or not; empty when it was never begun."""
-        return copy.deepcopy(self._state["steps"].get(step, {}).get("record", {}))  # type: ignore[no-any-return]
+        return copy.deepcopy(self._state["steps"].get(step, {}).get("record", {}))
 
     # Writing: one section, by its step ------------------------------------------------------------
 

@@ -34,7 +34,6 @@ from botocore.exceptions import (
 
 from runbook_lib.errors import (
     AccessDenied,
-    InputError,
     NoCredentials,
     SandboxGone,
     SandboxUnavailable,
@@ -43,7 +42,7 @@ from runbook_lib.errors import (
     WrongRegion,
 )
 from runbook_lib.sandbox import process
-from runbook_lib.sandbox.identity import ACCOUNT_HEADER, account_of_seat
+from runbook_lib.sandbox.identity import ACCOUNT_HEADER
 
 _EXPIRED = {
     "ExpiredToken",
@@ -243,33 +242,19 @@ def _is_region_name(region: str) -> bool:
 
 def known_regions(service: str = "rds") -> list[str]:
     """Return the Regions of the partition `aws` that this SDK knows for `service`."""
-    return botocore.session.Session(session_vars=_ISOLATED).get_available_regions(service)
+    return list(botocore.session.Session(session_vars=_ISOLATED).get_available_regions(service))
 
 
 def _gone(what: str) -> str:
     return f"{what}: a sandbox's resources end with it; start the run anew (notebooks/00_start.ipynb or runbook run)"
 
 
-def seat_account() -> str:
-    """Return the sandbox account of this learner's seat (RUNBOOK_SEAT), or the default account.
-
-    Raises `InputError` for a seat that is no number of one.
-    """
-    seat = os.environ.get("RUNBOOK_SEAT", "") or "0"
-    try:
-        return account_of_seat(int(seat))
-    except ValueError as error:
-        raise InputError(
-            [("RUNBOOK_SEAT", f"{seat!r} is no seat ({error}); set it to a number from 1, or unset it")]
-        ) from None
-
-
-def sandbox_session(sandbox: process.Sandbox, *, region: str, account_id: str = "") -> Session:
-    """Return a session on a running sandbox, in the account of the present seat unless one is given."""
+def sandbox_session(sandbox: process.Sandbox, *, region: str, account_id: str) -> Session:
+    """Return a session on a running sandbox, in one of its accounts."""
     return Session(
         target="sandbox",
         region=region,
-        account_id=account_id or seat_account(),
+        account_id=account_id,
         endpoint_url=sandbox.url,
     )
 

@@ -97,5 +97,5 @@ def is_attended() -> bool:
         from IPython import get_ipython
     except ImportError:
         return False
-    kernel = getattr(get_ipython(), "kernel", None)  # type: ignore[no-untyped-call]
+    kernel = getattr(get_ipython(), "kernel", None)
     return bool(getattr(kernel, "_allow_stdin", False))

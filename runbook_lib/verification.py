@@ -88,19 +88,21 @@ def apply_verify_encryption(step: OpenStep, plan: Plan) -> dict[str, str]:
         )
         for change in plan.changes:
             if change.resource == "snapshot":
-                client = step.client("rds", retry=False)
                 if change.action == "create":
-                    create_once(
-                        step.run,
-                        step.name,
-                        f"rds:CreateDBClusterSnapshot {change.name}",
-                        find=lambda name=change.name: find_snapshot(step.session, name),  # type: ignore[misc]
-                        create=lambda request=change.request: dict(  # type: ignore[misc]
-                            client.create_db_cluster_snapshot(**request)["DBClusterSnapshot"]
-                        ),
-                    )
+                    _take_snapshot(step, change)
                 step.run.note(step.name, db_cluster_snapshot_identifier=change.name)
     return statuses
+
+
+def _take_snapshot(step: OpenStep, change: Change) -> None:
+    client = step.client("rds", retry=False)
+    create_once(
+        step.run,
+        step.name,
+        f"rds:CreateDBClusterSnapshot {change.name}",
+        find=lambda: find_snapshot(step.session, change.name),
+        create=lambda: dict(client.create_db_cluster_snapshot(**change.request)["DBClusterSnapshot"]),
+    )
 
 
 def verify_encryption(step: OpenStep) -> Checks:

@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from papermill.inspection import _infer_parameters
+from papermill.iorw import load_notebook_node
 
 import runbook_lib
 from runbook_lib.inputs import STEP_INPUTS
@@ -48,7 +49,8 @@ def test_head_and_parameters_are_generated(name):
 @pytest.mark.parametrize("name", STEPS)
 def test_papermill_reads_every_parameter_with_type_default_and_help(name):
     """`papermill --help-notebook` shows the same parameters as the form."""
-    seen = {parameter.name: parameter for parameter in _infer_parameters(read(name))}
+    notebook = load_notebook_node(str(notebooks_folder() / f"{name}.ipynb"))
+    seen = {parameter.name: parameter for parameter in _infer_parameters(notebook)}
     model = STEP_INPUTS[name]
     assert list(model.model_fields) == list(seen)
     for field, declared in model.model_fields.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -11,6 +12,7 @@ from runbook_lib.errors import InputError, SandboxGone, WrongEndpoint
 from runbook_lib.sandbox import process
 from runbook_lib.session import Session, sandbox_session, session_for
 
+ACCOUNT = "123456789012"
 ELSEWHERE = "http://127.0.0.1:9"
 HOSTILE = {
     "endpoint for all": {"AWS_ENDPOINT_URL": ELSEWHERE},
@@ -48,7 +50,7 @@ def test_a_sandbox_run_reaches_its_sandbox_whatever_the_environment_says(sandbox
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    session = sandbox_session(sandbox, region="eu-west-2")
+    session = sandbox_session(sandbox, region="eu-west-2", account_id=ACCOUNT)
     sent = []
     session.client("sts").meta.events.register("before-send", lambda request, **_: sent.append(request))
     assert session.identity()["Arn"] == "arn:aws:sts::123456789012:assumed-role/Admin/runbook"
@@ -89,7 +91,7 @@ def test_an_aws_request_to_another_host_is_stopped(monkeypatch, url):
     """The check is on each request as it leaves, not on the configuration."""
 
     class Request:
-        headers: dict[str, str] = {}
+        headers: ClassVar[dict[str, str]] = {}
 
     request = Request()
     request.url = url  # type: ignore[attr-defined]
@@ -101,31 +103,22 @@ def test_a_sandbox_request_to_another_host_is_stopped(sandbox):
     """With target sandbox only the configured endpoint is ever called."""
 
     class Request:
-        headers: dict[str, str] = {}
+        headers: ClassVar[dict[str, str]] = {}
         url = "https://kms.eu-west-2.amazonaws.com/"
 
     with pytest.raises(WrongEndpoint, match="it may call"):
-        sandbox_session(sandbox, region="eu-west-2")._before_send(Request())
+        sandbox_session(sandbox, region="eu-west-2", account_id=ACCOUNT)._before_send(Request())
 
 
 def test_now_is_the_sandboxs_clock(sandbox):
     """Age and expiry are judged by the Date header of the answers, which the movable clock sets."""
-    before = sandbox_session(sandbox, region="eu-west-2").now()
+    before = sandbox_session(sandbox, region="eu-west-2", account_id=ACCOUNT).now()
     process.call(sandbox.url, "/runbook/clock", body={"advance_seconds": 90_000}, method="POST")
     try:
-        after = sandbox_session(sandbox, region="eu-west-2").now()
+        after = sandbox_session(sandbox, region="eu-west-2", account_id=ACCOUNT).now()
     finally:
         process.call(sandbox.url, "/runbook/clock", body={"reset": True}, method="POST")
     assert 89_990 < (after - before).total_seconds() < 90_060
-
-
-def test_a_seat_is_an_account_of_its_own(sandbox, monkeypatch):
-    """RUNBOOK_SEAT=7 works in another account; what is no seat is refused."""
-    monkeypatch.setenv("RUNBOOK_SEAT", "7")
-    assert sandbox_session(sandbox, region="eu-west-2").account_id == "200000000007"
-    monkeypatch.setenv("RUNBOOK_SEAT", "seven")
-    with pytest.raises(InputError, match="RUNBOOK_SEAT"):
-        sandbox_session(sandbox, region="eu-west-2")
 
 
 def test_a_run_is_bound_to_its_own_sandbox(sandbox):

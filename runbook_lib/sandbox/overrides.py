@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-
-from runbook_lib.sandbox import cloudtrail, dispatch, kms, sts_iam
+from runbook_lib.sandbox import cloudtrail, dispatch, kms, rds, sts_iam
 
 _installed = False
 
@@ -19,6 +16,5 @@ def install() -> None:
     sts_iam.install()
     kms.install()
     cloudtrail.install()
-    if importlib.util.find_spec("runbook_lib.sandbox.rds") is not None:
-        importlib.import_module("runbook_lib.sandbox.rds").install()
+    rds.install()
     _installed = True

@@ -168,11 +168,16 @@ def _read(runs_dir: Path) -> dict[str, Any] | None:
     return noted if urllib.parse.urlsplit(noted["url"]).scheme == "http" else None
 
 
-def _start(runs_dir: Path, idle_minutes: float) -> Sandbox:
+def require_installed() -> None:
+    """Raise SandboxUnavailable unless what the sandbox is made of is installed."""
     if importlib.util.find_spec("moto") is None or importlib.util.find_spec("flask") is None:
         raise SandboxUnavailable(
             "the sandbox needs moto, which is not installed; run: pip install 'aurora-byok-runbook[sandbox]'"
         )
+
+
+def _start(runs_dir: Path, idle_minutes: float) -> Sandbox:
+    require_installed()
     (runs_dir / FILE_NAME).unlink(missing_ok=True)
     log = runs_dir / LOG_NAME
     command = [sys.executable, "-m", "runbook_lib.sandbox", "--runs-dir", str(runs_dir)]

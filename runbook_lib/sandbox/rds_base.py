@@ -57,7 +57,8 @@ class RdsBase(RDSResponse):
     @property
     def _given(self) -> dict[str, Any]:
         """The parameters, under AWS's names; an empty text counts as not given."""
-        sent: dict[str, Any] = self.params.original_dict()  # type: ignore[attr-defined]
+        # A request without parameters leaves a plain dictionary.
+        sent = self.params.original_dict() if isinstance(self.params, XFormedDict) else dict(self.params or {})
         return {name: value for name, value in sent.items() if value is not None and value != ""}
 
     @property

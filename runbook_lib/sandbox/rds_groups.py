@@ -1,0 +1,227 @@
+"""DB subnet groups and parameter groups: made, described, changed, deleted, and their tags.
+
+moto gaps: a subnet group is replaced by a second one of its name, may have one zone, can be deleted while a cluster
+uses it and shows no tags; parameter groups of unknown families are taken, and ones in use are deleted.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.rds.models import DBClusterParameterGroup, DBParameterGroup, DBSubnetGroup
+
+from runbook_lib.sandbox import rds_checks, rds_engines, rds_placement
+from runbook_lib.sandbox.rds_base import RdsBase
+from runbook_lib.sandbox.rds_faults import bad_value, fault, page
+from runbook_lib.sandbox.rds_records import Instance, clusters, plain_tags
+
+_NAME = re.compile(r"[a-z][a-z0-9._ -]{0,254}")
+_GROUP_NAME = re.compile(r"[a-z](?:-?[a-z0-9])*")
+
+
+def _subnet_group_name(given: str | None) -> str:
+    """Return the name of a subnet group that is to be made, in lower case as RDS stores it."""
+    name = str(given or "").lower()
+    if name == rds_placement.DEFAULT or not _NAME.fullmatch(name):
+        bad_value(
+            f"The parameter DBSubnetGroupName is not a valid identifier: {given}. It has at most 255 letters, digits, "
+            "spaces, periods, underscores and hyphens, begins with a letter, and is not 'default'."
+        )
+    return name
+
+
+def _parameter_group_name(given: str | None) -> str:
+    name = str(given or "").lower()
+    if len(name) > 255 or not _GROUP_NAME.fullmatch(name):
+        bad_value(f"The parameter DBParameterGroupName is not a valid identifier: {given}.")
+    return name
+
+
+def _family(given: str | None) -> str:
+    if given not in rds_engines.FAMILIES:
+        bad_value(f"ParameterGroupFamily {given} is not a valid parameter group family")
+    return str(given)
+
+
+def _refuse_default(name: str) -> None:
+    if name.startswith("default."):
+        bad_value(f"Invalid value: {name}. Default parameter groups can't be changed or deleted.")
+
+
+class GroupOperations(RdsBase):
+    """Subnet groups, parameter groups, tags."""
+
+    def create_db_subnet_group(self) -> ActionResult:
+        """moto gap: see the module's first words."""
+        given = self._given
+        name = _subnet_group_name(given.get("DBSubnetGroupName"))
+        if name in self.backend.subnet_groups:
+            fault("DBSubnetGroupAlreadyExists", f"The DB subnet group '{name}' already exists.")
+        found = rds_placement.subnets(self.backend, given.get("SubnetIds") or [])
+        rds_checks.tags(given.get("Tags"))
+        group = DBSubnetGroup(
+            self.backend, name, str(given.get("DBSubnetGroupDescription", "")), found, plain_tags(given.get("Tags"))
+        )
+        self.backend.subnet_groups[name] = group
+        return ActionResult({"DBSubnetGroup": group})
+
+    def describe_db_subnet_groups(self) -> ActionResult:
+        """moto gap: names in capitals are not found, and there is no paging."""
+        given = self._given
+        name = given.get("DBSubnetGroupName")
+        found = [self._subnet_group(name)] if name else list(self.backend.subnet_groups.values())
+        chosen, marker = page(found, given)
+        return ActionResult({"DBSubnetGroups": chosen, "Marker": marker})
+
+    def modify_db_subnet_group(self) -> ActionResult:
+        """moto gap: it takes the group out first, so that any error loses it."""
+        given = self._given
+        group = self._subnet_group(given.get("DBSubnetGroupName"))
+        found = rds_placement.subnets(self.backend, given.get("SubnetIds") or [])
+        kept = {subnet.id for subnet in found}
+        for cluster in clusters(self.backend):
+            if cluster.fields["DBSubnetGroup"] == group.name:
+                zones = {instance.fields["AvailabilityZone"] for instance in cluster.instances}
+                if zones - {subnet.availability_zone for subnet in found}:
+                    fault("SubnetAlreadyInUse", f"Subnets outside {sorted(kept)} are in use by {cluster.identifier}.")
+        group.subnets = found  # type: ignore[assignment,method-assign]
+        group.description = str(given.get("DBSubnetGroupDescription") or group.description)
+        return ActionResult({"DBSubnetGroup": group})
+
+    def delete_db_subnet_group(self) -> ActionResult:
+        """moto gap: a group that a cluster uses is deleted."""
+        group = self._subnet_group(self._given.get("DBSubnetGroupName"))
+        users = [one.identifier for one in clusters(self.backend) if one.fields["DBSubnetGroup"] == group.name]
+        if users or group.name == rds_placement.DEFAULT:
+            fault(
+                "InvalidDBSubnetGroupStateFault",
+                f"Cannot delete the subnet group '{group.name}' because at least one database instance or cluster: "
+                f"{', '.join(users) or 'the account'} is still using it.",
+            )
+        del self.backend.subnet_groups[group.name]
+        return ActionResult({})
+
+    def _subnet_group(self, name: Any) -> DBSubnetGroup:
+        found = self.backend.subnet_groups.get(str(name or "").lower())
+        if found is None:
+            fault("DBSubnetGroupNotFoundFault", f"DB subnet group '{name}' does not exist.")
+        return found
+
+    def create_db_cluster_parameter_group(self) -> ActionResult:
+        """moto gap: any family is taken."""
+        given = self._given
+        name = _parameter_group_name(given.get("DBClusterParameterGroupName"))
+        if rds_placement.find_cluster_parameter_group(self.backend, name) is not None:
+            fault("DBParameterGroupAlreadyExists", f"Parameter group {name} already exists")
+        family = _family(given.get("DBParameterGroupFamily"))
+        group = DBClusterParameterGroup(
+            self.backend, name, str(given.get("Description", "")), family, plain_tags(given.get("Tags"))
+        )
+        self.backend.db_cluster_parameter_groups[name] = group
+        return ActionResult({"DBClusterParameterGroup": group})
+
+    def describe_db_cluster_parameter_groups(self) -> ActionResult:
+        """moto gap: the default groups are not there."""
+        given = self._given
+        for family in rds_engines.FAMILIES:
+            rds_placement.find_cluster_parameter_group(self.backend, f"default.{family}")
+        found = [group for _, group in sorted(self.backend.db_cluster_parameter_groups.items())]
+        if (name := given.get("DBClusterParameterGroupName")) is not None:
+            found = [group for group in found if group.name == name.lower()]
+            if not found:
+                fault("DBParameterGroupNotFound", f"DBClusterParameterGroup not found: {name}")
+        chosen, marker = page(found, given)
+        return ActionResult({"DBClusterParameterGroups": chosen, "Marker": marker})
+
+    def delete_db_cluster_parameter_group(self) -> ActionResult:
+        """moto gap: a group that a cluster uses is deleted."""
+        name = str(self._given.get("DBClusterParameterGroupName", "")).lower()
+        _refuse_default(name)
+        if name not in self.backend.db_cluster_parameter_groups:
+            fault("DBParameterGroupNotFound", f"DBClusterParameterGroup not found: {name}")
+        if any(cluster.fields["DBClusterParameterGroup"] == name for cluster in clusters(self.backend)):
+            fault("InvalidDBParameterGroupState", "One or more DB clusters are still members of this parameter group.")
+        del self.backend.db_cluster_parameter_groups[name]
+        return ActionResult({})
+
+    def create_db_parameter_group(self) -> ActionResult:
+        """moto gap: any family is taken."""
+        given = self._given
+        name = _parameter_group_name(given.get("DBParameterGroupName"))
+        if rds_placement.find_instance_parameter_group(self.backend, name) is not None:
+            fault("DBParameterGroupAlreadyExists", f"Parameter group {name} already exists")
+        family = given.get("DBParameterGroupFamily")
+        if str(family).startswith("aurora"):
+            _family(family)
+        group = DBParameterGroup(
+            self.backend, name, str(given.get("Description", "")), family, plain_tags(given.get("Tags"))
+        )
+        self.backend.db_parameter_groups[name] = group
+        return ActionResult({"DBParameterGroup": group})
+
+    def describe_db_parameter_groups(self) -> ActionResult:
+        """moto gap: one that is not there is an empty answer, and the default groups are missing."""
+        given = self._given
+        for family in rds_engines.FAMILIES:
+            rds_placement.find_instance_parameter_group(self.backend, f"default.{family}")
+        found = [group for _, group in sorted(self.backend.db_parameter_groups.items())]
+        if (name := given.get("DBParameterGroupName")) is not None:
+            found = [group for group in found if group.name == name.lower()]
+            if not found:
+                fault("DBParameterGroupNotFound", f"DBParameterGroup not found: {name}")
+        chosen, marker = page(found, given)
+        return ActionResult({"DBParameterGroups": chosen, "Marker": marker})
+
+    def delete_db_parameter_group(self) -> ActionResult:
+        """moto gap: a group that an instance uses is deleted."""
+        name = str(self._given.get("DBParameterGroupName", "")).lower()
+        _refuse_default(name)
+        if name not in self.backend.db_parameter_groups:
+            fault("DBParameterGroupNotFound", f"DBParameterGroup not found: {name}")
+        for one in list(self.backend.databases.values()):
+            groups = one.fields["DBParameterGroups"] if isinstance(one, Instance) else []
+            if any(group["DBParameterGroupName"] == name for group in groups):
+                fault(
+                    "InvalidDBParameterGroupState",
+                    "One or more database instances are still members of this parameter group.",
+                )
+        del self.backend.db_parameter_groups[name]
+        return ActionResult({})
+
+    def list_tags_for_resource(self) -> ActionResult:
+        """moto gap: a resource that does not exist has no tags, in place of an error."""
+        name = str(self._given.get("ResourceName", ""))
+        try:
+            tags = self.backend.list_tags_for_resource(name)
+        except (KeyError, IndexError):
+            fault(*_not_found(name))
+        return ActionResult({"TagList": tags})
+
+    def add_tags_to_resource(self) -> ActionResult:
+        """moto gap: a resource that does not exist is a crash, and reserved keys are taken."""
+        given = self._given
+        name = str(given.get("ResourceName", ""))
+        rds_checks.tags(given.get("Tags"))
+        try:
+            self.backend.add_tags_to_resource(name, plain_tags(given.get("Tags")))
+        except (KeyError, IndexError):
+            fault(*_not_found(name))
+        return ActionResult({})
+
+
+_CODES = {
+    "cluster": "DBClusterNotFoundFault",
+    "db": "DBInstanceNotFound",
+    "cluster-snapshot": "DBClusterSnapshotNotFoundFault",
+    "subgrp": "DBSubnetGroupNotFoundFault",
+    "pg": "DBParameterGroupNotFound",
+    "cluster-pg": "DBParameterGroupNotFound",
+}
+
+
+def _not_found(arn: str) -> tuple[str, str]:
+    parts = arn.split(":")
+    kind = parts[5] if len(parts) > 6 else ""
+    return _CODES.get(kind, "InvalidParameterValue"), f"Could not find a resource by the name {arn}"
