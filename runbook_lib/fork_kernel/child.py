@@ -1,0 +1,97 @@
+"""What a forked child does: take on the requester's surroundings, forget the parent's, and be an ordinary kernel."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import select
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from importlib.util import find_spec
+
+from runbook_lib.fork_kernel import protocol
+
+_REQUEST_SECONDS = 10.0
+
+
+class ClientWatch(threading.Thread):
+    """Ends the kernel at once when the process that asked for it has ended."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(name="client-watch", daemon=True)
+        self._descriptor = descriptor
+
+    def run(self) -> None:
+        """Wait for the end of the client."""
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN)
+        while not poll.poll():
+            continue
+        os._exit(1)
+
+
+def run_kernel(connection: socket.socket) -> None:
+    """Read the request from `connection` and be that kernel until it ends."""
+    connection.settimeout(_REQUEST_SECONDS)
+    client, _ = protocol.peer(connection)
+    try:
+        watched = os.pidfd_open(client)
+        request, streams = protocol.receive_request(connection)
+    except (EOFError, ProcessLookupError, TimeoutError):
+        raise SystemExit(1) from None
+    connection.close()
+    _take_on(request, streams)
+    _reseed()
+    gc.enable()
+
+    from runbook_lib.fork_kernel.app import ForkedKernelApp
+
+    app = ForkedKernelApp.instance()
+    app.parent_handle = 1  # no poller of its own: it would watch the fork server instead of the client
+    app.initialize(request.arguments)
+    if request.independent:
+        os.close(watched)
+    else:
+        app.poller = ClientWatch(watched)
+    app.start()
+
+
+def _take_on(request: protocol.Request, streams: list[int]) -> None:
+    """Set streams, signals, umask, folder, environment and arguments as a newly started process would find them."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for descriptor, number in zip(streams, (1, 2), strict=True):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    # The kernel lets interrupts through while a cell runs; one that comes earlier is not for it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.umask(request.umask)
+    os.environ.clear()
+    os.environ.update(request.environment)
+    time.tzset()
+    tempfile.tempdir = None
+    os.chdir(request.folder)
+    launcher = find_spec("ipykernel_launcher")
+    sys.argv = [launcher.origin if launcher and launcher.origin else "ipykernel_launcher", *request.arguments]
+
+
+def _reseed() -> None:
+    """Give this process random numbers of its own, in every generator that was seeded before the fork.
+
+    Python reseeds `random`, and OpenSSL its generator, after a fork; `os.urandom`, `secrets` and `uuid4` ask the
+    operating system. NumPy's and multiprocessing's are left. The seed of `hash(str)` cannot be changed.
+    """
+    random.seed()
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+    if "multiprocessing.process" in sys.modules:
+        sys.modules["multiprocessing.process"].current_process().authkey = os.urandom(32)

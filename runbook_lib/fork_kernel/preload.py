@@ -1,0 +1,52 @@
+"""What the parent does before the first fork: import, call what it was told to call, and settle."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from importlib import import_module
+
+# What a kernel imports anyway before it answers for the first time.
+KERNEL_MODULES = (
+    "ipykernel.debugger",
+    "ipykernel.datapub",
+    "IPython.core.completer",
+    "IPython.core.magics",
+    "comm",
+    "debugpy",
+    "matplotlib_inline.config",
+)
+
+
+def preload(specs: list[str]) -> None:
+    """Import the kernel and what `specs` name (`module` or `module:function`), then make the memory shareable.
+
+    Whatever an import raises ends the parent: kernels are then plain, and show the error where it belongs.
+    """
+    gc.disable()
+    import runbook_lib.fork_kernel.app  # noqa: F401 - there can be no kernel without it
+
+    for name in KERNEL_MODULES:
+        try:
+            import_module(name)
+        except ImportError:  # this version has none, or does without
+            continue
+    for spec in specs:
+        name, _, function = spec.partition(":")
+        module = import_module(name)
+        if function:
+            getattr(module, function)()
+    _stop_native_threads()
+    if threading.active_count() != 1:
+        raise SystemExit(f"a fork would lose threads: {', '.join(thread.name for thread in threading.enumerate())}")
+    gc.collect()
+    gc.freeze()
+
+
+def _stop_native_threads() -> None:
+    """Fork once for nothing: OpenBLAS ends its idle threads before a fork, and starts new ones when they are needed."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
