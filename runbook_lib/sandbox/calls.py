@@ -101,10 +101,10 @@ _calls: deque[Call] = deque(maxlen=CAPACITY)
 _number = 0
 
 
-def record(**fields: Any) -> Call:
-    """Append one call; number, time and event id are set here."""
+def record(*, event_id: str | None = None, **fields: Any) -> Call:
+    """Append one call; number and time are set here, and the event id unless the call has one already."""
     global _number
-    event_id = ids.uuid_for(f"event {fields['operation']}", fields["account"])
+    event_id = event_id or ids.uuid_for(f"event {fields['operation']}", fields["account"])
     with _lock:
         _number += 1
         call = Call(n=_number, time=clock.now(), event_id=event_id, **fields)

@@ -104,6 +104,7 @@ def _record(response: Any, service: str, operation: str, answer: Any) -> None:
         resources=_resources(response, service, body if status < 400 else ""),
         caller=accounts.caller(response.current_account, access_key)[1],
         access_key=access_key, read_only=calls.is_read_only(operation),
+        event_id=getattr(response, "runbook_event_id", None),
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ class AliasOperations(KmsBase):
     def _alias_name(self) -> str:
         name = str(self.parameters["AliasName"])
         if not name.startswith("alias/") or name == "alias/":
-            raise error("ValidationException", "Invalid identifier")
+            raise error("ValidationException", f'{name} is no alias name: it must start with the prefix "alias/".')
         if ":" in name:
             raise error("ValidationException", f"{name} contains invalid characters for an alias")
         if name.startswith("alias/aws/"):

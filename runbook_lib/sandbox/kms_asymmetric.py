@@ -12,7 +12,6 @@ from typing import Any
 from moto.kms.exceptions import ValidationException
 from moto.kms.responses import KmsResponse
 
-from runbook_lib.sandbox import kms_keys
 from runbook_lib.sandbox.kms_base import KmsBase, error
 
 
@@ -21,28 +20,30 @@ class AsymmetricOperations(KmsBase):
 
     def _needs(self, usage: str) -> None:
         if self.key.key_usage != usage:
-            raise error("InvalidKeyUsageException", f"{self.key.arn} key usage is {self.key.key_usage}.")
-
-    def _used(self) -> None:
-        kms_keys.remember_use(self.key, self.operation, self.current_account)
+            raise error(
+                "InvalidKeyUsageException",
+                f"{self.key.arn} key usage is {self.key.key_usage} which is not valid for {self.operation}.",
+            )
 
     def _mac(self) -> str:
         self._needs("GENERATE_VERIFY_MAC")
         algorithm = self.parameters["MacAlgorithm"]
         if algorithm != self.key.key_spec.replace("HMAC_", "HMAC_SHA_"):
-            raise error("InvalidKeyUsageException", f"{algorithm} is incompatible with key spec {self.key.key_spec}.")
+            raise error(
+                "InvalidKeyUsageException", f"Algorithm {algorithm} is incompatible with key spec {self.key.key_spec}."
+            )
         mac, _, _ = self.kms_backend.generate_mac(self.parameters["Message"], self.key.id, algorithm, [], False)
         return mac
 
     def generate_mac(self) -> str:
         mac = self._mac()
-        self._used()
+        self.used(self.key)
         return json.dumps({"Mac": mac, "MacAlgorithm": self.parameters["MacAlgorithm"], "KeyId": self.key.arn})
 
     def verify_mac(self) -> str:
         if base64.b64decode(self._mac()) != self.parameters["Mac"]:
             raise error("KMSInvalidMacException", "The MAC does not match.")
-        self._used()
+        self.used(self.key)
         answer: dict[str, Any] = {"KeyId": self.key.arn, "MacValid": True}
         return json.dumps({**answer, "MacAlgorithm": self.parameters["MacAlgorithm"]})
 
@@ -67,7 +68,7 @@ class AsymmetricOperations(KmsBase):
             answer = operation(self)
         except ValidationException as refused:
             raise error("ValidationException", refused.message) from None
-        self._used()
+        self.used(self.key)
         return answer
 
     def get_public_key(self) -> str:

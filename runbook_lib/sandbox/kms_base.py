@@ -18,7 +18,7 @@ from moto.core.exceptions import JsonRESTError
 from moto.kms.models import Key
 from moto.kms.responses import KmsResponse
 
-from runbook_lib.sandbox import kms_keys, kms_policy, kms_validate
+from runbook_lib.sandbox import ids, kms_keys, kms_policy, kms_tokens, kms_validate
 from runbook_lib.sandbox.kms_keys import KEY_ID, Extra
 
 # Operations that also take an alias; all others take a key id or key ARN only.
@@ -85,7 +85,7 @@ def error(code: str, message: str) -> JsonRESTError:
 
 def check_state(operation: str, key: Key) -> None:
     """Refuse an operation that the key's state does not allow. Raises JsonRESTError."""
-    state = kms_keys.state_of(key)
+    state = kms_keys.state_of(key).replace("PendingReplicaDeletion", "PendingDeletion")
     refusal = REFUSED.get(operation, {}).get(state)
     if refusal == "disabled":
         raise error("DisabledException", f"{key.arn} is disabled.")
@@ -101,6 +101,7 @@ class KmsBase(KmsResponse):
     key: Key
     parameters: dict[str, Any]
     runbook_key_arn: str | None = None
+    runbook_event_id: str | None = None
 
     @property
     def operation(self) -> str:
@@ -119,6 +120,8 @@ class KmsBase(KmsResponse):
         if self.operation not in kms_validate.operations():
             raise error("UnknownOperationException", f"KMS has no operation {self.operation}.")
         self.parameters = kms_validate.parse(self.operation, self.body)
+        if not all(kms_tokens.is_genuine(token) for token in self.parameters.get("GrantTokens", ())):
+            raise error("InvalidGrantTokenException", "A grant token is not valid.")
         name = self._key_named()
         if name is None:
             super()._authenticate_and_authorize_normal_action("*")
@@ -137,10 +140,19 @@ class KmsBase(KmsResponse):
         if self.operation in ("Decrypt", "ReEncrypt"):
             return self.key_of_ciphertext()
         if self.operation in ("CreateAlias", "UpdateAlias"):
-            return str(self.parameters["TargetKeyId"])
+            target = str(self.parameters["TargetKeyId"])
+            if target.startswith("alias/") or (target.startswith("arn:") and ":alias/" in target):
+                raise error("ValidationException", "Aliases must refer to keys. Not aliases")
+            return target
         if self.operation in ("DeleteAlias", "ListAliases"):
             return None
         return self.parameters.get("KeyId")
+
+    def used(self, key: Key) -> None:
+        """Note that the key was used with success, under the id that this request has in CloudTrail."""
+        if self.runbook_event_id is None:
+            self.runbook_event_id = ids.uuid_for(f"event {self.operation}", self.current_account)
+        kms_keys.remember_use(key, self.operation, self.current_account, self.runbook_event_id)
 
     def key_of_ciphertext(self) -> str | None:
         """Return the key that Decrypt and ReEncrypt are about; those operations say how."""

@@ -6,15 +6,13 @@ repeated named grant is a second grant, and nothing checks the operations that i
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-import secrets
 from typing import Any
 
 from moto.kms.models import Key
 
-from runbook_lib.sandbox import kms_keys, kms_policy
+from runbook_lib.sandbox import kms_keys, kms_policy, kms_tokens
 from runbook_lib.sandbox.kms_base import KmsBase, condition_keys, error
 
 _SYMMETRIC = frozenset(
@@ -92,7 +90,7 @@ class GrantOperations(KmsBase):
                 constraints=constraints, name=given.get("Name"), retiring_principal=given.get("RetiringPrincipal"),
             )  # fmt: skip
             grant = self.key.grants[made]
-        return json.dumps({"GrantId": grant.id, "GrantToken": _token(grant)})
+        return json.dumps({"GrantId": grant.id, "GrantToken": kms_tokens.of_grant(grant)})
 
     def _authorize(self, grantee: str, operations: list[str]) -> None:
         context = condition_keys(self.parameters)
@@ -154,7 +152,7 @@ class GrantOperations(KmsBase):
         keys = [self.key] if key_id is not None else kms_keys.all_keys(self.current_account, self.region)
         for key in keys:
             for grant in list(key.grants.values()):
-                if grant.id == grant_id or (token is not None and _token(grant) == token):
+                if grant.id == grant_id or (token is not None and kms_tokens.of_grant(grant) == token):
                     self._authorize_retiring(key, grant)
                     del key.grants[grant.id]
                     return "{}"
@@ -173,9 +171,3 @@ class GrantOperations(KmsBase):
 def _valid_principal(principal: str) -> bool:
     """Say whether this is the ARN of an account, user, role or session; whether it exists is not asked."""
     return _PRINCIPAL.fullmatch(principal) is not None
-
-
-def _token(grant: Any) -> str:
-    if not hasattr(grant, "runbook_token"):
-        grant.runbook_token = base64.b64encode(secrets.token_bytes(96)).decode()
-    return str(grant.runbook_token)

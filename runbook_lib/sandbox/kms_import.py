@@ -100,7 +100,7 @@ class ImportOperations(KmsBase):
         identifier = kms_materials.material_id(self.key.id, value)
         if wanted_id is not None and not hmac.compare_digest(wanted_id, identifier):
             raise error("IncorrectKeyMaterialException", "The key material does not match KeyMaterialId.")
-        known = next((material for material in state.materials if material.id == identifier), None)
+        known = kms_keys.material_of(self.key, identifier)
         if known is None and kms_keys.is_replica(self.key):
             known = self._from_primary(identifier)
         effective = import_type or ("EXISTING_KEY_MATERIAL" if state.materials else "NEW_KEY_MATERIAL")
@@ -118,8 +118,7 @@ class ImportOperations(KmsBase):
     def _from_primary(self, identifier: str) -> Material | None:
         """Return, made the replica's own, the material of this id that the primary key has."""
         primary = kms_keys.primary_of(self.key)
-        there = None if primary is None else kms_keys.extra_of(primary).materials
-        found = next((material for material in there or [] if material.id == identifier), None)
+        found = None if primary is None else kms_keys.material_of(primary, identifier)
         if found is None:
             return None
         own = replace(found, value=None)
@@ -147,27 +146,24 @@ class ImportOperations(KmsBase):
                 f"{self.key.arn} has key material pending rotation already; rotate or delete it first.",
             )
         else:
-            waits_for_replicas = self.key.multi_region and self.key.multi_region_configuration["ReplicaKeys"]
-            waiting = "PENDING_MULTI_REGION_IMPORT_AND_ROTATION" if waits_for_replicas else "PENDING_ROTATION"
-            material = Material(id=identifier, value=None, state=waiting)
+            material = Material(id=identifier, value=None, state="PENDING_ROTATION")
         state.materials.append(material)
         return material
 
     def delete_imported_key_material(self) -> str:
-        """Delete one material, the current one unless another is named."""
+        """Delete one material, the current one unless another is named; what is not there stays away."""
         state = self.extra
         wanted = self.parameters.get("KeyMaterialId")
-        if wanted is None:
-            material = state.current
-        else:
-            material = next((one for one in state.materials if one.id == wanted), None)
-            if material is None:
-                raise error("NotFoundException", f"{self.key.arn} has no key material {wanted}.")
+        material = state.current if wanted is None else kms_keys.material_of(self.key, wanted)
+        if wanted is not None and material is None:
+            raise error("NotFoundException", f"{self.key.arn} has no key material {wanted}.")
         answer: dict[str, Any] = {"KeyId": self.key.arn}
-        if not state.materials:
-            raise error("KMSInvalidStateException", f"{self.key.arn} has no imported key material.")
         if material is not None:
-            if material.value is not None and material in state.permanent and state.deletion is None:
+            if material is state.pending:  # with a primary key's go its replicas'
+                for replica in kms_keys.replicas_of(self.key):
+                    if (copy := kms_keys.material_of(replica, material.id)) is not None:
+                        copy.value = None
+            elif material.value is not None and not str(self.key.key_state).endswith("Deletion"):
                 state.disabled = False  # what follows is PendingImport, and after a reimport Enabled
             material.value = None
             answer["KeyMaterialId"] = material.id

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from moto.kms.models import Alias, Grant, Key, kms_backends
@@ -31,6 +31,8 @@ class Extra:
     disabled: bool = False
     deletion: datetime | None = None
     window_days: int = 30
+    awaits_replicas: bool = False
+    last_replica_gone: datetime | None = None
     materials: list[Material] = field(default_factory=list)
     on_demand_rotations: int = 0
     last_usage: tuple[str, datetime, str] | None = None
@@ -81,15 +83,41 @@ def settle(key: Key) -> Extra:
     if key.key_spec == "SYMMETRIC_DEFAULT":
         current = state.current
         key.key_material = (current.value or b"") if current else b""
-    if state.pending is not None and state.pending.value is None and state.pending.state == "PENDING_ROTATION":
+    if state.pending is not None and state.pending.value is None:
         state.materials.remove(state.pending)  # never used, so nothing depends on it
+    if key.multi_region:
+        _settle_set(key, state)
     key.key_state = _derive(key, state)
     key.enabled = key.key_state == "Enabled"
     key.deletion_date = state.deletion.replace(tzinfo=None) if state.deletion else None
     return state
 
 
+def _settle_set(key: Key, state: Extra) -> None:
+    """Let what holds between a multi-Region primary key and its replicas follow from what each has."""
+    primary = primary_of(key)
+    if primary is None:
+        return
+    there = extra_of(primary)
+    replicas = replicas_of(primary)
+    if (pending := there.pending) is not None and pending.value is not None:
+        copies = [own for own in (material_of(replica, pending.id) for replica in replicas) if own is not None]
+        complete = len(copies) == len(replicas) and all(own.value is not None for own in copies)
+        for material in (pending, *copies):
+            material.state = "PENDING_ROTATION" if complete else "PENDING_MULTI_REGION_IMPORT_AND_ROTATION"
+    if key is primary and state.awaits_replicas and not replicas:
+        state.awaits_replicas = False
+        state.deletion = (state.last_replica_gone or clock.now()) + timedelta(days=state.window_days)
+
+
+def material_of(key: Key, identifier: str) -> Material | None:
+    """Return a key's material of this id, present or not."""
+    return next((material for material in extra_of(key).materials if material.id == identifier), None)
+
+
 def _derive(key: Key, state: Extra) -> str:
+    if state.awaits_replicas:
+        return "PendingReplicaDeletion"
     if state.deletion is not None:
         return "PendingDeletion"
     if key.origin == "EXTERNAL" and (
@@ -100,7 +128,7 @@ def _derive(key: Key, state: Extra) -> str:
 
 
 def state_of(key: Key) -> str:
-    """Return "Enabled", "Disabled", "PendingImport" or "PendingDeletion", as of now."""
+    """Return "Enabled", "Disabled", "PendingImport", "PendingDeletion" or "PendingReplicaDeletion", as of now."""
     settle(key)
     return str(key.key_state)
 
@@ -127,7 +155,7 @@ def replicas_of(key: Key) -> list[Key]:
         return []
     regions = [replica["Region"] for replica in key.multi_region_configuration["ReplicaKeys"]]
     found = [kms_backends[key.account_id][region].keys.get(key.id) for region in regions]
-    return [replica for replica in found if replica is not None]
+    return [replica for replica in found if replica is not None and not _is_gone(replica)]
 
 
 def key_arn(key: Key) -> str:
@@ -150,24 +178,35 @@ def resolve(account: str, region: str, key_id_or_alias_or_arn: str) -> Key | Non
     if name.startswith("alias/"):
         for key in list(backend.keys.values()):
             if name in key.aliases:
-                return _unless_gone(backend, key)
+                return _unless_gone(key)
         return default_service_key(account, region, name[10:]) if name in RESERVED_ALIASES else None
     found = backend.keys.get(name) or backend.keys.get(name.lower())
-    return _unless_gone(backend, found) if found is not None else None
+    return _unless_gone(found) if found is not None else None
 
 
-def _unless_gone(backend: Any, key: Key) -> Key | None:
-    if (deletion := extra_of(key).deletion) is not None and clock.now() >= deletion:
-        backend.keys.pop(key.id, None)
-        return None
+def _unless_gone(key: Key) -> Key | None:
     settle(key)
-    return key
+    return None if _is_gone(key) else key
+
+
+def _is_gone(key: Key) -> bool:
+    """Say whether a key's waiting period is over; it is removed then, with its aliases, from its set of keys too."""
+    deletion = extra_of(key).deletion
+    if deletion is None or clock.now() < deletion:
+        return False
+    kms_backends[key.account_id][key.region].keys.pop(key.id, None)
+    if is_replica(key):
+        others = key.multi_region_configuration["ReplicaKeys"]
+        others[:] = [replica for replica in others if replica["Region"] != key.region]
+        if (primary := primary_of(key)) is not None:
+            extra_of(primary).last_replica_gone = deletion
+    return True
 
 
 def all_keys(account: str, region: str) -> list[Key]:
     """Return the keys of an account in a Region, without those whose waiting period is over."""
     backend = kms_backends[account][region]
-    return [key for key in list(backend.keys.values()) if _unless_gone(backend, key) is not None]
+    return [key for key in list(backend.keys.values()) if _unless_gone(key) is not None]
 
 
 def new_key(
@@ -266,9 +305,9 @@ def add_grant(
     return str(grant.id)
 
 
-def remember_use(key: Key, operation: str, account: str) -> None:
-    """Note a successful cryptographic operation, for GetKeyLastUsage."""
-    extra_of(key).last_usage = (operation, clock.now(), ids.uuid_for(f"usage {operation}", account))
+def remember_use(key: Key, operation: str, account: str, event_id: str | None = None) -> None:
+    """Note a successful cryptographic operation, for GetKeyLastUsage; `event_id` is its event's in CloudTrail."""
+    extra_of(key).last_usage = (operation, clock.now(), event_id or ids.uuid_for(f"usage {operation}", account))
 
 
 def material_id_of(key: Key, value: bytes) -> str:

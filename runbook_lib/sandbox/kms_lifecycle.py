@@ -40,6 +40,8 @@ def metadata(key: Key) -> dict[str, Any]:
     shown.pop("DeletionDate", None)
     if key.key_state == "PendingDeletion":
         shown["DeletionDate"] = state.deletion.timestamp() if state.deletion else None
+    if key.key_state == "PendingReplicaDeletion":
+        shown["PendingDeletionWindowInDays"] = state.window_days
     return shown
 
 
@@ -47,10 +49,11 @@ def _show_expiry(shown: dict[str, Any], key: Key, state: Extra) -> None:
     """Show the expiry of the materials that are present: the earliest, if any expires."""
     if key.key_state == "PendingImport":
         return
-    ends = [material.valid_to for material in state.permanent if material.valid_to is not None]
+    present = [material for material in state.permanent if material.value is not None]
+    ends = [material.valid_to for material in present if material.valid_to is not None]
     if ends:
         shown |= {"ExpirationModel": "KEY_MATERIAL_EXPIRES", "ValidTo": min(ends).timestamp()}
-    elif state.permanent and all(material.value is not None for material in state.permanent):
+    elif present and len(present) == len(state.permanent):
         shown["ExpirationModel"] = "KEY_MATERIAL_DOES_NOT_EXPIRE"
 
 
@@ -63,7 +66,10 @@ class LifecycleOperations(KmsBase):
         usage = given.get("KeyUsage") or ("ENCRYPT_DECRYPT" if spec == "SYMMETRIC_DEFAULT" else None)
         family = "SYMMETRIC_DEFAULT" if spec == "SYMMETRIC_DEFAULT" else spec.split("_")[0]
         if usage is None:
-            raise error("ValidationException", f"You must specify a KeyUsage value for KeySpec {spec}.")
+            raise error(
+                "ValidationException",
+                "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.",
+            )
         if usage not in _USAGE_OF_SPEC.get(family, ()):
             raise error("ValidationException", f"KeyUsage {usage} is not compatible with KeySpec {spec}.")
         if origin not in ("AWS_KMS", "EXTERNAL") or "CustomKeyStoreId" in given or "XksKeyId" in given:
@@ -125,19 +131,17 @@ class LifecycleOperations(KmsBase):
                 "constraint: Member must have value between 7 and 30",
             )
         state = self.extra
-        state.deletion, state.window_days = clock.now() + timedelta(days=days), days
-        return json.dumps(
-            {
-                "KeyId": self.key.arn,
-                "DeletionDate": state.deletion.timestamp(),
-                "KeyState": kms_keys.state_of(self.key),
-                "PendingWindowInDays": days,
-            }
-        )
+        state.window_days = days
+        if kms_keys.replicas_of(self.key):
+            state.awaits_replicas = True  # the waiting period begins when the last replica is gone
+        else:
+            state.deletion = clock.now() + timedelta(days=days)
+        answer = {"KeyId": self.key.arn, "KeyState": kms_keys.state_of(self.key), "PendingWindowInDays": days}
+        return json.dumps(answer | ({"DeletionDate": state.deletion.timestamp()} if state.deletion else {}))
 
     def cancel_key_deletion(self) -> str:
         state = self.extra
-        state.deletion, state.disabled = None, True
+        state.deletion, state.awaits_replicas, state.disabled = None, False, True
         return json.dumps({"KeyId": self.key.arn})
 
     def update_key_description(self) -> str:

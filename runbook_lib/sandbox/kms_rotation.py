@@ -34,9 +34,9 @@ def rotate(key: Key, successor: Material, kind: str, when: datetime) -> None:
 
 
 def rotate_when_due(key: Key) -> None:
-    """Do the automatic rotations whose date the clock has passed."""
-    state = kms_keys.extra_of(key)
-    while state.rotation_enabled_at is not None:
+    """Do the automatic rotations whose date the clock has passed; they wait while the key is not enabled."""
+    state = kms_keys.settle(key)
+    while state.rotation_enabled_at is not None and key.key_state == "Enabled":
         due = state.rotation_enabled_at + timedelta(days=state.rotation_period)
         if clock.now() < due:
             return
@@ -67,8 +67,8 @@ class RotationOperations(KmsBase):
             raise error("UnsupportedOperationException", f"{self.key.arn} is not a symmetric encryption key.")
         rotate_when_due(self.key)
         state = self.extra
-        answer: dict[str, Any] = {"KeyId": self.key.arn, "KeyRotationEnabled": False}
-        if state.rotation_enabled_at is not None and self.key.key_state != "PendingDeletion":
+        answer: dict[str, Any] = {"KeyId": self.key.id, "KeyRotationEnabled": self.key.key_manager == "AWS"}
+        if state.rotation_enabled_at is not None and not self.key.key_state.endswith("Deletion"):
             following = state.rotation_enabled_at + timedelta(days=state.rotation_period)
             answer |= {
                 "KeyRotationEnabled": True,
@@ -112,7 +112,7 @@ class RotationOperations(KmsBase):
                     f"Import the new key material into the replica in {replica.region} first.",
                 )
             waiting.append((replica, own))
-        for key, material in [*waiting, (self.key, pending)]:
+        for key, material in [(self.key, pending), *waiting]:
             rotate(key, material, "ON_DEMAND", now)
 
     def list_key_rotations(self) -> str:

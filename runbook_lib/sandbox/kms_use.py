@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from moto.kms.models import Key
 
-from runbook_lib.sandbox import clock, kms_crypto, kms_keys
+from runbook_lib.sandbox import kms_crypto, kms_keys
 from runbook_lib.sandbox.kms_base import KmsBase, check_state, error
 from runbook_lib.sandbox.kms_rotation import rotate_when_due
 
@@ -55,6 +55,10 @@ class UseOperations(KmsBase):
                 raise error("ValidationException", f"A key id is needed to decrypt with {algorithm}.")
             return str(named)
         wanted = self.find(named, alias=True) if named is not None else None
+        if wanted is not None and wanted.key_usage != "ENCRYPT_DECRYPT":
+            raise error(
+                "IncorrectKeyException", "The key ID in the request does not identify a KMS key that can do this."
+            )
         try:
             inside = kms_crypto.key_id_of(blob)
         except kms_crypto.Unreadable:
@@ -77,7 +81,7 @@ class UseOperations(KmsBase):
         self._for_encryption(key)
         rotate_when_due(key)
         blob, material = kms_crypto.encrypt(key, plaintext, context)
-        kms_keys.remember_use(key, self.operation, self.current_account)
+        self.used(key)
         return blob, material.id
 
     def _decrypt(self, key: Key, blob: bytes, context: dict[str, str]) -> tuple[bytes, str]:
@@ -86,13 +90,15 @@ class UseOperations(KmsBase):
             plaintext, material = kms_crypto.decrypt(key, blob, context)
         except kms_crypto.Unreadable:
             raise _invalid_ciphertext() from None
-        kms_keys.remember_use(key, self.operation, self.current_account)
+        self.used(key)
         return plaintext, material.id
 
-    @staticmethod
-    def _for_encryption(key: Key) -> None:
+    def _for_encryption(self, key: Key) -> None:
         if key.key_usage != "ENCRYPT_DECRYPT":
-            raise error("InvalidKeyUsageException", f"{key.arn} key usage is {key.key_usage}.")
+            raise error(
+                "InvalidKeyUsageException",
+                f"{key.arn} key usage is {key.key_usage} which is not valid for {self.operation}.",
+            )
 
     def _algorithm(self, key: Key, name: str = "EncryptionAlgorithm") -> str:
         """Return the algorithm asked for, refused unless the key has it."""
@@ -118,8 +124,12 @@ class UseOperations(KmsBase):
         try:
             blob = public.encrypt(plaintext, oaep)
         except ValueError:
-            raise error("ValidationException", f"The plaintext is too long for {self.key.key_spec}.") from None
-        kms_keys.remember_use(self.key, self.operation, self.current_account)
+            most = int(self.key.key_spec[4:]) // 8 - 2 * chosen.digest_size - 2
+            raise error(
+                "ValidationException",
+                f"Algorithm {algorithm} and key spec {self.key.key_spec} cannot encrypt data larger than {most} bytes.",
+            ) from None
+        self.used(self.key)
         return json.dumps({"CiphertextBlob": _b64(blob), "KeyId": self.key.arn, "EncryptionAlgorithm": algorithm})
 
     def decrypt(self) -> str:
@@ -133,7 +143,7 @@ class UseOperations(KmsBase):
                 plaintext = _private(self.key).decrypt(blob, oaep)
             except ValueError:
                 raise _invalid_ciphertext() from None
-            kms_keys.remember_use(self.key, self.operation, self.current_account)
+            self.used(self.key)
         else:
             plaintext, answer["KeyMaterialId"] = self._decrypt(self.key, blob, context)
         return json.dumps({"Plaintext": _b64(plaintext), **answer})
@@ -224,16 +234,17 @@ class UseOperations(KmsBase):
     def generate_random(self) -> str:
         length = self.parameters.get("NumberOfBytes")
         if length is None:
-            raise error("ValidationException", "NumberOfBytes must not be null.")
+            raise error("ValidationException", "NumberOfBytes is required.")
         return json.dumps({"Plaintext": _b64(os.urandom(length))})
 
     def get_key_last_usage(self) -> str:
         """moto gap: it does not know this operation."""
         used = self.extra.last_usage
         answer: dict[str, Any] = {
-            "KeyId": self.key.arn,
+            "KeyId": self.key.id,
+            "KeyLastUsage": {},
             "KeyCreationDate": self.key.creation_date,
-            "TrackingStartDate": min(self.key.creation_date, clock.now().timestamp()),
+            "TrackingStartDate": self.key.creation_date,
         }
         if used is not None:
             answer["KeyLastUsage"] = {

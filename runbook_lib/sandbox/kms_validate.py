@@ -38,7 +38,7 @@ def _serialization(message: str) -> JsonRESTError:
 
 def _violation(value: Any, path: str, rule: str) -> JsonRESTError:
     shown = f" '{value}'" if isinstance(value, (str, int, float)) and len(str(value)) <= 128 else ""
-    where = path[:1].lower() + path[1:]
+    where = ".".join(name[:1].lower() + name[1:] for name in path.split("."))
     return JsonRESTError(
         "ValidationException",
         f"1 validation error detected: Value{shown} at '{where}' failed to satisfy constraint: {rule}",
