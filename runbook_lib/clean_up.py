@@ -6,7 +6,8 @@ The key is kept while anything still uses it: a cluster, a snapshot or an automa
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -36,35 +37,40 @@ def cluster_name(step: OpenStep) -> str:
     return str(asked or step.run.record("00_start")["db_cluster_identifier"])
 
 
-def who_uses(session: Session, key_arn: str) -> list[tuple[str, str]]:
-    """Return everything that is encrypted under a key and needs it: kind and name, in the key's Region."""
+class KeyUser(NamedTuple):
+    """What is encrypted under a key. `leaves_with`: the cluster with which AWS deletes it, "" for none."""
+
+    kind: str
+    name: str
+    leaves_with: str = ""
+
+
+def who_uses(session: Session, key_arn: str) -> list[KeyUser]:
+    """Return everything of RDS that is encrypted under a key and needs it, in the key's Region."""
     client = session.client("rds")
-    kinds = (
-        ("DB cluster", "describe_db_clusters", "DBClusters", "DBClusterIdentifier"),
-        ("DB instance", "describe_db_instances", "DBInstances", "DBInstanceIdentifier"),
-        (
-            "cluster snapshot",
-            "describe_db_cluster_snapshots",
-            "DBClusterSnapshots",
-            "DBClusterSnapshotIdentifier",
-        ),
-        (
-            "automated backup",
-            "describe_db_cluster_automated_backups",
-            "DBClusterAutomatedBackups",
-            "DBClusterIdentifier",
-        ),
-    )
-    found = []
-    for kind, call, items, name in kinds:
+
+    def each(call: str, items: str) -> Iterator[dict[str, Any]]:
         for page in client.get_paginator(call).paginate():
-            found += [(kind, str(item[name])) for item in page[items] if item.get("KmsKeyId") == key_arn]
+            yield from (item for item in page[items] if item.get("KmsKeyId") == key_arn)
+
+    found = [KeyUser("DB cluster", item["DBClusterIdentifier"]) for item in each("describe_db_clusters", "DBClusters")]
+    for item in each("describe_db_instances", "DBInstances"):
+        found.append(KeyUser("DB instance", item["DBInstanceIdentifier"], item.get("DBClusterIdentifier", "")))
+    for item in each("describe_db_cluster_snapshots", "DBClusterSnapshots"):
+        automated = item["SnapshotType"] == "automated"
+        name = item["DBClusterSnapshotIdentifier"]
+        found.append(KeyUser("cluster snapshot", name, item["DBClusterIdentifier"] if automated else ""))
+    for item in each("describe_db_cluster_automated_backups", "DBClusterAutomatedBackups"):
+        name = item["DBClusterIdentifier"]
+        # A retained one belongs to a cluster that is gone, and leaves with nothing.
+        found.append(KeyUser("automated backup", name, "" if item.get("Status") == "retained" else name))
     return found
 
 
 def users_table(session: Session, key_arn: str) -> Table:
     """Return the table of what still needs the key."""
-    return Table("Who still uses the key", ("kind", "name"), who_uses(session, key_arn))
+    rows = [(user.kind, user.name) for user in who_uses(session, key_arn)]
+    return Table("Who still uses the key", ("kind", "name"), rows)
 
 
 def plan_clean_up(step: OpenStep, inputs: CleanUpInputs) -> Plan:
@@ -83,7 +89,7 @@ def plan_clean_up(step: OpenStep, inputs: CleanUpInputs) -> Plan:
         changes.append(
             Change(
                 "refuse" if word else "delete",
-                f"DB instance {name}",
+                "DB instance",
                 name,
                 f"at once{word}",
                 "rds:DeleteDBInstance",
@@ -97,7 +103,7 @@ def plan_clean_up(step: OpenStep, inputs: CleanUpInputs) -> Plan:
         changes.append(
             Change(
                 "delete",
-                "snapshot",
+                "cluster snapshot",
                 snapshot,
                 "taken as evidence; irreversible",
                 "rds:DeleteDBClusterSnapshot",
@@ -105,7 +111,7 @@ def plan_clean_up(step: OpenStep, inputs: CleanUpInputs) -> Plan:
             )
         )
     changes += _network(step, cluster)
-    changes += _key(step, inputs, [change.name for change in changes if change.action == "delete"], cluster)
+    changes += _key(step, inputs, {(change.resource, change.name) for change in changes if change.action == "delete"})
     return step.plan(inputs, changes)
 
 
@@ -152,7 +158,7 @@ def _network(step: OpenStep, cluster: str) -> list[Change]:
     return changes
 
 
-def _key(step: OpenStep, inputs: CleanUpInputs, leaving: list[str], cluster: str) -> list[Change]:
+def _key(step: OpenStep, inputs: CleanUpInputs, leaving: set[tuple[str, str]]) -> list[Change]:
     """Return the rows for alias and key: kept while something that stays needs the key."""
     session = step.session
     made = step.made("01_create_key")
@@ -160,40 +166,32 @@ def _key(step: OpenStep, inputs: CleanUpInputs, leaving: list[str], cluster: str
     metadata = kms.describe(session, key_id) if key_id else None
     if key_id is None or metadata is None or not step.is_ours(kms.tags_of(session, key_id)):
         return []
+    aliases = [
+        Change("delete", "alias", alias, "", "kms:DeleteAlias", {"AliasName": alias})
+        for alias in kms.aliases_of(session, key_id)
+    ]
     if metadata["KeyState"] == "PendingDeletion":
-        return [
-            Change(
-                "keep",
-                "KMS key",
-                key_id,
-                f"gone on {metadata['DeletionDate']:%Y-%m-%d}; until then kms:CancelKeyDeletion",
-            )
-        ]
+        until = f"gone on {metadata['DeletionDate']:%Y-%m-%d}; until then kms:CancelKeyDeletion"
+        return [Change("keep", "KMS key", key_id, until), *aliases]
     stays = [
-        f"{kind} {name}"
-        for kind, name in who_uses(session, metadata["Arn"])
-        if name not in leaving and not (kind == "automated backup" and name == cluster and cluster in leaving)
+        f"{user.kind} {user.name}"
+        for user in who_uses(session, metadata["Arn"])
+        if (user.kind, user.name) not in leaving and ("DB cluster", user.leaves_with) not in leaving
     ]
     if inputs.final_db_snapshot_identifier:
         stays.append(f"cluster snapshot {inputs.final_db_snapshot_identifier}")
     if stays:
         return [Change("keep", "KMS key", key_id, f"still needed by {', '.join(dict.fromkeys(stays))}")]
-    rows = [
-        Change("delete", "alias", alias, "", "kms:DeleteAlias", {"AliasName": alias})
-        for alias in kms.aliases_of(session, key_id)
-    ]
     days = inputs.pending_window_in_days
-    rows.append(
-        Change(
-            "delete",
-            "KMS key",
-            key_id,
-            f"after {days} days, irreversible from then on, also with the material at hand",
-            "kms:ScheduleKeyDeletion",
-            {"KeyId": key_id, "PendingWindowInDays": days},
-        )
+    deletion = Change(
+        "delete",
+        "KMS key",
+        key_id,
+        f"after {days} days, irreversible from then on, also with the material at hand",
+        "kms:ScheduleKeyDeletion",
+        {"KeyId": key_id, "PendingWindowInDays": days},
     )
-    return rows
+    return [deletion, *aliases]
 
 
 def confirm(step: OpenStep, inputs: CleanUpInputs) -> bool:
@@ -233,7 +231,7 @@ def _delete(step: OpenStep, change: Change) -> str:
     client, request = step.client, dict(change.request)
     rds_client = client("rds")
     try:
-        match change.resource.split(" DB")[0]:
+        match change.resource:
             case "DB cluster":
                 if "ModifyDBCluster" in change.calls:
                     rds_client.modify_db_cluster(
@@ -241,7 +239,7 @@ def _delete(step: OpenStep, change: Change) -> str:
                     )
                 rds_client.delete_db_cluster(**request)
                 _wait_gone(step, lambda: rds.find_cluster(step.session, change.name), change.name)
-            case "snapshot":
+            case "cluster snapshot":
                 rds_client.delete_db_cluster_snapshot(**request)
             case "subnet group":
                 rds_client.delete_db_subnet_group(**request)
@@ -250,11 +248,14 @@ def _delete(step: OpenStep, change: Change) -> str:
             case "alias":
                 client("kms").delete_alias(**request)
             case "KMS key":
+                metadata = kms.describe(step.session, change.name) or {}
+                if users := who_uses(step.session, str(metadata.get("Arn"))):
+                    return f"kept: still needed by {', '.join(f'{user.kind} {user.name}' for user in users)}"
                 answer = client("kms").schedule_key_deletion(**request)
                 date = f"{answer['DeletionDate']:%Y-%m-%d}"
                 step.run.note(step.name, key_deletion_date=date)
                 return f"pending until {date}; cancel with kms:CancelKeyDeletion"
-            case _:
+            case "DB instance":
                 rds_client.delete_db_instance(**request)
                 _wait_gone(step, lambda: rds.find_instance(step.session, change.name), change.name)
     except ClientError as error:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,20 @@ def _told(command: Callable[..., Any]) -> Callable[..., Any]:
         except errors.RunbookError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(2 if isinstance(error, BAD_USAGE) else 1)
+        except Exception as error:
+            # botocore is imported by the commands that call AWS, not for `runbook --help`.
+            if "botocore" not in sys.modules or not _is_from_aws(error):
+                raise
+            click.echo(f"error: {' '.join(str(error).split())}", err=True)
+            sys.exit(1)
 
     return wrapper
+
+
+def _is_from_aws(error: Exception) -> bool:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return isinstance(error, (BotoCoreError, ClientError))
 
 
 _runs_dir = click.option("--runs-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder of the runs.")
@@ -64,24 +76,27 @@ def run(
 ) -> None:
     """Execute notebooks 00 to 06 with PARAMETERS (default: parameters/sandbox.yaml)."""
     from runbook_lib.execute import run_chain
-    from runbook_lib.inputs import from_command_line, read_parameters
+    from runbook_lib.parameters import from_command_line, read_parameters
 
     values = read_parameters(parameters or parameters_folder() / "sandbox.yaml") | from_command_line(given)
-    name = run_id or values.get("run_id") or f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    name = run_id if run_id is not None else str(values.get("run_id") or "")
+    if run_id == "":
+        raise errors.InputError([("--run-id", "is empty; give the run a name, or leave the option out for a new one")])
     folder = runs_folder(runs_dir)
     try:
         done = run_chain(values, run_id=name, runs_dir=folder, say=(lambda _: None) if quiet else _say)
     except errors.StepFailed as error:
-        command = " ".join(["runbook run", *([str(parameters)] if parameters else []), f"--run-id {name}"])
-        extra = "".join(f" -p {field} {value}" for field, value in given) + (
-            f" --runs-dir {runs_dir}" if runs_dir else ""
-        )
-        click.echo(f"error: {error}\n  mend it, then go on with: {command}{extra}", err=True)
+        words = ["runbook", "run", *([str(parameters)] if parameters else []), "--run-id", error.run_id]
+        words += [word for pair in given if pair[0] != "run_id" for word in ("-p", *pair)]
+        words += ["--runs-dir", str(runs_dir)] if runs_dir else []
+        click.echo(f"error: {error}\n  mend it, then go on with: {shlex.join(words)}", err=True)
         sys.exit(1)
     if not quiet:
         path = shown(done.path)
         _say(f"Verified: {done.record('06_verify_encryption')['verdict']}")
-        _say(f"Report {path}/report.html · notebooks {path}/notebooks · next: runbook lab, or runbook clean-up {name}")
+        _say(
+            f"Report {path}/report.html · notebooks {path}/notebooks · next: runbook lab, or runbook clean-up {done.run_id}"
+        )
 
 
 def _say(line: str) -> None:

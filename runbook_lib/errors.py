@@ -124,6 +124,10 @@ class KeyMaterialEncoded(RunbookError):
     """A file holds base64, hex or text where raw bytes are expected."""
 
 
+class KeyMaterialWiped(RunbookError):
+    """Key material was used after it had been overwritten."""
+
+
 class KeyMaterialFileUnsafe(RunbookError):
     """A key material file is not a regular file, or others than its owner may read it."""
 
@@ -200,4 +204,8 @@ class NotConfirmed(RunbookError):
 
 
 class StepFailed(RunbookError):
-    """A notebook of a headless run stopped with an error."""
+    """A notebook of a headless run stopped with an error. `run_id` names the run to go on with."""
+
+    def __init__(self, run_id: str, step: str, reason: str, output: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"{step}: {reason}\n  the executed notebook is {output}")

@@ -10,13 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from runbook_lib import errors
 from runbook_lib.errors import ParameterChanged, RunNotFound, RunNotWritable, SandboxGone, StepFailed
-from runbook_lib.inputs import StartInputs, check_parameters
+from runbook_lib.inputs import StartInputs
+from runbook_lib.parameters import check_parameters
 from runbook_lib.paths import notebooks_folder, shown
 from runbook_lib.run import Run, run_lock
 from runbook_lib.sandbox import process
@@ -29,21 +30,17 @@ VERIFY, CLEAN_UP = "06_verify_encryption", "90_clean_up"
 
 
 def run_chain(parameters: Mapping[str, Any], *, run_id: str, runs_dir: Path, say: Say) -> Run:
-    """Execute what is left of the chain for `run_id`; return the run, verified.
+    """Execute what is left of the chain for `run_id` ("": a new one); return the run, verified.
 
     Finished steps are not executed again; a finished run is verified afresh by 06 alone. Raises `InputError`
     before anything is called, `ParameterChanged`, `RunLocked`, and `StepFailed` for a notebook that stopped.
     """
+    check_parameters({**parameters, "run_id": run_id or "new"})
+    if run_id:
+        _set_aside_what_has_gone(run_id, runs_dir, say)
+    path = _folder(run_id, runs_dir)
+    run_id = path.name
     given = {**parameters, "run_id": run_id}
-    check_parameters(given)
-    _set_aside_what_has_gone(run_id, runs_dir, say)
-    path = runs_dir / run_id
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunNotWritable(
-            f"cannot make {path} ({error.strerror}); mend the permissions or give --runs-dir DIR"
-        ) from error
     with run_lock(path, what="runbook run"), _environment(RUNBOOK_RUNS_DIR=str(runs_dir), RUNBOOK_ATTENDED="0"):
         _require_same_parameters(path, given)
         start = StartInputs.read(given)
@@ -55,6 +52,29 @@ def run_chain(parameters: Mapping[str, Any], *, run_id: str, runs_dir: Path, say
             _execute(step, path, given, say)
         run = Run.open(run_id, runs_dir=runs_dir)
     return run
+
+
+def _folder(run_id: str, runs_dir: Path) -> Path:
+    """Make the run's folder if it is not there; without a run id, one that nobody has: the time, made unique."""
+    name = run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    path, number = runs_dir / name, 1
+    try:
+        runs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        while True:
+            try:
+                path.mkdir(mode=0o700)
+                return path
+            except FileExistsError:
+                if run_id and path.is_dir():
+                    return path
+                if run_id:
+                    raise
+                number += 1
+                path = runs_dir / f"{name}-{number}"
+    except OSError as error:
+        raise RunNotWritable(
+            f"cannot make {path} ({error.strerror}); mend the permissions or give --runs-dir DIR"
+        ) from error
 
 
 def _set_aside_what_has_gone(run_id: str, runs_dir: Path, say: Say) -> None:
@@ -149,11 +169,11 @@ def _execute(step: Step, path: Path, given: Mapping[str, Any], say: Say) -> None
     seconds = time.monotonic() - began
     if reason:
         say(f"  {step.number} {step.words:<26} {seconds:5.1f} s  FAILED")
-        raise StepFailed(f"{step.name}: {reason}\n  the executed notebook is {shown(output)}")
+        raise StepFailed(path.name, step.name, reason, shown(output))
     run = Run.open(path.name, runs_dir=path.parent)
     if not run.is_finished(step.name):
         say(f"  {step.number} {step.words:<26} {seconds:5.1f} s  FAILED")
-        raise StepFailed(f"{step.name}: ended without having finished\n  the executed notebook is {shown(output)}")
+        raise StepFailed(path.name, step.name, "ended without having finished", shown(output))
     say(f"  {step.number} {step.words:<26} {seconds:5.1f} s  {run.record(step.name).get('summary', 'done')}")
 
 
@@ -170,6 +190,7 @@ def execute_notebook(source: Path, output: Path, parameters: Mapping[str, Any]) 
     # JupyterLab brings a JSON Schema format whose parser takes most of a second to build; nothing here uses it.
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
@@ -187,6 +208,8 @@ def execute_notebook(source: Path, output: Path, parameters: Mapping[str, Any]) 
         )
     except PapermillExecutionError as error:
         return one_line(error.ename, error.evalue)
+    except DeadKernelError:
+        return "the notebook's kernel died (killed, or out of memory)"
     except OSError as error:
         raise RunNotWritable(f"cannot write {output} ({error.strerror}); make room or mend the permissions") from error
     finally:
@@ -224,7 +247,7 @@ def clean_up(run: Run, parameters: Mapping[str, Any], *, say: Say) -> list[str]:
         output = _output(run.path, step)
         reason = execute_notebook(notebooks_folder() / f"{step.name}.ipynb", output, given)
     if reason:
-        raise StepFailed(f"{step.name}: {reason}\n  the executed notebook is {shown(output)}")
+        raise StepFailed(run.run_id, step.name, reason, shown(output))
     run.reload()
     say(f"The executed notebook is {shown(output)}")
     return list(run.made(CLEAN_UP).get("gone", []))

@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import os
 import re
-import stat
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -23,11 +22,12 @@ from cryptography.hazmat.primitives.cmac import CMAC
 from runbook_lib.errors import (
     EncryptedKeyMaterialInvalid,
     KeyMaterialEncoded,
-    KeyMaterialFileUnsafe,
     KeyMaterialLength,
+    KeyMaterialWiped,
     WrappingAlgorithmRefused,
     WrappingKeyInvalid,
 )
+from runbook_lib.private_files import read_private
 
 LENGTH = 32
 RSAES_OAEP_SHA_256 = "RSAES_OAEP_SHA_256"
@@ -47,17 +47,25 @@ _HASHES: dict[str, type[hashes.HashAlgorithm]] = {RSAES_OAEP_SHA_256: hashes.SHA
 class KeyMaterial:
     """256 bits of key material, in memory only; `with` overwrites them at the end.
 
-    Overwriting reaches this object's own buffer. Copies that Python or a library made on the way (an argument as
-    `bytes`, a swapped page) are out of its reach: keep the process short and the machine trusted.
+    Overwriting reaches this object's own buffer, and what it was made from if that was a bytearray. Copies that
+    Python or a library made on the way (an argument as `bytes`, a page swapped out, a core dump) are out of its
+    reach: keep the process short and the machine trusted. What was overwritten raises `KeyMaterialWiped` when it
+    is used, so that zeros are never encrypted by mistake.
     """
 
-    __slots__ = ("_buffer",)
+    __slots__ = ("_buffer", "_wiped")
 
     def __init__(self, content: bytes | bytearray) -> None:
-        """Take exactly 32 bytes. Raises `KeyMaterialLength`, or `KeyMaterialEncoded` for what looks like text."""
+        """Take exactly 32 bytes; a bytearray is overwritten.
+
+        Raises `KeyMaterialLength`, or `KeyMaterialEncoded` for what looks like text.
+        """
         if len(content) != LENGTH:
             _refuse_length(bytes(content))
         self._buffer = bytearray(content)
+        self._wiped = False
+        if isinstance(content, bytearray):
+            content[:] = bytes(LENGTH)
 
     @classmethod
     def generate(cls) -> KeyMaterial:
@@ -70,22 +78,11 @@ class KeyMaterial:
 
         Raises `KeyMaterialFileUnsafe`, `KeyMaterialLength`, `KeyMaterialEncoded`.
         """
+        content = read_private(path)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError as error:
-            raise KeyMaterialFileUnsafe(
-                f"{path} cannot be opened ({error.strerror}); give a regular file, not a link, that you may read"
-            ) from error
-        with os.fdopen(descriptor, "rb") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise KeyMaterialFileUnsafe(f"{path} is no regular file; give the path of one")
-            if found.st_mode & 0o077:
-                raise KeyMaterialFileUnsafe(
-                    f"{path} can be read by others (mode {found.st_mode & 0o777:04o}); chmod 600 {path}"
-                )
-            content = file.read(4096)
-        return cls(_decoded(content, encoding))
+            return cls(_decoded(content, encoding))
+        finally:
+            content[:] = bytes(len(content))
 
     @property
     def key_check_value(self) -> str:
@@ -94,17 +91,20 @@ class KeyMaterial:
         The first three bytes of an AES-CMAC over one zero block, as AWS Payment Cryptography defines it for AES
         keys (docs.aws.amazon.com/payment-cryptography: ImportKey, KeyCheckValue).
         """
-        mac = CMAC(AES(bytes(self._buffer)))
+        mac = CMAC(AES(bytes(self)))
         mac.update(bytes(16))
         return mac.finalize()[:3].hex()
 
     def __bytes__(self) -> bytes:
-        """A copy of the 32 bytes, for a cipher."""
+        """A copy of the 32 bytes, for a cipher. Raises `KeyMaterialWiped`."""
+        if self._wiped:
+            raise KeyMaterialWiped("this key material was overwritten; make or open it again")
         return bytes(self._buffer)
 
     def wipe(self) -> None:
         """Overwrite this object's buffer with zeros."""
         self._buffer[:] = bytes(LENGTH)
+        self._wiped = True
 
     def __enter__(self) -> KeyMaterial:
         return self
@@ -113,6 +113,8 @@ class KeyMaterial:
         self.wipe()
 
     def __repr__(self) -> str:
+        if self._wiped:
+            return "KeyMaterial(overwritten)"
         return f"KeyMaterial(256 bits, key check value {self.key_check_value})"
 
     def __eq__(self, other: object) -> bool:
@@ -121,6 +123,9 @@ class KeyMaterial:
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> NoReturn:
+        raise TypeError("key material is not copied or pickled")
+
+    def __getstate__(self) -> NoReturn:
         raise TypeError("key material is not copied or pickled")
 
 
@@ -141,12 +146,19 @@ def _refuse_length(content: bytes) -> NoReturn:
     )
 
 
-def _decoded(content: bytes, encoding: Encoding) -> bytes:
+def _decoded(content: bytearray, encoding: Encoding) -> bytearray:
     if encoding == "binary":
+        if len(content) == LENGTH and (re.fullmatch(rb"[\x20-\x7e\s]*", content) or len(set(content)) == 1):
+            raise KeyMaterialEncoded(
+                "these 32 bytes are text, or all alike: such a key can be guessed; bring 32 bytes of a random source, or set "
+                "key_material_encoding to what the file is"
+            )
         return content
     try:
         text = b"".join(content.split())
-        return bytes.fromhex(text.decode("ascii")) if encoding == "hex" else base64.b64decode(text, validate=True)
+        return bytearray(
+            bytes.fromhex(text.decode("ascii")) if encoding == "hex" else base64.b64decode(text, validate=True)
+        )
     except (ValueError, binascii.Error):
         # from None: the cause would quote the content
         raise KeyMaterialEncoded(f"the file is not {encoding}; set key_material_encoding to what it is") from None

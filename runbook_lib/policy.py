@@ -41,6 +41,8 @@ ADMINISTRATION = (
 )
 DELETION = ("kms:ScheduleKeyDeletion", "kms:CancelKeyDeletion")
 DIRECT_USE = ("kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:DescribeKey")
+USE = ("kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:GenerateDataKey")
+_NEGATED = ("NotPrincipal", "NotAction", "NotResource")
 GRANTS = ("kms:CreateGrant", "kms:ListGrants", "kms:RevokeGrant")
 
 
@@ -132,6 +134,9 @@ def validate(policy: Mapping[str, Any]) -> None:
     problems = []
     for number, statement in enumerate(_list(policy.get("Statement") or []), 1):
         name = statement.get("Sid") or f"statement {number}"
+        if negated := [part for part in _NEGATED if part in statement]:
+            problems.append(f"{name} has {negated[0]}, which names everything else: say what is meant itself")
+            continue
         problems += [
             f"{name} has no {part}, so it has no effect"
             for part in ("Effect", "Principal", "Action", "Resource")
@@ -142,18 +147,20 @@ def validate(policy: Mapping[str, Any]) -> None:
     size = len(json.dumps(policy).encode())
     if size > QUOTA_BYTES:
         problems.append(f"it has {size} bytes, KMS takes {QUOTA_BYTES}: name fewer principals")
-    if not any(_may_put_policy(statement) for statement in _list(policy.get("Statement") or [])):
+    if not problems and not _can_be_changed(policy):
         problems.append("nobody could change it any more (kms:PutKeyPolicy): keep the statement of the account's root")
     if problems:
         raise PolicyInvalid(f"the key policy would not do what it says: {'; '.join(problems)}")
 
 
-def _may_put_policy(statement: Mapping[str, Any]) -> bool:
-    return (
-        statement.get("Effect") == "Allow"
-        and _matches("kms:PutKeyPolicy", statement.get("Action") or [])
-        and not statement.get("Condition")
-    )
+def _can_be_changed(policy: Mapping[str, Any]) -> bool:
+    """Say whether somebody may put another policy, unconditionally, and is not denied it."""
+    statements = [one for one in _list(policy.get("Statement") or []) if _matches("kms:PutKeyPolicy", one["Action"])]
+    denied = {name for one in statements if one["Effect"] == "Deny" for name in _principals(one)}
+    allowed = {
+        name for one in statements if one["Effect"] == "Allow" and not one.get("Condition") for name in _principals(one)
+    }
+    return "*" not in denied and bool(allowed - denied)
 
 
 def _principals(statement: Mapping[str, Any]) -> list[str]:
@@ -190,13 +197,24 @@ def _condition_holds(condition: Mapping[str, Any], context: Mapping[str, str]) -
     return True
 
 
+def _readable(policy: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the statements; raise `PolicyInvalid` for one that says what it does not mean."""
+    statements: list[Mapping[str, Any]] = _list(policy.get("Statement") or [])
+    for statement in statements:
+        if negated := [part for part in _NEGATED if part in statement]:
+            raise PolicyInvalid(
+                f"{statement.get('Sid') or 'a statement'} has {negated[0]}, which this reader does not judge; read it yourself"
+            )
+    return statements
+
+
 def allows(policy: Mapping[str, Any], *, principal: str, action: str, context: Mapping[str, str] | None = None) -> bool:
     """Say whether the policy itself allows `principal` (an ARN) the `action`; an explicit deny wins.
 
     The statement for the account's root is not counted for others: it only lets IAM policies speak.
     """
     allowed = False
-    for statement in _list(policy.get("Statement") or []):
+    for statement in _readable(policy):
         named = _principals(statement)
         if (principal in named or "*" in named) and _matches(action, statement.get("Action") or []):
             if not _condition_holds(statement.get("Condition") or {}, context or {}):
@@ -222,48 +240,59 @@ def _normal(value: Any) -> Any:
 
 
 def warnings(policy: Mapping[str, Any]) -> list[str]:
-    """Return what is allowed to stand but deserves a look."""
+    """Return what is allowed to stand but deserves a look: wildcards, one hand with both powers, ways around."""
     found = []
-    for statement in _list(policy.get("Statement") or []):
-        named = _principals(statement)
+    administer, use = set(), set()
+    for statement in _readable(policy):
+        if statement["Effect"] != "Allow":
+            continue
+        name, actions = statement.get("Sid", "a statement"), statement.get("Action") or []
+        named = [one for one in _principals(statement) if not _is_root(one)]
         if "*" in named:
-            found.append(f"{statement.get('Sid', 'a statement')} names everybody ('*')")
-        if _matches("kms:PutKeyPolicy", statement.get("Action") or []) and any(
-            not re.search(r":root$", name) for name in named
-        ):
-            found.append(
-                f"{statement.get('Sid', 'a statement')}: administrators can give themselves the use of the key by changing its policy"
-            )
+            found.append(f"{name} names everybody ('*'); only its condition keeps others out")
+        if named and _matches_any(_list(actions), ("kms:PutKeyPolicy",)):
+            found.append(f"{name}: administrators can give themselves the use of the key by changing its policy")
+            administer.update(named)
+        if named and any(str(action) in ("*", "kms:*") for action in _list(actions)):
+            found.append(f"{name} allows {actions!r}: administration and use in one hand; list the actions")
+        if _matches_any(_list(actions), USE) and not statement.get("Condition"):
+            use.update(named)
+    found += [f"{name} may both administer the key and use it; keep them apart" for name in sorted(administer & use)]
     return found
+
+
+def _is_root(principal: str) -> bool:
+    """Say whether a principal is an account, for which IAM policies speak."""
+    return bool(re.fullmatch(r"\d{12}|arn:[^:]+:iam::\d{12}:root", principal))
 
 
 def who_may(policy: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return one row per statement and principal: who, may do what, on which condition."""
     rows = []
-    for statement in _list(policy["Statement"]):
+    for statement in _readable(policy):
         actions = [str(action) for action in _list(statement["Action"])]
         for principal in _principals(statement):
             rows.append(
                 {
                     "who": principal,
-                    "may" if statement["Effect"] == "Allow" else "may not": _in_words(actions),
+                    "may" if statement["Effect"] == "Allow" else "may not": _in_words(actions, principal),
                     "only if": _condition_in_words(statement),
                 }
             )
     return rows
 
 
-def _in_words(actions: list[str]) -> str:
-    if actions == ["kms:*"]:
+def _in_words(actions: list[str], principal: str) -> str:
+    if actions == ["kms:*"] and _is_root(principal):
         return "whatever IAM policies of this account allow; nothing by itself"
-    groups = [
-        ("administer it", lambda: _matches_any(actions, ("kms:PutKeyPolicy",))),
-        ("import its material", lambda: _matches_any(actions, ("kms:ImportKeyMaterial",))),
-        ("schedule its deletion", lambda: _matches_any(actions, DELETION)),
-        ("encrypt and decrypt with it", lambda: _matches_any(actions, ("kms:Decrypt",))),
-        ("create grants on it", lambda: _matches_any(actions, ("kms:CreateGrant",))),
-    ]
-    said = [words for words, test in groups if test()]
+    groups = {
+        "administer it": ("kms:PutKeyPolicy",),
+        "import its material": ("kms:ImportKeyMaterial",),
+        "schedule its deletion": DELETION,
+        "encrypt and decrypt with it": ("kms:Decrypt",),
+        "create grants on it": ("kms:CreateGrant",),
+    }
+    said = [words for words, asked in groups.items() if _matches_any(actions, asked)]
     return ", ".join(said) or ", ".join(action.removeprefix("kms:") for action in actions)
 
 

@@ -12,13 +12,13 @@ from botocore.exceptions import ClientError
 
 from runbook_lib import kms, rds
 from runbook_lib.changes import create_once
-from runbook_lib.errors import StepMissing
+from runbook_lib.errors import StepMissing, WaitFailed
 from runbook_lib.inputs import VerifyEncryptionInputs
 from runbook_lib.report import Change, Checks, Plan, Table, report_html, report_json
 from runbook_lib.run import utc_stamp
 from runbook_lib.session import Session, error_code
 from runbook_lib.step import OpenStep
-from runbook_lib.waiting import wait_until_available
+from runbook_lib.waiting import statuses, wait_until_available
 
 UNKNOWN = "unknown: none or sse-rds"
 
@@ -74,24 +74,29 @@ def find_snapshot(session: Session, name: str) -> dict[str, Any] | None:
 def apply_verify_encryption(step: OpenStep, plan: Plan) -> dict[str, str]:
     """Wait until all is available, then take the snapshot if one is planned; return the statuses.
 
-    Raises `WaitFailed` or `WaitTimedOut`.
+    A state that cannot become available ends the wait at once and is said; judging it is the verification's, so
+    that the reports show it. Raises `WaitTimedOut`.
     """
     made = step.run.record("05_create_cluster")
     sandbox = step.session.target == "sandbox"
     with step.applying(plan):
-        statuses = wait_until_available(
-            step.session,
-            made["db_cluster_identifier"],
-            instances=len(made["db_instance_identifiers"]),
-            timeout_minutes=float(plan.inputs["wait_timeout_minutes"]),
-            poll_seconds=float(plan.inputs["poll_seconds"]) or (0.2 if sandbox else 30.0),
-        )
+        try:
+            found = wait_until_available(
+                step.session,
+                made["db_cluster_identifier"],
+                instances=len(made["db_instance_identifiers"]),
+                timeout_minutes=float(plan.inputs["wait_timeout_minutes"]),
+                poll_seconds=float(plan.inputs["poll_seconds"]) or (0.2 if sandbox else 30.0),
+            )
+        except WaitFailed as error:
+            print(f"not available: {error}")
+            return statuses(step.session, made["db_cluster_identifier"])
         for change in plan.changes:
             if change.resource == "snapshot":
                 if change.action == "create":
                     _take_snapshot(step, change)
                 step.run.note(step.name, db_cluster_snapshot_identifier=change.name)
-    return statuses
+    return found
 
 
 def _take_snapshot(step: OpenStep, change: Change) -> None:

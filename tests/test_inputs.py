@@ -13,10 +13,8 @@ from runbook_lib.inputs import (
     GetParametersForImportInputs,
     ImportKeyMaterialInputs,
     StartInputs,
-    check_parameters,
-    from_command_line,
-    read_parameters,
 )
+from runbook_lib.parameters import check_parameters, from_command_line, read_parameters
 
 
 @pytest.mark.parametrize("model", STEP_INPUTS.values(), ids=STEP_INPUTS)

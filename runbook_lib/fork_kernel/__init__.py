@@ -8,7 +8,7 @@ what the parent imports is told from outside.
 
 from __future__ import annotations
 
-from runbook_lib.fork_kernel.enable import environment, start
+from runbook_lib.fork_kernel.enable import environment, start, stop
 from runbook_lib.fork_kernel.settings import PROVISIONER, supported
 
-__all__ = ["PROVISIONER", "environment", "start", "supported"]
+__all__ = ["PROVISIONER", "environment", "start", "stop", "supported"]

@@ -7,7 +7,7 @@ from ipykernel.kernelapp import IPKernelApp
 _JOIN_SECONDS = 1.0
 
 
-class ForkedKernelApp(IPKernelApp):  # type: ignore[misc]
+class ForkedKernelApp(IPKernelApp):
     """The kernel application, whose control thread ends before the thread that it writes through.
 
     ipykernel 7.4 stops the writing thread at exit without waiting. In about one run of ten the control thread is then
@@ -17,7 +17,7 @@ class ForkedKernelApp(IPKernelApp):  # type: ignore[misc]
 
     def start(self) -> None:
         """Serve until told to shut down, and let the answer to that be sent."""
-        super().start()
+        super().start()  # type: ignore[no-untyped-call]
         if self.control_thread and self.control_thread.is_alive():
             self.control_thread.stop()
             self.control_thread.join(_JOIN_SECONDS)

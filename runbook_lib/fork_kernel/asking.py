@@ -54,10 +54,7 @@ def ask(
         raise Unsuitable(f"{folder} is no folder")  # the plain launch says so in its own words
     if os.getuid() != os.geteuid() or os.getgid() != os.getegid():
         raise Unsuitable("this process runs with another user's rights")
-    if independent:
-        environment = dict(environment)
-    else:
-        environment = {**environment, "JPY_PARENT_PID": str(os.getpid())}
+    environment = environment if independent else {**environment, "JPY_PARENT_PID": str(os.getpid())}
     request = Request(arguments, folder, environment, umask=_umask(), independent=independent)
     opened: list[int] = []
     try:

@@ -44,7 +44,6 @@ def run_kernel(connection: socket.socket) -> None:
         request, streams = protocol.receive_request(connection)
     except (EOFError, ProcessLookupError, TimeoutError):
         raise SystemExit(1) from None
-    connection.close()
     _take_on(request, streams)
     _reseed()
     gc.enable()
@@ -53,12 +52,22 @@ def run_kernel(connection: socket.socket) -> None:
 
     app = ForkedKernelApp.instance()
     app.parent_handle = 1  # no poller of its own: it would watch the fork server instead of the client
-    app.initialize(request.arguments)
+    app.initialize(request.arguments)  # type: ignore[no-untyped-call]
     if request.independent:
         os.close(watched)
     else:
         app.poller = ClientWatch(watched)
+    _say_ready(connection)
     app.start()
+
+
+def _say_ready(connection: socket.socket) -> None:
+    """Tell the requester that the sockets are bound: a client that connects earlier tries again only after 0.1 s."""
+    with connection:
+        try:
+            protocol.send_line(connection, {"ready": True})
+        except OSError:  # the watch will notice
+            return
 
 
 def _take_on(request: protocol.Request, streams: list[int]) -> None:

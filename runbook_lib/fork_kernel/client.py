@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import subprocess
 import sys
+import time
 
 from runbook_lib.fork_kernel import protocol
 from runbook_lib.fork_kernel.errors import ServerUnavailable
@@ -14,36 +16,49 @@ from runbook_lib.fork_kernel.identity import Identity, ServerSpec, identify
 from runbook_lib.fork_kernel.process import ForkedProcess
 
 ANSWER_SECONDS = 60.0
+READY_SECONDS = 5.0
+RETRY_SECONDS = 60.0
 _BACKLOG = 128
 _SUFFIX = ".socket"
 
-_unavailable: set[str] = set()
+_failed: dict[str, float] = {}
 
 
 def launch(spec: ServerSpec, request: protocol.Request, streams: tuple[int, int]) -> ForkedProcess:
     """Return a new kernel process, forked by the parent for `spec`.
 
-    Raises `ServerUnavailable`; a parent that failed once is not asked again by this process until code changes.
+    Raises `ServerUnavailable`; a parent that failed is not tried again by this process for a minute.
     """
     identity = identify(spec)
-    if identity.name in _unavailable:
-        raise ServerUnavailable("the fork server failed before; a change of code makes another try")
+    if time.monotonic() - _failed.get(identity.name, -math.inf) < RETRY_SECONDS:
+        raise ServerUnavailable("the fork server failed a moment ago")
     connection: socket.socket | None = None
     try:
         connection = _connect(spec, identity)
         connection.settimeout(ANSWER_SECONDS)
         protocol.send_request(connection, request, streams)
-        answer, descriptors = protocol.receive_line(connection)
-        if "error" in answer:
-            raise ServerUnavailable(f"the fork server refused: {answer['error']}")
-        return ForkedProcess(answer["pid"], descriptors[0], connection)
+        process = _await_pid(connection)
+        process.await_ready(READY_SECONDS)
+        return process
     except (OSError, EOFError, ServerUnavailable) as error:
-        _unavailable.add(identity.name)
+        _failed[identity.name] = time.monotonic()
         if connection is not None:
             connection.close()
         if isinstance(error, ServerUnavailable):
             raise
         raise ServerUnavailable(f"the fork server did not answer ({error})") from error
+
+
+def _await_pid(connection: socket.socket) -> ForkedProcess:
+    """Return the kernel process that the parent announces; the kernel's own word may come before it."""
+    ready = False
+    while True:
+        line, descriptors = protocol.receive_line(connection)
+        if "error" in line:
+            raise ServerUnavailable(f"the fork server refused: {line['error']}")
+        if "pid" in line:
+            return ForkedProcess(line["pid"], descriptors[0], connection, ready=ready)
+        ready = True
 
 
 def start(spec: ServerSpec) -> None:
@@ -64,7 +79,7 @@ def _connect(spec: ServerSpec, identity: Identity) -> socket.socket:
                 if connection is None:
                     _start(folder, spec, identity)
                     connection = _try(folder, identity.name + _SUFFIX)
-            _retire_others(folder, identity)
+            _retire(folder, scope=identity.scope, but=identity.name)
     if connection is None:
         raise ServerUnavailable("the fork server ended as soon as it was started")
     return connection
@@ -120,10 +135,15 @@ def _start(folder: Folder, spec: ServerSpec, identity: Identity) -> None:
         raise ServerUnavailable(f"the fork server ended with status {status}")
 
 
-def _retire_others(folder: Folder, identity: Identity) -> None:
-    """Tell parents of the same scope with older code to end when their kernels have."""
+def retire(scope: str = "") -> None:
+    """Tell all parents, or those of one scope, to end when their kernels have. Raises `ServerUnavailable`."""
+    with Folder.opened() as folder:
+        _retire(folder, scope=scope, but="")
+
+
+def _retire(folder: Folder, *, scope: str, but: str) -> None:
     for name in folder.names():
-        if name.startswith(identity.scope) and name.endswith(_SUFFIX) and name != identity.name + _SUFFIX:
+        if name.startswith(scope) and name.endswith(_SUFFIX) and name != but + _SUFFIX:
             connection = _try(folder, name)
             if connection is None:
                 folder.unlink(name)

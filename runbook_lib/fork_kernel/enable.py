@@ -1,4 +1,4 @@
-"""The two calls for a program that executes notebooks: which environment chooses forked kernels, and starting early."""
+"""The calls for a program that executes notebooks: which environment chooses forked kernels, starting early, stopping."""
 
 from __future__ import annotations
 
@@ -44,3 +44,12 @@ def start() -> threading.Thread | None:
     thread = threading.Thread(target=work, name="fork-kernel-start", daemon=True)
     thread.start()
     return thread
+
+
+def stop() -> None:
+    """Let this user's parents end, each when its last kernel has; without this they end when idle."""
+    if not supported():
+        return
+    from runbook_lib.fork_kernel import client
+
+    client.retire()

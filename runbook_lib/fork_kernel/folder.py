@@ -61,7 +61,7 @@ class Folder:
 
     def create(self, name: str) -> int:
         """Return a descriptor of the new and empty file `name`."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, mode=0o600, dir_fd=self.descriptor)
 
     @contextmanager

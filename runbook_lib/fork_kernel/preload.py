@@ -9,13 +9,20 @@ from importlib import import_module
 
 # What a kernel imports anyway before it answers for the first time.
 KERNEL_MODULES = (
-    "ipykernel.debugger",
-    "ipykernel.datapub",
-    "IPython.core.completer",
+    "IPython.core.completerlib",
+    "IPython.core.debugger",
+    "IPython.core.logger",
     "IPython.core.magics",
+    "IPython.core.oinspect",
+    "IPython.extensions.storemagic",
     "comm",
     "debugpy",
+    "faulthandler",
+    "ipykernel.debugger",
     "matplotlib_inline.config",
+    "pdb",
+    "sqlite3",
+    "tornado.platform.asyncio",
 )
 
 
@@ -25,7 +32,8 @@ def preload(specs: list[str]) -> None:
     Whatever an import raises ends the parent: kernels are then plain, and show the error where it belongs.
     """
     gc.disable()
-    import runbook_lib.fork_kernel.app  # noqa: F401 - there can be no kernel without it
+    import runbook_lib.fork_kernel.app
+    import runbook_lib.fork_kernel.child  # noqa: F401 - there can be no kernel without these
 
     for name in KERNEL_MODULES:
         try:

@@ -12,6 +12,7 @@ import subprocess
 from runbook_lib.fork_kernel import protocol
 
 UNKNOWN_STATUS = 1
+_STATUS_SECONDS = 5.0
 
 
 class ForkedProcess:
@@ -23,8 +24,9 @@ class ForkedProcess:
 
     stdin = stdout = stderr = None
 
-    def __init__(self, pid: int, descriptor: int, connection: socket.socket) -> None:
+    def __init__(self, pid: int, descriptor: int, connection: socket.socket, *, ready: bool = False) -> None:
         self.pid = pid
+        self._ready = ready
         self.returncode: int | None = None
         self._descriptor = descriptor
         self._connection = connection
@@ -33,15 +35,26 @@ class ForkedProcess:
         if self.returncode is None:
             self._close()
 
+    def await_ready(self, seconds: float) -> None:
+        """Return when the kernel listens, has ended, or `seconds` have passed."""
+        if self._ready:
+            return
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN)
+        poll.register(self._connection, select.POLLIN)
+        poll.poll(seconds * 1000)
+
     def poll(self) -> int | None:
         """Return the exit status (negative: the signal that ended it), or None while it runs."""
         if self.returncode is None and self._ended(0):
+            self._connection.settimeout(_STATUS_SECONDS)
             try:
-                self._connection.settimeout(5)
-                line, _ = protocol.receive_line(self._connection)
-                self.returncode = int(line["status"])
+                while "status" not in (line := protocol.receive_line(self._connection)[0]):
+                    continue
+                status = int(line["status"])
             except (EOFError, OSError):  # the parent has gone too, and the status with it
-                self.returncode = UNKNOWN_STATUS
+                status = UNKNOWN_STATUS
+            self.returncode = status
             self._close()
         return self.returncode
 

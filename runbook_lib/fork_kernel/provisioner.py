@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_client.connect import KernelConnectionInfo
-from jupyter_client.provisioning import LocalProvisioner
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from runbook_lib.fork_kernel import settings
 from runbook_lib.fork_kernel.errors import ServerUnavailable, Unsuitable

@@ -167,13 +167,14 @@ def main(arguments: list[str]) -> None:
     if os.fork():
         os._exit(0)  # whoever started this needs no child of this lifetime
     listener, folder, name, idle_seconds, *specs = arguments
-    del sys.path[0]  # the folder that this was started in
-    from runbook_lib.fork_kernel.preload import preload
-
-    preload(specs)
+    if not sys.flags.safe_path:
+        del sys.path[0]  # the folder that this was started in
     bound = socket.socket(fileno=int(listener))
     bound.set_inheritable(False)
     os.set_inheritable(int(folder), False)
+    from runbook_lib.fork_kernel.preload import preload
+
+    preload(specs)
     connection = Server(bound, int(folder), name, float(idle_seconds)).serve()
     del bound
     if connection is not None:

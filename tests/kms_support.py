@@ -1,0 +1,117 @@
+"""What the suites on the sandbox's KMS share: clients, and the import path in a line."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from runbook_lib.sandbox import kms_materials, process, server
+
+REGION, OTHER_REGION = "eu-west-2", "eu-west-1"
+ACCOUNT = "123456789012"
+ADMIN = f"arn:aws:iam::{ACCOUNT}:role/Admin"
+UNKNOWN = "12345678-1234-1234-1234-123456789012"
+SHA = {"RSAES_OAEP_SHA_256": hashes.SHA256, "RSAES_OAEP_SHA_1": hashes.SHA1}
+WRAPPING = {"WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_2048"}
+FOREVER = {"ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"}
+INVALID, DISABLED, UNSUPPORTED = "KMSInvalidStateException", "DisabledException", "UnsupportedOperationException"
+INCORRECT, VALIDATION, NOT_FOUND = "IncorrectKeyMaterialException", "ValidationException", "NotFoundException"
+
+
+@contextmanager
+def sandbox(*, seed: int | None = None, fresh_wrapping_keys: bool = False) -> Iterator[str]:
+    """Serve a sandbox; unless the test is about them, wrapping keys are generated once (each takes 60 ms)."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not fresh_wrapping_keys:
+            patch.setattr(kms_materials.rsa, "generate_private_key", functools.cache(rsa.generate_private_key))
+        with server.running(seed=seed) as url:
+            yield url
+
+
+def connect(endpoint: str, service: str = "kms", *, region: str = REGION, account: str = ACCOUNT, **config: Any) -> Any:
+    """Return a boto3 client that sends whatever it is given, once."""
+    chosen = Config(**{"retries": {"max_attempts": 0}, "parameter_validation": False, **config})
+    client = boto3.client(
+        service, region_name=region, endpoint_url=endpoint, aws_access_key_id="fake",
+        aws_secret_access_key="fake", config=chosen,
+    )  # fmt: skip
+    client.meta.events.register(
+        "before-sign", lambda request, **_: request.headers.add_header("x-moto-account-id", account)
+    )
+    return client
+
+
+def reset(endpoint: str) -> None:
+    """Empty the sandbox."""
+    process.call(endpoint, "/moto-api/reset", method="POST", body={})
+
+
+def advance(endpoint: str, **by: float) -> None:
+    """Move the sandbox's clock."""
+    seconds = timedelta(**by).total_seconds()
+    process.call(endpoint, "/runbook/clock", method="POST", body={"advance_seconds": seconds})
+
+
+def now(endpoint: str) -> datetime:
+    """Read the sandbox's clock."""
+    return datetime.fromisoformat(process.call(endpoint, "/runbook/clock")["now"])
+
+
+def refusal(call: Callable[..., Any], **parameters: Any) -> str:
+    """Return the error code that a call is refused with; it must be a 4xx."""
+    with pytest.raises(ClientError) as refused:
+        call(**parameters)
+    answer = refused.value.response
+    assert 400 <= answer["ResponseMetadata"]["HTTPStatusCode"] < 500, answer
+    return str(answer["Error"]["Code"])
+
+
+def wrap(public_key: bytes, material: bytes, algorithm: str = "RSAES_OAEP_SHA_256") -> bytes:
+    """Encrypt material under a wrapping key."""
+    chosen = SHA[algorithm]
+    public: Any = serialization.load_der_public_key(public_key)
+    return bytes(public.encrypt(material, padding.OAEP(padding.MGF1(chosen()), chosen(), None)))
+
+
+def wrapping_set(kms: Any, key_id: str, algorithm: str = "RSAES_OAEP_SHA_256", spec: str = "RSA_2048") -> Any:
+    """Get a wrapping key and its token."""
+    return kms.get_parameters_for_import(KeyId=key_id, WrappingAlgorithm=algorithm, WrappingKeySpec=spec)
+
+
+def import_material(kms: Any, key_id: str, material: bytes, **more: Any) -> Any:
+    """Import material, for ever unless `more` holds ValidTo."""
+    pair = wrapping_set(kms, key_id)
+    arguments = {} if "ValidTo" in more else FOREVER
+    return kms.import_key_material(
+        KeyId=key_id, ImportToken=pair["ImportToken"],
+        EncryptedKeyMaterial=wrap(pair["PublicKey"], material), **{**arguments, **more},
+    )  # fmt: skip
+
+
+def external(kms: Any, material: bytes | None = None, **more: Any) -> Any:
+    """Create a key of origin EXTERNAL, with this material if any; return its metadata."""
+    key = kms.create_key(Origin="EXTERNAL", **more)["KeyMetadata"]
+    if material is not None:
+        import_material(kms, key["KeyId"], material)
+    return key
+
+
+def described(kms: Any, key: Any) -> Any:
+    """Return the key's metadata as they are now."""
+    return kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]
+
+
+def materials(kms: Any, key: Any) -> Any:
+    """Return all of the key's materials."""
+    answer = kms.list_key_rotations(KeyId=key["KeyId"], IncludeKeyMaterial="ALL_KEY_MATERIAL")
+    return answer["Rotations"]
