@@ -1,0 +1,362 @@
+"""Key policies: the documents that are built, and the reading of who may do what."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+
+from runbook_lib import policy
+from runbook_lib.errors import PolicyInvalid
+
+ACCOUNT = "123456789012"
+ROOT = f"arn:aws:iam::{ACCOUNT}:root"
+ADMIN = f"arn:aws:iam::{ACCOUNT}:role/KeyAdmin"
+USER = f"arn:aws:iam::{ACCOUNT}:role/db/Operator"
+RDS = f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS"
+THROUGH_RDS = {
+    "kms:ViaService": "rds.eu-west-2.amazonaws.com",
+    "kms:CallerAccount": ACCOUNT,
+    "kms:GrantIsForAWSResource": "true",
+}
+
+
+def build(**changed):
+    given = {
+        "account_id": ACCOUNT,
+        "region": "eu-west-2",
+        "key_administrators": [ADMIN],
+        "allow_key_deletion": True,
+        "key_users": [USER],
+        "rds_service_linked_role": True,
+        **changed,
+    }
+    return policy.key_policy(**given)
+
+
+def with_statement(**statement):
+    document = copy.deepcopy(build())
+    document["Statement"].append({"Sid": "Extra", "Effect": "Allow", "Resource": "*", **statement})
+    return document
+
+
+# What is built ----------------------------------------------------------------------------------------------
+
+
+def test_the_key_policy_is_this_document():
+    """The whole of it, literally: the account's root, administrators, users through RDS, the post's role."""
+    assert {
+        "Version": "2012-10-17",
+        "Id": "aurora-byok",
+        "Statement": [
+            {
+                "Sid": "EnableIamPolicies",
+                "Effect": "Allow",
+                "Principal": {"AWS": "arn:aws:iam::123456789012:root"},
+                "Action": "kms:*",
+                "Resource": "*",
+            },
+            {
+                "Sid": "KeyAdministrators",
+                "Effect": "Allow",
+                "Principal": {"AWS": ["arn:aws:iam::123456789012:role/KeyAdmin"]},
+                "Action": [
+                    "kms:DescribeKey",
+                    "kms:GetKeyPolicy",
+                    "kms:ListKeyPolicies",
+                    "kms:PutKeyPolicy",
+                    "kms:ListGrants",
+                    "kms:RevokeGrant",
+                    "kms:ListResourceTags",
+                    "kms:TagResource",
+                    "kms:UntagResource",
+                    "kms:UpdateKeyDescription",
+                    "kms:CreateAlias",
+                    "kms:UpdateAlias",
+                    "kms:DeleteAlias",
+                    "kms:EnableKey",
+                    "kms:DisableKey",
+                    "kms:GetParametersForImport",
+                    "kms:ImportKeyMaterial",
+                    "kms:DeleteImportedKeyMaterial",
+                    "kms:RotateKeyOnDemand",
+                    "kms:ListKeyRotations",
+                    "kms:GetKeyRotationStatus",
+                    "kms:GetKeyLastUsage",
+                    "kms:ScheduleKeyDeletion",
+                    "kms:CancelKeyDeletion",
+                ],
+                "Resource": "*",
+            },
+            {
+                "Sid": "KeyUsersLookAtTheKey",
+                "Effect": "Allow",
+                "Principal": {"AWS": ["arn:aws:iam::123456789012:role/db/Operator"]},
+                "Action": ["kms:DescribeKey", "kms:ListGrants"],
+                "Resource": "*",
+            },
+            {
+                "Sid": "KeyUsersCreateGrantsThroughRds",
+                "Effect": "Allow",
+                "Principal": {"AWS": ["arn:aws:iam::123456789012:role/db/Operator"]},
+                "Action": "kms:CreateGrant",
+                "Resource": "*",
+                "Condition": {
+                    "StringEquals": {
+                        "kms:ViaService": "rds.eu-west-2.amazonaws.com",
+                        "kms:CallerAccount": "123456789012",
+                    },
+                    "Bool": {"kms:GrantIsForAWSResource": "true"},
+                },
+            },
+            {
+                "Sid": "RdsServiceRoleUsesTheKey",
+                "Effect": "Allow",
+                "Principal": {
+                    "AWS": "arn:aws:iam::123456789012:role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS"
+                },
+                "Action": [
+                    "kms:Encrypt",
+                    "kms:Decrypt",
+                    "kms:ReEncrypt*",
+                    "kms:GenerateDataKey*",
+                    "kms:DescribeKey",
+                ],
+                "Resource": "*",
+            },
+            {
+                "Sid": "RdsServiceRoleManagesGrants",
+                "Effect": "Allow",
+                "Principal": {
+                    "AWS": "arn:aws:iam::123456789012:role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS"
+                },
+                "Action": ["kms:CreateGrant", "kms:ListGrants", "kms:RevokeGrant"],
+                "Resource": "*",
+                "Condition": {"Bool": {"kms:GrantIsForAWSResource": "true"}},
+            },
+        ],
+    } == build()
+
+
+def test_the_switches_leave_out_exactly_their_part():
+    """Without deletion two actions go, without the service-linked role two statements."""
+    kept = build(allow_key_deletion=False)["Statement"][1]["Action"]
+    assert {"kms:ScheduleKeyDeletion", "kms:CancelKeyDeletion"} == set(build()["Statement"][1]["Action"]) - set(kept)
+    assert build()["Statement"][:4] == build(rds_service_linked_role=False)["Statement"]
+
+
+def test_china_has_its_own_partition_and_service_name():
+    """ARNs and the service's name follow the partition."""
+    document = build(partition="aws-cn", region="cn-north-1")
+    assert "arn:aws-cn:iam::123456789012:root" == document["Statement"][0]["Principal"]["AWS"]
+    through = document["Statement"][3]["Condition"]["StringEquals"]["kms:ViaService"]
+    assert "rds.cn-north-1.amazonaws.com.cn" == through
+
+
+@pytest.mark.parametrize(
+    ("text", "arn"),
+    [
+        ("role/Admin", "arn:aws:iam::123456789012:role/Admin"),
+        ("user/path/Ann", "arn:aws:iam::123456789012:user/path/Ann"),
+        ("arn:aws:iam::999999999999:role/X", "arn:aws:iam::999999999999:role/X"),
+    ],
+)
+def test_principals_may_be_written_short(text, arn):
+    """role/Name and user/Name are of the run's account; an ARN stays as it is."""
+    assert arn == policy.principal_arn(text, account_id=ACCOUNT)
+
+
+def test_what_is_built_is_valid_for_any_choice():
+    """Nothing that the parameters allow leads to a policy that we would refuse."""
+    for deletion in (True, False):
+        for role in (True, False):
+            policy.validate(build(allow_key_deletion=deletion, rds_service_linked_role=role))
+
+
+# Who may do what -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("principal", "action", "context", "expected"),
+    [
+        (ADMIN, "kms:ImportKeyMaterial", {}, True),
+        (ADMIN, "kms:PutKeyPolicy", {}, True),
+        (ADMIN, "kms:ScheduleKeyDeletion", {}, True),
+        (ADMIN, "kms:Decrypt", {}, False),
+        (ADMIN, "kms:Encrypt", {}, False),
+        (ADMIN, "kms:GenerateDataKey", {}, False),
+        (ADMIN, "kms:ReEncryptFrom", {}, False),
+        (ADMIN, "kms:CreateGrant", THROUGH_RDS, False),
+        (USER, "kms:DescribeKey", {}, True),
+        (USER, "kms:CreateGrant", THROUGH_RDS, True),
+        (USER, "kms:CreateGrant", {}, False),
+        (USER, "kms:CreateGrant", {**THROUGH_RDS, "kms:ViaService": "ec2.eu-west-2.amazonaws.com"}, False),
+        (USER, "kms:CreateGrant", {**THROUGH_RDS, "kms:ViaService": "rds.eu-west-1.amazonaws.com"}, False),
+        (USER, "kms:CreateGrant", {**THROUGH_RDS, "kms:CallerAccount": "999999999999"}, False),
+        (USER, "kms:CreateGrant", {**THROUGH_RDS, "kms:GrantIsForAWSResource": "false"}, False),
+        (USER, "kms:Decrypt", THROUGH_RDS, False),
+        (USER, "kms:PutKeyPolicy", {}, False),
+        (USER, "kms:ImportKeyMaterial", {}, False),
+        (USER, "kms:DeleteImportedKeyMaterial", {}, False),
+        (USER, "kms:ScheduleKeyDeletion", {}, False),
+        (RDS, "kms:GenerateDataKeyWithoutPlaintext", {}, True),
+        (RDS, "kms:CreateGrant", {"kms:GrantIsForAWSResource": "true"}, True),
+        (RDS, "kms:CreateGrant", {}, False),
+        (RDS, "kms:PutKeyPolicy", {}, False),
+        (f"arn:aws:iam::{ACCOUNT}:role/Other", "kms:DescribeKey", {}, False),
+    ],
+)
+def test_administrators_cannot_use_and_users_cannot_administer(principal, action, context, expected):
+    """The table of powers, read back from the document itself."""
+    assert expected is policy.allows(build(), principal=principal, action=action, context=context)
+
+
+def test_an_explicit_deny_wins():
+    """Whatever else allows it."""
+    document = with_statement(Effect="Deny", Principal={"AWS": ADMIN}, Action="kms:Put*")
+    assert not policy.allows(document, principal=ADMIN, action="kms:PutKeyPolicy")
+    assert policy.allows(document, principal=ADMIN, action="kms:DescribeKey")
+
+
+@pytest.mark.parametrize(
+    ("operator", "value", "found", "expected"),
+    [
+        ("StringEquals", ["a", "b"], "b", True),
+        ("StringEquals", "a", "b", False),
+        ("StringEquals", "a", None, False),
+        ("StringNotEquals", "a", "b", True),
+        ("StringNotEquals", "a", "a", False),
+        ("StringLike", "rds.*", "rds.eu-west-2", True),
+        ("StringLike", "rds.*", "ec2.eu-west-2", False),
+        ("ArnLike", "arn:aws:iam::*:role/x", "arn:aws:iam::1:role/x", True),
+        ("Bool", "true", "True", True),
+        ("Bool", "true", None, False),
+    ],
+)
+def test_conditions_are_read_as_iam_reads_them(operator, value, found, expected):
+    """Operator by operator; an absent key holds only for a negated one."""
+    document = with_statement(Principal={"AWS": USER}, Action="kms:Sign", Condition={operator: {"k": value}})
+    context = {} if found is None else {"k": found}
+    assert expected is policy.allows(document, principal=USER, action="kms:Sign", context=context)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        {"NotPrincipal": {"AWS": USER}, "Effect": "Deny", "Action": "kms:*"},
+        {"Principal": {"AWS": USER}, "NotAction": "kms:Decrypt"},
+        {"Principal": {"AWS": USER}, "Action": "kms:Sign", "Condition": {"DateLessThan": {"aws:CurrentTime": "x"}}},
+    ],
+)
+def test_what_the_reader_does_not_judge_it_refuses(statement):
+    """It never answers from a policy that it has not understood."""
+    document = with_statement(**statement)
+    with pytest.raises(PolicyInvalid, match=r"read (it|the policy) yourself"):
+        policy.allows(document, principal=USER, action="kms:Sign")
+
+
+def test_the_table_says_who_may_do_what_in_words():
+    """One row per statement and principal."""
+    rows = [tuple(row.values()) for row in policy.who_may(build())]
+    admin = "administer it, import its material, schedule its deletion"
+    condition = (
+        "through rds.eu-west-2.amazonaws.com, called from account 123456789012, for a resource of an AWS service"
+    )
+    assert [
+        (ROOT, "whatever IAM policies of this account allow; nothing by itself", ""),
+        (ADMIN, admin, ""),
+        (USER, "DescribeKey, ListGrants", ""),
+        (USER, "create grants on it", condition),
+        (RDS, "encrypt and decrypt with it", ""),
+        (RDS, "create grants on it", "for a resource of an AWS service"),
+    ] == rows
+
+
+def test_the_words_for_the_root_are_not_said_of_others():
+    """kms:* in the hand of a role is every power, not none."""
+    rows = policy.who_may(with_statement(Principal={"AWS": USER}, Action="kms:*"))
+    said = rows[-1]["may"]
+    assert "encrypt and decrypt with it" in said
+    assert "administer it" in said
+
+
+# What is refused, and what is warned of ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ({"Principal": {"AWS": USER}}, "Extra has no Action, so it has no effect"),
+        ({"Principal": {"AWS": USER}, "Action": "kms:Sign", "Resource": ""}, "Extra has no Resource"),
+        ({"Action": "kms:Sign"}, "Extra has no Principal"),
+        ({"Principal": "*", "Action": "kms:Decrypt"}, "Extra lets everybody in"),
+        ({"Principal": {"AWS": "*"}, "Action": "kms:Decrypt"}, "Extra lets everybody in"),
+        ({"NotPrincipal": {"AWS": USER}, "Action": "kms:Decrypt"}, "Extra has NotPrincipal, which names everything"),
+        ({"Effect": "Deny", "Principal": "*", "Action": "kms:*"}, "nobody could change it any more"),
+        ({"Effect": "Deny", "Principal": "*", "Action": "kms:Put*"}, "nobody could change it any more"),
+    ],
+)
+def test_a_policy_that_would_not_do_what_it_says_is_refused(statement, words):
+    """What KMS accepts in silence to no effect, what locks everybody out, and what lets everybody in."""
+    with pytest.raises(PolicyInvalid, match=words):
+        policy.validate(with_statement(**statement))
+
+
+def test_a_policy_without_the_root_and_administrators_locks_out():
+    """Lock-out is seen before KMS is asked; a condition on the only way in counts as none."""
+    document = build()
+    document["Statement"] = document["Statement"][2:]
+    with pytest.raises(PolicyInvalid, match="nobody could change it any more"):
+        policy.validate(document)
+    document = build()
+    for statement in document["Statement"][:2]:
+        statement["Condition"] = {"Bool": {"aws:MultiFactorAuthPresent": "true"}}
+    with pytest.raises(PolicyInvalid, match="nobody could change it any more"):
+        policy.validate(document)
+
+
+def test_the_quota_is_checked_here():
+    """32 KB, which KMS does not raise."""
+    many = [f"arn:aws:iam::{ACCOUNT}:role/{'x' * 60}-{number}" for number in range(400)]
+    with pytest.raises(PolicyInvalid, match="KMS takes 32768: name fewer principals"):
+        policy.validate(build(key_users=many))
+
+
+def test_our_own_policy_warns_of_one_thing_only():
+    """An administrator can change the policy: that is what an administrator is, and it is said."""
+    expected = "KeyAdministrators: administrators can give themselves the use of the key by changing its policy"
+    assert [expected] == policy.warnings(build())
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        (
+            {"Principal": "*", "Action": "kms:Decrypt", "Condition": {"StringEquals": {"kms:CallerAccount": ACCOUNT}}},
+            "Extra names everybody ('*'); only its condition keeps others out",
+        ),
+        (
+            {"Principal": {"AWS": USER}, "Action": "kms:*"},
+            "Extra allows 'kms:*': administration and use in one hand; list the actions",
+        ),
+        ({"Principal": {"AWS": USER}, "Action": "*"}, "Extra allows '*': administration and use in one hand"),
+        ({"Principal": {"AWS": ADMIN}, "Action": "kms:Decrypt"}, f"{ADMIN} may both administer the key and use it"),
+        ({"Principal": {"AWS": ADMIN}, "Action": "kms:Generate*"}, f"{ADMIN} may both administer the key and use it"),
+    ],
+)
+def test_wildcards_and_both_powers_in_one_hand_are_warned_of(statement, words):
+    """Allowed to stand, but said."""
+    assert any(words in warning for warning in policy.warnings(with_statement(**statement)))
+
+
+def test_same_sees_through_the_order_and_the_form_of_lists():
+    """As KMS gives a policy back, it may be written otherwise; a changed power is never the same."""
+    document = build(key_users=[USER, ADMIN])
+    other = json.loads(json.dumps(document))
+    other["Statement"].reverse()
+    other["Statement"][-2]["Principal"]["AWS"] = ADMIN
+    other["Statement"][-3]["Principal"]["AWS"].reverse()
+    assert policy.same(document, other)
+    other["Statement"][-2]["Action"].append("kms:Decrypt")
+    assert not policy.same(document, other)
