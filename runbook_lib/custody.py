@@ -1,34 +1,52 @@
-"""Who keeps the original key material: copies encrypted to recovery public keys, and the record of them.
+"""Who keeps the original key material: copies encrypted to recovery public keys, the record of them, and how to open them.
 
-A copy is RSA-OAEP with SHA-256 over the 32 bytes, nothing around it, so that `openssl pkeyutl` alone opens it
-years from now. The run's files are `wrapping`.
+A copy is RSA-OAEP over the 32 bytes, nothing around it, so that `openssl pkeyutl` alone opens it years from now.
+Components of split material are `components`; the run's files are `material_set`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from runbook_lib.errors import EncryptedKeyMaterialInvalid, RecoveryKeyInvalid
-from runbook_lib.key_material import RSAES_OAEP_SHA_256, KeyMaterial, fingerprint, oaep
+from runbook_lib.errors import EncryptedKeyMaterialInvalid, RecoveryKeyInvalid, RecoveryKeyRepeated
+from runbook_lib.key_material import RSAES_OAEP_SHA_256, KeyMaterial, fingerprint, oaep, openssl_digest
 from runbook_lib.run import utc_stamp
 
+Custody = Literal["recovery_key", "hsm", "file", "none", "split"]
 SMALLEST = 2048
+PREFIX = "KeyMaterial."
+PLAINTEXT = "PlaintextKeyMaterial.bin"
 TRAINING_LABEL = b"TRAINING ONLY: this recovery key was made by the sandbox and protects nothing real\n"
 
 
 @dataclass(frozen=True)
 class CustodyCopy:
-    """One recipient's copy: a file name, the recovery key's fingerprint, and the encrypted bytes."""
+    """One recipient's file: its name, the recovery key's fingerprint, the algorithm, and the encrypted bytes.
+
+    `component_check_value` is set where the file holds a component of split material, not the whole of it.
+    """
 
     name: str
     recovery_key: str
     content: bytes = field(repr=False)
+    algorithm: str = RSAES_OAEP_SHA_256
+    component_check_value: str = ""
+
+    def as_holder(self, *, training_only: bool) -> dict[str, Any]:
+        """Return what the custody record says of this copy; no secret in it."""
+        told: dict[str, Any] = {
+            "file": self.name,
+            "recovery_key_sha256": self.recovery_key,
+            "algorithm": self.algorithm,
+            "training_only": training_only,
+        }
+        return told | ({"component_check_value": self.component_check_value} if self.component_check_value else {})
 
 
 def load_recovery_public_key(pem: bytes) -> rsa.RSAPublicKey:
@@ -47,49 +65,75 @@ def load_recovery_public_key(pem: bytes) -> rsa.RSAPublicKey:
     return key
 
 
+def load_recovery_public_keys(pems: Sequence[bytes]) -> list[rsa.RSAPublicKey]:
+    """Load several, which must differ. Raises `RecoveryKeyInvalid`, `RecoveryKeyRepeated`."""
+    keys = [load_recovery_public_key(pem) for pem in pems]
+    names = [key_fingerprint(key) for key in keys]
+    for name in names:
+        if names.count(name) > 1:
+            raise RecoveryKeyRepeated(
+                f"the recovery key {name[:8]} was given {names.count(name)} times; give each holder's own key once"
+            )
+    return keys
+
+
 def key_fingerprint(key: rsa.RSAPublicKey) -> str:
     """Return the SHA-256 of a public key's DER SubjectPublicKeyInfo."""
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return fingerprint(der)
 
 
-def seal(material: KeyMaterial, recovery_public_keys: Sequence[bytes]) -> list[CustodyCopy]:
-    """Encrypt the material to each recovery public key (PEM). Raises `RecoveryKeyInvalid`."""
-    copies = []
-    for key in [load_recovery_public_key(pem) for pem in recovery_public_keys]:
+def copies(
+    keys: Sequence[rsa.RSAPublicKey], encrypt_to: Callable[[rsa.RSAPublicKey, str], bytes], *, algorithm: str
+) -> list[CustodyCopy]:
+    """Return one copy per recovery key, each made by `encrypt_to(key, algorithm)`: here, or inside an HSM."""
+    made = []
+    for key in keys:
         name = key_fingerprint(key)
-        copies.append(
-            CustodyCopy(
-                f"KeyMaterial.recovery-{name[:8]}.bin", name, key.encrypt(bytes(material), oaep(RSAES_OAEP_SHA_256))
-            )
-        )
-    return copies
+        made.append(CustodyCopy(f"{PREFIX}recovery-{name[:8]}.bin", name, encrypt_to(key, algorithm), algorithm))
+    return made
 
 
-def open_copy(content: bytes, private_key_pem: bytes, *, password: bytes | None = None) -> KeyMaterial:
-    """Open a recovery copy with its private key (PEM).
+def seal(material: KeyMaterial, recovery_public_keys: Sequence[bytes]) -> list[CustodyCopy]:
+    """Encrypt the material to each recovery public key (PEM). Raises `RecoveryKeyInvalid`, `RecoveryKeyRepeated`."""
+    keys = load_recovery_public_keys(recovery_public_keys)
+    return copies(
+        keys, lambda key, name: key.encrypt(bytes(material), oaep(name)), algorithm=RSAES_OAEP_SHA_256
+    )
 
-    Raises `RecoveryKeyInvalid` for a key that cannot be loaded, `EncryptedKeyMaterialInvalid` for another's copy.
-    """
+
+def load_recovery_private_key(pem: bytes | bytearray, *, password: str | None = None) -> rsa.RSAPrivateKey:
+    """Load a recovery private key (PEM). Raises `RecoveryKeyInvalid`."""
     try:
-        key = serialization.load_pem_private_key(private_key_pem, password)
-    except (ValueError, TypeError):
-        raise RecoveryKeyInvalid("this private key cannot be loaded: not PEM, or another password") from None
+        key = serialization.load_pem_private_key(bytes(pem), password.encode() if password else None)
+    except TypeError:
+        wanted = "it is encrypted: say where its password is" if not password else "it has no password: give none"
+        raise RecoveryKeyInvalid(f"this private key cannot be loaded; {wanted}") from None
+    except ValueError:
+        raise RecoveryKeyInvalid(
+            "this private key cannot be loaded: another password, or no private key in PEM form; bring the right one"
+        ) from None
     if not isinstance(key, rsa.RSAPrivateKey):
         raise RecoveryKeyInvalid("a recovery key is an RSA key; give the private half of the one that the copy names")
+    return key
+
+
+def open_copy(content: bytes, private_key: rsa.RSAPrivateKey, *, algorithm: str = RSAES_OAEP_SHA_256) -> KeyMaterial:
+    """Open a recovery copy; raise `EncryptedKeyMaterialInvalid` for another key's copy or a damaged one."""
     try:
-        return KeyMaterial(key.decrypt(content, oaep(RSAES_OAEP_SHA_256)))
+        return KeyMaterial(bytearray(private_key.decrypt(content, oaep(algorithm))))
     except ValueError:
         raise EncryptedKeyMaterialInvalid(
             "this copy is not for this recovery key, or damaged; try the key that its name tells"
         ) from None
 
 
-def open_command(name: str) -> str:
+def open_command(name: str, *, algorithm: str = RSAES_OAEP_SHA_256, out: str = PLAINTEXT) -> str:
     """Return the openssl command that opens a copy without any software of ours."""
+    digest = openssl_digest(algorithm)
     return (
-        f"openssl pkeyutl -decrypt -in {name} -out PlaintextKeyMaterial.bin -inkey recovery-private.pem \\\n"
-        "  -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 -pkeyopt rsa_mgf1_md:sha256"
+        f"openssl pkeyutl -decrypt -in {name} -out {out} -inkey recovery-private.pem \\\n"
+        f"  -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:{digest} -pkeyopt rsa_mgf1_md:{digest}"
     )
 
 
@@ -106,21 +150,24 @@ def make_training_recovery_key() -> tuple[bytes, bytes]:
 
 
 def record(
-    *, custody: str, source: str, key_check_value: str, recovery_public_keys: Sequence[bytes], made_at: datetime
+    *,
+    custody: str,
+    source: str,
+    key_check_value: str,
+    copies: Sequence[CustodyCopy],
+    training: Sequence[str] = (),
+    made_at: datetime,
+    **facts: Any,
 ) -> dict[str, Any]:
-    """Return the custody record: who holds what, since when, under which algorithm; no secret in it."""
-    holders = [
-        {
-            "recovery_key_sha256": key_fingerprint(load_recovery_public_key(pem)),
-            "training_only": pem.startswith(TRAINING_LABEL),
-        }
-        for pem in recovery_public_keys
-    ]
+    """Return the custody record: who holds what, since when, under which algorithm; no secret in it.
+
+    `training` names the fingerprints of keys that protect nothing real; `facts` is what only one custody has.
+    """
     return {
         "custody": custody,
         "source": source,
         "key_check_value": key_check_value,
         "made_at": utc_stamp(made_at),
-        "algorithm": RSAES_OAEP_SHA_256 if holders else "",
-        "holders": holders,
+        "holders": [copy.as_holder(training_only=copy.recovery_key in training) for copy in copies],
+        **facts,
     }

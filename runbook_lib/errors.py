@@ -148,6 +148,42 @@ class RecoveryKeyInvalid(RunbookError):
     """A recovery public key is not an RSA public key of at least 2048 bits in PEM form."""
 
 
+class RecoveryKeyRepeated(RunbookError):
+    """Two recovery keys are one and the same: the second copy would protect nothing further."""
+
+
+class RecoveryCopyUnknown(RunbookError):
+    """No custody file of the set opens with the private keys, components or token that were brought."""
+
+
+class ComponentsIncomplete(RunbookError):
+    """Components of split key material are missing, repeated, or of another set."""
+
+
+class PassPhraseMissing(RunbookError):
+    """A PIN or password is not where it was said to be, or there is nobody to ask."""
+
+
+class HsmUnavailable(RunbookError):
+    """The PKCS#11 module, token or key is not there, or the token refuses the PIN."""
+
+
+class HsmIncapable(RunbookError):
+    """The token cannot do what the wrapping algorithm asks of it."""
+
+
+class PlaintextRefused(RunbookError):
+    """The material would lie in clear on a disk, and nobody said that it may."""
+
+
+class HandOverInvalid(RunbookError):
+    """A hand-over bundle, or what came back from it, is damaged, expired, or of another run."""
+
+
+class MaterialNotProved(RunbookError):
+    """What was recovered is not the material that the KMS key had."""
+
+
 class CustodyMissing(RunbookError):
     """Nothing keeps the original key material and nobody accepted that."""
 

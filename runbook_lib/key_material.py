@@ -241,9 +241,15 @@ def fingerprint(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def openssl_digest(wrapping_algorithm: str) -> str:
+    """Return openssl's name for the hash of a wrapping algorithm."""
+    check_wrapping_algorithm(wrapping_algorithm)
+    return {RSAES_OAEP_SHA_256: "sha256", RSAES_OAEP_SHA_1: "sha1"}[wrapping_algorithm]
+
+
 def openssl_commands(*, wrapping_algorithm: str) -> str:
     """Return the commands that do with openssl (1.1.1 or newer) what `encrypt_key_material` does."""
-    digest = {RSAES_OAEP_SHA_256: "sha256", RSAES_OAEP_SHA_1: "sha1"}[wrapping_algorithm]
+    digest = openssl_digest(wrapping_algorithm)
     return (
         "openssl rand -out PlaintextKeyMaterial.bin 32\n"
         "openssl pkeyutl -encrypt -in PlaintextKeyMaterial.bin -out EncryptedKeyMaterial.bin \\\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -28,12 +27,24 @@ INVALID, DISABLED, UNSUPPORTED = "KMSInvalidStateException", "DisabledException"
 INCORRECT, VALIDATION, NOT_FOUND = "IncorrectKeyMaterialException", "ValidationException", "NotFoundException"
 
 
+class _Two:
+    """Generates two RSA keys of each size and hands them out in turn; each takes 60 to 600 ms."""
+
+    def __init__(self, generate: Callable[..., rsa.RSAPrivateKey]) -> None:
+        self.generate = generate
+        self.made: dict[int, list[rsa.RSAPrivateKey]] = {}
+
+    def __call__(self, public_exponent: int, key_size: int) -> rsa.RSAPrivateKey:
+        made = self.made.setdefault(key_size, [])
+        made.insert(0, made.pop() if len(made) == 2 else self.generate(public_exponent, key_size))
+        return made[0]
+
+
 @contextmanager
-def sandbox(*, seed: int | None = None, fresh_wrapping_keys: bool = False) -> Iterator[str]:
-    """Serve a sandbox; unless the test is about them, wrapping keys are generated once (each takes 60 ms)."""
+def sandbox(*, seed: int | None = None) -> Iterator[str]:
+    """Serve a sandbox whose wrapping keys are two of each size, in turn."""
     with pytest.MonkeyPatch.context() as patch:
-        if not fresh_wrapping_keys:
-            patch.setattr(kms_materials.rsa, "generate_private_key", functools.cache(rsa.generate_private_key))
+        patch.setattr(kms_materials.rsa, "generate_private_key", _Two(rsa.generate_private_key))
         with server.running(seed=seed) as url:
             yield url
 
@@ -43,7 +54,7 @@ def connect(endpoint: str, service: str = "kms", *, region: str = REGION, accoun
     chosen = Config(**{"retries": {"max_attempts": 0}, "parameter_validation": False, **config})
     client = boto3.client(
         service, region_name=region, endpoint_url=endpoint, aws_access_key_id="fake",
-        aws_secret_access_key="fake", config=chosen,
+        aws_secret_access_key="fake", config=chosen,  # noqa: S106
     )  # fmt: skip
     client.meta.events.register(
         "before-sign", lambda request, **_: request.headers.add_header("x-moto-account-id", account)

@@ -35,8 +35,11 @@ class ClientWatch(threading.Thread):
         os._exit(1)
 
 
-def run_kernel(connection: socket.socket) -> None:
-    """Read the request from `connection` and be that kernel until it ends."""
+def run_kernel(connection: socket.socket, environment: dict[str, str]) -> None:
+    """Read the request from `connection` and be that kernel until it ends.
+
+    `environment` is what imports set in the parent; what the request says comes first.
+    """
     connection.settimeout(_REQUEST_SECONDS)
     client, _ = protocol.peer(connection)
     try:
@@ -44,7 +47,7 @@ def run_kernel(connection: socket.socket) -> None:
         request, streams = protocol.receive_request(connection)
     except (EOFError, ProcessLookupError, TimeoutError):
         raise SystemExit(1) from None
-    _take_on(request, streams)
+    _take_on(request, streams, environment)
     _reseed()
     gc.enable()
 
@@ -70,7 +73,7 @@ def _say_ready(connection: socket.socket) -> None:
             return
 
 
-def _take_on(request: protocol.Request, streams: list[int]) -> None:
+def _take_on(request: protocol.Request, streams: list[int], environment: dict[str, str]) -> None:
     """Set streams, signals, umask, folder, environment and arguments as a newly started process would find them."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -85,7 +88,7 @@ def _take_on(request: protocol.Request, streams: list[int]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(request.umask)
     os.environ.clear()
-    os.environ.update(request.environment)
+    os.environ.update(environment | request.environment)
     time.tzset()
     tempfile.tempdir = None
     os.chdir(request.folder)

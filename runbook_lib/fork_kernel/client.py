@@ -10,7 +10,7 @@ import sys
 import time
 
 from runbook_lib.fork_kernel import protocol
-from runbook_lib.fork_kernel.errors import ServerUnavailable
+from runbook_lib.fork_kernel.errors import ServerUnavailable, UnsafeFolder
 from runbook_lib.fork_kernel.folder import Folder
 from runbook_lib.fork_kernel.identity import Identity, ServerSpec, identify
 from runbook_lib.fork_kernel.process import ForkedProcess
@@ -41,7 +41,8 @@ def launch(spec: ServerSpec, request: protocol.Request, streams: tuple[int, int]
         process.await_ready(READY_SECONDS)
         return process
     except (OSError, EOFError, ServerUnavailable) as error:
-        _failed[identity.name] = time.monotonic()
+        if not isinstance(error, UnsafeFolder):
+            _failed[identity.name] = time.monotonic()
         if connection is not None:
             connection.close()
         if isinstance(error, ServerUnavailable):

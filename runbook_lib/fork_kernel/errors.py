@@ -11,3 +11,7 @@ class Unsuitable(ForkKernelError):
 
 class ServerUnavailable(ForkKernelError):
     """The fork server could not be reached, started or trusted, or did not answer."""
+
+
+class UnsafeFolder(ServerUnavailable):
+    """The folder of the sockets cannot be used, or others than the user have a hand in it."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runbook_lib.fork_kernel.errors import ServerUnavailable
+from runbook_lib.fork_kernel.errors import UnsafeFolder
 
 
 def _path() -> Path:
@@ -29,17 +29,17 @@ class Folder:
     @classmethod
     @contextmanager
     def opened(cls) -> Iterator[Folder]:
-        """Make the folder if need be and hold it open. Raises `ServerUnavailable` when it is not ours alone."""
+        """Make the folder if need be and hold it open. Raises `UnsafeFolder` when it is not ours alone."""
         path = _path()
         try:
             path.mkdir(mode=0o700, exist_ok=True)
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
-            raise ServerUnavailable(f"cannot use {path} ({error.strerror})") from error
+            raise UnsafeFolder(f"cannot use {path} ({error.strerror})") from error
         try:
             told = os.fstat(descriptor)
             if told.st_uid != os.getuid() or stat.S_IMODE(told.st_mode) & 0o077:
-                raise ServerUnavailable(f"{path} is not this user's alone; remove it, or set its mode to 0700")
+                raise UnsafeFolder(f"{path} is not this user's alone; remove it, or set its mode to 0700")
             yield cls(descriptor)
         finally:
             os.close(descriptor)

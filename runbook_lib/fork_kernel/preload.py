@@ -26,12 +26,13 @@ KERNEL_MODULES = (
 )
 
 
-def preload(specs: list[str]) -> None:
+def preload(specs: list[str]) -> dict[str, str]:
     """Import the kernel and what `specs` name (`module` or `module:function`), then make the memory shareable.
 
-    Whatever an import raises ends the parent: kernels are then plain, and show the error where it belongs.
+    Returns the environment variables that were set meanwhile, as debugpy does: a kernel has to find them too. Whatever an import raises ends the parent: kernels are then plain, and show the error where it belongs.
     """
     gc.disable()
+    before = dict(os.environ)
     import runbook_lib.fork_kernel.app
     import runbook_lib.fork_kernel.child  # noqa: F401 - there can be no kernel without these
 
@@ -50,6 +51,7 @@ def preload(specs: list[str]) -> None:
         raise SystemExit(f"a fork would lose threads: {', '.join(thread.name for thread in threading.enumerate())}")
     gc.collect()
     gc.freeze()
+    return {name: value for name, value in os.environ.items() if before.get(name) != value}
 
 
 def _stop_native_threads() -> None:

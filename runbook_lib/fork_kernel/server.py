@@ -174,13 +174,13 @@ def main(arguments: list[str]) -> None:
     os.set_inheritable(int(folder), False)
     from runbook_lib.fork_kernel.preload import preload
 
-    preload(specs)
+    made = preload(specs)
     connection = Server(bound, int(folder), name, float(idle_seconds)).serve()
     del bound
     if connection is not None:
         from runbook_lib.fork_kernel.child import run_kernel
 
-        run_kernel(connection)
+        run_kernel(connection, made)
 
 
 if __name__ == "__main__":
