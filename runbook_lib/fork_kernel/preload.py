@@ -29,7 +29,8 @@ KERNEL_MODULES = (
 def preload(specs: list[str]) -> dict[str, str]:
     """Import the kernel and what `specs` name (`module` or `module:function`), then make the memory shareable.
 
-    Returns the environment variables that were set meanwhile, as debugpy does: a kernel has to find them too. Whatever an import raises ends the parent: kernels are then plain, and show the error where it belongs.
+    Returns the environment variables that were set meanwhile, as debugpy does: a kernel has to find them too.
+    Whatever an import raises ends the parent: kernels are then plain, and show the error where it belongs.
     """
     gc.disable()
     before = dict(os.environ)
