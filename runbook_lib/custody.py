@@ -97,9 +97,7 @@ def copies(
 def seal(material: KeyMaterial, recovery_public_keys: Sequence[bytes]) -> list[CustodyCopy]:
     """Encrypt the material to each recovery public key (PEM). Raises `RecoveryKeyInvalid`, `RecoveryKeyRepeated`."""
     keys = load_recovery_public_keys(recovery_public_keys)
-    return copies(
-        keys, lambda key, name: key.encrypt(bytes(material), oaep(name)), algorithm=RSAES_OAEP_SHA_256
-    )
+    return copies(keys, lambda key, name: key.encrypt(bytes(material), oaep(name)), algorithm=RSAES_OAEP_SHA_256)
 
 
 def load_recovery_private_key(pem: bytes | bytearray, *, password: str | None = None) -> rsa.RSAPrivateKey:

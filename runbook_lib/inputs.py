@@ -31,6 +31,7 @@ from runbook_lib.key_material import (
     RSAES_OAEP_SHA_256,
     WRAPPING_ALGORITHMS,
 )
+from runbook_lib.pass_phrases import check_origin
 
 ENGINES = {
     "aurora-mysql": {
@@ -278,8 +279,8 @@ class _ClusterChoices(Inputs):
         return self
 
 
-class StartInputs(_KeyNames, _ClusterChoices):
-    """00_start: where the run works, and the choices that can be checked before a key costs money."""
+class _Target(Inputs):
+    """Where the run works."""
 
     target: Literal["sandbox", "aws"] = _field("Target", "sandbox: a simulation on this machine. aws: real.", "sandbox")
     account_id: str = _field(
@@ -306,6 +307,10 @@ class StartInputs(_KeyNames, _ClusterChoices):
         if self.target == "aws" and not self.account_id:
             raise ValueError("account_id: '' with target aws; write the 12 digits of the account you mean, in quotes")
         return self
+
+
+class StartInputs(_ClusterChoices, _KeyNames, _Target):
+    """00_start: where the run works, and the choices that can be checked before a key costs money."""
 
 
 def _check_tags(values: dict[str, str]) -> dict[str, str]:
@@ -363,51 +368,84 @@ class GetParametersForImportInputs(Inputs):
 class EncryptKeyMaterialInputs(Inputs):
     """03_encrypt_key_material: where the 256 bits come from, and who keeps the original."""
 
-    key_material_source: Literal["generate", "file", "wrapped"] = _field(
+    key_material_source: Literal["generate", "file", "wrapped", "recovery", "pkcs11"] = _field(
         "Source",
-        "generate: from this machine's random source. file: 32 bytes from a file. wrapped: an "
-        "EncryptedKeyMaterial.bin that was made elsewhere with this run's wrapping key.",
+        "generate: from this machine's random source. file: 32 bytes from a file. wrapped: an EncryptedKeyMaterial.bin "
+        "or hand-back.zip made elsewhere. recovery: from a custody copy. pkcs11: inside an HSM.",
         "generate",
     )
-    key_material_file: str = _field("File", "Path of the file, for the sources file and wrapped.", "")
+    key_material_file: str = _field("File", "Path of the file, for the sources file, wrapped and recovery.", "")
     key_material_encoding: Literal["binary", "hex", "base64"] = _field(
         "Encoding of the file", "For the source file only.", "binary"
     )
-    custody: Literal["recovery_key", "none"] = _field(
+    recovery_private_key: str = _field("Recovery private key", "Path, PEM, for the source recovery.", "")
+    recovery_password_from: str = _field(
+        "Its password", "Where it is: prompt, env:NAME or file:PATH. Empty: it has none.", ""
+    )
+    pkcs11_module: str = _field("PKCS 11 module", "Path of the library of the HSM, for the source pkcs11.", "")
+    pkcs11_token_label: str = _field("Token", "Its label.", "")
+    pkcs11_key_label: str = _field("Key in the token", "Its label; made there if it is not.", "aurora-byok")
+    pkcs11_pin_from: str = _field("PIN", "Where it is: prompt, env:NAME or file:PATH.", "prompt")
+    custody: Literal["recovery_key", "hsm", "file", "none", "split"] = _field(
         "Custody of the original",
-        "recovery_key: a copy encrypted to each recovery public key. none: you keep the original elsewhere.",
+        "recovery_key: a copy encrypted to each recovery public key. split: a component to each, all needed. "
+        "hsm: it stays in the token. file: in clear, for training. none: you keep the original elsewhere.",
         "recovery_key",
     )
     recovery_public_keys: list[str] = _field(
         "Recovery public keys",
-        "Paths of RSA public keys in PEM form. In the sandbox, empty makes a training key.",
+        "Paths of RSA public keys in PEM form. In the sandbox, empty makes training keys.",
         [],
     )
     accept_no_custody: bool = _field(
         "I keep the original elsewhere", "Needed for custody none with material made or read here.", False
     )
+    accept_plaintext_file: bool = _field("Accept it in clear", "Needed for custody file with target aws.", False)
+    keep_plaintext_file: bool = _field(
+        "Keep it in clear", "Custody file: keep PlaintextKeyMaterial.bin after the import; else it is destroyed.", False
+    )
+
+    @field_validator("recovery_password_from", "pkcs11_pin_from")
+    @classmethod
+    def _origin(cls, value: str) -> str:
+        return check_origin(value)
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        if self.key_material_source == "generate" and self.key_material_file:
+        source = self.key_material_source
+        for name, sources in _BY_SOURCE.items():
+            if getattr(self, name) and source not in sources:
+                raise ValueError(
+                    f"{name}: is given, but key_material_source is {source!r}; choose {' or '.join(map(repr, sources))}"
+                )
+            if not getattr(self, name) and source in sources:
+                raise ValueError(f"{name}: '' with key_material_source {source!r}; give its path or label")
+        if source == "wrapped" and self.custody != "none":
             raise ValueError(
-                "key_material_file: is given, but key_material_source is 'generate'; choose 'file' or 'wrapped'"
-            )
-        if self.key_material_source != "generate" and not self.key_material_file:
-            raise ValueError(
-                f"key_material_file: '' with key_material_source {self.key_material_source!r}; give its path"
-            )
-        if self.key_material_source == "wrapped" and self.custody != "none":
-            raise ValueError(
-                "custody: 'recovery_key' is not possible with key_material_source 'wrapped', since the original was "
+                f"custody: {self.custody!r} is not possible with key_material_source 'wrapped', since the original was "
                 "never here; write 'none' and keep the original where it was made"
             )
-        if self.custody == "none" and self.key_material_source != "wrapped" and not self.accept_no_custody:
+        if (self.custody == "hsm") > (source == "pkcs11") or (source == "pkcs11" and self.custody in ("file", "split")):
+            raise ValueError(
+                f"custody: {self.custody!r} does not go with key_material_source {source!r}; what is made in an HSM stays there "
+                "('hsm') or is encrypted there to recovery keys ('recovery_key')"
+            )
+        if self.custody == "split" and len(self.recovery_public_keys) == 1:
+            raise ValueError("recovery_public_keys: one is not enough for custody 'split'; give each custodian's")
+        if self.custody == "none" and source != "wrapped" and not self.accept_no_custody:
             raise ValueError(
                 "custody: 'none' would leave nobody with the original key material, and losing it can lose the "
                 "database; use 'recovery_key', or set accept_no_custody: true"
             )
         return self
+
+
+_BY_SOURCE = {
+    "key_material_file": ("file", "wrapped", "recovery"),
+    "recovery_private_key": ("recovery",),
+    "pkcs11_module": ("pkcs11",),
+    "pkcs11_token_label": ("pkcs11",),
+}
 
 
 class ImportKeyMaterialInputs(Inputs):

@@ -21,11 +21,13 @@ from runbook_lib.errors import (
     PreflightFailed,
     StepMissing,
 )
+from runbook_lib.hand_over import BUNDLE, make_bundle
 from runbook_lib.inputs import GetParametersForImportInputs, ImportKeyMaterialInputs
+from runbook_lib.material_set import ENCRYPTED, Wrapping
 from runbook_lib.report import Change, Checks, Plan
 from runbook_lib.session import error_code, error_text
 from runbook_lib.step import OpenStep
-from runbook_lib.wrapping import ENCRYPTED, read_custody
+from runbook_lib.wrapping import read_custody, settle_plaintext
 
 PUBLIC_KEY, IMPORT_TOKEN, README = "WrappingPublicKey.bin", "ImportToken.bin", "README.txt"
 _MARGIN = timedelta(minutes=10)
@@ -109,6 +111,7 @@ def apply_get_parameters_for_import(step: OpenStep, plan: Plan) -> str:
             for name, content in contents.items():
                 step.run.write(name, content)
             step.run.write(archive, _zipped(contents))
+            step.run.write(BUNDLE, _bundle(answer, change.request, valid_to))
             old = step.made().get("archive", archive)
             if old != archive:
                 (step.run.path / old).unlink(missing_ok=True)
@@ -121,6 +124,13 @@ def apply_get_parameters_for_import(step: OpenStep, plan: Plan) -> str:
                 archive=archive,
             )
     return str(step.made()["parameters_valid_to"])
+
+
+def _bundle(answer: dict[str, Any], request: dict[str, str] | Any, valid_to: datetime) -> bytes:
+    wrapping = Wrapping(
+        answer["PublicKey"], request["WrappingAlgorithm"], request["WrappingKeySpec"], key_arn=answer["KeyId"]
+    )
+    return make_bundle(wrapping, valid_to=valid_to)
 
 
 def _zipped(contents: dict[str, bytes]) -> bytes:
@@ -356,6 +366,8 @@ def verify_import_key_material(step: OpenStep) -> Checks:
         source="kms:ListKeyRotations",
     )
     checks.require_passed()
+    if plaintext := settle_plaintext(step.run):
+        step.run.note(step.name, plaintext_file=plaintext)
     expiry = "does not expire" if valid_to == "never" else f"expires at {valid_to}"
     step.run.finish(
         step.name,

@@ -1,118 +1,140 @@
-"""Step 03: the key material, its encryption with the wrapping key, and who keeps the original; without AWS.
+"""Step 03: one set of encrypted key material and custody of the original, for the run's wrapping key; without AWS.
 
-EncryptedKeyMaterial.bin, the recovery copies and custody.json are one set with one fingerprint: custody.json
-names the SHA-256 of each file and is written last, so that a set that was cut off is recognised.
+Where material comes from is `sources`, what belongs together is `material_set`.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from runbook_lib import custody, key_material
-from runbook_lib.errors import ArtefactMissing, ArtefactsMismatch, CustodyMissing, StepMissing
+from runbook_lib import components, custody, key_material
+from runbook_lib.errors import (
+    ArtefactMissing,
+    ArtefactsMismatch,
+    CustodyMissing,
+    PlaintextRefused,
+    StepMissing,
+)
 from runbook_lib.inputs import EncryptKeyMaterialInputs
-from runbook_lib.key_material import KeyMaterial
+from runbook_lib.material_set import CUSTODY, ENCRYPTED, Wrapping, read_set, write_set
+from runbook_lib.private_files import destroy
 from runbook_lib.report import Change, Checks, Plan, Text
 from runbook_lib.run import Run, utc_stamp
+from runbook_lib.sources import make_set, read_public
 from runbook_lib.step import OpenStep
 
-ENCRYPTED = "EncryptedKeyMaterial.bin"
-CUSTODY = "custody.json"
-TRAINING_PRIVATE, TRAINING_PUBLIC = "TRAINING-recovery-private-key.pem", "TRAINING-recovery-public-key.pem"
+TRAINING = "TRAINING-recovery-{}-key{}.pem"
 PAIR_STEP, IMPORT_STEP = "02_get_parameters_for_import", "04_import_key_material"
+_SOURCES = {
+    "generate": "256 bits from this machine's random source, in memory only",
+    "file": "32 bytes from {0.key_material_file} ({0.key_material_encoding})",
+    "wrapped": "{0.key_material_file}, wrapped elsewhere: of bare EncryptedKeyMaterial.bin only the size can be checked",
+    "recovery": "opened again from {0.key_material_file}",
+    "pkcs11": "key {0.pkcs11_key_label!r} of token {0.pkcs11_token_label!r}, never outside it in clear",
+}
 
 
 def plan_encrypt_key_material(step: OpenStep, inputs: EncryptKeyMaterialInputs) -> Plan:
     """Plan to make a set, or to keep the one that belongs to the present wrapping key; calls nothing.
 
-    New material supersedes old, custody included, as long as nothing was imported; after that it is refused.
+    New material supersedes old, custody included, as long as nothing was imported; after that it is refused: what
+    the key once had only `runbook recover` brings back. Raises `CustodyMissing`, `PlaintextRefused`.
     """
     pair = step.run.record(PAIR_STEP)
     made = step.made()
-    imported = step.run.made(IMPORT_STEP).get("key_material_id")
-    # 02 fetches another pair only while the key has no material, so an import with an older pair did not happen.
-    of_this_pair = made.get("wrapping_public_key_sha256") == pair["sha256"]["WrappingPublicKey.bin"]
-    unclear = of_this_pair and step.run.is_unclear(IMPORT_STEP, "kms:ImportKeyMaterial")
-    asked = inputs.model_dump()
-    if made.get("set") and (imported or unclear or _is_whole(step, pair, made, asked)):
-        why = (
-            "it is imported"
-            if imported
-            else "its import may be under way: finish 04"
-            if unclear
-            else "it belongs to the wrapping key"
-        )
-        return step.plan(
-            inputs,
-            [
-                Change(
-                    "keep",
-                    "key material",
-                    f"key check value {made['key_check_value'] or 'unknown here'}",
-                    why,
-                )
-            ],
-        )
+    if made.get("set") and (kept := _kept(step, pair, made, inputs)) is not None:
+        return step.plan(inputs, [kept])
     changes = []
     if made.get("set"):
-        changes.append(
-            Change(
-                "delete",
-                "superseded set",
-                made["set"][:8],
-                "nothing was imported from it; its copies go with it",
-            )
-        )
-    words = {
-        "generate": "256 bits from this machine's random source, in memory only",
-        "file": f"32 bytes from {inputs.key_material_file} ({inputs.key_material_encoding})",
-        "wrapped": f"{inputs.key_material_file}, wrapped elsewhere: only its size can be checked here",
-    }[inputs.key_material_source]
+        why = "nothing was imported from it; its copies go with it"
+        changes.append(Change("delete", "superseded set", made["set"][:8], why))
+    words = _SOURCES[inputs.key_material_source].format(inputs)
     changes.append(Change("create", "key material", inputs.key_material_source, words))
-    changes.append(
-        Change(
-            "create",
-            ENCRYPTED,
-            ENCRYPTED,
-            f"under {pair['request']['WrappingKeySpec']}, {pair['request']['WrappingAlgorithm']}",
-        )
-    )
-    if inputs.custody == "recovery_key":
-        keys = inputs.recovery_public_keys or _training_allowed(step)
-        for path in keys:
-            changes.append(Change("create", "recovery copy", path, "the material, encrypted to this recovery key"))
-    else:
-        changes.append(
-            Change(
-                "keep",
-                "custody",
-                "none",
-                "you keep the original elsewhere: without it, expiry or deletion is final",
+    under = f"under {pair['request']['WrappingKeySpec']}, {pair['request']['WrappingAlgorithm']}"
+    changes.append(Change("create", ENCRYPTED, ENCRYPTED, under))
+    return step.plan(inputs, [*changes, *_custody_changes(step, inputs)])
+
+
+def _kept(
+    step: OpenStep, pair: dict[str, Any], made: dict[str, Any], inputs: EncryptKeyMaterialInputs
+) -> Change | None:
+    """Return the row that keeps the set in the folder, or refuses another; None when a new set is to be made."""
+    name = f"key check value {made['key_check_value'] or 'unknown here'}"
+    # 02 fetches another pair only while the key has no material, so an import with an older pair did not happen.
+    of_this_pair = made["wrapping_public_key_sha256"] == pair["sha256"]["WrappingPublicKey.bin"]
+    before, asked = step.run.steps[step.name]["inputs"], inputs.model_dump()
+    if step.run.made(IMPORT_STEP).get("key_material_id"):
+        bring_back = f"bring the same material back with: runbook recover {step.run.run_id}"
+        if not of_this_pair:
+            return Change(
+                "refuse", "key material", name, f"the key had this material, other is refused by KMS; {bring_back}"
             )
-        )
-    return step.plan(inputs, changes)
+        if differ := sorted(field for field in asked if field in before and asked[field] != before[field]):
+            why = f"it is imported, and other choices come too late ({', '.join(differ)}); {bring_back}, or start a new run"
+            return Change("refuse", "key material", name, why)
+        return Change("keep", "key material", name, "it is imported")
+    if of_this_pair and step.run.is_unclear(IMPORT_STEP, "kms:ImportKeyMaterial"):
+        return Change("keep", "key material", name, "its import may be under way: finish 04")
+    if of_this_pair and before == asked and _is_whole(step.run, made):
+        return Change("keep", "key material", name, "it belongs to the wrapping key")
+    return None
 
 
-def _is_whole(step: OpenStep, pair: dict[str, Any], made: dict[str, Any], asked: dict[str, Any]) -> bool:
-    """Say whether the set in the folder is whole, for the present wrapping key, and as asked."""
-    if made["wrapping_public_key_sha256"] != pair["sha256"]["WrappingPublicKey.bin"]:
-        return False
-    if step.run.steps[step.name]["inputs"] != asked:
-        return False
+def _is_whole(run: Run, made: dict[str, Any]) -> bool:
     try:
-        read_custody(step.run, made)
+        read_custody(run, made)
     except (ArtefactsMismatch, ArtefactMissing):
         return False
-    return True
+    return not _plaintext_missing(run, made)
 
 
-def _training_allowed(step: OpenStep) -> list[str]:
+def _plaintext_missing(run: Run, made: dict[str, Any]) -> bool:
+    return made["custody"]["custody"] == "file" and not (run.path / custody.PLAINTEXT).is_file()
+
+
+def _custody_changes(step: OpenStep, inputs: EncryptKeyMaterialInputs) -> list[Change]:
+    """Return the rows that say who will keep the original; raise where nobody would, and nobody accepted it."""
+    real = step.run.target["target"] == "aws"
+    match inputs.custody:
+        case "recovery_key":
+            detail = "the material, encrypted to this recovery key"
+            return [Change("create", "recovery copy", path, detail) for path in _recovery_keys(step, inputs)]
+        case "split":
+            keys = _recovery_keys(step, inputs)
+            return [
+                Change("create", "component", path, f"{number} of {len(keys)}, all needed, for this custodian")
+                for number, path in enumerate(keys, 1)
+            ]
+        case "hsm":
+            return [Change("keep", "custody", inputs.pkcs11_token_label, "the token keeps it; keep the token's backup")]
+        case "file":
+            if real and not inputs.accept_plaintext_file:
+                raise PlaintextRefused(
+                    f"custody 'file' leaves {custody.PLAINTEXT} in clear, for training only; use recovery_key, or set "
+                    "accept_plaintext_file: true"
+                )
+            if real and not (inputs.keep_plaintext_file or inputs.accept_no_custody):
+                raise CustodyMissing(
+                    f"{custody.PLAINTEXT} is destroyed after the import, and nobody has the original then; set "
+                    "keep_plaintext_file or accept_no_custody: true, or use recovery_key"
+                )
+            after = "kept after the import" if inputs.keep_plaintext_file else "destroyed after the import"
+            return [Change("create", custody.PLAINTEXT, custody.PLAINTEXT, f"in clear, for training only; {after}")]
+        case _:
+            detail = "you keep the original elsewhere: without it, expiry or deletion is final"
+            return [Change("keep", "custody", "none", detail)]
+
+
+def _recovery_keys(step: OpenStep, inputs: EncryptKeyMaterialInputs) -> list[str]:
+    """Return the paths of the recovery public keys; in the sandbox, training keys that are made when none is given."""
+    if inputs.recovery_public_keys:
+        return list(inputs.recovery_public_keys)
     if step.run.target["target"] == "sandbox":
-        return [f"{TRAINING_PUBLIC} (made for training: its private key lies beside it)"]
+        number = components.FEWEST if inputs.custody == "split" else 1
+        return [
+            f"{TRAINING.format('public', f'-{i}' if i > 1 else '')} (made for training)" for i in range(1, number + 1)
+        ]
     raise CustodyMissing(
         "recovery_public_keys is empty with target aws; make a pair where it will be kept (openssl genrsa -aes256 -out "
         "recovery-private.pem 4096; openssl rsa -in recovery-private.pem -pubout -out recovery-public.pem) and give the path of "
@@ -120,11 +142,28 @@ def _training_allowed(step: OpenStep) -> list[str]:
     )
 
 
+def _recovery_public_keys(step: OpenStep, inputs: EncryptKeyMaterialInputs) -> list[bytes]:
+    """Return the recovery public keys in PEM form; training pairs are made when none is given, and kept from then on."""
+    if inputs.custody not in ("recovery_key", "split"):
+        return []
+    if inputs.recovery_public_keys:
+        return [read_public(path) for path in inputs.recovery_public_keys]
+    found = []
+    for shown in _recovery_keys(step, inputs):
+        public = shown.partition(" ")[0]
+        if not (step.run.path / public).is_file():
+            private_pem, public_pem = custody.make_training_recovery_key()
+            step.run.write(public.replace("public", "private"), private_pem)
+            step.run.write(public, public_pem)
+        found.append(step.run.read(public))
+    return found
+
+
 def apply_encrypt_key_material(step: OpenStep, plan: Plan, inputs: EncryptKeyMaterialInputs) -> str:
-    """Make the set: material, its encryption, its recovery copies; return the key check value.
+    """Make the set: material, its encryption, its custody; return the key check value.
 
     The material is in memory for as long as this takes, then overwritten as far as Python allows. Raises what
-    `key_material` and `custody` raise for files and keys that will not do.
+    `sources.make_set` raises for files, keys and tokens that will not do; the old set is then still there.
     """
     with step.applying(plan):
         if plan.changes[0].action == "keep":
@@ -135,95 +174,29 @@ def apply_encrypt_key_material(step: OpenStep, plan: Plan, inputs: EncryptKeyMat
             raise ArtefactsMismatch(
                 "WrappingPublicKey.bin is not the file that 02 left; run notebooks/02_get_parameters_for_import.ipynb again"
             )
-        recipients = _recipients(step, inputs)
-        files: dict[str, bytes] = {}
-        if inputs.key_material_source == "wrapped":
-            files[ENCRYPTED] = _read(inputs.key_material_file)
-            key_material.check_encrypted_key_material(
-                files[ENCRYPTED], wrapping_key_spec=pair["request"]["WrappingKeySpec"]
-            )
-            check_value = ""
-        else:
-            with _material(inputs) as material:
-                check_value = material.key_check_value
-                files[ENCRYPTED] = key_material.encrypt_key_material(
-                    material,
-                    wrapping_public_key=public_key,
-                    wrapping_algorithm=pair["request"]["WrappingAlgorithm"],
-                )
-                copies = custody.seal(material, recipients) if recipients else []
-                files.update({copy.name: copy.content for copy in copies})
-        for name in step.made().get("files", {}):
-            if name not in files:
-                (step.run.path / name).unlink(missing_ok=True)
-        _write_set(step, inputs, files, check_value, pair, recipients)
-    return check_value
+        request = pair["request"]
+        wrapping = Wrapping(public_key, request["WrappingAlgorithm"], request["WrappingKeySpec"], pair["key_arn"])
+        made = make_set(inputs, wrapping, recovery_public_keys=_recovery_public_keys(step, inputs))
+        write_set(made, folder=step.run.path, write=step.run.write)
+        step.run.note(
+            step.name,
+            set=made.fingerprint,
+            key_check_value=made.record["key_check_value"],
+            wrapping_public_key_sha256=made.wrapping_public_key_sha256,
+            files={name: key_material.fingerprint(content) for name, content in sorted(made.files.items())},
+            custody=dict(made.record),
+        )
+    return str(made.record["key_check_value"])
 
 
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).expanduser().read_bytes()[:6145]
-    except OSError as error:
-        raise ArtefactMissing(
-            f"key_material_file {path!r} cannot be read ({error.strerror}); give the path of a file"
-        ) from error
-
-
-def _material(inputs: EncryptKeyMaterialInputs) -> KeyMaterial:
-    if inputs.key_material_source == "generate":
-        return KeyMaterial.generate()
-    return KeyMaterial.from_file(Path(inputs.key_material_file).expanduser(), encoding=inputs.key_material_encoding)
-
-
-def _recipients(step: OpenStep, inputs: EncryptKeyMaterialInputs) -> list[bytes]:
-    """Return the recovery public keys in PEM form; in the sandbox a training pair is made when none is given."""
-    if inputs.custody == "none":
-        return []
-    if inputs.recovery_public_keys:
-        return [_read(path) for path in inputs.recovery_public_keys]
-    _training_allowed(step)
-    if not (step.run.path / TRAINING_PUBLIC).is_file():
-        private_pem, public_pem = custody.make_training_recovery_key()
-        step.run.write(TRAINING_PRIVATE, private_pem)
-        step.run.write(TRAINING_PUBLIC, public_pem)
-    return [step.run.read(TRAINING_PUBLIC)]
-
-
-def _write_set(
-    step: OpenStep,
-    inputs: EncryptKeyMaterialInputs,
-    files: dict[str, bytes],
-    check_value: str,
-    pair: dict[str, Any],
-    recipients: list[bytes],
-) -> None:
-    """Write the files, then custody.json that names them, then the record."""
-    for name, content in files.items():
-        step.run.write(name, content)
-    digests = {name: key_material.fingerprint(content) for name, content in sorted(files.items())}
-    record = custody.record(
-        custody=inputs.custody,
-        source=inputs.key_material_source,
-        key_check_value=check_value,
-        recovery_public_keys=recipients,
-        made_at=datetime.fromisoformat(utc_stamp()),
-    )
-    manifest = {
-        "format": 1,
-        "custody": record,
-        "wrapping_public_key_sha256": pair["sha256"]["WrappingPublicKey.bin"],
-        "files": digests,
-    }
-    content = (json.dumps(manifest, indent=1) + "\n").encode()
-    step.run.write(CUSTODY, content)
-    step.run.note(
-        step.name,
-        set=key_material.fingerprint(content),
-        key_check_value=check_value,
-        wrapping_public_key_sha256=manifest["wrapping_public_key_sha256"],
-        files=digests,
-        custody=record,
-    )
+def settle_plaintext(run: Run) -> str:
+    """After the import, destroy PlaintextKeyMaterial.bin unless it is kept on purpose; return what became of it."""
+    record = run.made("03_encrypt_key_material").get("custody", {})
+    if record.get("custody") != "file":
+        return ""
+    if record["keep_plaintext_file"]:
+        return "kept on purpose"
+    return f"destroyed {utc_stamp()}" if destroy(run.path / custody.PLAINTEXT) else "gone"
 
 
 def show_encrypting_function() -> Text:
@@ -249,17 +222,7 @@ def read_custody(run: Run, record: dict[str, Any]) -> dict[str, Any]:
 
     Raises `ArtefactsMismatch` when a file is not of this set, and `ArtefactMissing` when one is gone.
     """
-    again = "run notebooks/03_encrypt_key_material.ipynb again"
-    content = run.read(CUSTODY)
-    if key_material.fingerprint(content) != record["set"]:
-        raise ArtefactsMismatch(f"{CUSTODY} is not the one that 03 left; {again}")
-    manifest: dict[str, Any] = json.loads(content)
-    for name, digest in manifest["files"].items():
-        if key_material.fingerprint(run.read(name)) != digest:
-            raise ArtefactsMismatch(
-                f"{name} does not belong to the material with key check value {record['key_check_value']!r}; {again}"
-            )
-    return manifest
+    return read_set(run.read, fingerprint=record["set"])
 
 
 def verify_encrypt_key_material(step: OpenStep) -> Checks:
@@ -286,16 +249,33 @@ def verify_encrypt_key_material(step: OpenStep) -> Checks:
             f"{len(step.run.read(ENCRYPTED))} bytes",
             source=ENCRYPTED,
         )
-    copies = [name for name in made["files"] if name != ENCRYPTED]
-    asked = step.run.steps[step.name]["inputs"]
-    wanted = len(asked["recovery_public_keys"]) or 1 if asked["custody"] == "recovery_key" else 0
-    checks.equal("the original is kept in as many recovery copies as asked", wanted, len(copies), source=CUSTODY)
+    kept = made["custody"]
+    copies = [name for name in made["files"] if name.startswith(custody.PREFIX)]
+    held = [one["file"] for one in kept["holders"] if one["file"] in copies]
+    checks.equal("every holder has a file", len(kept["holders"]), len(held), source=CUSTODY)
+    checks.holds(
+        "somebody keeps the original, or it is accepted that nobody here does",
+        "a holder, a token, a file, or your word",
+        kept["custody"],
+        lambda how: bool(copies) or how in ("hsm", "file", "none"),
+        source=CUSTODY,
+    )
     whole = [name for name, digest in made["files"].items() if key_material.fingerprint(step.run.read(name)) == digest]
     checks.equal("no file of the set was changed", list(made["files"]), whole, source="SHA-256 of each file")
     checks.require_passed()
-    held = f"{len(copies)} recovery {'copy' if len(copies) == 1 else 'copies'}" if copies else "original kept elsewhere"
     step.run.finish(
         step.name,
-        summary=f"{made['custody']['source']}, key check value {made['key_check_value'] or 'unknown here'}, {held}",
+        summary=f"{kept['source']}, key check value {made['key_check_value'] or 'unknown here'}, {_in_words(kept)}",
     )
     return checks
+
+
+def _in_words(kept: dict[str, Any]) -> str:
+    number = len(kept["holders"])
+    return {
+        "recovery_key": f"{number} recovery {'copy' if number == 1 else 'copies'}",
+        "split": f"{number} components, all needed",
+        "hsm": "original in the HSM",
+        "file": f"original in {custody.PLAINTEXT}",
+        "none": "original kept elsewhere",
+    }[kept["custody"]]

@@ -1,0 +1,113 @@
+"""One set of files with one fingerprint: the encrypted material, who keeps the original, and custody.json that names them all.
+
+custody.json holds the SHA-256 of each file and is written last, so that a set that was cut off, or mixed from two,
+is recognised. Where the material comes from is `sources`; which step writes the set is `wrapping`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runbook_lib import key_material
+from runbook_lib.custody import PLAINTEXT, PREFIX
+from runbook_lib.custody_readme import NAME as README
+from runbook_lib.errors import ArtefactsMismatch
+from runbook_lib.private_files import destroy
+
+FORMAT = 1
+ENCRYPTED = "EncryptedKeyMaterial.bin"
+CUSTODY = "custody.json"
+_AGAIN = "run notebooks/03_encrypt_key_material.ipynb again"
+
+
+@dataclass(frozen=True)
+class Wrapping:
+    """What the material is encrypted with, and for which KMS key."""
+
+    public_key: bytes
+    algorithm: str
+    key_spec: str
+    key_arn: str
+
+
+@dataclass(frozen=True)
+class MaterialSet:
+    """What belongs to one and the same material. `files` are public; `plaintext` is there for custody `file` only."""
+
+    record: Mapping[str, Any]
+    key_arn: str
+    wrapping_public_key_sha256: str
+    files: Mapping[str, bytes] = field(repr=False)
+    plaintext: bytes = field(default=b"", repr=False)
+
+    @property
+    def manifest(self) -> bytes:
+        """custody.json: `format`, `key_arn`, the custody record, the wrapping key's SHA-256 and that of each file."""
+        told = {
+            "format": FORMAT,
+            "key_arn": self.key_arn,
+            "custody": dict(self.record),
+            "wrapping_public_key_sha256": self.wrapping_public_key_sha256,
+            "files": {name: key_material.fingerprint(content) for name, content in sorted(self.files.items())},
+        }
+        return (json.dumps(told, indent=1) + "\n").encode()
+
+    @property
+    def fingerprint(self) -> str:
+        """The one fingerprint of the set: the SHA-256 of custody.json, which names all others."""
+        return key_material.fingerprint(self.manifest)
+
+
+def write_set(material_set: MaterialSet, *, folder: Path, write: Callable[[str, bytes], Any]) -> None:
+    """Put the set in place of what lies in `folder`: old files go first, custody.json is written last."""
+    remove_set(folder)
+    if material_set.plaintext:
+        write(PLAINTEXT, material_set.plaintext)
+    for name, content in material_set.files.items():
+        write(name, content)
+    write(CUSTODY, material_set.manifest)
+
+
+def remove_set(folder: Path) -> None:
+    """Remove every file that a set may have, half-written ones too; material in clear is overwritten first."""
+    (folder / CUSTODY).unlink(missing_ok=True)
+    destroy(folder / PLAINTEXT)
+    for path in (folder / ENCRYPTED, folder / README, *folder.glob(f"{PREFIX}*.bin")):
+        path.unlink(missing_ok=True)
+
+
+def parse_manifest(content: bytes) -> dict[str, Any]:
+    """Return custody.json as a dict; raise `ArtefactsMismatch` when it is none of ours."""
+    try:
+        told = json.loads(content)
+    except ValueError:
+        told = None
+    shape = {"format": int, "custody": dict, "wrapping_public_key_sha256": str, "files": dict}
+    if not isinstance(told, dict) or not all(isinstance(told.get(name), kind) for name, kind in shape.items()):
+        raise ArtefactsMismatch(f"{CUSTODY} is damaged; {_AGAIN}")
+    if told["format"] > FORMAT:
+        raise ArtefactsMismatch(f"{CUSTODY} has format {told['format']}, this version knows {FORMAT}; update")
+    return told
+
+
+def read_set(read: Callable[[str], bytes], *, fingerprint: str) -> dict[str, Any]:
+    """Return custody.json after holding every file of the set against it.
+
+    Raises `ArtefactsMismatch` when a file is not of the set with this fingerprint, and what `read` raises when one
+    is gone.
+    """
+    content = read(CUSTODY)
+    if key_material.fingerprint(content) != fingerprint:
+        raise ArtefactsMismatch(f"{CUSTODY} is not the one that 03 left; {_AGAIN}")
+    told = parse_manifest(content)
+    for name, digest in told["files"].items():
+        if key_material.fingerprint(read(name)) != digest:
+            raise ArtefactsMismatch(
+                f"{name} does not belong to the material with key check value "
+                f"{told['custody'].get('key_check_value', '')!r}; {_AGAIN}"
+            )
+    return told
