@@ -14,7 +14,10 @@ XOR = (
     'columns = zip(*[open(name, "rb").read() for name in sys.argv[1:]], strict=True)\n'
     "sys.stdout.buffer.write(bytes(reduce(xor, column) for column in columns))' component-*.bin > PlaintextKeyMaterial.bin"
 )
-_CHECK = f'head -c 16 /dev/zero | openssl mac -cipher AES-256-CBC -macopt hexkey:"$(od -An -v -tx1 {PLAINTEXT} | tr -d ' \\n')" CMAC | cut -c 1-6'
+_CHECK = (
+    f"hexkey=$(od -An -v -tx1 {PLAINTEXT} | tr -d ' \\n')\n"
+    "head -c 16 /dev/zero | openssl mac -cipher AES-256-CBC -macopt hexkey:$hexkey CMAC | cut -c 1-6"
+)
 
 
 def custody_readme(record: Mapping[str, Any], *, key_arn: str) -> str:

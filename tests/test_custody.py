@@ -61,7 +61,7 @@ def test_the_page_also_tells_how_to_see_that_it_is_the_right_one(tmp_path):
     """The documented check prints the recorded key check value, and another for other material."""
     found, folder = made(tmp_path, [private_key(2048)])
     readme = found.files["CUSTODY.txt"].decode()
-    (check,) = re.findall(r"^head -c 16 .*$", readme, re.M)
+    (check,) = re.findall(r"^hexkey=.*\n.*$", readme, re.M)
     put(folder / "PlaintextKeyMaterial.bin", KNOWN)
     assert shell(check, folder=folder).strip() == "1A0B2D"
     assert "print 1A0B2D" in readme
