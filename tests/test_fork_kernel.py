@@ -271,6 +271,15 @@ def test_a_kernel_ends_with_its_client() -> None:
     assert ends(int(pid))
 
 
+def test_a_polite_shutdown_is_quick() -> None:
+    """The kernel answers the shutdown request and ends by itself: no waiting for SIGTERM, which is status -15."""
+    for _ in range(8):
+        with Kernel() as kernel:
+            process = kernel.process
+            kernel.manager.shutdown_kernel()
+            assert process.returncode == 0
+
+
 def test_kernels_outlive_the_parent() -> None:
     """A parent that is killed takes no kernel with it; the next kernel gets a new parent."""
     with Kernel() as kernel:
@@ -408,6 +417,18 @@ def _kind(**launch: Any) -> str:
 
 def test_kernels_are_forked_where_nothing_is_in_the_way() -> None:
     """The twin of what follows: without a reason against it the kernel is forked."""
+    assert _kind() == "ForkedProcess"
+
+
+def test_a_parent_can_be_started_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`start` returns at once; the kernel asked for afterwards comes from that parent."""
+    monkeypatch.setenv(settings.PRELOAD, "fractions")
+    thread = fork_kernel.start()
+    assert thread is not None
+    thread.join(timeout=10)
+    name = identify(ServerSpec.of(os.environ)).name
+    with Folder.opened() as folder:
+        assert f"{name}.socket" in folder.names()
     assert _kind() == "ForkedProcess"
 
 

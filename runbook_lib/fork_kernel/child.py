@@ -13,10 +13,12 @@ import tempfile
 import threading
 import time
 from importlib.util import find_spec
+from typing import Any
 
 from runbook_lib.fork_kernel import protocol
 
 _REQUEST_SECONDS = 10.0
+_CONTROL_SECONDS = 1.0
 
 
 class ClientWatch(threading.Thread):
@@ -51,9 +53,9 @@ def run_kernel(connection: socket.socket, environment: dict[str, str]) -> None:
     _reseed()
     gc.enable()
 
-    from runbook_lib.fork_kernel.app import ForkedKernelApp
+    from ipykernel.kernelapp import IPKernelApp
 
-    app = ForkedKernelApp.instance()
+    app = IPKernelApp.instance()
     app.parent_handle = 1  # no poller of its own: it would watch the fork server instead of the client
     app.initialize(request.arguments)  # type: ignore[no-untyped-call]
     if request.independent:
@@ -61,7 +63,20 @@ def run_kernel(connection: socket.socket, environment: dict[str, str]) -> None:
     else:
         app.poller = ClientWatch(watched)
     _say_ready(connection)
-    app.start()
+    app.start()  # type: ignore[no-untyped-call]
+    _end_control(app.control_thread)
+
+
+def _end_control(thread: Any) -> None:
+    """Let the answer to the shutdown request be sent before the thread that sends it is stopped.
+
+    ipykernel 7.4 stops that thread at exit, without waiting for the control thread. In about one run of ten the
+    latter is then still flushing the streams; it waits ten seconds for nobody, and the client sends SIGTERM after
+    two and a half.
+    """
+    if thread and thread.is_alive():
+        thread.stop()
+        thread.join(_CONTROL_SECONDS)
 
 
 def _say_ready(connection: socket.socket) -> None:

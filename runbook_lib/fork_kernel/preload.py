@@ -34,7 +34,7 @@ def preload(specs: list[str]) -> dict[str, str]:
     """
     gc.disable()
     before = dict(os.environ)
-    import runbook_lib.fork_kernel.app
+
     import runbook_lib.fork_kernel.child  # noqa: F401 - there can be no kernel without these
 
     for name in KERNEL_MODULES:
