@@ -9,15 +9,28 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {"Form": "form", "open_step": "step"}
-_MODULES = ("clean_up", "inputs", "kms", "kms_import", "preflight", "rds", "verification", "wrapping")
+_MODULES = (
+    "choices",
+    "clean_up",
+    "inputs",
+    "kms",
+    "kms_import",
+    "practice",
+    "preflight",
+    "rds",
+    "verification",
+    "wrapping",
+)
 
 __all__ = [
     "Form",
+    "choices",
     "clean_up",
     "inputs",
     "kms",
     "kms_import",
     "open_step",
+    "practice",
     "preflight",
     "rds",
     "verification",

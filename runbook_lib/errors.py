@@ -235,6 +235,10 @@ class VerificationFailed(RunbookError):
     """At least one claim about what was made is not true."""
 
 
+class PracticeFailed(RunbookError):
+    """An exercise met another answer than AWS is documented to give."""
+
+
 class NotConfirmed(RunbookError):
     """A deletion was asked for without, or with another, confirmation."""
 

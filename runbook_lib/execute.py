@@ -40,7 +40,7 @@ def run_chain(parameters: Mapping[str, Any], *, run_id: str, runs_dir: Path, say
         _set_aside_what_has_gone(run_id, runs_dir, say)
     path = _folder(run_id, runs_dir)
     run_id = path.name
-    given = {**parameters, "run_id": run_id}
+    given = {"exercises": False, **parameters, "run_id": run_id}
     with run_lock(path, what="runbook run"), _environment(RUNBOOK_RUNS_DIR=str(runs_dir), RUNBOOK_ATTENDED="0"):
         _require_same_parameters(path, given)
         start = StartInputs.read(given)

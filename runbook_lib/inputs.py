@@ -33,12 +33,10 @@ from runbook_lib.key_material import (
 )
 from runbook_lib.pass_phrases import check_origin
 
-ENGINES = {
-    "aurora-mysql": {
-        "port": 3306,
-        "logs": ("audit", "error", "general", "instance", "slowquery", "iam-db-auth-error"),
-    },
-    "aurora-postgresql": {"port": 5432, "logs": ("instance", "postgresql", "iam-db-auth-error")},
+PORTS = {"aurora-mysql": 3306, "aurora-postgresql": 5432}
+LOGS = {
+    "aurora-mysql": ("audit", "error", "general", "instance", "slowquery", "iam-db-auth-error"),
+    "aurora-postgresql": ("instance", "postgresql", "iam-db-auth-error"),
 }
 RESERVED_USER_NAMES = frozenset({"admin", "rdsadmin", "rdsrepladmin", "root", "user"})
 
@@ -68,6 +66,9 @@ class Inputs(BaseModel):
     _edited: dict[str, tuple[object, object]] = PrivateAttr(default_factory=dict)
 
     run_id: str = _field("Run", "Name of the run folder that the steps share.", "demo")
+    exercises: bool = _field(
+        "Exercises", "Make the mistake at the end: in the sandbox only, in an account of its own.", True, exclude=True
+    )
 
     @property
     def edited(self) -> dict[str, tuple[object, object]]:
@@ -455,7 +456,10 @@ class ImportKeyMaterialInputs(Inputs):
         "Expiration", "The post's choice is that it does not expire.", "KEY_MATERIAL_DOES_NOT_EXPIRE"
     )
     valid_to: str = _field(
-        "Expires at", "For KEY_MATERIAL_EXPIRES: ISO 8601 with offset, e.g. 2027-06-30T00:00:00+00:00.", ""
+        "Expires at",
+        "For KEY_MATERIAL_EXPIRES: ISO 8601 with offset, e.g. 2027-06-30T00:00:00+00:00.",
+        "",
+        json_schema_extra={"format": "date-time"},
     )
     key_material_description: str = _field(
         "Description of the material",
@@ -569,7 +573,7 @@ class CreateClusterInputs(_ClusterChoices):
                 f"serverless_max_capacity: {self.serverless_max_capacity} is under 1 or under the minimum of "
                 f"{self.serverless_min_capacity}"
             )
-        logs: Any = ENGINES[self.engine]["logs"]
+        logs = LOGS[self.engine]
         for log in self.enable_cloudwatch_logs_exports:
             if log not in logs:
                 raise ValueError(

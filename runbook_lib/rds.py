@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from runbook_lib import kms, network
 from runbook_lib.changes import create_once
 from runbook_lib.errors import KeyNotUsable, PreflightFailed, StepMissing
-from runbook_lib.inputs import ENGINES, CreateClusterInputs
+from runbook_lib.inputs import PORTS, CreateClusterInputs
 from runbook_lib.report import Change, Checks, Plan
 from runbook_lib.session import Session, error_code, error_text
 from runbook_lib.step import OpenStep
@@ -211,7 +211,7 @@ def _cluster_request(step: OpenStep, inputs: CreateClusterInputs, *, version: st
         "Engine": inputs.engine,
         "EngineVersion": version,
         "EngineLifecycleSupport": "open-source-rds-extended-support-disabled",
-        "Port": inputs.port or ENGINES[inputs.engine]["port"],
+        "Port": inputs.port or PORTS[inputs.engine],
         "MasterUsername": inputs.master_username,
         "ManageMasterUserPassword": True,
         "StorageEncrypted": True,

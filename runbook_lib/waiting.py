@@ -6,14 +6,13 @@ AWS's own waiters spin for half an hour on a cluster that has lost its key; this
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.exceptions import HTTPClientError
 
 from runbook_lib import rds
 from runbook_lib.errors import WaitFailed, WaitTimedOut
+from runbook_lib.progress import Progress
 from runbook_lib.session import Session
 
 HOPELESS = {
@@ -51,31 +50,33 @@ def wait_until_available(
     instances: int,
     timeout_minutes: float,
     poll_seconds: float,
-    say: Callable[[str], Any] = print,
 ) -> dict[str, str]:
     """Wait until the cluster and its `instances` are available; return their statuses.
 
-    Says one line for each change of a status. Lost connections are waited out. Interrupting does no harm: call
+    Prints one line for each change of a status, and keeps a live line current when a person is there. Lost connections are waited out. Interrupting does no harm: call
     it again. Raises `WaitFailed` at once for a status that cannot become available, and `WaitTimedOut`.
     """
     began = time.monotonic()
+    progress = Progress(f"cluster {identifier} and its instances ({instances}) to become available")
     before: dict[str, str] = {}
     while True:
         try:
             now = statuses(session, identifier)
         except (BotoConnectionError, HTTPClientError) as error:
-            say(f"no answer ({type(error).__name__}), asking again")
+            progress.say(f"no answer ({type(error).__name__}), asking again")
             now = before
         else:
             if not now:
                 raise WaitFailed(f"cluster {identifier!r} is not there; run notebooks/05_create_cluster.ipynb again")
             for name, status in now.items():
                 if before.get(name) != status:
-                    say(f"{name}: {status}")
+                    progress.say(f"{name}: {status}")
         for name, status in now.items():
             if status in HOPELESS:
                 raise WaitFailed(f"{name} is {status}: {HOPELESS[status]}; then run this again")
-        if len(now) == 1 + instances and set(now.values()) == {"available"}:
+        done = len(now) == 1 + instances and set(now.values()) == {"available"}
+        progress.show(now, done=done)
+        if done:
             return now
         if time.monotonic() - began > timeout_minutes * 60:
             late = ", ".join(f"{name} is {status}" for name, status in now.items() if status != "available")

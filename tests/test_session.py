@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from runbook_lib.errors import InputError, SandboxGone, WrongEndpoint
+from runbook_lib.errors import SandboxGone, WrongEndpoint
 from runbook_lib.sandbox import process
 from runbook_lib.session import Session, sandbox_session, session_for
 
