@@ -1,4 +1,7 @@
-"""The `runbook` command: run, status, clean-up, sandbox, lab. Exit codes: 0 done, 1 failed, 2 bad usage, 3 not confirmed."""
+"""The `runbook` command: run, status, clean-up, sandbox, lab. Exit codes: 0 done, 1 failed, 2 bad usage, 3 not confirmed.
+
+`wrap` and `recover` are `cli_custody`.
+"""
 
 from __future__ import annotations
 
@@ -6,56 +9,17 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
 from runbook_lib import errors
+from runbook_lib.cli_common import runs_dir as _runs_dir
+from runbook_lib.cli_common import say as _say
+from runbook_lib.cli_common import told as _told
+from runbook_lib.cli_custody import recover, wrap
 from runbook_lib.paths import notebooks_folder, parameters_folder, runs_folder, shown
-
-BAD_USAGE = (
-    errors.InputError,
-    errors.ParameterFileError,
-    errors.ParameterChanged,
-    errors.RunsFolderUnknown,
-    errors.NotConfirmed,
-)
-
-
-def _told(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Say a runbook error in one line and exit with the code that was promised for it."""
-
-    @wraps(command)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except errors.InputError as error:
-            for field, message in error.problems:
-                click.echo(f"error: {field}: {message}", err=True)
-            sys.exit(2)
-        except errors.RunbookError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(2 if isinstance(error, BAD_USAGE) else 1)
-        except Exception as error:
-            # botocore is imported by the commands that call AWS, not for `runbook --help`.
-            if "botocore" not in sys.modules or not _is_from_aws(error):
-                raise
-            click.echo(f"error: {' '.join(str(error).split())}", err=True)
-            sys.exit(1)
-
-    return wrapper
-
-
-def _is_from_aws(error: Exception) -> bool:
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    return isinstance(error, (BotoCoreError, ClientError))
-
-
-_runs_dir = click.option("--runs-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder of the runs.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -99,11 +63,6 @@ def run(
         )
 
 
-def _say(line: str) -> None:
-    click.echo(line)
-    sys.stdout.flush()
-
-
 @main.command()
 @click.argument("run_id", required=False)
 @_runs_dir
@@ -111,13 +70,18 @@ def _say(line: str) -> None:
 @_told
 def status(run_id: str | None, runs_dir: Path | None, as_json: bool) -> None:
     """Show the runs, or the steps of one."""
+    from runbook_lib.expiry import in_words, seconds_left
     from runbook_lib.run import Run, all_runs
     from runbook_lib.steps import all_steps
 
     folder = runs_folder(runs_dir)
     runs = [Run.open(run_id, runs_dir=folder)] if run_id else all_runs(folder)
     if as_json:
-        rows = [{"run_id": one.run_id, "created": one.created, **one.target, "steps": _step_rows(one)} for one in runs]
+        rows = [
+            {"run_id": one.run_id, "created": one.created, **one.target, "steps": _step_rows(one),
+             "key_material": in_words(one), "seconds_until_expiry": seconds_left(one)}
+            for one in runs
+        ]  # fmt: skip
         click.echo(json.dumps(rows[0] if run_id else rows, indent=1))
         return
     if not runs:
@@ -134,6 +98,8 @@ def status(run_id: str | None, runs_dir: Path | None, as_json: bool) -> None:
         click.echo(
             f"{one.run_id}  {word} · account {target['account_id']} · {target['region']} · {one.created} · {state}"
         )
+        if (left := in_words(one)) and (run_id or seconds_left(one) is not None):
+            click.echo(f"  key material {left}; again: runbook recover {one.run_id}")
         for row in _step_rows(one) if run_id else []:
             click.echo(f"  {row['step']:<30} {row['status']:<9} {row['summary']}".rstrip())
 
@@ -232,6 +198,10 @@ def lab(port: int, no_browser: bool, runs_dir: Path | None) -> None:
     started = subprocess.Popen(command, env={**os.environ, "RUNBOOK_RUNS_DIR": str(folder)})  # noqa: S603 - our own command
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(started.wait())
+
+
+main.add_command(wrap)
+main.add_command(recover)
 
 
 if __name__ == "__main__":

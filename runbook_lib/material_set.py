@@ -7,13 +7,14 @@ is recognised. Where the material comes from is `sources`; which step writes the
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from runbook_lib import key_material
-from runbook_lib.custody import PLAINTEXT, PREFIX
+from runbook_lib.custody import PLAINTEXT, PREFIX, Custody
 from runbook_lib.custody_readme import NAME as README
 from runbook_lib.errors import ArtefactsMismatch
 from runbook_lib.private_files import destroy
@@ -80,18 +81,40 @@ def remove_set(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def belongs(name: str) -> bool:
+    """Say whether a set may hold a public file of this name."""
+    return name in (ENCRYPTED, README) or bool(re.fullmatch(rf"{PREFIX}[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.bin", name))
+
+
 def parse_manifest(content: bytes) -> dict[str, Any]:
     """Return custody.json as a dict; raise `ArtefactsMismatch` when it is none of ours."""
+    told: Any
     try:
         told = json.loads(content)
     except ValueError:
         told = None
-    shape = {"format": int, "custody": dict, "wrapping_public_key_sha256": str, "files": dict}
-    if not isinstance(told, dict) or not all(isinstance(told.get(name), kind) for name, kind in shape.items()):
+    shape = {"format": int, "key_arn": str, "custody": dict, "wrapping_public_key_sha256": str, "files": dict}
+    if not _has(told, shape) or not _is_record(told["custody"]):
         raise ArtefactsMismatch(f"{CUSTODY} is damaged; {_AGAIN}")
     if told["format"] > FORMAT:
         raise ArtefactsMismatch(f"{CUSTODY} has format {told['format']}, this version knows {FORMAT}; update")
-    return told
+    return dict(told)
+
+
+def _has(told: Any, shape: Mapping[str, type]) -> bool:
+    return isinstance(told, dict) and all(isinstance(told.get(name), kind) for name, kind in shape.items())
+
+
+def _is_record(told: dict[str, Any]) -> bool:
+    """Say whether this has the shape of a custody record."""
+    shape = {"custody": str, "source": str, "key_check_value": str, "made_at": str, "holders": list}
+    holder = {"file": str, "recovery_key_sha256": str, "algorithm": str, "training_only": bool}
+    return (
+        _has(told, shape)
+        and told["custody"] in get_args(Custody)
+        and re.fullmatch(r"([0-9a-f]{6})?", told["key_check_value"]) is not None
+        and all(_has(one, holder) for one in told["holders"])
+    )
 
 
 def read_set(read: Callable[[str], bytes], *, fingerprint: str) -> dict[str, Any]:
