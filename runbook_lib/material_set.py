@@ -17,7 +17,7 @@ from runbook_lib import key_material
 from runbook_lib.custody import PLAINTEXT, PREFIX, Custody
 from runbook_lib.custody_readme import NAME as README
 from runbook_lib.errors import ArtefactsMismatch
-from runbook_lib.private_files import destroy
+from runbook_lib.private_files import destroy, write_private
 
 FORMAT = 1
 ENCRYPTED = "EncryptedKeyMaterial.bin"
@@ -67,7 +67,7 @@ def write_set(material_set: MaterialSet, *, folder: Path, write: Callable[[str, 
     """Put the set in place of what lies in `folder`: old files go first, custody.json is written last."""
     remove_set(folder)
     if material_set.plaintext:
-        write(PLAINTEXT, material_set.plaintext)
+        write_private(folder / PLAINTEXT, material_set.plaintext)  # not through a temporary file, which a kill could leave
     for name, content in material_set.files.items():
         write(name, content)
     write(CUSTODY, material_set.manifest)
@@ -77,7 +77,8 @@ def remove_set(folder: Path) -> None:
     """Remove every file that a set may have, half-written ones too; material in clear is overwritten first."""
     (folder / CUSTODY).unlink(missing_ok=True)
     destroy(folder / PLAINTEXT)
-    for path in (folder / ENCRYPTED, folder / README, *folder.glob(f"{PREFIX}*.bin")):
+    names = (CUSTODY, ENCRYPTED, README, f"{PREFIX}*.bin")
+    for path in (found for name in names for pattern in (name, f".{name}.*") for found in folder.glob(pattern)):
         path.unlink(missing_ok=True)
 
 
