@@ -115,6 +115,7 @@ def _is_record(told: dict[str, Any]) -> bool:
         and told["custody"] in get_args(Custody)
         and re.fullmatch(r"([0-9a-f]{6})?", told["key_check_value"]) is not None
         and all(_has(one, holder) for one in told["holders"])
+        and (told["source"] != "pkcs11" or _has(told.get("hsm"), {"token_label": str, "key_label": str}))
     )
 
 

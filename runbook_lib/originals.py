@@ -125,7 +125,7 @@ def rehearse(record: Mapping[str, Any], *, read: Read, brought: Brought, made_wi
     if _in_token(record, brought, made_with):
         from runbook_lib import hsm
 
-        with hsm.open_key(EncryptKeyMaterialInputs.read(made_with), create=False) as key:
+        with hsm.open_key(_token(record, made_with), create=False) as key:
             recognise(record, key.key_check_value)
             return key.key_check_value
     with opened(record, read=read, brought=brought) as material:
@@ -135,6 +135,20 @@ def rehearse(record: Mapping[str, Any], *, read: Read, brought: Brought, made_wi
 def _in_token(record: Mapping[str, Any], brought: Brought, made_with: Mapping[str, Any]) -> bool:
     in_files = brought.private_keys or brought.components or brought.material_file
     return record["source"] == "pkcs11" and bool(made_with.get("pkcs11_module")) and not in_files
+
+
+def _token(record: Mapping[str, Any], made_with: Mapping[str, Any]) -> EncryptKeyMaterialInputs:
+    """Return where the key is: its labels as recorded, module and PIN as given."""
+    return EncryptKeyMaterialInputs.check(
+        {
+            "key_material_source": "pkcs11",
+            "custody": "hsm",
+            "pkcs11_module": made_with["pkcs11_module"],
+            "pkcs11_pin_from": made_with.get("pkcs11_pin_from") or "prompt",
+            "pkcs11_token_label": record["hsm"]["token_label"],
+            "pkcs11_key_label": record["hsm"]["key_label"],
+        }
+    )
 
 
 def wrap_original(
@@ -149,7 +163,7 @@ def wrap_original(
         from runbook_lib import hsm
 
         public_key = key_material.load_wrapping_public_key(wrapping.public_key, wrapping_key_spec=wrapping.key_spec)
-        with hsm.open_key(EncryptKeyMaterialInputs.read(made_with), create=False) as key:
+        with hsm.open_key(_token(record, made_with), create=False) as key:
             recognise(record, key.key_check_value)
             return key.encrypt_to(public_key, wrapping.algorithm), key.key_check_value
     with opened(record, read=read, brought=brought) as material:
