@@ -12,7 +12,7 @@ PIN, WRONG_PIN = "271828", "314159"
 INSTALLED = bool(MODULE) and shutil.which("softhsm2-util") is not None
 
 
-def make_tokens(folder: Path, *labels: str) -> Path:
+def make_tokens(folder: Path, *labels: str, pin: str = PIN) -> Path:
     """Make a token of each label; return the configuration that SOFTHSM2_CONF must name."""
     tokens = folder / "tokens"
     tokens.mkdir(mode=0o700)
@@ -20,7 +20,7 @@ def make_tokens(folder: Path, *labels: str) -> Path:
     conf.write_text(f"directories.tokendir = {tokens}\nobjectstore.backend = file\nlog.level = ERROR\n")
     for label in labels:
         subprocess.run(
-            ["softhsm2-util", "--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", "161803"],
+            ["softhsm2-util", "--init-token", "--free", "--label", label, "--pin", pin, "--so-pin", "161803"],
             env={**os.environ, "SOFTHSM2_CONF": str(conf)},
             check=True,
             capture_output=True,

@@ -221,3 +221,38 @@ def test_training_keys_are_never_taken_for_real_ones(walk):
     walk.start().pair().encrypt(**custody_of("recovery_key", walk))
     (walk.path / "TRAINING-recovery-private-key.pem").write_bytes(b"left over")
     assert () == recovery.with_training_keys(walk.run, recovery.Brought()).private_keys
+
+
+# What the report says ---------------------------------------------------------------------------------------------
+
+
+def test_the_report_says_who_holds_what_and_how_long_is_left(walk):
+    """Custodians by fingerprint, each component's check value, the algorithm, the days; report.json has the record."""
+    import json
+    from datetime import timedelta
+
+    from kms_support import now
+
+    walk.start().pair().encrypt(**custody_of("split", walk))
+    until = (now(walk.endpoint) + timedelta(days=40, hours=1)).isoformat(timespec="seconds")
+    walk.bring_in(expiration_model="KEY_MATERIAL_EXPIRES", valid_to=until)
+    walk.cluster()
+    page, told = (walk.path / "report.html").read_text(), json.loads((walk.path / "report.json").read_text())
+    record = walk.run.record("03_encrypt_key_material")["custody"]
+    assert record == told["custody"]
+    assert 40 == told["seconds_until_expiry"] // 86400
+    assert ", in 40 days" in page
+    for holder in record["holders"]:
+        for word in ("file", "recovery_key_sha256", "algorithm", "component_check_value"):
+            assert holder[word] in page
+    assert KNOWN.hex() not in page
+
+
+def test_a_report_without_material_asks_for_recover(under):
+    """The nightly verification of a key that lost its material says what to do."""
+    from runbook_lib import verification
+
+    under.delete_material()
+    with pytest.raises(VerificationFailed, match="bring it back with: runbook recover demo"):
+        verification.verify_encryption(under.step("06"))
+    assert "runbook recover demo" in (under.path / "report.html").read_text()
