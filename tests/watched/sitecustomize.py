@@ -11,8 +11,8 @@ import shutil
 import signal
 import stat
 import sys
-import tempfile
 import threading
+import time
 
 
 def _keep(path):
@@ -20,8 +20,9 @@ def _keep(path):
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode) or str(path).startswith(_graveyard):
             return
-        handle, _ = tempfile.mkstemp(dir=_graveyard)
-        with os.fdopen(handle, "wb") as target, open(path, "rb") as source:
+        # Not by tempfile: it holds a lock while it removes a file of its own.
+        copy = os.path.join(_graveyard, f"{os.getpid()}-{time.monotonic_ns()}")
+        with open(copy, "wb") as target, open(path, "rb") as source:
             shutil.copyfileobj(source, target)
     except OSError:
         return
