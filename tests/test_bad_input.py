@@ -230,7 +230,7 @@ def test_a_sandbox_that_has_ended(world, monkeypatch):
     run_steps("00_start", "01_create_key", run_id="gone")
     process.stop(world.folder)
     before = (world.folder / "gone" / "state.json").read_bytes()
-    with pytest.raises(errors.SandboxGone, match="has ended.*00_start") as told:
+    with pytest.raises(errors.SandboxGone, match=r"has ended.*00_start") as told:
         run_cells("02_get_parameters_for_import", run_id="gone")
     assert 1 == len(str(told.value).splitlines())
     assert before == (world.folder / "gone" / "state.json").read_bytes()
