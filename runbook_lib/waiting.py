@@ -106,7 +106,9 @@ class Watch:
 
     def too_late(self, identifier: str, minutes: float) -> WaitTimedOut:
         """Return the error that says what was still missing after so many minutes."""
-        late = ", ".join(f"{name} is {status}" for name, status in self.found(identifier).items() if status != AVAILABLE)
+        late = ", ".join(
+            f"{name} is {status}" for name, status in self.found(identifier).items() if status != AVAILABLE
+        )
         return WaitTimedOut(
             f"after {minutes:g} minutes {late or 'instances are missing'}; run this again to go on waiting, "
             "or raise wait_timeout_minutes"

@@ -78,9 +78,7 @@ class Kernels:
 
     @staticmethod
     def _start(manager: Any, environment: dict[str, str], folder: str) -> Any:
-        manager.start_kernel(
-            env=environment, cwd=folder, extra_arguments=["--HistoryManager.hist_file=:memory:"]
-        )
+        manager.start_kernel(env=environment, cwd=folder, extra_arguments=["--HistoryManager.hist_file=:memory:"])
         return manager
 
 
