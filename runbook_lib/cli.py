@@ -163,8 +163,6 @@ def _run_several(
         jobs.append(Job(file, values, run_id=str(values.get("run_id") or "")))
     folder, workers = runs_folder(runs_dir), workers or default_jobs()
     board = Board(sys.stdout, (lambda _: None) if quiet else _say)
-    if not quiet:
-        _say(f"{len(jobs)} runs, {min(workers, len(jobs))} at a time · runs {shown(folder)}")
     run_side_by_side(
         jobs,
         runs_dir=folder,

@@ -26,6 +26,7 @@ from runbook_lib import execute, fork_kernel
 from runbook_lib.errors import InputError, ParameterChanged, RunbookError, WaitFailed
 from runbook_lib.inputs import StartInputs, VerifyEncryptionInputs
 from runbook_lib.parameters import check_parameters
+from runbook_lib.paths import shown
 from runbook_lib.run import _HOLDER_TOKEN, Run, run_lock
 from runbook_lib.sandbox import process
 from runbook_lib.waiting import LOST, Watch, seconds_between_looks
@@ -108,6 +109,7 @@ def run_side_by_side(
     execute.import_papermill()
     if any(StartInputs.read(job.parameters).target == "sandbox" for job in jobs):
         process.ensure(runs_dir)
+    say(f"{len(jobs)} runs, {min(workers, len(jobs))} at a time · runs {shown(runs_dir)}")
     with execute.kernel_environment(runs_dir), ExitStack() as stack:
         for job in jobs:
             stack.enter_context(job.held)
@@ -184,11 +186,12 @@ class _Floor:
 
     def _listen(self) -> None:
         """Take in what the workers say, until the next look is due."""
-        ears = {job.ear: job for job in self._running()}
+        ears: dict[Any, Job] = {job.ear: job for job in self._running()}
         left = max(0.0, self._next_look - time.monotonic()) if self._waiting() else None
         if not ears:
             time.sleep(left or 0.0)
-        for ear in connection.wait(list(ears), left) if ears else ():
+        heard: list[Any] = connection.wait(list(ears), left) if ears else []
+        for ear in heard:
             job = ears[ear]
             try:
                 kind, text = ear.recv()

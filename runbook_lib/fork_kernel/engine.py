@@ -147,16 +147,14 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
 
 
 def _is_idle_after(message: dict[str, Any], asked: str) -> bool:
-    return (
-        message["msg_type"] == "status"
-        and message["content"]["execution_state"] == "idle"
-        and message["parent_header"].get("msg_id") == asked
-    )
+    told = message["content"].get("execution_state"), message["parent_header"].get("msg_id")
+    return message["msg_type"] == "status" and told == ("idle", asked)
 
 
 class Manager(NotebookExecutionManager):  # type: ignore[misc]
     """papermill's record of an execution, saved before each code cell and at the end."""
 
+    nb: Any
     _saves = True
 
     def cell_start(self, cell: Any, cell_index: int | None = None, **kwargs: Any) -> None:
@@ -186,7 +184,7 @@ class Manager(NotebookExecutionManager):  # type: ignore[misc]
             super().save(**kwargs)
             return
         self.nb = kwargs.get("nb") or self.nb
-        _write(Path(path), nbformat.v4.writes(self.nb))
+        _write(Path(path), nbformat.v4.writes(self.nb))  # type: ignore[no-untyped-call]
         self.last_save_time = self.now()
 
 
