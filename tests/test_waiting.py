@@ -148,7 +148,9 @@ def test_each_change_is_one_line_and_lost_connections_are_waited_out(
 ) -> None:
     """A status is printed when it changes, not at each look; no answer is no end."""
     rds = Rds(one=("creating", "creating"))
-    steps = iter([lambda: None, lambda: setattr(rds, "down", 1), lambda: rds.states.update(one=("available", "available"))])
+    steps = iter(
+        [lambda: None, lambda: setattr(rds, "down", 1), lambda: rds.states.update(one=("available", "available"))]
+    )
     naps_of_rds = naps.append
     waiting.time.sleep = lambda seconds: (naps_of_rds(seconds), next(steps)())  # type: ignore[attr-defined]
     assert {"cluster one": "available", "instance one-1": "available"} == wait(rds)

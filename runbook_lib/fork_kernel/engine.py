@@ -7,7 +7,6 @@ once for each code cell, whole or not at all, before the cell runs: a kill leave
 
 from __future__ import annotations
 
-import asyncio
 import os
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from time import monotonic
 from typing import Any
 
 import nbformat
-from jupyter_core.utils import run_sync
+from jupyter_core.utils import ensure_async, run_sync
 from nbclient.util import run_hook
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, NotebookExecutionManager
@@ -140,7 +139,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
                 return
             except Empty:  # not listening yet, or what it broadcasts did not reach us yet: ask again
                 pass
-            if not await asyncio.to_thread(self.km.is_alive):
+            if not await ensure_async(self.km.is_alive()):
                 raise RuntimeError("Kernel died before replying to kernel_info")
             if monotonic() > limit:
                 raise RuntimeError(f"Kernel didn't respond in {self.startup_timeout} seconds")
