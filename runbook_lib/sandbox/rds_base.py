@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from botocore.model import OperationNotFoundError
-from moto.core.authorization import ActionAuthenticatorMixin
 from moto.core.parse import XFormedDict
 from moto.core.responses import ActionResult
 from moto.core.utils import get_service_model
@@ -17,12 +16,10 @@ from moto.iam.models import iam_backends
 from moto.rds.exceptions import RDSClientError
 from moto.rds.responses import RDSResponse
 
-from runbook_lib.sandbox import rds_encryption, rds_placement, rds_states, secrets
+from runbook_lib.sandbox import rds_encryption, rds_states, secrets
 from runbook_lib.sandbox.rds_encryption import Caller
 from runbook_lib.sandbox.rds_faults import bad_value, fault
 from runbook_lib.sandbox.rds_records import Cluster, Instance, Record, Snapshot, add_event, clusters
-
-__all__ = ["ActionAuthenticatorMixin", "RdsBase"]
 
 
 class RdsBase(RDSResponse):
@@ -156,4 +153,3 @@ def _arrived(record: Record) -> None:
 
 
 rds_states.on_arrival(_arrived)
-_ = rds_placement
