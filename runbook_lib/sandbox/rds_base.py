@@ -10,13 +10,11 @@ from typing import Any
 
 from botocore.model import OperationNotFoundError
 from moto.core.parse import XFormedDict
-from moto.core.responses import ActionResult
 from moto.core.utils import get_service_model
 from moto.iam.models import iam_backends
-from moto.rds.exceptions import RDSClientError
 from moto.rds.responses import RDSResponse
 
-from runbook_lib.sandbox import rds_encryption, rds_states, secrets
+from runbook_lib.sandbox import dispatch, rds_encryption, rds_states, secrets
 from runbook_lib.sandbox.rds_encryption import Caller
 from runbook_lib.sandbox.rds_faults import bad_value, fault
 from runbook_lib.sandbox.rds_records import Cluster, Instance, Record, Snapshot, add_event, clusters
@@ -25,7 +23,7 @@ from runbook_lib.sandbox.rds_records import Cluster, Instance, Record, Snapshot,
 class RdsBase(RDSResponse):
     """The part of the handler that all operations stand on."""
 
-    _refusal: RDSClientError | None = None
+    _refusal: tuple[str, str] | None = None
 
     def parse_parameters(self, request: Any) -> None:
         """Parse the request; what cannot be parsed is refused later, in the service's own form."""
@@ -34,22 +32,19 @@ class RdsBase(RDSResponse):
             model = get_service_model(self.boto3_service_name).operation_model(self._get_action())
             required = model.input_shape.required_members if model.input_shape else []
             if missing := [name for name in required if self.params.get(name) is None]:
-                self._refusal = RDSClientError(
-                    "MissingParameter", f"The request must contain the parameter {missing[0]}."
-                )
+                self._refusal = ("MissingParameter", f"The request must contain the parameter {missing[0]}.")
         except OperationNotFoundError:
             self.params = XFormedDict()
-            self._refusal = RDSClientError("InvalidAction", f"Could not find operation {self._get_action()}")
+            self._refusal = ("InvalidAction", f"Could not find operation {self._get_action()}")
         except (ValueError, TypeError, KeyError, AttributeError):
             self.params = XFormedDict()
-            self._refusal = RDSClientError("MalformedInput", "A parameter is not of the type that it must be.")
+            self._refusal = ("MalformedInput", "A parameter is not of the type that it must be.")
 
     def call_action(self) -> Any:
         """Answer the request, or refuse what could not be parsed."""
         if self._refusal is None:
             return super().call_action()
-        status, headers, body = self.serialized(ActionResult(self._refusal))
-        return status, {**headers, "status": str(status)}, body
+        return dispatch.error_answer("xml", 400, *self._refusal)
 
     @property
     def _given(self) -> dict[str, Any]:

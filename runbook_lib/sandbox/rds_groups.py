@@ -1,7 +1,7 @@
 """DB subnet groups and parameter groups: made, described, changed, deleted, and their tags.
 
-moto gaps: a subnet group is replaced by a second one of its name, may have one zone, can be deleted while a cluster
-uses it and shows no tags; parameter groups of unknown families are taken, and ones in use are deleted.
+moto gaps: a subnet group is replaced by a second one of its name, may have one zone and can be deleted while a
+cluster uses it; parameter groups of unknown families are taken, and ones in use are deleted.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Cluster snapshots: taken, described, copied, shared, deleted.
 
-moto gaps: filters and SnapshotType are ignored, snapshots carry no StorageEncryptionType, copying takes any key
+moto gaps: snapshots are not found by ARN or when shared, carry no StorageEncryptionType, copying takes any key
 and loses SourceDBClusterSnapshotArn, encrypted snapshots can be made public.
 """
 
@@ -132,7 +132,7 @@ class SnapshotOperations(RdsBase):
         return ActionResult({"DBClusterSnapshot": describe_snapshot(snapshot)})
 
     def describe_db_cluster_snapshots(self) -> ActionResult:
-        """moto gap: filters, SnapshotType and sharing are ignored."""
+        """moto gap: snapshots are not found by their ARN, and sharing is ignored."""
         given = self._given
         name, kind = given.get("DBClusterSnapshotIdentifier"), given.get("SnapshotType")
         rds_checks.one_of(kind, ("automated", "manual", "shared", "public", "awsbackup"), "SnapshotType")
