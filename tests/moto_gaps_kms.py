@@ -23,7 +23,8 @@ from kms_support import (
     import_material,
     refusal,
 )
-from moto_gaps import MALFORMED, NOBODY, ROOT, Aws, gap, policy
+from moto_gaps import gap
+from rds_support import MALFORMED, NOBODY, ROOT, Aws, policy
 
 # ---- KMS: keys and policies
 

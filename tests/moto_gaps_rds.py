@@ -11,7 +11,8 @@ from kms_support import (
     UNKNOWN,
     refusal,
 )
-from moto_gaps import CLUSTER, COMBINATION, MYSQL, NO_KEY, VALUE, Aws, gap
+from moto_gaps import gap
+from rds_support import CLUSTER, COMBINATION, MYSQL, NO_KEY, VALUE, Aws
 
 # ---- RDS: what is on offer, groups
 

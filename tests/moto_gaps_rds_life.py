@@ -13,7 +13,8 @@ from kms_support import (
     UNKNOWN,
     refusal,
 )
-from moto_gaps import CLUSTER, COMBINATION, MYSQL, NO_KEY, PASSWORD, VALUE, Aws, gap
+from moto_gaps import gap
+from rds_support import CLUSTER, COMBINATION, MYSQL, NO_KEY, PASSWORD, VALUE, Aws
 
 # ---- RDS: changing, stopping, deleting
 

@@ -23,7 +23,8 @@ import moto_gaps_rds_life as _life  # noqa: E402,F401
 from botocore.exceptions import ClientError  # noqa: E402
 from botocore.parsers import ResponseParserError  # noqa: E402
 from kms_support import connect, sandbox  # noqa: E402
-from moto_gaps import GAPS, Aws, Gap, cases  # noqa: E402
+from moto_gaps import GAPS, Gap, cases  # noqa: E402
+from rds_support import Aws  # noqa: E402
 
 import runbook_lib.sandbox  # noqa: E402
 
