@@ -5,7 +5,7 @@ moto gap: a parameter of the wrong type, or a required one that is missing, is a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from botocore.model import OperationNotFoundError
@@ -78,7 +78,7 @@ class RdsBase(RDSResponse):
         wanted = _name_of(name, "db")
         found = self.backend.databases.get(wanted)
         if isinstance(found, Instance):
-            look_at_instance(found, counts=counts)
+            look_at_instances([found], counts=counts)
             if found.status:
                 return found
         fault("DBInstanceNotFound", f"DBInstance {wanted} not found.")
@@ -118,16 +118,17 @@ def _look_at_cluster(cluster: Cluster, *, counts: bool) -> None:
     rds_states.settle_gone(cluster)
 
 
-def look_at_instance(instance: Instance, *, counts: bool) -> None:
-    """Look at an instance's cluster, which it waits for, then at the instance."""
-    cluster = instance.cluster
-    if cluster is not None:
-        underway = cluster.status == "creating"
-        rds_encryption.notice(cluster)
-        if underway or cluster.status == "available":
-            rds_states.look(cluster, counts=counts)
-    rds_states.look(instance, counts=counts)
-    rds_states.settle_gone(instance)
+def look_at_instances(instances: Sequence[Instance], *, counts: bool) -> None:
+    """Look at the instances' clusters, which they wait for, each once; then at the instances."""
+    waited_for = {id(one.cluster): one.cluster for one in instances}
+    for cluster in waited_for.values():
+        if cluster is not None:
+            rds_encryption.notice(cluster)
+            if cluster.status in ("creating", "available"):
+                rds_states.look(cluster, counts=counts)
+    for instance in instances:
+        rds_states.look(instance, counts=counts)
+        rds_states.settle_gone(instance)
 
 
 def _arrived(record: Record) -> None:

@@ -197,12 +197,7 @@ class ChangeOperations(RdsBase):
                 "stopped,inaccessible-encryption-credentials-recoverable.",
             )
         rds_encryption.need_key(cluster)
-        cluster.lost_at = cluster.stopped_at = None
-        go(cluster, "starting", "available")
-        for instance in cluster.instances:
-            if instance.status != "deleting":
-                go(instance, "starting", "available")
-        add_event(cluster, "DB cluster started", "notification")
+        rds_encryption.start(cluster)
         return ActionResult({"DBCluster": describe(cluster)})
 
     def failover_db_cluster(self) -> ActionResult:

@@ -11,7 +11,7 @@ from typing import Any
 from moto.core.responses import ActionResult
 
 from runbook_lib.sandbox import clock, ids, rds_checks, rds_encryption, rds_engines, rds_placement
-from runbook_lib.sandbox.rds_base import RdsBase, look_at_instance
+from runbook_lib.sandbox.rds_base import RdsBase, look_at_instances
 from runbook_lib.sandbox.rds_clusters import insights_key
 from runbook_lib.sandbox.rds_faults import bad_combination, bad_value, fault, keep, page
 from runbook_lib.sandbox.rds_records import LOST, Cluster, Instance, add_event, host_suffix, plain_tags
@@ -103,7 +103,7 @@ class InstanceOperations(RdsBase):
 
     def _instance_gone(self, identifier: str) -> bool:
         if isinstance(found := self.backend.databases.get(identifier), Instance):
-            look_at_instance(found, counts=False)
+            look_at_instances([found], counts=False)
         return identifier not in self.backend.databases
 
     def _create_standalone(self, given: dict[str, Any]) -> ActionResult:
@@ -244,9 +244,8 @@ class InstanceOperations(RdsBase):
         if name is not None:
             found: list[Any] = [self._find_instance(name, counts=True)]
         else:
-            for one in list(self.backend.databases.values()):
-                if isinstance(one, Instance):
-                    look_at_instance(one, counts=True)
+            stored: list[Any] = list(self.backend.databases.values())
+            look_at_instances([one for one in stored if isinstance(one, Instance)], counts=True)
             found = sorted(self.backend.databases.values(), key=lambda one: str(_identifier(one)))
         found = keep(found, given.get("Filters"), {
             "db-cluster-id": lambda one: _cluster_names(one),
