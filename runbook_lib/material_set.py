@@ -67,7 +67,8 @@ def write_set(material_set: MaterialSet, *, folder: Path, write: Callable[[str, 
     """Put the set in place of what lies in `folder`: old files go first, custody.json is written last."""
     remove_set(folder)
     if material_set.plaintext:
-        write_private(folder / PLAINTEXT, material_set.plaintext)  # not through a temporary file, which a kill could leave
+        # Not through a temporary file, which a kill could leave.
+        write_private(folder / PLAINTEXT, material_set.plaintext)
     for name, content in material_set.files.items():
         write(name, content)
     write(CUSTODY, material_set.manifest)

@@ -188,7 +188,7 @@ def test_a_whole_run_with_debug_logging_leaves_no_secret(ground):
     ground.runbook("recover", "many", "--check")
     ground.runbook("recover", "many", WATCHED_LOG=log)
     ground.runbook("status", "many", "--json")
-    ground.runbook("run", "--run-id", "many", WATCHED_LOG=log)
+    ground.runbook("run", "--run-id", "many", "--kernel", "plain", WATCHED_LOG=log)
     ground.runbook("clean-up", "many", "--confirm", "aurora-byok", WATCHED_LOG=log)
     assert {} == ground.found()
     assert "EncryptedKeyMaterial" in Path(log).read_text()
