@@ -215,6 +215,10 @@ class PlanRefused(RunbookError):
     """A plan holds a change that must not be made: what is there differs from what was asked."""
 
 
+class PlanOutdated(RunbookError):
+    """The form was edited after the plan was shown; what is applied is what was shown, or nothing."""
+
+
 class KeyNotUsable(RunbookError):
     """The KMS key cannot encrypt a cluster: wrong state, Region, kind or origin."""
 

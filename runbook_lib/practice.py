@@ -6,6 +6,7 @@ shown; if another comes, the cell fails.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -112,12 +113,16 @@ def _as_the_post_has_it(session: Session) -> None:
 
 
 def _policy_with_an_unknown_role(session: Session) -> None:
-    account = session.account_id
-    policy = """{"Version": "2012-10-17", "Statement": [
-      {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::%s:root"}, "Action": "kms:*", "Resource": "*"},
-      {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::%s:role/NobodyYet"}, "Action": "kms:DescribeKey",
-       "Resource": "*"}]}""" % (account, account)
-    session.client("kms").create_key(Origin="EXTERNAL", Policy=policy)
+    account = f"arn:aws:iam::{session.account_id}"
+    allow = {"Effect": "Allow", "Resource": "*"}
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {**allow, "Principal": {"AWS": f"{account}:root"}, "Action": "kms:*"},
+            {**allow, "Principal": {"AWS": f"{account}:role/NobodyYet"}, "Action": "kms:DescribeKey"},
+        ],
+    }
+    session.client("kms").create_key(Origin="EXTERNAL", Policy=json.dumps(policy))
 
 
 def _wrapping_key_for_a_key_of_aws(session: Session) -> None:

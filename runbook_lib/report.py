@@ -13,21 +13,21 @@ from typing import Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from runbook_lib.errors import PlanRefused, VerificationFailed
+from runbook_lib.errors import PlanOutdated, PlanRefused, VerificationFailed
 
 Action = Literal["create", "keep", "change", "delete", "refuse"]
 FORMAT = 1
 
 _SIGN = {"create": "+", "keep": "=", "change": "~", "delete": "-", "refuse": "!"}
-# Words carry the meaning, colours only repeat it; both are readable on white and on dark grey.
+# Words carry the meaning, colours only repeat it; each has a contrast of at least 4 to 1 on white and on JupyterLab's dark grey.
 _COLOUR = {
-    "create": "#1a7f37",
-    "keep": "#6e7781",
-    "change": "#9a6700",
-    "delete": "#cf222e",
-    "refuse": "#cf222e",
-    "passed": "#1a7f37",
-    "FAILED": "#cf222e",
+    "create": "#238a43",
+    "keep": "#727a83",
+    "change": "#a06b00",
+    "delete": "#dc3e46",
+    "refuse": "#dc3e46",
+    "passed": "#238a43",
+    "FAILED": "#dc3e46",
 }
 
 
@@ -96,14 +96,21 @@ class Plan:
     step: str
     changes: tuple[Change, ...]
     inputs: Mapping[str, Any] = field(default_factory=dict)
-    edited: Mapping[str, tuple[object, object]] = field(default_factory=dict)
+    edited: Mapping[str, tuple[str, object, object]] = field(default_factory=dict)
+    changed_since: Callable[[], list[str]] = field(default=list, repr=False, compare=False)
+    cost: str = ""
 
     def change(self, resource: str) -> Change:
         """Return the row of `resource`."""
         return next(change for change in self.changes if change.resource == resource)
 
     def require_applicable(self) -> None:
-        """Raise `PlanRefused`, naming each row that must not be made."""
+        """Raise `PlanRefused`, naming each row that must not be made, or `PlanOutdated` when the form says otherwise now."""
+        if changed := self.changed_since():
+            raise PlanOutdated(
+                f"nothing was changed: the form was edited after this plan was shown ({', '.join(changed)}); "
+                "run the cells from the one that reads the form"
+            )
         refused = [
             f"{change.resource} {change.name}: {change.detail}" for change in self.changes if change.action == "refuse"
         ]
@@ -116,8 +123,10 @@ class Plan:
         counts = {action: sum(change.action == action for change in self.changes) for action in _SIGN}
         return ", ".join(f"{number} to {action}" for action, number in counts.items() if number) or "nothing to do"
 
-    def _edits(self) -> list[str]:
-        return [f"{name}: {_text(old)} → {_text(new)}" for name, (old, new) in self.edited.items()]
+    @property
+    def edits(self) -> list[str]:
+        """What was changed against the parameters, and by whom."""
+        return [f"{who}: {name}: {_text(old)} → {_text(new)}" for name, (who, old, new) in self.edited.items()]
 
     def __repr__(self) -> str:
         table = Table(
@@ -125,11 +134,11 @@ class Plan:
             ("", "resource", "name", "detail", "calls"),
             [(f"{_SIGN[c.action]} {c.action}", c.resource, c.name, c.detail, c.calls) for c in self.changes],
         )
-        edits = [f"Changed in the form: {edit}" for edit in self._edits()]
-        return "\n".join([repr(table), *edits])
+        cost = [f"Cost: {self.cost}"] if self.cost else []
+        return "\n".join([repr(table), *self.edits, *cost])
 
     def _repr_html_(self) -> str:
-        return _TEMPLATES.get_template("plan.html").render(plan=self, sign=_SIGN, edits=self._edits())
+        return _TEMPLATES.get_template("plan.html").render(plan=self, sign=_SIGN)
 
 
 @dataclass(frozen=True)

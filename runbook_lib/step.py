@@ -13,6 +13,7 @@ from runbook_lib.inputs import Inputs
 from runbook_lib.report import Plan
 from runbook_lib.run import Run
 from runbook_lib.session import Session, session_for
+from runbook_lib.steps import all_steps
 
 
 class OpenStep:
@@ -62,7 +63,19 @@ class OpenStep:
 
     def plan(self, inputs: Inputs, changes: Any) -> Plan:
         """Return the plan of this step, with the inputs it was made from."""
-        return Plan(self.name, tuple(changes), inputs.model_dump(), inputs.edited)
+        cost = all_steps()[self.name].cost
+        return Plan(self.name, tuple(changes), inputs.model_dump(), inputs.edited, inputs.changed_since, cost)
+
+    def earlier(self) -> dict[str, tuple[Any, str]]:
+        """Return the values that this step was applied with before, else those that 00_start checked, and which it is.
+
+        A form that a person opens again starts from them.
+        """
+        found = {}
+        for name, words in (("00_start", "As checked by 00"), (self.name, "As applied before")):
+            section = self.run.steps.get(name, {})
+            found.update({field: (value, words) for field, value in section.get("inputs", {}).items()})
+        return found
 
     @contextmanager
     def applying(self, plan: Plan) -> Iterator[None]:
