@@ -253,3 +253,18 @@ class StepFailed(RunbookError):
     def __init__(self, run_id: str, step: str, reason: str, output: str) -> None:
         self.run_id = run_id
         super().__init__(f"{step}: {reason}\n  the executed notebook is {output}")
+
+
+# JupyterLab --------------------------------------------------------------------------------------------------
+
+
+class LabNotInstalled(RunbookError):
+    """JupyterLab is an extra, and it is not there."""
+
+
+class LabFailed(RunbookError):
+    """JupyterLab did not start, or ended by itself."""
+
+
+class PortTaken(RunbookError):
+    """Another process listens on the port that was asked for."""
