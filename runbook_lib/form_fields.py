@@ -33,7 +33,7 @@ class FieldView:
         self.widget.style.description_width = "16em"
         self.message = ipywidgets.HTML(layout={"max_width": "34em", "margin": "0 0 0 1em"})
         self.row = ipywidgets.HBox(
-            [self.widget, self.message], layout={"align_items": "center", "flex_flow": "row wrap", "margin": "1px 0"}
+            [self.widget, self.message], layout={"align_items": "center", "flex_flow": "row wrap", "margin": "3px 0"}
         )
         self._changed: Any = lambda: None
         self._listen()
@@ -99,10 +99,9 @@ class FieldView:
     def offer(self, options: Sequence[str] | None) -> None:
         """Take what a look-up found: offer it, or, when it found nothing (None: it may not look), let it be typed."""
         if not options:
-            self._hint = "Could not be looked up: type it." if options is None else "The account has none."
+            self._hint = "Could not be looked up: type it." if options is None else "None are there."
         else:
-            count = len([option for option in options if option])
-            self._hint = f"{count} found in the account."
+            self._hint = f"{len(options)} to choose from."
         if isinstance(self.widget, ipywidgets.SelectMultiple):
             if options:
                 kept = self.widget.value
@@ -113,7 +112,7 @@ class FieldView:
                 self._swap(self._text(self._start))
             self.widget.disabled = False
         elif options:
-            self.widget.options = [option for option in options if option]
+            self.widget.options = list(options)
 
     def _swap(self, widget: Any) -> None:
         widget.description = self.widget.description

@@ -177,7 +177,7 @@ class _KeyNames(Inputs):
         [],
     )
     grant_rds_service_linked_role: bool = _field(
-        "Add AWSServiceRoleForRDS as key user",
+        "AWSServiceRoleForRDS as key user",
         "As the post has it; created if absent. What does the work is the caller's CreateGrant.",
         True,
     )

@@ -9,14 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from runbook_lib.errors import PlanOutdated, PlanRefused, VerificationFailed
 
+if TYPE_CHECKING:
+    from runbook_lib.drawing import Picture
+
 Action = Literal["create", "keep", "change", "delete", "refuse"]
 FORMAT = 1
+_LONGEST_NAME = 38  # rds:DescribeDBClusterParameterGroups and names like it are never broken
 
 _SIGN = {"create": "+", "keep": "=", "change": "~", "delete": "-", "refuse": "!"}
 # Words carry the meaning, colours only repeat it; each has a contrast of at least 4 to 1 on white and on JupyterLab's dark grey.
@@ -31,6 +35,13 @@ _COLOUR = {
 }
 
 
+def _wrapping(text: str) -> str:
+    """Return how a cell breaks its lines: between words, and only what is longer than a name within one."""
+    longest = max(map(len, text.split()), default=0)
+    breaking = "overflow-wrap:anywhere;min-width:13em" if longest > _LONGEST_NAME else "overflow-wrap:normal"
+    return f"{breaking};min-width:14em" if len(text) > 40 and longest <= _LONGEST_NAME else breaking
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("runbook_lib", "templates"),
@@ -40,6 +51,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["colour"] = _COLOUR
+    environment.filters["wrapping"] = _wrapping
     return environment
 
 
@@ -240,7 +252,18 @@ def report_json(facts: Mapping[str, Any], checks: Checks) -> bytes:
     ).encode()
 
 
-def report_html(facts: Mapping[str, Any], checks: Checks, *, tables: Sequence[Table] = ()) -> bytes:
-    """Return report.html: one file for an auditor, without scripts and without anything from the network."""
-    page = _TEMPLATES.get_template("report.html").render(facts=facts, checks=checks, tables=tables)
+def report_html(
+    facts: Mapping[str, Any],
+    checks: Checks,
+    *,
+    tables: Sequence[Table] = (),
+    pictures: Mapping[str, Picture] | None = None,
+) -> bytes:
+    """Return report.html: one file for an auditor, without scripts and without anything from the network.
+
+    `pictures` stand under their headings, inside the page.
+    """
+    page = _TEMPLATES.get_template("report.html").render(
+        facts=facts, checks=checks, tables=tables, pictures=pictures or {}
+    )
     return page.encode()

@@ -5,7 +5,7 @@ Reads only, but for the snapshot that may be asked for. Writes report.json and r
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -118,7 +118,7 @@ def verify_encryption(step: OpenStep) -> Checks:
     """
     checks = gather(step)
     facts = _facts(step, checks)
-    page = report_html(facts, checks, tables=[_custody_table(step)])
+    page = report_html(facts, checks, tables=[_custody_table(step), _times(step)], pictures=_pictures(step))
     content = report_json({name: value for name, value in facts.items() if name != "summary"}, checks)
     stamp = f"{step.now():%Y%m%dT%H%M%SZ}"
     (step.run.path / "reports").mkdir(mode=0o700, exist_ok=True)
@@ -259,6 +259,22 @@ def _custody_table(step: OpenStep) -> Table:
     record = step.run.made("03_encrypt_key_material").get("custody", {})
     rows = [(name.replace("_", " "), value) for name, value in record.items()]
     return Table("Who keeps the original key material", ("", ""), rows)
+
+
+def _times(step: OpenStep) -> Table:
+    rows = [
+        (name, part["started"], part.get("finished", "being written")) for name, part in sorted(step.run.steps.items())
+    ]
+    return Table("When each step began and ended (UTC)", ("step", "began", "ended"), rows)
+
+
+def _pictures(step: OpenStep) -> dict[str, Any]:
+    from runbook_lib.pictures import timeline, who_holds_which_key
+
+    return {
+        "Timeline of the run": timeline(step.run.steps, until=datetime.now(UTC)),
+        "Who holds which key": who_holds_which_key(),
+    }
 
 
 def _facts(step: OpenStep, checks: Checks) -> dict[str, Any]:

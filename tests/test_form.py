@@ -244,7 +244,7 @@ def test_what_an_account_offers_is_looked_up_while_the_form_can_be_used():
     answer.set()
     form.wait_for_offers()
     assert ("vpc-0a1b2c3d", "vpc-11111111") == tuple(labelled(form, "VPC").options)
-    assert "2 found in the account" in beside(form, "VPC")
+    assert "2 to choose from" in beside(form, "VPC")
     assert ("vpc-22222222", ["sg-99999999"]) == (form.value.vpc_id, form.value.vpc_security_group_ids)
     labelled(form, "Security groups").value = ("sg-0a1b2c3d",)
     assert ["sg-0a1b2c3d"] == form.value.vpc_security_group_ids
