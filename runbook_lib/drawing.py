@@ -52,7 +52,7 @@ class Canvas:
     def picture(self, text: str) -> Picture:
         """Return what was drawn, told by `text`."""
         file = io.BytesIO()
-        self._image.quantize(128).save(file, "PNG", optimize=True)
+        self._image.save(file, "PNG", optimize=True)
         return Picture(file.getvalue(), self.width, text)
 
     def box(

@@ -258,6 +258,10 @@ class StepFailed(RunbookError):
 # JupyterLab --------------------------------------------------------------------------------------------------
 
 
+class Interrupted(RunbookError):
+    """A person interrupted a wait."""
+
+
 class LabNotInstalled(RunbookError):
     """JupyterLab is an extra, and it is not there."""
 

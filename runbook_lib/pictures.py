@@ -13,10 +13,14 @@ from typing import Any
 from runbook_lib.drawing import AMBER, BLUE, GREEN, INK, LINE, PURPLE, RED, SOFT, Canvas, Picture
 from runbook_lib.run import Run
 from runbook_lib.step import OpenStep
-from runbook_lib.steps import all_steps
+from runbook_lib.steps import all_steps, chain
 
-_STATES = ("no key yet", "PendingImport", "Enabled", "PendingDeletion")
-_STATE_WORDS = ("", "a key without material", "it can encrypt", "the waiting period runs")
+_STATES = {
+    "No key yet": "step 01 makes it",
+    "PendingImport": "it has no material",
+    "Enabled": "it can encrypt",
+    "PendingDeletion": "its waiting period runs",
+}
 
 
 def who_holds_which_key() -> Picture:
@@ -72,51 +76,38 @@ def where_it_stands(step: OpenStep) -> Picture:
 
 def standing(run: Run) -> Picture:
     """Draw the state of the key and the steps of `run`."""
-    state = _STATES.index(key_state(run))
     steps = list(all_steps().values())
     done = [step.name for step in steps if run.is_finished(step.name)]
-    to_do = next((step for step in steps if step.name not in done), None)
+    ended = "90_clean_up" in done
+    to_do = None if ended else next((step for step in chain() if step.name not in done), None)
     canvas = Canvas(900, 196)
+
+    def card(x: float, y: float, width: float, title: str, words: str, *, colour: str, strong: bool) -> None:
+        lit = colour != LINE
+        canvas.box(x, y, width, 48, fill="#ffffff", edge=colour, thick=2.4 if strong else 1.2)
+        canvas.text(x + 10, y + 20, title, bold=lit, colour=INK if lit else SOFT)
+        canvas.text(x + 10, y + 38, words, size=11.5, colour=colour if lit else SOFT)
+
     canvas.text(20, 30, "The key", size=14, bold=True)
-    for number, (name, words) in enumerate(zip(_STATES, _STATE_WORDS, strict=True)):
-        x, now = 20 + 222 * number, number == state
+    for number, (name, words) in enumerate(_STATES.items()):
+        x, now = 20.0 + 222 * number, name == key_state(run)
         colour = {"Enabled": GREEN, "PendingDeletion": RED}.get(name, AMBER) if now else LINE
-        canvas.box(x, 40, 186, 46, fill="#ffffff" if not now else "#f6f8fa", edge=colour, thick=2.4 if now else 1)
-        canvas.text(x + 12, 60, name, size=13, bold=now, colour=INK if now else SOFT)
-        canvas.text(
-            x + 12,
-            77,
-            f"now{': ' if words else ''}{words}" if now else words,
-            size=11.5,
-            colour=colour if now else SOFT,
-        )
+        card(x, 40, 190, name, ("now: " if now else "") + words, colour=colour, strong=now)
         if number + 1 < len(_STATES):
-            canvas.arrow((x + 186, 63), (x + 222, 63), colour=LINE)
+            canvas.arrow((x + 190, 64), (x + 222, 64), colour=LINE)
     canvas.text(20, 118, "The run", size=14, bold=True)
     width = 860 / len(steps)
     for number, step in enumerate(steps):
         x = 20 + width * number
         finished, following = step.name in done, step is to_do
         colour = GREEN if finished else BLUE if following else LINE
-        canvas.box(
-            x, 128, width - 8, 50, fill="#ffffff", edge=colour, thick=2.4 if following else 1.2 if finished else 1
-        )
-        canvas.text(
-            x + 9, 149, step.number, size=14, bold=finished or following, colour=INK if finished or following else SOFT
-        )
+        words = "done" if finished else "next" if following else _short(step.words)
+        card(x, 128, width - 8, step.number, words, colour=colour, strong=following)
         if finished:
-            canvas.tick(x + width - 26, 149)
-        canvas.text(
-            x + 9,
-            168,
-            "done" if finished else "next" if following else _short(step.words),
-            size=11.5,
-            colour=colour if finished or following else SOFT,
-        )
-    words = ", ".join(name[:2] for name in done) or "nothing"
-    return canvas.picture(
-        f"The key: {key_state(run)}. The run: {words} done; {f'next is {to_do.name}' if to_do else 'nothing is left'}."
-    )
+            canvas.tick(x + width - 26, 148)
+    told = ", ".join(name[:2] for name in done) or "nothing"
+    following_words = f"next is {to_do.name}" if to_do else "nothing is left to do"
+    return canvas.picture(f"The key: {key_state(run)}. The run: {told} done; {following_words}.")
 
 
 def key_state(run: Run) -> str:
@@ -128,7 +119,7 @@ def key_state(run: Run) -> str:
     ):
         if run.is_finished(name):
             return state
-    return _STATES[0]
+    return "No key yet"
 
 
 def _short(words: str) -> str:

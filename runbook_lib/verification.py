@@ -14,6 +14,7 @@ from runbook_lib import kms, rds
 from runbook_lib.changes import create_once
 from runbook_lib.errors import StepMissing, WaitFailed
 from runbook_lib.inputs import VerifyEncryptionInputs
+from runbook_lib.progress import interruptible
 from runbook_lib.report import Change, Checks, Plan, Table, report_html, report_json
 from runbook_lib.run import utc_stamp
 from runbook_lib.session import Session, error_code
@@ -79,7 +80,7 @@ def apply_verify_encryption(step: OpenStep, plan: Plan) -> dict[str, str]:
     """
     made = step.run.record("05_create_cluster")
     sandbox = step.session.target == "sandbox"
-    with step.applying(plan):
+    with step.applying(plan), interruptible():
         try:
             found = wait_until_available(
                 step.session,
