@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 INK, SOFT, LINE, CARD, PANEL = "#1f2328", "#57606a", "#8c959f", "#ffffff", "#f6f8fa"
 GREEN, BLUE, PURPLE, AMBER, RED = "#1a7f37", "#0969da", "#8250df", "#9a6700", "#cf222e"
 _SCALE = 2
+_WHITE = [255, 255, 255, 255]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,12 @@ class Canvas:
     def picture(self, text: str) -> Picture:
         """Return what was drawn, told by `text`."""
         file = io.BytesIO()
-        self._image.save(file, "PNG", optimize=True)
+        small = self._image.quantize(128)
+        palette = small.getpalette("RGBA") or []
+        # What was rounded to nearly white is white: a card that is not quite so looks dirty.
+        colours = [palette[i : i + 4] for i in range(0, len(palette), 4)]
+        small.putpalette([part for colour in colours for part in (_WHITE if min(colour) > 248 else colour)], "RGBA")
+        small.save(file, "PNG", optimize=True)
         return Picture(file.getvalue(), self.width, text)
 
     def box(

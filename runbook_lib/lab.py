@@ -23,6 +23,7 @@ from pathlib import Path
 
 from runbook_lib.errors import LabFailed, LabNotInstalled, PortTaken
 from runbook_lib.paths import checkout, notebooks_folder
+from runbook_lib.pictures import standing, who_holds_which_key
 from runbook_lib.run import all_runs, write_whole
 from runbook_lib.sandbox import process
 from runbook_lib.start_page import start_page
@@ -70,19 +71,20 @@ def place_for(runs_dir: Path) -> Place:
 
 
 def write_page(place: Place, *, target: str) -> None:
-    """Write the start page when it would say something else than it does."""
-    top = checkout()
-    inside = top is not None and place.root == top
-    content = start_page(
-        all_runs(place.runs),
-        target=target,
-        notebooks=place.from_page(place.notebooks),
-        picture=place.from_page(top / "docs" / "solution.svg") if top and inside else "",
-        docs=place.from_page(top / "docs") if top and inside else "",
-    ).encode()
-    page = place.runs / PAGE
-    if not page.is_file() or page.read_bytes() != content:
-        write_whole(page, content)
+    """Write the start page and its pictures where they would say something else than they do."""
+    top, runs = checkout(), all_runs(place.runs)
+    pictures = {"keys": who_holds_which_key(), **({"run": standing(runs[-1])} if runs else {})}
+    for name, picture in pictures.items():
+        _write(place.runs / f"START-{name}.png", picture.png)
+    docs = place.from_page(top / "docs") if top and place.root == top else ""
+    notebooks = place.from_page(place.notebooks)
+    page = start_page(runs, target=target, notebooks=notebooks, docs=docs)
+    _write(place.runs / PAGE, page.encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    if not path.is_file() or path.read_bytes() != content:
+        write_whole(path, content)
 
 
 def free_port(port: int) -> int:

@@ -35,6 +35,10 @@ _COLOUR = {
 }
 
 
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
 def _wrapping(text: str) -> str:
     """Return how a cell breaks its lines: between words, and only what is longer than a name within one."""
     longest = max(map(len, text.split()), default=0)
@@ -52,14 +56,11 @@ def _environment() -> Environment:
     )
     environment.globals["colour"] = _COLOUR
     environment.filters["wrapping"] = _wrapping
+    environment.filters["as_text"] = _text
     return environment
 
 
 _TEMPLATES = _environment()
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 class Table:
@@ -138,7 +139,7 @@ class Plan:
     @property
     def edits(self) -> list[str]:
         """What was changed against the parameters, and by whom."""
-        return [f"{who}: {name}: {_text(old)} → {_text(new)}" for name, (who, old, new) in self.edited.items()]
+        return [f"{who}: {name}: {_text(old) or '(empty)'} → {_text(new) or '(empty)'}" for name, (who, old, new) in self.edited.items()]
 
     def __repr__(self) -> str:
         table = Table(

@@ -30,19 +30,18 @@ In the form of 00 choose the target `aws`, and write the 12 digits of the accoun
 that is where you are signed in."""
 
 
-def start_page(runs: Sequence[Run], *, target: str, notebooks: str, picture: str = "", docs: str = "") -> str:
+def start_page(runs: Sequence[Run], *, target: str, notebooks: str, docs: str = "") -> str:
     """Return the page as Markdown.
 
-    `runs` are all runs, oldest first; `notebooks`, `picture` and `docs` are paths from where the page lies, the
-    latter two empty where there are none.
+    `runs` are all runs, oldest first; `notebooks` and `docs` are paths from where the page lies, the latter empty
+    where there are none.
     """
     recent = list(reversed(runs))[:_SHOWN]
     parts = ["# Aurora under a key of your own", _WHAT, _AWS if target == "aws" else _SANDBOX]
-    if picture:
-        parts.append(f"![Your key material becomes the material of a KMS key; Aurora encrypts under it]({picture})")
     parts += ["## The way", *_next(recent, notebooks), _map(recent, notebooks)]
     if recent:
         parts += ["## What the runs left", _results(recent)]
+    parts += ["## Who holds which key", "![The same in words stands in 00 and 05](START-keys.png)"]
     parts += ["## Good to know", _good_to_know(docs)]
     return "\n\n".join(parts) + "\n"
 
@@ -62,7 +61,10 @@ def _next(recent: Sequence[Run], notebooks: str) -> list[str]:
     if not name:
         return [f"Run `{run.run_id}` is finished. A new one begins with [00 start]({notebooks}/00_start.ipynb)."]
     words = all_steps()[name]
-    return [f"**Go on with run `{run.run_id}`: [{words.number} {words.words}]({notebooks}/{name}.ipynb).**"]
+    return [
+        f"**Go on with run `{run.run_id}`: [{words.number} {words.words}]({notebooks}/{name}.ipynb).**",
+        "![The same in words stands in the table](START-run.png)",
+    ]
 
 
 def _map(recent: Sequence[Run], notebooks: str) -> str:

@@ -31,7 +31,7 @@ _FLAGS = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ]
-PATIENCE = 30_000  # milliseconds that a condition may take on a busy machine
+PATIENCE = 20_000  # milliseconds that a condition may take on a busy machine
 
 
 class Server:
@@ -76,6 +76,7 @@ class Tab:
         self.server = server
         self.complaints: list[str] = []
         self.strangers: list[str] = []
+        self._stands_at: dict[str, int] = {}
         page.set_default_timeout(PATIENCE)
         page.on("console", lambda message: self._heard(message))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -130,14 +131,6 @@ class Tab:
         assert 1 == len(found), (text, found)
         return int(found[0])
 
-    def counts(self) -> list[int | None]:
-        """Return the execution count of each cell."""
-        found: list[int | None] = self.page.evaluate(
-            """() => window.jupyterapp.shell.currentWidget.content.widgets
-                .map(cell => cell.model.executionCount ?? null)"""
-        )
-        return found
-
     def press_in(self, index: int, *keys: str) -> None:
         """Put the focus into a cell, as a click does, and press keys."""
         self.page.evaluate(
@@ -149,22 +142,51 @@ class Tab:
             self.page.keyboard.press(key)
 
     def run(self, text: str, *, wait: bool = True) -> int:
-        """Run the cell that holds `text` with Shift+Enter; wait until it has ended."""
+        """Run the cell that holds `text` with Shift+Enter; wait until it has ended; return its index."""
         index = self.cell(text)
-        before = self.counts()[index]
-        self.press_in(index, "Shift+Enter")
-        if wait:
-            self.wait_for_end(index, before)
+        self._run(index, wait=wait)
         return index
 
-    def wait_for_end(self, index: int, before: int | None) -> None:
-        """Wait until a cell has another count than `before` and the kernel is idle."""
+    def _run(self, index: int, *, wait: bool = True) -> None:
+        # A stored page has counts already: forget this one, so that the new one is known when it comes.
+        self.page.evaluate(
+            "i => { window.jupyterapp.shell.currentWidget.content.widgets[i].model.sharedModel.execution_count = null; }",
+            index,
+        )
+        self.press_in(index, "Shift+Enter")
+        if wait:
+            self.wait_for_end(index)
+
+    def go_on_to(self, text: str) -> int:
+        """Run every code cell from where one stands to the one that holds `text`; return its index."""
+        path = self.path()
+        last = self.cell(text)
+        for index in range(self._stands_at.get(path, 0), last + 1):
+            if self.is_code(index):
+                self._run(index)
+        self._stands_at[path] = last + 1
+        return last
+
+    def path(self) -> str:
+        """Return the path of the current notebook."""
+        return str(self.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.path"))
+
+    def is_code(self, index: int) -> bool:
+        """Say whether a cell is code."""
+        return bool(
+            self.page.evaluate(
+                "i => window.jupyterapp.shell.currentWidget.content.widgets[i].model.type === 'code'", index
+            )
+        )
+
+    def wait_for_end(self, index: int) -> None:
+        """Wait until a cell has its count and the kernel is idle."""
         self.page.wait_for_function(
-            """([index, before]) => { const w = window.jupyterapp.shell.currentWidget;
+            """index => { const w = window.jupyterapp.shell.currentWidget;
                 const cell = w.content.widgets[index];
-                return cell.model.executionCount && cell.model.executionCount !== before
-                    && cell.model.executionState !== 'running' && w.sessionContext.session.kernel.status === 'idle'; }""",
-            arg=[index, before],
+                return cell.model.executionCount && cell.model.executionState !== 'running'
+                    && w.sessionContext.session.kernel.status === 'idle'; }""",
+            arg=index,
         )
 
     def run_all(self) -> None:
