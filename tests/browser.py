@@ -41,7 +41,13 @@ class Server:
         self.runs = folder / "runs"
         own = {f"JUPYTER_{name}_DIR": str(folder / f"jupyter-{name.lower()}") for name in ("CONFIG", "DATA", "RUNTIME")}
         own |= {f"JUPYTERLAB_{name}_DIR": str(folder / f"lab-{name.lower()}") for name in ("SETTINGS", "WORKSPACES")}
-        environment = {**os.environ, **own, "IPYTHONDIR": str(folder / "ipython"), "RUNBOOK_ATTENDED": "", **environment}
+        environment = {
+            **os.environ,
+            **own,
+            "IPYTHONDIR": str(folder / "ipython"),
+            "RUNBOOK_ATTENDED": "",
+            **environment,
+        }
         (folder / "jupyter-config").mkdir(parents=True)
         exposed = json.dumps({"LabApp": {"expose_app_in_browser": True}})
         (folder / "jupyter-config" / "jupyter_lab_config.json").write_text(exposed)
@@ -79,7 +85,7 @@ class Tab:
         self._stands_at: dict[str, int] = {}
         page.set_default_timeout(PATIENCE)
         page.on("console", lambda message: self._heard(message))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("pageerror", lambda error: self.complaints.append(f"{error}\n{error.stack}"))
         page.on("request", lambda request: self._asked(request.url))
 
     def _heard(self, message: Any) -> None:
@@ -95,9 +101,20 @@ class Tab:
 
     def open_start(self) -> None:
         """Open the address that the command printed."""
-        self.page.goto(self.server.url)
+        self.page.goto(f"{self.server.url}&reset")
+        self._stands_at.clear()
         self.page.wait_for_selector("#jupyterlab-splash", state="detached")
         self.page.wait_for_selector(".jp-RenderedMarkdown h1 >> visible=true")
+
+    def end_kernels(self) -> None:
+        """Leave JupyterLab and end every kernel, as the night does."""
+        self.page.goto("about:blank")
+        sessions = self.page.request.get(f"{self.server.origin}/api/sessions", headers=self._headers()).json()
+        for session in sessions:
+            self.page.request.delete(f"{self.server.origin}/api/sessions/{session['id']}", headers=self._headers())
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"token {self.server.token}"}
 
     def follow(self, name: str) -> None:
         """Click the visible link whose text begins with `name`, and wait for its notebook."""
@@ -117,6 +134,13 @@ class Tab:
         self.page.evaluate(
             "([name, args]) => { window.jupyterapp.commands.execute(name, args); }", [name, arguments or {}]
         )
+
+    def change_theme(self, name: str) -> None:
+        """Change JupyterLab's theme and wait until its curtain has gone: two at once trip over each other."""
+        self.command("apputils:change-theme", {"theme": name})
+        light = "true" if "Light" in name else "false"
+        self.page.wait_for_function("light => document.body.dataset.jpThemeLight === light", arg=light)
+        self.page.wait_for_selector("#jupyterlab-splash", state="detached")
 
     # Cells -------------------------------------------------------------------------------------------
 

@@ -206,7 +206,9 @@ def test_05_begins_with_what_00_checked_and_takes_several_choices(walk, server):
     walk.go_on_to("form = Form")
     assert "orders" == walk.field("DB cluster identifier").input_value()
     see(walk, "As checked by 00; the parameter is")
-    walk.page.wait_for_function("() => document.querySelectorAll('.jp-NotebookPanel:not(.lm-mod-hidden) datalist option').length > 5")
+    walk.page.wait_for_function(
+        "() => document.querySelectorAll('.jp-NotebookPanel:not(.lm-mod-hidden) datalist option').length > 5"
+    )
     walk.field("Log exports").select_option(["audit", "error"])
     plan = walk.go_on_to("plan = rds.plan_create_cluster")
     shown = walk.output(plan)
@@ -242,11 +244,9 @@ def test_the_wait_of_06_is_interrupted_without_harm_and_goes_on(walk, server):
 
 def test_the_dark_theme_is_readable(walk):
     """Every text in every output has a contrast of at least 4 to 1 with what is behind it."""
-    walk.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
-    walk.page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+    walk.change_theme("JupyterLab Dark")
     poor = walk.page.evaluate(CONTRAST)
-    walk.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
-    walk.page.wait_for_function("() => document.body.dataset.jpThemeLight === 'true'")
+    walk.change_theme("JupyterLab Light")
     assert [] == poor
     assert [] == walk.page.evaluate(CONTRAST)
 
@@ -256,11 +256,12 @@ def test_a_notebook_that_is_opened_without_a_kernel_is_evidence(walk, server):
     path = server.runs / "_notebooks" / "06_verify_encryption.ipynb"
     saved = nbformat.read(path, as_version=4)
     assert "widgets" not in saved.metadata
-    saved.metadata.kernelspec = {"name": "gone", "display_name": "gone", "language": "python"}
     nbformat.write(saved, path.with_name("evidence.ipynb"))
-    walk.command("docmanager:open", {"path": "_notebooks/evidence.ipynb"})
-    walk.page.get_by_role("button", name="No Kernel").click()
+    without = {"shouldStart": False, "shouldReuse": False}
+    walk.command("docmanager:open", {"path": "_notebooks/evidence.ipynb", "kernelPreference": without})
+    walk.page.wait_for_function("() => window.jupyterapp.shell.currentWidget.context.path.endsWith('evidence.ipynb')")
     see(walk, "checks passed")
+    assert walk.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session === null")
     text = walk.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook").inner_text()
     assert "arn:aws:kms:eu-west-2:123456789012:key/" in text
     assert "Error displaying widget" not in text
@@ -271,9 +272,9 @@ def test_the_start_page_shows_what_was_done_and_what_is_left(walk, server):
     deadline = time.monotonic() + 20
     while "Run `demo` is finished" not in (server.runs / "START.md").read_text():
         assert time.monotonic() < deadline, "the page is written within a second of the last step"
-    walk.page.goto(f"{server.origin}/lab/tree/START.md?reset")
-    walk.page.wait_for_selector("#jupyterlab-splash", state="detached")
-    text = walk.page.locator(".jp-RenderedMarkdown").first.inner_text()
+    walk.end_kernels()
+    walk.open_start()
+    text = walk.page.locator(".jp-RenderedMarkdown:visible").first.inner_text()
     assert 7 == text.count("✓ done")
     assert "Run demo is finished" in text
 
@@ -282,11 +283,6 @@ def test_a_notebook_opened_again_says_what_is_done_and_keeps_it(walk, server):
     """The next day, another kernel: 05 starts from what was applied, plans to keep all of it, and changes nothing."""
     before = state(server)["steps"]["05_create_cluster"]["record"]
     walk.follow("05 create cluster")
-    walk.wait_for_notebook("05_create_cluster")
-    walk.command("kernelmenu:restart")
-    walk._stands_at.clear()
-    walk.page.locator(".jp-Dialog").get_by_role("button", name="Restart").click()
-    walk.page.locator(".jp-Dialog").wait_for(state="detached")
     walk.wait_for_notebook("05_create_cluster")
     opened = walk.go_on_to("step = open_step")
     assert "Done already" in walk.output(opened)
