@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -123,13 +124,15 @@ def serve(
         signal.signal(number, lambda *_: ended.set())
     server: subprocess.Popen[bytes] | None = None
     token = secrets.token_hex(16)
+    # A folder of its own for the kernels' sockets: their paths must be short, and nothing is left of them.
+    runtime = tempfile.mkdtemp(prefix="runbook-lab-", dir="/tmp" if Path("/tmp").is_dir() else None)  # noqa: S108 - 0700
     try:
         if target == "sandbox":
             say(f"Sandbox     {process.ensure(runs_dir, idle_minutes=_IDLE_MINUTES).url}")
         else:
             say("REAL AWS    no sandbox was started: what you apply is made in your account, and costs money")
         write_page(place, target=target)
-        server = _start(place, port, token)
+        server = _start(place, port, token, runtime)
         url = f"http://127.0.0.1:{port}{place.url_path}?token={token}"
         _wait(server, port, ended)
         if not ended.is_set():
@@ -142,11 +145,12 @@ def serve(
                 raise LabFailed(f"JupyterLab ended by itself (exit code {server.returncode}); run the command again")
     finally:
         _end(server, f"http://127.0.0.1:{port}/api/shutdown", token)
+        shutil.rmtree(runtime, ignore_errors=True)
         stopped = started_here and process.stop(runs_dir)
         say(f"JupyterLab and its kernels have ended{', and the sandbox' if stopped else ''}.")
 
 
-def _start(place: Place, port: int, token: str) -> subprocess.Popen[bytes]:
+def _start(place: Place, port: int, token: str, runtime: str) -> subprocess.Popen[bytes]:
     """Start JupyterLab apart from the terminal, so that Ctrl-C reaches this process only and asks no question."""
     options = {
         "ServerApp.root_dir": place.root,
@@ -163,7 +167,8 @@ def _start(place: Place, port: int, token: str) -> subprocess.Popen[bytes]:
     }
     command = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
     # The token goes through the environment: a command line can be read by everybody on the machine.
-    environment = {**os.environ, "RUNBOOK_RUNS_DIR": str(place.runs), "JUPYTER_TOKEN": token}
+    environment = {**os.environ, "RUNBOOK_RUNS_DIR": str(place.runs)}
+    environment |= {"JUPYTER_TOKEN": token, "JUPYTER_RUNTIME_DIR": runtime}
     return subprocess.Popen(  # noqa: S603 - our own interpreter
         command, stdin=subprocess.DEVNULL, start_new_session=True, env=environment
     )

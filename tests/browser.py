@@ -39,7 +39,7 @@ class Server:
 
     def __init__(self, folder: Path, *words: str, **environment: str) -> None:
         self.runs = folder / "runs"
-        own = {f"JUPYTER_{name}_DIR": str(folder / f"jupyter-{name.lower()}") for name in ("CONFIG", "DATA", "RUNTIME")}
+        own = {f"JUPYTER_{name}_DIR": str(folder / f"jupyter-{name.lower()}") for name in ("CONFIG", "DATA")}
         own |= {f"JUPYTERLAB_{name}_DIR": str(folder / f"lab-{name.lower()}") for name in ("SETTINGS", "WORKSPACES")}
         environment = {
             **os.environ,
