@@ -139,7 +139,10 @@ class Plan:
     @property
     def edits(self) -> list[str]:
         """What was changed against the parameters, and by whom."""
-        return [f"{who}: {name}: {_text(old) or '(empty)'} → {_text(new) or '(empty)'}" for name, (who, old, new) in self.edited.items()]
+        return [
+            f"{who}: {name}: {_text(old) or '(empty)'} → {_text(new) or '(empty)'}"
+            for name, (who, old, new) in self.edited.items()
+        ]
 
     def __repr__(self) -> str:
         table = Table(
