@@ -116,7 +116,7 @@ class Form:
         rows = [self._views[name].row for name in asked if name not in grouped]
         for heading, names in GROUPS.items():
             inside = [self._views[name].row for name in names if name in self._views]
-            if inside and rows:
+            if len(inside) > 1 and rows:
                 rows.append(ipywidgets.HTML(f"<div style='font-weight:600;margin:6px 0 0 0'>{escape(heading)}</div>"))
             rows += inside
         self._summary = ipywidgets.HTML()

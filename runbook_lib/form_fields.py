@@ -89,7 +89,9 @@ class FieldView:
         return "" if not bounds or all(str(bound) in told for bound in bounds.values()) else f"{words}."
 
     def _reading(self) -> str:
-        """Say how an hour or a path is understood."""
+        """Say how an hour or a path is understood, and which of several are chosen."""
+        if isinstance(self.widget, ipywidgets.SelectMultiple):
+            return f"Chosen: {', '.join(self.widget.value) or 'none'}; Ctrl+click for several."
         if isinstance(self.widget, ipywidgets.DatetimePicker):
             return f"That is {self.read()} in UTC." if self.widget.value else "Your clock's time zone; kept in UTC."
         if self._extra.get("format") == "path" and self.widget.value:

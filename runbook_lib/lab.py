@@ -162,6 +162,7 @@ def _start(place: Place, port: int, token: str, runtime: str) -> subprocess.Pope
         "LabApp.default_url": place.url_path,
         "LabApp.app_settings_dir": files("runbook_lib") / "data" / "lab",
         "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
+        "ContentsManager.pre_save_hook": "runbook_lib.saved_pages.without_widgets",
         "KernelManager.transport": "ipc",  # no ports for kernels, and nothing that others could listen to
         "Application.log_level": "ERROR",
     }

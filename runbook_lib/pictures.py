@@ -156,5 +156,7 @@ def timeline(steps: Mapping[str, Mapping[str, Any]], *, until: datetime) -> Pict
 
 def _lasted(start: datetime, end: datetime) -> str:
     seconds = max(0, round((end - start).total_seconds()))
+    if seconds < 60:
+        return f"{seconds} s" if seconds else "under 1 s"
     hours, minutes = divmod(seconds // 60, 60)
-    return f"{hours}:{minutes:02}:{seconds % 60:02}"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60} s"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from runbook_lib.errors import PlanOutdated, PlanRefused, VerificationFailed
 
@@ -42,8 +43,8 @@ def _text(value: object) -> str:
 def _wrapping(text: str) -> str:
     """Return how a cell breaks its lines: between words, and only what is longer than a name within one."""
     longest = max(map(len, text.split()), default=0)
-    breaking = "overflow-wrap:anywhere;min-width:13em" if longest > _LONGEST_NAME else "overflow-wrap:normal"
-    return f"{breaking};min-width:14em" if len(text) > 40 and longest <= _LONGEST_NAME else breaking
+    breaking = "overflow-wrap:anywhere;min-width:11em" if longest > _LONGEST_NAME else "overflow-wrap:normal"
+    return f"{breaking};min-width:11em" if len(text) > 40 and longest <= _LONGEST_NAME else breaking
 
 
 def _environment() -> Environment:
@@ -55,6 +56,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["colour"] = _COLOUR
+    environment.globals["wbr"] = Markup(":<wbr>")  # a name of an IAM action may break after its service
     environment.filters["wrapping"] = _wrapping
     environment.filters["as_text"] = _text
     return environment

@@ -9,7 +9,6 @@ import json
 import re
 import time
 
-import nbformat
 import pytest
 
 pytest.importorskip("playwright", reason="the browser suite is part of the extra dev")
@@ -72,11 +71,6 @@ def fill(tab, label, text):
     tab.page.keyboard.type(text)
 
 
-def see(tab, words):
-    """Wait until words stand in the current notebook."""
-    tab.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)").get_by_text(words).first.wait_for()
-
-
 def test_the_start_page_says_what_this_is_and_where_to_begin(walk):
     """Rendered, calm, the steps as a map; its links work; no pop-up asks for news."""
     text = walk.page.locator(".jp-RenderedMarkdown").first.inner_text()
@@ -94,7 +88,7 @@ def test_00_starts_the_run_with_a_text_and_a_number_that_were_typed(walk, server
     walk.go_on_to("form = Form")
     fill(walk, "DB cluster identifier", "orders")
     fill(walk, "Readers", "1")
-    see(walk, "2 values differ from the parameters.")
+    walk.see("2 values differ from the parameters.")
     plan = walk.go_on_to("plan = preflight.plan_start")
     shown = walk.output(plan)
     assert "Changed in the form: db_cluster_identifier: aurora-byok → orders" in shown
@@ -102,7 +96,7 @@ def test_00_starts_the_run_with_a_text_and_a_number_that_were_typed(walk, server
     assert "orders-2" in shown
     walk.go_on_to("pictures.where_it_stands")
     assert "orders" == state(server)["steps"]["00_start"]["inputs"]["db_cluster_identifier"]
-    see(walk, re.compile(r"(\d+) of \1 checks passed"))
+    walk.see(re.compile(r"(\d+) of \1 checks passed"))
 
 
 def test_tab_reaches_the_fields_in_the_order_in_which_they_are_read(walk):
@@ -110,8 +104,8 @@ def test_tab_reaches_the_fields_in_the_order_in_which_they_are_read(walk):
     walk.follow("01 create key")
     walk.wait_for_notebook("01_create_key")
     walk.go_on_to("form = Form")
-    see(walk, "All values can be used")
-    see(walk, "to choose from")
+    walk.see("All values can be used")
+    walk.see("to choose from")
     walk.field("Alias").focus()
     labels = ["Alias", "Description", "Key administrators", "Key users"]
     for label in labels:
@@ -122,13 +116,13 @@ def test_tab_reaches_the_fields_in_the_order_in_which_they_are_read(walk):
 def test_a_wrong_value_is_told_beside_its_field_and_stops_the_next_cell(walk, server):
     """While typing; the cell that reads the form fails in one line; nothing was called for it."""
     fill(walk, "Alias", "orders")
-    see(walk, "write 'alias/orders'")
-    see(walk, "1 value is wrong")
+    walk.see("write 'alias/orders'")
+    walk.see("1 value is wrong")
     read = walk.run("asked = form.value")
     assert "InputError: key_alias: 'orders' does not begin with 'alias/'" in walk.output(read)
     assert "Traceback" not in walk.output(read)
     fill(walk, "Alias", "alias/orders")
-    see(walk, "All values can be used")
+    walk.see("All values can be used")
 
 
 def test_an_apply_stops_when_the_form_says_something_else_than_the_plan(walk, server):
@@ -160,9 +154,9 @@ def test_an_exercise_is_answered_by_choosing_and_judged_at_once(walk):
     """Wrong may try again, right is told."""
     panel = walk.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
     panel.get_by_label("b roles cannot stand in key policies").check()
-    see(walk, "b is not right: try again.")
+    walk.see("b is not right: try again.")
     panel.get_by_label("a every principal of a key policy must exist").check()
-    see(walk, "a is right.")
+    walk.see("a is right.")
 
 
 def test_02_takes_a_choice_and_03_makes_the_material(walk, server):
@@ -186,10 +180,10 @@ def test_04_imports_with_an_expiry_from_the_calendar(walk, server):
     walk.wait_for_notebook("04_import_key_material")
     walk.go_on_to("form = Form")
     walk.field("Expiration").select_option("KEY_MATERIAL_EXPIRES")
-    see(walk, "with KEY_MATERIAL_EXPIRES; write when it expires")
+    walk.see("with KEY_MATERIAL_EXPIRES; write when it expires")
     moment = time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time.time() + 100 * 86_400))
     walk.field("Expires at").fill(moment)
-    see(walk, "in UTC.")
+    walk.see("in UTC.")
     plan = walk.go_on_to("plan = kms_import.plan_import_key_material")
     assert "Changed in the form: expiration_model:" in walk.output(plan)
     assert f"Changed in the form: valid_to: (empty) → {moment}" in walk.output(plan)
@@ -204,7 +198,7 @@ def test_05_begins_with_what_00_checked_and_takes_several_choices(walk, server):
     walk.wait_for_notebook("05_create_cluster")
     walk.go_on_to("form = Form")
     assert "orders" == walk.field("DB cluster identifier").input_value()
-    see(walk, "As checked by 00; the parameter is")
+    walk.see("As checked by 00; the parameter is")
     walk.page.wait_for_function(
         "() => document.querySelectorAll('.jp-NotebookPanel:not(.lm-mod-hidden) datalist option').length > 5"
     )
@@ -222,8 +216,8 @@ def test_the_wait_of_06_is_interrupted_without_harm_and_goes_on(walk, server):
     walk.wait_for_notebook("06_verify_encryption")
     walk.go_on_to("plan = verification.plan_verify_encryption")
     apply = walk.run("verification.apply_verify_encryption", wait=False)
-    see(walk, "… waiting · cluster orders")
-    see(walk, "… creating")
+    walk.see("… waiting · cluster orders")
+    walk.see("… creating")
     walk.press_in(apply, "i", "i")
     walk.wait_for_end(apply)
     shown = walk.output(apply)
@@ -250,19 +244,26 @@ def test_the_dark_theme_is_readable(walk):
     assert [] == walk.page.evaluate(CONTRAST)
 
 
-def test_a_notebook_that_is_opened_without_a_kernel_is_evidence(walk, server):
-    """Plan, values used, checks and pictures stand there for whoever opens the saved file, and nothing is broken."""
-    path = server.runs / "_notebooks" / "06_verify_encryption.ipynb"
-    saved = nbformat.read(path, as_version=4)
-    assert "widgets" not in saved.metadata
-    nbformat.write(saved, path.with_name("evidence.ipynb"))
+@pytest.mark.parametrize("name", ["01_create_key", "06_verify_encryption"])
+def test_a_notebook_that_is_opened_without_a_kernel_is_evidence(walk, server, name):
+    """Form, plan, values used, checks and pictures stand there for whoever opens the saved file; nothing is broken."""
+    walk.command("docmanager:open", {"path": f"_notebooks/{name}.ipynb"})
+    walk.wait_for_notebook(name)
+    walk.save()
+    path = server.runs / "_notebooks" / f"{name}.ipynb"
+    saved = path.read_text()
+    assert "vnd.jupyter.widget" not in saved
+    path.with_name("evidence-" + path.name).write_text(saved)
     without = {"shouldStart": False, "shouldReuse": False}
-    walk.command("docmanager:open", {"path": "_notebooks/evidence.ipynb", "kernelPreference": without})
-    walk.page.wait_for_function("() => window.jupyterapp.shell.currentWidget.context.path.endsWith('evidence.ipynb')")
-    see(walk, "checks passed")
+    walk.command("docmanager:open", {"path": f"_notebooks/evidence-{name}.ipynb", "kernelPreference": without})
+    walk.wait_for_page(f"evidence-{name}")
+    walk.see("Choices: starting values")
+    walk.see("All values of this step")
+    walk.see(re.compile(r"(\d+) of \1 checks passed"))
     assert walk.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session === null")
     text = walk.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook").inner_text()
     assert "arn:aws:kms:eu-west-2:123456789012:key/" in text
+    assert "widget..." not in text
     assert "Error displaying widget" not in text
 
 

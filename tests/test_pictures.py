@@ -49,7 +49,7 @@ def test_different_standings_are_different_pictures():
 def test_the_timeline_names_each_step_with_how_long_it_took():
     """A step that has not finished reaches to the present."""
     picture = timeline({"00_start": STARTED, "01_create_key": OPEN}, until=datetime(2026, 11, 25, 10, 6, 5, tzinfo=UTC))
-    assert "Timeline of the run: 00_start 0:01:30, 01_create_key 0:01:05." == repr(picture)
+    assert "Timeline of the run: 00_start 1 min 30 s, 01_create_key 1 min 5 s." == repr(picture)
 
 
 @pytest.mark.parametrize("picture", [who_holds_which_key(), standing(run_with("00_start"))], ids=["keys", "run"])
