@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from runbook_lib.cli_common import runs_dir as _runs_dir
 from runbook_lib.cli_common import say as _say
 from runbook_lib.cli_common import told as _told
 from runbook_lib.cli_custody import recover, wrap
-from runbook_lib.paths import notebooks_folder, parameters_folder, runs_folder, shown
+from runbook_lib.paths import parameters_folder, runs_folder, shown
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -264,28 +263,22 @@ def sandbox(port: int, host: str, seed: int | None, stop: bool, runs_dir: Path |
 
 
 @main.command()
-@click.option("--port", default=0, show_default=True, help="0 takes a free port.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0 takes a free port.")
 @click.option("--no-browser", is_flag=True, help="Do not open a browser.")
+@click.option(
+    "--target",
+    type=click.Choice(["sandbox", "aws"]),
+    default="sandbox",
+    show_default=True,
+    help="aws: start no sandbox; what you apply is real.",
+)
 @_runs_dir
 @_told
-def lab(port: int, no_browser: bool, runs_dir: Path | None) -> None:
+def lab(port: int, no_browser: bool, target: str, runs_dir: Path | None) -> None:
     """Open JupyterLab on the runbook, with a sandbox running."""
-    import subprocess
-    from importlib.util import find_spec
+    from runbook_lib.lab import serve
 
-    from runbook_lib.sandbox import process
-
-    if find_spec("jupyterlab") is None:
-        raise errors.SandboxUnavailable("JupyterLab is not installed; pip install 'aurora-byok-runbook[lab,sandbox]'")
-    folder = runs_folder(runs_dir)
-    running = process.ensure(folder)
-    click.echo(f"sandbox {running.url} · runs {shown(folder)}")
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={notebooks_folder().parent}"]
-    command += [f"--ServerApp.port={port}"] if port else []
-    command += ["--LabApp.default_url=/lab/tree/notebooks/00_start.ipynb", *(["--no-browser"] if no_browser else [])]
-    started = subprocess.Popen(command, env={**os.environ, "RUNBOOK_RUNS_DIR": str(folder)})  # noqa: S603 - our own command
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.exit(started.wait())
+    serve(runs_folder(runs_dir), port=port, browser=not no_browser, target=target, say=_say)
 
 
 main.add_command(wrap)

@@ -5,7 +5,7 @@ Reads only, but for the snapshot that may be asked for. Writes report.json and r
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -17,6 +17,7 @@ from runbook_lib.errors import StepMissing, WaitFailed
 from runbook_lib.expiry import in_words as expiry_in_words
 from runbook_lib.expiry import seconds_left
 from runbook_lib.inputs import VerifyEncryptionInputs
+from runbook_lib.progress import interruptible
 from runbook_lib.report import Change, Checks, Plan, Table, report_html, report_json
 from runbook_lib.run import utc_stamp
 from runbook_lib.session import Session, error_code
@@ -81,7 +82,7 @@ def apply_verify_encryption(step: OpenStep, plan: Plan) -> dict[str, str]:
     that the reports show it. Raises `WaitTimedOut`.
     """
     made = step.run.record("05_create_cluster")
-    with step.applying(plan):
+    with step.applying(plan), interruptible():
         try:
             found = wait_until_available(
                 step.session,
@@ -120,7 +121,7 @@ def verify_encryption(step: OpenStep) -> Checks:
     """
     checks = gather(step)
     facts = _facts(step, checks)
-    page = report_html(facts, checks, tables=[_custody_table(step)])
+    page = report_html(facts, checks, tables=[_custody_table(step), _times(step)], pictures=_pictures(step))
     content = report_json({name: value for name, value in facts.items() if name != "summary"}, checks)
     stamp = f"{step.now():%Y%m%dT%H%M%SZ}"
     (step.run.path / "reports").mkdir(mode=0o700, exist_ok=True)
@@ -274,6 +275,22 @@ def custody_record(step: OpenStep) -> dict[str, Any]:
 
 def _custody_table(step: OpenStep) -> Table:
     return Table("Who keeps the original key material", ("", ""), custody_rows(custody_record(step)))
+
+
+def _times(step: OpenStep) -> Table:
+    rows = [
+        (name, part["started"], part.get("finished", "being written")) for name, part in sorted(step.run.steps.items())
+    ]
+    return Table("When each step began and ended (UTC)", ("step", "began", "ended"), rows)
+
+
+def _pictures(step: OpenStep) -> dict[str, Any]:
+    from runbook_lib.pictures import timeline, who_holds_which_key
+
+    return {
+        "Timeline of the run": timeline(step.run.steps, until=datetime.now(UTC)),
+        "Who holds which key": who_holds_which_key(),
+    }
 
 
 def _facts(step: OpenStep, checks: Checks) -> dict[str, Any]:
