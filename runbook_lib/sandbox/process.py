@@ -32,7 +32,7 @@ HOST_VARIABLE = "RUNBOOK_SANDBOX_HOST"
 SEED_VARIABLE = "RUNBOOK_SANDBOX_SEED"
 _START_TIMEOUT = 30.0
 # The sandbox is always reached directly, whatever proxy the machine has.
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def call(url: str, path: str, *, body: object = None, method: str = "GET", timeo
         url.rstrip("/") + path, data=data, method=method, headers={"Content-Type": "application/json"}
     )
     try:
-        with _opener.open(request, timeout=timeout) as answer:
+        with opener.open(request, timeout=timeout) as answer:
             return json.load(answer)
     except (OSError, ValueError) as error:
         raise SandboxUnavailable(f"no sandbox answers at {url}: {error}") from error
