@@ -40,7 +40,7 @@ def give(runs_dir: Path, path: str, body: Any, *, method: str = "POST") -> Any:
         url + path, data=json.dumps(body).encode(), method=method, headers={"Content-Type": "application/json"}
     )
     try:
-        with process.opener.open(request, timeout=5) as answer:
+        with process.opener.open(request, timeout=60) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
