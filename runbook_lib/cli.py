@@ -240,7 +240,7 @@ def clean_up(
         click.echo(f"  {line}")
 
 
-@main.command()
+@main.group(invoke_without_command=True)
 @click.option("--port", default=0, show_default=True, help="0 takes a free port.")
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Another address than this machine's own needs this word."
@@ -248,18 +248,71 @@ def clean_up(
 @click.option("--seed", type=int, help="Make the ids repeatable.")
 @click.option("--stop", is_flag=True, help="End the sandbox that belongs to the runs folder.")
 @_runs_dir
+@click.pass_context
 @_told
-def sandbox(port: int, host: str, seed: int | None, stop: bool, runs_dir: Path | None) -> None:
-    """Serve the sandbox until interrupted; the first line holds its URL."""
+def sandbox(context: click.Context, port: int, host: str, seed: int | None, stop: bool, runs_dir: Path | None) -> None:
+    """Serve the sandbox until interrupted; the first line holds its URL. Or order one that is running about."""
     from runbook_lib.sandbox import process
+    from runbook_lib.sandbox.starting import quick_imports
 
+    context.obj = runs_dir
+    if context.invoked_subcommand is not None:
+        return
     if stop:
         click.echo("the sandbox has ended" if process.stop(runs_folder(runs_dir)) else "no sandbox was running")
         return
     process.require_installed()
-    from runbook_lib.sandbox.server import serve
+    with quick_imports():
+        from runbook_lib.sandbox.server import serve
 
     serve(host=host, port=port, seed=seed, allow_remote=not process.is_loopback(host), announce=_say)
+
+
+@sandbox.command()
+@click.argument("span")
+@click.pass_obj
+@_told
+def advance(runs_dir: Path | None, span: str) -> None:
+    """Move the sandbox's clock by SPAN: 45s, 30m, 25h, 7d."""
+    from runbook_lib.sandbox import orders
+
+    click.echo(f"it is now {orders.advance(runs_folder(runs_dir), span)} in the sandbox")
+
+
+@sandbox.command()
+@click.argument("pace")
+@click.pass_obj
+@_told
+def states(runs_dir: Path | None, pace: str) -> None:
+    """Let states (creating, deleting, …) take PACE: a span such as 20s, or a number of looks; 0 is at once."""
+    from runbook_lib.sandbox import orders
+
+    orders.set_states(runs_folder(runs_dir), pace)
+
+
+@sandbox.command()
+@click.argument("operation")
+@click.argument("kind", type=click.Choice(["throttle", "error", "latency", "drop_before", "drop_after"]))
+@click.option("--count", default=1, show_default=True, help="For so many calls.")
+@click.option("--seconds", "delay", default=0.0, help="Of latency.")
+@click.pass_obj
+@_told
+def fault(runs_dir: Path | None, operation: str, kind: str, count: int, delay: float) -> None:
+    """Let the next calls of OPERATION (kms:ImportKeyMaterial, rds:*, *) meet a fault."""
+    from runbook_lib.sandbox import orders
+
+    orders.inject(runs_folder(runs_dir), operation, kind, count=count, delay=delay)
+
+
+@sandbox.command("reset-seat")
+@click.argument("seat", type=int)
+@click.pass_obj
+@_told
+def reset_seat(runs_dir: Path | None, seat: int) -> None:
+    """Empty SEAT, and leave all other learners' as they are."""
+    from runbook_lib.sandbox import orders
+
+    click.echo(f"seat {seat}, account {orders.reset_seat(runs_folder(runs_dir), seat)}, is empty")
 
 
 @main.command()
