@@ -164,7 +164,7 @@ def test_on_aws_two_runs_that_would_make_the_same_things_are_refused(tmp_path: P
     """The second would stop half way, with a key made; in another account or Region they are other things."""
     aws = {"target": "aws", "account_id": "123456789012", "region": "eu-west-2", "recovery_public_keys": ["a.pem"]}
     one, two = Job(tmp_path / "one", aws), Job(tmp_path / "two", {**aws, "key_alias": "alias/two"})
-    with pytest.raises(InputError, match="db_cluster_identifier: 'aurora-byok' is asked for by .*one and by .*two"):
+    with pytest.raises(InputError, match=r"db_cluster_identifier: 'aurora-byok' is asked for by .*one and by .*two"):
         check_jobs([one, two])
     check_jobs([one, Job(tmp_path / "two", {**aws, "region": "eu-west-1"})])
     check_jobs([one, Job(tmp_path / "two", {**aws, "db_cluster_identifier": "two", "key_alias": "alias/two"})])

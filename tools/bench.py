@@ -81,13 +81,14 @@ class Place:
             "XDG_RUNTIME_DIR": str(runtime),
         }
 
-    def run(self, *command: str, **environment: str) -> None:
-        """Run a command, silently. Raises `CalledProcessError` with what it said."""
+    def run(self, *command: str, **environment: str) -> str:
+        """Run a command; return what it printed. Ends the benchmark when it fails."""
         done = subprocess.run(  # noqa: S603 - our own commands
             command, env=self.environment | environment, cwd=ROOT, capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise SystemExit(f"{' '.join(command)[:200]} failed:\n{done.stdout}\n{done.stderr}")
+        return done.stdout
 
     def papermill(
         self, name: str, run_id: str, *, stock: tuple[str, ...] = (str(BIN / "papermill"),), **env: str
@@ -268,14 +269,8 @@ class Bench:
             for kind in ("forked", "plain"):
                 script = MEMORY.format(page=str(notebooks_folder() / f"{STEPS[-1]}.ipynb"))
                 variable = {} if kind == "plain" else {"JUPYTER_DEFAULT_PROVISIONER_NAME": "fork-server"}
-                done = subprocess.run(  # noqa: S603
-                    [sys.executable, "-c", script],
-                    env=place.environment | variable,
-                    capture_output=True,
-                    text=True,
-                    check=True,
-                )
-                self.facts[f"MB, {kind}"] = tuple(map(float, done.stdout.split()))
+                told = place.run(sys.executable, "-c", script, **variable)
+                self.facts[f"MB, {kind}"] = tuple(map(float, told.split()))
 
     def nbval(self) -> None:
         """Measure `pytest --nbval` with Jupyter's kernels and with forked ones."""
@@ -299,12 +294,10 @@ class Bench:
 
 MEMORY = """
 import json
-from jupyter_client import BlockingKernelClient
 from runbook_lib.fork_kernel.kernels import Kernels
 with Kernels() as kernels:
     manager, *others = [kernels.take() for _ in range(8)]
-    client = BlockingKernelClient()
-    client.load_connection_file(manager.connection_file)
+    client = manager.blocking_client()
     client.start_channels()
     client.wait_for_ready(60)
     for cell in json.load(open({page!r}))["cells"]:
