@@ -83,7 +83,7 @@ class Session:
             if target == "sandbox":
                 core.set_credentials("sandbox", "sandbox")
             core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
-            self._boto = boto3.Session(botocore_session=core, region_name=region)
+            self._boto: Any = boto3.Session(botocore_session=core, region_name=region)
         except ProfileNotFound as error:
             raise NoCredentials(f"{error}; set AWS_PROFILE to one that exists, or unset it") from error
         partition = core.get_partition_for_region(region) if _is_region_name(region) else "aws"
@@ -111,18 +111,16 @@ class Session:
         """
         key = (service, region or self.region, retry)
         if key not in self._clients:
-            config = Config(
-                retries={"total_max_attempts": 8 if retry else 1, "mode": "standard"},
-                connect_timeout=10,
-                read_timeout=60,
-                ignore_configured_endpoint_urls=True,
-                user_agent_extra="aurora-byok-runbook",
-                **(
-                    {"proxies": {}, "use_fips_endpoint": False, "use_dualstack_endpoint": False}
-                    if self.endpoint_url
-                    else {}
-                ),
-            )
+            settings: dict[str, Any] = {
+                "retries": {"total_max_attempts": 8 if retry else 1, "mode": "standard"},
+                "connect_timeout": 10,
+                "read_timeout": 60,
+                "ignore_configured_endpoint_urls": True,
+                "user_agent_extra": "aurora-byok-runbook",
+            }
+            if self.endpoint_url:
+                settings |= {"proxies": {}, "use_fips_endpoint": False, "use_dualstack_endpoint": False}
+            config = Config(**settings)
             client = self._boto.client(
                 service, region_name=region or None, endpoint_url=self.endpoint_url or None, config=config
             )
