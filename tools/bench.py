@@ -11,26 +11,21 @@ import json
 import os
 import re
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from bench_page import rows, write
+from bench_tools import BIN, Place, Taken, children, fresh, measure, open_locks, parents, pss, started, until
 
 from runbook_lib.paths import notebooks_folder
 from runbook_lib.sandbox import process
 from runbook_lib.steps import chain
 
-ROOT = Path(__file__).resolve().parent.parent
-BIN = Path(sys.executable).parent
 STEPS = [step.name for step in chain()]
 CREATE = "05_create_cluster"
 # What papermill's command costs where JupyterLab, and with it this parser, is not installed.
@@ -45,108 +40,6 @@ for path in sys.argv[2:]:
             if "parameters" in cell["metadata"].get("tags", ()):
                 page.update(run_id=sys.argv[1], exercises=False)
 """
-
-
-@dataclass
-class Taken:
-    """What the measurements of one thing gave."""
-
-    wall: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float:
-        """The median of the wall clock."""
-        return statistics.median(self.wall)
-
-    @property
-    def work(self) -> float:
-        """The median of the CPU seconds."""
-        return statistics.median(self.cpu)
-
-    def __str__(self) -> str:
-        return f"{self.seconds:.2f} s ({self.work:.2f})"
-
-
-class Place:
-    """A fresh runs folder with a sandbox of its own, and the environment that commands are started with."""
-
-    def __init__(self, folder: Path, runtime: Path) -> None:
-        self.runs, self.runtime = folder / "runs", runtime
-        self.runs.mkdir(mode=0o700)
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("RUNBOOK_", "JUPYTER_"))},
-            "RUNBOOK_RUNS_DIR": str(self.runs),
-            "RUNBOOK_ATTENDED": "0",
-            "XDG_RUNTIME_DIR": str(runtime),
-        }
-
-    def run(self, *command: str, **environment: str) -> str:
-        """Run a command; return what it printed. Ends the benchmark when it fails."""
-        done = subprocess.run(  # noqa: S603 - our own commands
-            command, env=self.environment | environment, cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise SystemExit(f"{' '.join(command)[:200]} failed:\n{done.stdout}\n{done.stderr}")
-        return done.stdout
-
-    def papermill(
-        self, name: str, run_id: str, *, stock: tuple[str, ...] = (str(BIN / "papermill"),), **env: str
-    ) -> None:
-        """Execute one notebook with papermill's own command."""
-        self.run(*stock, *_papermill(name, run_id, self.runs), **env)
-
-
-def _papermill(name: str, run_id: str, folder: Path) -> list[str]:
-    words = [str(notebooks_folder() / f"{name}.ipynb"), str(folder / f"{run_id}-{name}.ipynb")]
-    return [*words, "-f", "parameters/sandbox.yaml", "-p", "run_id", run_id, "-p", "exercises", "False"]
-
-
-@contextmanager
-def fresh(runtime: Path) -> Iterator[Place]:
-    """Give a place whose sandbox is running; end it afterwards."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder), runtime)
-        process.ensure(place.runs)
-        yield place
-        process.stop(place.runs)
-
-
-# Wall and CPU -------------------------------------------------------------------------------------------------
-
-
-def _parents(runtime: Path) -> list[int]:
-    """Return the processes that kernels are forked from: they hold the folder of their socket open."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            opened = {os.readlink(path) for path in (entry / "fd").iterdir()}
-        except OSError:
-            continue
-        if str(runtime / "fork-kernel") in opened and int(entry.name) != os.getpid():
-            found.append(int(entry.name))
-    return found
-
-
-def _cpu_of_kernels(runtime: Path) -> float:
-    """Return the CPU seconds of those processes and of the kernels that have ended."""
-    ticks = 0
-    for pid in _parents(runtime):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += sum(int(fields[place]) for place in (11, 12, 13, 14))  # utime, stime, cutime, cstime
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def measure(taken: Taken, place: Place, work: Callable[[], Any]) -> None:
-    """Do `work`, and note its wall and CPU seconds."""
-    began, before, kernels = time.perf_counter(), os.times(), _cpu_of_kernels(place.runtime)
-    work()
-    wall = time.perf_counter() - began
-    time.sleep(0.3)  # until the last kernel has been reaped
-    after = os.times()
-    cpu = sum(after[2:4]) - sum(before[2:4]) + _cpu_of_kernels(place.runtime) - kernels
-    taken.wall.append(wall)
-    taken.cpu.append(cpu)
 
 
 # What is measured -----------------------------------------------------------------------------------------------
@@ -227,16 +120,16 @@ class Bench:
             command = [str(BIN / "runbook"), "run", "--jobs", "4"]
             _until_waiting([*command, str(first)], place, 1)
             self._clone(place, url)
-            with _started([*command, str(self.scratch / "hundred")], place) as running:
-                _until(lambda: _open_locks(running.pid) == 100 and len(_children(running.pid)) == 0)
+            with started([*command, str(self.scratch / "hundred")], place) as running:
+                until(lambda: open_locks(running.pid) == 100 and len(children(running.pid)) == 0)
                 since, began = len(process.call(url, "/runbook/calls")["calls"]), time.monotonic()
                 time.sleep(10)
                 told = process.call(url, f"/runbook/calls?since={since}")["calls"]
                 self.facts["waiting"] = {
                     "describe calls a look": len([c for c in told if c["operation"].startswith("Describe")])
                     / max(1, (time.monotonic() - began) // 2),
-                    "kernels": sum(len(_children(pid)) for pid in _parents(self.runtime)),
-                    "MB": _pss(running.pid),
+                    "kernels": sum(len(children(pid)) for pid in parents(self.runtime)),
+                    "MB": pss(running.pid),
                 }
                 running.terminate()
 
@@ -335,50 +228,14 @@ def _seconds(start: str, end: str) -> float:
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
 
 
-def _pss(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/smaps_rollup").read_text().partition("Pss:")[2].split()[0]) / 1024
-
-
-def _children(pid: int) -> list[int]:
-    told = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(one) for one in told.read_text().split()] if told.exists() else []
-
-
-def _open_locks(pid: int) -> int:
-    found = 0
-    for path in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            found += os.readlink(path).endswith("/.lock")
-        except OSError:  # closed meanwhile
-            continue
-    return found
-
-
-@contextmanager
-def _started(command: list[str], place: Place) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(command, env=place.environment, cwd=ROOT, stdout=subprocess.DEVNULL, text=True) as running:  # noqa: S603
-        try:
-            yield running
-        finally:
-            running.terminate()
-
-
-def _until(holds: Callable[[], bool], seconds: float = 300) -> None:
-    limit = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > limit:
-            raise SystemExit("the runs do not come to wait")
-        time.sleep(0.1)
-
-
 def _until_waiting(command: list[str], place: Place, number: int) -> None:
     """Run until 05 has finished in `number` runs, and end it there."""
 
     def finished(state: Path) -> bool:
         return json.loads(state.read_text())["steps"].get(CREATE, {}).get("status") == "finished"
 
-    with _started(command, place):
-        _until(lambda: sum(map(finished, place.runs.glob("*/state.json"))) == number)
+    with started(command, place):
+        until(lambda: sum(map(finished, place.runs.glob("*/state.json"))) == number)
 
 
 def main() -> None:
