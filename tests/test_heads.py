@@ -13,6 +13,8 @@ from runbook_lib.steps import all_steps
 READS = re.compile(r"\w+:(Describe|Get|List|Lookup)")
 # Steps in the order in which one run takes them; 90 deletes what the run made.
 NAMES = [name for name in all_steps() if name[:2] < "07" or name == "90_clean_up"]
+pytestmark = pytest.mark.slow
+
 SITUATIONS = {
     "as it comes": {},
     "with everything": {
