@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run lab test test-all lint notebooks screenshots lock clean
+.PHONY: run lab test test-all bench lint notebooks screenshots lock clean
 
 run: .venv/ready
 	@$(BIN)/runbook run
@@ -16,6 +16,10 @@ test: .venv/ready
 
 test-all: .venv/ready
 	$(BIN)/pytest -m slow
+
+# Measure, and write the table of docs/performance.md; on a machine that is quiet.
+bench: .venv/ready
+	$(BIN)/python tools/bench.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ _HOME = {"Form": "form", "open_step": "step"}
 _MODULES = (
     "choices",
     "clean_up",
+    "drill",
     "inputs",
     "kms",
     "kms_import",
@@ -27,6 +28,7 @@ __all__ = [
     "Form",
     "choices",
     "clean_up",
+    "drill",
     "inputs",
     "kms",
     "kms_import",

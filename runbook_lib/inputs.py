@@ -625,6 +625,31 @@ class VerifyEncryptionInputs(Inputs):
     take_snapshot: bool = _field("Take a snapshot", "A manual snapshot as further evidence (it is kept).", False)
 
 
+class RecoveryDrillInputs(Inputs):
+    """80_recovery_drill: how the original is opened, and which cluster may be out of service meanwhile."""
+
+    recovery_private_keys: list[str] = _field(
+        "Recovery private keys",
+        "Paths, PEM: one for a copy, all for components. In the sandbox, empty: training keys.",
+        [],
+    )
+    recovery_password_from: str = _field(
+        "Their password", "Where it is: prompt, env:NAME or file:PATH. Empty: they have none.", ""
+    )
+    original_file: str = _field("Original in a file", "Path of the 32 bytes, where no copy was made here.", "")
+    throw_away_db_cluster_identifier: str = _field(
+        "Throw-away cluster",
+        "With target aws: type the name of this run's cluster to let it become inaccessible. Empty: only reads.",
+        "",
+    )
+    wait_timeout_minutes: int = _field(
+        "Wait at most", "Minutes until cluster and instances are available.", 60, ge=1, le=600
+    )
+
+    _origin = field_validator("recovery_password_from")(check_origin)
+    _cluster = field_validator("throw_away_db_cluster_identifier")(_identifier)
+
+
 class CleanUpInputs(Inputs):
     """90_clean_up: the confirmation, and how long the key waits."""
 
@@ -667,5 +692,6 @@ STEP_INPUTS: dict[str, type[Inputs]] = {
     "04_import_key_material": ImportKeyMaterialInputs,
     "05_create_cluster": CreateClusterInputs,
     "06_verify_encryption": VerifyEncryptionInputs,
+    "80_recovery_drill": RecoveryDrillInputs,
     "90_clean_up": CleanUpInputs,
 }

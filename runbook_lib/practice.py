@@ -205,6 +205,13 @@ def _import_into_a_key_that_is_leaving(session: Session) -> None:
     _import(session, key_id, parameters)
 
 
+def _other_material_into_a_key_that_lost_its_own(session: Session) -> None:
+    key_id = _external_key(session)
+    _import(session, key_id, _parameters(session, key_id))
+    session.client("kms").delete_imported_key_material(KeyId=key_id)
+    _import(session, key_id, _parameters(session, key_id))
+
+
 EXERCISES = {
     "00_start": Exercise(
         "Aurora MySQL 5.6, as the post has it", _as_the_post_has_it, "InvalidParameterCombination",
@@ -240,6 +247,12 @@ EXERCISES = {
         "Decrypting after the key material was deleted", _decrypt_without_the_material, "KMSInvalidStateException",
         {"a": "whoever kept the material can import it again", "b": "AWS keeps a copy for 30 days",
          "c": "the ciphertext is lost for good"}, "a",
+    ),
+    "80_recovery_drill": Exercise(
+        "Other material into a key that has lost its own", _other_material_into_a_key_that_lost_its_own,
+        "IncorrectKeyMaterialException",
+        {"a": "the key starts anew with the new material", "b": "the key takes only the material it had",
+         "c": "the token has run out"}, "b",
     ),
     "90_clean_up": Exercise(
         "Importing the material again into a key that is about to be deleted", _import_into_a_key_that_is_leaving,

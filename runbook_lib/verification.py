@@ -12,7 +12,10 @@ from botocore.exceptions import ClientError
 
 from runbook_lib import kms, rds
 from runbook_lib.changes import create_once
+from runbook_lib.custody import rows as custody_rows
 from runbook_lib.errors import StepMissing, WaitFailed
+from runbook_lib.expiry import in_words as expiry_in_words
+from runbook_lib.expiry import seconds_left
 from runbook_lib.inputs import VerifyEncryptionInputs
 from runbook_lib.progress import interruptible
 from runbook_lib.report import Change, Checks, Plan, Table, report_html, report_json
@@ -179,7 +182,7 @@ def gather(step: OpenStep) -> Checks:
         snapshot = find_snapshot(session, step.made()["db_cluster_snapshot_identifier"]) or {}
         _encrypted(checks, "the snapshot", snapshot, arn, "rds:DescribeDBClusterSnapshots")
     _secret(checks, session, cluster)
-    _key(checks, session, key, imported, cluster)
+    _key(checks, session, key, imported, cluster, run_id=step.run.run_id)
     return checks
 
 
@@ -206,12 +209,20 @@ def _secret(checks: Checks, session: Session, cluster: dict[str, Any]) -> None:
 
 
 def _key(
-    checks: Checks, session: Session, key: dict[str, Any], imported: dict[str, Any], cluster: dict[str, Any]
+    checks: Checks,
+    session: Session,
+    key: dict[str, Any],
+    imported: dict[str, Any],
+    cluster: dict[str, Any],
+    *,
+    run_id: str,
 ) -> None:
     """Check the key itself: state, origin, material, expiry, and the grant that RDS works by."""
     metadata = kms.describe(session, key["key_id"]) or {}
     source = "kms:DescribeKey"
-    checks.equal("the key can be used", "Enabled", metadata.get("KeyState"), source=source)
+    state = metadata.get("KeyState")
+    gone = f"{state}: its material is gone, bring it back with: runbook recover {run_id}"
+    checks.equal("the key can be used", "Enabled", gone if state == "PendingImport" else state, source=source)
     checks.equal("the key's material was imported", "EXTERNAL", metadata.get("Origin"), source=source)
     checks.equal("the key is managed by you", "CUSTOMER", metadata.get("KeyManager"), source=source)
     current = [entry for entry in kms.materials(session, key["key_id"]) if entry.get("KeyMaterialState") == "CURRENT"]
@@ -255,10 +266,15 @@ def grants_for(session: Session, key_id: str, cluster: dict[str, Any]) -> list[s
     return sorted(set(found))
 
 
+def custody_record(step: OpenStep) -> dict[str, Any]:
+    """Return who keeps the original, and what became of a file in clear; no secret in it."""
+    record = dict(step.run.made("03_encrypt_key_material").get("custody", {}))
+    imported = step.run.made("04_import_key_material")
+    return record | {name: imported[name] for name in ("plaintext_file", "recovered_at") if imported.get(name)}
+
+
 def _custody_table(step: OpenStep) -> Table:
-    record = step.run.made("03_encrypt_key_material").get("custody", {})
-    rows = [(name.replace("_", " "), value) for name, value in record.items()]
-    return Table("Who keeps the original key material", ("", ""), rows)
+    return Table("Who keeps the original key material", ("", ""), custody_rows(custody_record(step)))
 
 
 def _times(step: OpenStep) -> Table:
@@ -282,7 +298,7 @@ def _facts(step: OpenStep, checks: Checks) -> dict[str, Any]:
     key, launched = run.record("01_create_key"), run.record("05_create_cluster")
     imported, material = run.record("04_import_key_material"), run.record("03_encrypt_key_material")
     target = run.target
-    expiry = f"expires at {imported['valid_to']}" if imported["valid_to"] else "does not expire"
+    expiry = expiry_in_words(run, now=step.now())
     identifier = launched["db_cluster_identifier"]
     verdict = (
         f"{identifier} is encrypted under your key {key['key_alias']}; its material was imported and {expiry}."
@@ -302,7 +318,9 @@ def _facts(step: OpenStep, checks: Checks) -> dict[str, Any]:
         "key_alias": key["key_alias"],
         "key_material_id": imported["key_material_id"],
         "key_check_value": material["key_check_value"],
+        "custody": custody_record(step),
         "valid_to": imported["valid_to"] or None,
+        "seconds_until_expiry": seconds_left(run, now=now),
         "db_cluster_identifier": identifier,
         "db_cluster_arn": launched["db_cluster_arn"],
         "summary": {
