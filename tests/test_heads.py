@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-import nbformat
 import pytest
+from cells import run_cells
 
-from runbook_lib.paths import notebooks_folder
+from runbook_lib.inputs import STEP_INPUTS
 from runbook_lib.steps import all_steps
 
 READS = re.compile(r"\w+:(Describe|Get|List|Lookup)")
@@ -28,16 +28,6 @@ SITUATIONS = {
 }
 
 
-def execute(name, given):
-    """Execute a notebook's cells as one script: quick, and with nothing around that could call as well."""
-    scope = {"__name__": "notebook"}
-    for cell in nbformat.read(notebooks_folder() / f"{name}.ipynb", as_version=4).cells:
-        if cell.cell_type == "code":
-            exec(cell.source, scope)  # noqa: S102 - our own notebooks
-        if "parameters" in cell.metadata.get("tags", []):
-            scope.update({field: value for field, value in given.items() if field in scope}, exercises=False)
-
-
 @pytest.fixture(scope="module", params=SITUATIONS, ids=SITUATIONS)
 def recorded(request, shared_world):
     """What each step called, by step, in one situation."""
@@ -50,7 +40,7 @@ def recorded(request, shared_world):
     for name in NAMES:
         before = shared_world.ask("/runbook/calls")["calls"]
         last = before[-1]["n"] if before else 0
-        execute(name, given)
+        run_cells(name, **{field: given[field] for field in STEP_INPUTS[name].model_fields if field in given})
         made = shared_world.ask(f"/runbook/calls?since={last}")["calls"]
         # What RDS does in its own name, through its grant, is nobody's permission; GetCallerIdentity needs none.
         own = {f"{call['service']}:{call['operation']}" for call in made if not call["invoked_by"]}
