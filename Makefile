@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run lab test test-all bench lint notebooks lock clean
+.PHONY: run lab test test-all bench lint notebooks screenshots lock clean
 
 run: .venv/ready
 	@$(BIN)/runbook run
@@ -30,6 +30,10 @@ lint: .venv/ready
 # Execute all notebooks against a fresh sandbox and store their outputs.
 notebooks: .venv/ready
 	$(BIN)/python tools/notebooks.py
+
+# Take the screenshots under docs/ from a real run in a real browser.
+screenshots: .venv/ready
+	$(BIN)/python tools/screenshots.py
 
 # Pin the newest versions that pyproject.toml allows, with hashes.
 lock: .venv/ready
