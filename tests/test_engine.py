@@ -17,7 +17,7 @@ import nbformat
 import papermill
 import pytest
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
-from nbclient.exceptions import DeadKernelError
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from runbook_lib import fork_kernel
 from runbook_lib.fork_kernel import engine, settings
@@ -98,6 +98,14 @@ def test_a_failing_cell_fails_as_papermills_own_engine_has_it(tmp_path: Path) ->
         with pytest.raises(papermill.PapermillExecutionError, match="ZeroDivisionError"):
             execute(source, tmp_path / f"{name}.ipynb", **more)
     assert without_times(tmp_path / "stock.ipynb") == without_times(tmp_path / "ours.ipynb")
+
+
+def test_papermills_own_options_work(tmp_path: Path) -> None:
+    """A limit of time for each cell, given either way, ends a cell that takes longer."""
+    source = write(tmp_path, "import time", "time.sleep(60)")
+    for more in ({"execution_timeout": 1}, {"timeout": 1}, {"execution_timeout": 1, "timeout": 60}):
+        with pytest.raises(CellTimeoutError):
+            execute(source, tmp_path / "out.ipynb", engine_name=fork_kernel.PROVISIONER, **more)
 
 
 def test_it_is_registered_with_papermill() -> None:
