@@ -124,13 +124,16 @@ def test_killed_while_waiting_all_of_them_go_on(world: Any, tmp_path: Path) -> N
 
 def test_killed_at_work_no_worker_stays(world: Any, tmp_path: Path) -> None:
     """Workers and kernels end with the process that started them, so that the same command can go on at once."""
+    world.ask(
+        "/runbook/faults", {"operation": "kms:GetParametersForImport", "kind": "latency", "seconds": 50, "count": 2}
+    )
     paths = files(tmp_path, "one", "two")
     with _started(world, paths) as running:
-        _until(lambda: "kms:CreateKey" in world.calls())
+        _until(lambda: created(world).count("kms:CreateKey") == 2)
         workers = _workers(running.pid)
         running.kill()
-    assert workers
-    _until(lambda: not any(_alive(pid) for pid in workers))
+    assert 2 == len(workers)
+    _until(lambda: not any(_alive(pid) for pid in workers), seconds=20)
     done = world.runbook("run", *map(str, paths))
     assert {"one": "verified", "two": "verified"} == rows(done.stdout)
     assert 2 == created(world).count("rds:CreateDBCluster")

@@ -77,6 +77,8 @@ class ForkServerEngine(Engine):  # type: ignore[misc]
         **kwargs: Any,
     ) -> Any:
         """Execute the cells. `kernels` are the caller's, where notebooks follow each other; `another` is one that will."""
+        timeout = execution_timeout or kwargs.get("timeout")
+        options = {name: value for name, value in kwargs.items() if name not in ("timeout", "startup_timeout")}
         with _kernels(kernels, kernel_name) as source:
             manager = source.take()
             if another:
@@ -85,14 +87,14 @@ class ForkServerEngine(Engine):  # type: ignore[misc]
             client = _Client(
                 nb_man,
                 km=manager,
-                timeout=execution_timeout or kwargs.pop("timeout", None),
+                timeout=timeout,
                 startup_timeout=start_timeout,
                 kernel_name=kernel_name,
                 log=logger,
                 log_output=log_output,
                 stdout_file=stdout_file,
                 stderr_file=stderr_file,
-                **kwargs,
+                **options,
             )
             try:
                 done = client.execute()

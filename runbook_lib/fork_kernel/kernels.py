@@ -81,7 +81,8 @@ class Kernels:
 
     @staticmethod
     def _start(manager: Any, environment: dict[str, str], folder: str) -> Any:
-        manager.start_kernel(env=environment, cwd=folder, extra_arguments=["--HistoryManager.hist_file=:memory:"])
+        more = {"extra_arguments": ["--HistoryManager.hist_file=:memory:"]} if manager.ipykernel else {}
+        manager.start_kernel(env=environment, cwd=folder, **more)
         return manager
 
 
