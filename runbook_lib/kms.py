@@ -13,7 +13,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from runbook_lib import policy
-from runbook_lib.changes import create_once, look
+from runbook_lib.changes import create_once, look, settled, until_seen
 from runbook_lib.errors import AccessDenied, KeyNotUsable, PreflightFailed, StepMissing
 from runbook_lib.inputs import CreateKeyInputs
 from runbook_lib.report import Change, Checks, Plan, Table, Text
@@ -303,17 +303,34 @@ def apply_create_key(step: OpenStep, plan: Plan) -> str:
                 step.name,
                 "kms:CreateAlias",
                 find=lambda: True if find_alias(step.session, alias.name) == key_id else None,
-                create=lambda: bool(kms.create_alias(AliasName=alias.name, TargetKeyId=key_id)),
+                create=lambda: until_seen(
+                    lambda: bool(kms.create_alias(AliasName=alias.name, TargetKeyId=key_id)),
+                    codes=("NotFoundException",),
+                    target=step.session.target,
+                ),
             )
     return str(metadata["Arn"])
 
 
 def _create_service_linked_role(step: OpenStep, change: Change) -> None:
-    try:
-        step.client("iam", retry=False).create_service_linked_role(**change.request)
-    except ClientError as error:
-        if error_code(error) != "InvalidInput":  # InvalidInput: it exists by now, which is what was wanted
-            raise
+    """Create the role of RDS unless RDS, used for the first time meanwhile, has made it itself."""
+    iam = step.client("iam", retry=False)
+
+    def create() -> str:
+        try:
+            return str(iam.create_service_linked_role(**change.request)["Role"]["Arn"])
+        except ClientError as error:
+            if error_code(error) != "InvalidInput":  # InvalidInput: it exists by now, which is what was wanted
+                raise
+            return SERVICE_LINKED_ROLE
+
+    create_once(
+        step.run,
+        step.name,
+        "iam:CreateServiceLinkedRole",
+        find=lambda: service_linked_role(step.session),
+        create=create,
+    )
     step.run.note(step.name, service_linked_role_created=True)
 
 
@@ -337,6 +354,18 @@ def verify_create_key(step: OpenStep) -> Checks:
     made = step.made()
     if "key_arn" not in made:
         raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
+    checks = settled(lambda: _gather_key(step, made), target=step.session.target, codes=("NotFoundException",))
+    checks.require_passed()
+    state = _state_at_rest(step)
+    step.run.finish(step.name, key_state=state, summary=f"{made['key_alias']} → {made['key_id'][:8]}… {state}")
+    return checks
+
+
+def _state_at_rest(step: OpenStep) -> str:
+    return "Enabled" if step.run.is_finished("04_import_key_material") else "PendingImport"
+
+
+def _gather_key(step: OpenStep, made: dict[str, Any]) -> Checks:
     metadata = describe(step.session, made["key_id"]) or {}
     there = json.loads(step.client("kms").get_key_policy(KeyId=made["key_id"], PolicyName="default")["Policy"])
     checks = Checks("The key")
@@ -345,10 +374,9 @@ def verify_create_key(step: OpenStep) -> Checks:
     checks.equal("it is a symmetric key", "SYMMETRIC_DEFAULT", metadata.get("KeySpec"), source=source)
     checks.equal("it is for encryption", "ENCRYPT_DECRYPT", metadata.get("KeyUsage"), source=source)
     checks.equal("it is managed by you", "CUSTOMER", metadata.get("KeyManager"), source=source)
-    if step.run.is_finished("04_import_key_material"):
-        checks.equal("its material was imported", "Enabled", metadata.get("KeyState"), source=source)
-    else:
-        checks.equal("it waits for its material", "PendingImport", metadata.get("KeyState"), source=source)
+    state = _state_at_rest(step)
+    claim = "its material was imported" if state == "Enabled" else "it waits for its material"
+    checks.equal(claim, state, metadata.get("KeyState"), source=source)
     checks.equal(
         "the alias points to it",
         made["key_id"],
@@ -361,11 +389,5 @@ def verify_create_key(step: OpenStep) -> Checks:
         "identical" if policy.same(there, made["key_policy"]) else "different",
         lambda word: word == "identical",
         source="kms:GetKeyPolicy",
-    )
-    checks.require_passed()
-    step.run.finish(
-        step.name,
-        key_state=metadata["KeyState"],
-        summary=f"{made['key_alias']} → {made['key_id'][:8]}… {metadata['KeyState']}",
     )
     return checks

@@ -6,7 +6,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from runbook_lib.changes import create_once
+from runbook_lib.changes import create_once, until_seen
 from runbook_lib.errors import PreflightFailed
 from runbook_lib.inputs import CreateClusterInputs
 from runbook_lib.report import Change
@@ -224,8 +224,13 @@ def apply_security_group(step: OpenStep, change: Change, *, port: int, allowed_c
     if allowed_cidr:
         kind, address = ("Ipv6Ranges", "CidrIpv6") if ":" in allowed_cidr else ("IpRanges", "CidrIp")
         rule = {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, kind: [{address: allowed_cidr}]}
+        client = step.client("ec2")
         try:
-            step.client("ec2").authorize_security_group_ingress(GroupId=group_id, IpPermissions=[rule])
+            until_seen(
+                lambda: client.authorize_security_group_ingress(GroupId=group_id, IpPermissions=[rule]),
+                codes=("InvalidGroup.NotFound",),
+                target=step.session.target,
+            )
         except ClientError as error:
             if error_code(error) != "InvalidPermission.Duplicate":
                 raise

@@ -10,7 +10,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from runbook_lib import kms, network
-from runbook_lib.changes import create_once
+from runbook_lib.changes import create_once, until_seen
 from runbook_lib.errors import KeyNotUsable, PreflightFailed, StepMissing
 from runbook_lib.inputs import PORTS, CreateClusterInputs
 from runbook_lib.report import Change, Checks, Plan
@@ -344,7 +344,11 @@ def apply_create_cluster(step: OpenStep, plan: Plan) -> str:
                     step.name,
                     "rds:CreateDBCluster",
                     find=lambda: find_cluster(session, cluster.name),
-                    create=lambda: dict(rds.create_db_cluster(**request)["DBCluster"]),
+                    create=lambda: until_seen(  # just after the import RDS may not see yet that the key is Enabled
+                        lambda: dict(rds.create_db_cluster(**request)["DBCluster"]),
+                        codes=("KMSKeyNotAccessibleFault",),
+                        target=session.target,
+                    ),
                 )
             except ClientError as error:
                 if error_code(error) != "KMSKeyNotAccessibleFault":

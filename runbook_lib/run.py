@@ -35,10 +35,12 @@ from runbook_lib.errors import (
     StepMissing,
 )
 from runbook_lib.paths import runs_folder
+from runbook_lib.private_files import destroy
 
 FORMAT = 1
 STATE = "state.json"
 _LOCK = ".lock"
+_HALF_WRITTEN = ".writing-"
 _HOLDER = ".lock-holder.json"
 _HOLDER_TOKEN = "RUNBOOK_LOCK_TOKEN"  # noqa: S105 - names an environment variable, holds no secret
 
@@ -54,7 +56,7 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises `RunNotWritable`, naming the path and the system's reason.
     """
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{_HALF_WRITTEN}{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
@@ -223,8 +225,9 @@ class Run:
 
     def note(self, step: str, **values: Any) -> None:
         """Add `values` to the record of `step`."""
-        self._section(step)["record"].update(values)
-        self._save()
+        with self.locked(what=step):
+            self._section(step)["record"].update(values)
+            self._save()
 
     def intend(self, step: str, what: str) -> None:
         """Note, before a create is sent, that it is about to be."""
@@ -243,10 +246,11 @@ class Run:
 
     def finish(self, step: str, **values: Any) -> None:
         """Add `values` to the record of `step` and mark it finished."""
-        section = self._section(step)
-        section["record"].update(values)
-        section.update(status="finished", finished=utc_stamp())
-        self._save()
+        with self.locked(what=step):
+            section = self._section(step)
+            section["record"].update(values)
+            section.update(status="finished", finished=utc_stamp())
+            self._save()
 
     # Artefacts ----------------------------------------------------------------------------------------
 
@@ -300,6 +304,7 @@ def run_lock(path: Path, *, what: str) -> Iterator[None]:
         holder = {"token": token, "pid": os.getpid(), "host": socket.gethostname(), "what": what, "since": utc_stamp()}
         write_whole(path / _HOLDER, json.dumps(holder).encode())
         os.environ[_HOLDER_TOKEN] = token
+        _sweep(path)
         yield
     finally:
         if before is None:
@@ -308,6 +313,12 @@ def run_lock(path: Path, *, what: str) -> Iterator[None]:
             os.environ[_HOLDER_TOKEN] = before
         (path / _HOLDER).unlink(missing_ok=True)
         lock.release()
+
+
+def _sweep(path: Path) -> None:
+    """Destroy what a process that was killed left half written; the lock is held, so nobody else is writing."""
+    for left in (*path.glob(f"{_HALF_WRITTEN}*"), *path.glob(f"*/{_HALF_WRITTEN}*")):
+        destroy(left)
 
 
 def _is_lent(path: Path) -> bool:

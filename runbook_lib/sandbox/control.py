@@ -17,7 +17,7 @@ from typing import Any
 from moto.core.base_backend import BackendDict, backend_lock
 from moto.moto_api import state_manager
 
-from runbook_lib.sandbox import calls, clock, dispatch, faults, identity, ids
+from runbook_lib.sandbox import calls, clock, dispatch, faults, identity, ids, visibility
 
 Answer = tuple[int, dict[str, Any]]
 MODELS = ("rds::cluster", "rds::instance")
@@ -38,6 +38,7 @@ def reset_everything() -> None:
     ids.reset()
     calls.clear()
     faults.clear()
+    visibility.forget()
     clock.reset()
     for model in MODELS:
         state_manager.unset_transition(model)
@@ -56,6 +57,7 @@ def reset_account(account: str) -> None:
         ids.reset(account)
         calls.clear(account)
         faults.clear(account)
+        visibility.forget(account)
         for forget in _on_reset:
             forget(account)
 

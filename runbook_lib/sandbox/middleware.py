@@ -17,7 +17,7 @@ from typing import Any
 
 from moto.moto_api._internal import mock_random
 
-from runbook_lib.sandbox import calls, control, dispatch, faults, ids
+from runbook_lib.sandbox import calls, control, dispatch, faults, ids, visibility
 from runbook_lib.sandbox.identity import ACCOUNT_HEADER, DEFAULT_ACCOUNT
 from runbook_lib.sandbox.process import is_loopback
 
@@ -49,7 +49,7 @@ class Gate:
             return self._control(environ, start_response, path)
         if path.startswith("/moto-api/"):
             return self._moto_control(environ, start_response, path)
-        if faults.pending():
+        if faults.pending() or visibility.pending():
             return _with_faults(self.application, environ, start_response)
         return self.application(environ, start_response)
 
@@ -149,7 +149,15 @@ def _with_faults(
             headers.pop("status", None)
             start_response(f"{status} INJECTED", [*headers.items(), ("Content-Length", str(len(body)))])
             return [body.encode()]
+    if (unseen := visibility.answer(account, f"{service}:{operation}", form)) is not None:
+        status, headers, body = unseen
+        headers.pop("status", None)
+        start_response(f"{status} UNSEEN", [*headers.items(), ("Content-Length", str(len(body)))])
+        return [body.encode()]
     answer = application(environ, start_response)
+    for fault in due:
+        if fault.kind == "invisible":
+            visibility.hide(account, f"{service}:{operation}", fault.seconds)
     if any(fault.kind == "drop_after" for fault in due):
         for _ in answer:
             pass
