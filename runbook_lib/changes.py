@@ -80,7 +80,7 @@ def create_once(run: Run, step: str, what: str, *, find: Callable[[], T | None],
     pass through, since they say that nothing was made.
     """
     target = run.target["target"]
-    if run.is_unclear(step, what) and (found := look(find, target=target)) is not None:
+    if run.was_sent(step, what) and (found := look(find, target=target)) is not None:
         run.settle(step, what, "found")
         return found
     for attempt in range(_ATTEMPTS):

@@ -21,6 +21,7 @@ from runbook_lib.session import Session, error_code
 from runbook_lib.step import OpenStep
 
 SERVICE_LINKED_ROLE = "AWSServiceRoleForRDS"
+CREATE_KEY = "kms:CreateKey"
 
 
 # Reading a key ---------------------------------------------------------------------------------------------
@@ -219,6 +220,8 @@ def plan_create_key(step: OpenStep, inputs: CreateKeyInputs) -> Plan:
     made = step.made().get("key_id", "")
     if not made and alias_target and step.is_ours(tags_of(session, alias_target)):
         made = alias_target
+    if not made and step.run.was_sent(step.name, CREATE_KEY):  # it died before it could note what it had made
+        made = look(lambda: find_by_run(step), target=session.target) or ""
     if made and (metadata := describe(session, made)):
         differs = _key_differences(step, made, metadata, inputs, document)
         changes.append(
@@ -281,7 +284,7 @@ def apply_create_key(step: OpenStep, plan: Plan) -> str:
             else create_once(
                 step.run,
                 step.name,
-                "kms:CreateKey",
+                CREATE_KEY,
                 find=lambda: find_by_run(step),
                 create=lambda: _create_key(kms, dict(key.request), new_role=bool(role)),
             )

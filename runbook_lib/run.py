@@ -244,6 +244,11 @@ class Run:
         intents = self._state["steps"].get(step, {}).get("intents", {})
         return bool(intents.get(what, {}).get("outcome") == "unclear")
 
+    def was_sent(self, step: str, what: str) -> bool:
+        """Say whether a create was announced and may have taken effect, whether or not its result was noted."""
+        intents = self._state["steps"].get(step, {}).get("intents", {})
+        return what in intents and intents[what].get("outcome") != "refused"
+
     def finish(self, step: str, **values: Any) -> None:
         """Add `values` to the record of `step` and mark it finished."""
         with self.locked(what=step):

@@ -232,6 +232,22 @@ def test_an_explicit_deny_wins():
         ("ArnLike", "arn:aws:iam::*:role/x", "arn:aws:iam::1:role/x", True),
         ("Bool", "true", "True", True),
         ("Bool", "true", None, False),
+        ("StringEqualsIfExists", "a", None, True),
+        ("StringEqualsIfExists", "a", "b", False),
+        ("Null", "true", None, True),
+        ("Null", "false", None, False),
+        ("StringNotLike", "rds.*", "rds.eu-west-2", False),
+        ("NumericLessThanEquals", "365", 365, True),
+        ("NumericLessThanEquals", "365", "366", False),
+        ("NumericNotEquals", "7", 7, False),
+        ("DateLessThan", "2027-01-01T00:00:00Z", "2026-12-31T23:59:59+00:00", True),
+        ("DateLessThan", "2027-01-01T00:00:00Z", "2027-01-01T00:00:01+00:00", False),
+        ("ForAllValues:StringEquals", ["a", "b"], ["a", "c"], False),
+        ("ForAllValues:StringEquals", ["a", "b"], ["a"], True),
+        ("ForAllValues:StringEquals", ["a", "b"], None, True),
+        ("ForAnyValue:StringEquals", ["a", "b"], ["a", "c"], True),
+        ("ForAnyValue:StringEquals", ["a", "b"], None, False),
+        ("StringNotEquals", ["a", "b"], "b", False),
     ],
 )
 def test_conditions_are_read_as_iam_reads_them(operator, value, found, expected):
@@ -246,14 +262,17 @@ def test_conditions_are_read_as_iam_reads_them(operator, value, found, expected)
     [
         {"NotPrincipal": {"AWS": USER}, "Effect": "Deny", "Action": "kms:*"},
         {"Principal": {"AWS": USER}, "NotAction": "kms:Decrypt"},
-        {"Principal": {"AWS": USER}, "Action": "kms:Sign", "Condition": {"DateLessThan": {"aws:CurrentTime": "x"}}},
+        {"Principal": {"AWS": USER}, "Action": "kms:Sign", "Condition": {"DateLessThan": {"k": "x"}}},
+        {"Principal": {"AWS": USER}, "Action": "kms:Sign", "Condition": {"IpAddress": {"k": "10.0.0.0/8"}}},
+        {"Principal": {"AWS": USER}, "Action": "kms:Sign", "Condition": {"ForEach:StringEquals": {"k": "x"}}},
+        {"Principal": {"AWS": USER}, "Action": "kms:Sign", "Condition": {"StringEquals": "x"}},
     ],
 )
 def test_what_the_reader_does_not_judge_it_refuses(statement):
     """It never answers from a policy that it has not understood."""
     document = with_statement(**statement)
     with pytest.raises(PolicyInvalid, match=r"read (it|the policy) yourself"):
-        policy.allows(document, principal=USER, action="kms:Sign")
+        policy.allows(document, principal=USER, action="kms:Sign", context={"k": "2027-01-01"})
 
 
 def test_the_table_says_who_may_do_what_in_words():

@@ -103,10 +103,11 @@ class Events:
             os.kill(os.getpid(), signal.SIGKILL)
         if mode == "interrupt":
             raise KeyboardInterrupt
-        done = act()
-        if mode == "kill-after":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return done
+        try:
+            return act()
+        finally:
+            if mode == "kill-after":
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def install(self) -> None:
         """Put this around botocore's one way to the network and the ways to change a file."""
@@ -597,7 +598,7 @@ def take_away(guard: str) -> None:
         client = Session.client
         Session.client = lambda self, service, *, region="", retry=True: client(self, service, region=region)
     if guard == "intents":
-        Run.is_unclear = lambda *_: False
+        Run.is_unclear = Run.was_sent = lambda *_: False
     if guard == "patience":
         changes._PATIENCE = (0.0,)
 
