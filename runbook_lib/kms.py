@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -59,16 +60,37 @@ def find_alias(session: Session, name: str) -> str | None:
 
 
 def find_by_run(step: OpenStep) -> str | None:
-    """Return the id of the key that carries this run's tag, looking at every key of the account and Region."""
+    """Return the id of the key that carries this run's tag, looking at every key of the account and Region.
+
+    Raises `AccessDenied` when no such key is found but the tags of one may not be read that could be it: taking it
+    for somebody else's would make a second key.
+    """
+    denied = None
     for page in step.client("kms").get_paginator("list_keys").paginate():
         for key in page["Keys"]:
             try:
                 tags = tags_of(step.session, key["KeyId"])
-            except (AccessDenied, ClientError):  # a key whose tags are not ours to read is not this run's
+            except AccessDenied as error:
+                denied = denied or (error if _may_be_new(step, key["KeyId"]) else None)
+                continue
+            except ClientError as error:
+                if error_code(error) != "NotFoundException":
+                    raise
                 continue
             if step.is_ours(tags) and tags.get("runbook:step") == "01_create_key":
                 return str(key["KeyId"])
+    if denied is not None:
+        raise denied
     return None
+
+
+def _may_be_new(step: OpenStep, key_id: str) -> bool:
+    """Say whether a key may have been created since the run began; yes where it may not be looked at."""
+    try:
+        metadata = describe(step.session, key_id)
+    except AccessDenied:
+        return True
+    return metadata is not None and metadata["CreationDate"] >= datetime.fromisoformat(step.run.created)
 
 
 def require_usable(session: Session, key_id: str, *, region: str) -> dict[str, Any]:

@@ -353,9 +353,7 @@ def apply_create_cluster(step: OpenStep, plan: Plan) -> str:
             except ClientError as error:
                 if error_code(error) != "KMSKeyNotAccessibleFault":
                     raise
-                raise KeyNotUsable(
-                    f"{error_text(error)}; check that the key is Enabled and that you may call kms:CreateGrant on it through RDS"
-                ) from error
+                raise KeyNotUsable(f"{error_text(error)}; {_key_advice(request)}") from error
         there = find_cluster(session, cluster.name) or {}
         step.run.note(
             step.name,
@@ -372,6 +370,17 @@ def apply_create_cluster(step: OpenStep, plan: Plan) -> str:
             if change.resource.startswith("DB instance") and change.action == "create":
                 _create_instance(step, rds, change)
     return str(there.get("DBClusterArn", ""))
+
+
+def _key_advice(request: dict[str, Any]) -> str:
+    """Say what may be missing when RDS cannot reach a key; it does not tell which."""
+    advice = "check that the key is Enabled and that you may call kms:CreateGrant and kms:DescribeKey on it through RDS"
+    if "MasterUserSecretKmsKeyId" in request:
+        advice += (
+            ", and kms:CreateGrant, kms:Decrypt, kms:GenerateDataKey and kms:DescribeKey on the password's key through "
+            "Secrets Manager"
+        )
+    return advice
 
 
 def _create_instance(step: OpenStep, rds: Any, change: Change) -> None:

@@ -152,10 +152,12 @@ class Session:
                 f"AWS does not accept the credentials ({told['Code']}); sign in again, then run the same command again"
             )
         if told.get("Code") in _DENIED:
-            action = f"{model.service_model.signing_name}:{model.name}"
+            call, said = f"{model.service_model.signing_name}:{model.name}", " ".join(str(told.get("Message", "")).split())
+            named = re.search(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)", said)
+            action = named[1] if named else call  # what AWS asks behind a call, such as kms:TagResource, it names
             raise AccessDenied(
-                f"you may not call {action} ({' '.join(str(told.get('Message', '')).split())}); have {action} allowed to "
-                "your role, then run this again"
+                f"you may not call {call}{f': it needs {action}' if action != call else ''} ({said}); have {action} allowed to "
+                "your role (runbook permissions prints each step's policy), then run this again"
             )
 
     def _after_call_error(self, exception: Exception, **_: Any) -> None:

@@ -21,7 +21,6 @@ own code, not in kernels: the same cells and library calls, some hundred times f
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
 import io
 import json
@@ -44,10 +43,11 @@ from typing import Any
 import botocore.httpsession
 import botocore.loaders
 import botocore.session
-from botocore.exceptions import BotoCoreError, ClientError
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+
+from cells import execute_cells  # noqa: E402
 
 from runbook_lib import changes, custody, execute, key_material  # noqa: E402
 from runbook_lib.errors import RunbookError  # noqa: E402
@@ -161,35 +161,6 @@ def _operation(request: Any) -> str:
         return f"aws:{text.split('.')[-1]}"
     body = request.body.decode() if isinstance(request.body, bytes) else str(request.body or "")
     return "aws:" + next((part[7:] for part in body.split("&") if part.startswith("Action=")), request.url)
-
-
-def execute_cells(source: Path, output: Path, parameters: dict[str, Any]) -> str:
-    """Execute a notebook's code cells as they stand, with the parameters after the parameters cell; '' or the error."""
-    namespace: dict[str, Any] = {"__name__": "__main__"}
-    try:
-        for number, cell in enumerate(json.loads(source.read_text(encoding="utf-8"))["cells"]):
-            if cell["cell_type"] != "code":
-                continue
-            _show(_execute("".join(cell["source"]), namespace, f"{source.stem}[{number}]"))
-            if "parameters" in cell["metadata"].get("tags", ()):
-                namespace.update(parameters)
-    except (RunbookError, BotoCoreError, ClientError) as error:
-        return execute.one_line(type(error).__name__, str(error))
-    return ""
-
-
-def _execute(code: str, namespace: dict[str, Any], name: str) -> Any:
-    tree = ast.parse(code)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, name, "exec"), namespace)  # noqa: S102 - the runbook's own notebooks
-    if last is not None:
-        return eval(compile(ast.Expression(last.value), name, "eval"), namespace)  # noqa: S307 - the same
-    return None
-
-
-def _show(value: Any) -> None:
-    repr(value)
-    getattr(value, "_repr_html_", str)()
 
 
 @dataclass

@@ -158,7 +158,8 @@ def _policies(account: str, access_key: str) -> list[Mapping[str, Any]]:
     for holder in holders:
         inline = holder.policies
         documents += list(inline.values()) if isinstance(inline, dict) else list(inline)
-        documents += [policy.document for policy in holder.managed_policies.values()]
+        for policy in holder.managed_policies.values():
+            documents += [v.document for v in policy.versions if v.version_id == policy.default_version_id]
     return [_parsed(document) for document in documents]
 
 
