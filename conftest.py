@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from runbook_lib import fork_kernel
+
 _HERE = Path(__file__).parent
 _AWS = (
     "AWS_PROFILE",
@@ -27,6 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
             _HERE / "tests" / "nbval_sanitize.cfg"
         )
         config.option.nbval_current_env = True
+        # Before the first kernel; RUNBOOK_KERNEL=plain leaves Jupyter's own.
+        os.environ.update(fork_kernel.environment())
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

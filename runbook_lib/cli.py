@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -64,32 +65,81 @@ def main() -> None:
     """Encrypt Amazon Aurora under a KMS key whose key material you bring yourself."""
 
 
+_kernel = click.option(
+    "--kernel",
+    type=click.Choice(["forked", "plain"]),
+    help="forked: from a warm process, the default on Linux; plain: a new process.",
+)
+
+
 @main.command()
-@click.argument("parameters", required=False, type=click.Path(path_type=Path))
+@click.argument("parameters", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--run-id", help="Name of the run; an existing one goes on where it stopped. Default: a new name.")
 @_runs_dir
 @click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter; beats the file.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time. Default: two for each core.")
+@_kernel
 @click.option("--quiet", is_flag=True, help="Say nothing unless something fails.")
 @_told
 def run(
+    parameters: tuple[Path, ...],
+    run_id: str | None,
+    runs_dir: Path | None,
+    given: tuple[tuple[str, str], ...],
+    jobs: int | None,
+    kernel: str | None,
+    quiet: bool,
+) -> None:
+    """Execute notebooks 00 to 06 with PARAMETERS (default: parameters/sandbox.yaml).
+
+    Several files, or a folder of them, are as many runs, side by side.
+    """
+    _choose_kernel(kernel)
+    if run_id == "":
+        raise errors.InputError([("--run-id", "is empty; give the run a name, or leave the option out for a new one")])
+    files = _files(parameters)
+    words = [*(["--run-id", run_id] if run_id else []), *(word for pair in given for word in ("-p", *pair))]
+    if len(files) > 1:
+        if named := [word for word in ("--run-id", "run_id") if word in words]:
+            problem = (
+                f"would be the name of {len(files)} runs; put a run_id into each file, or leave it out for new names"
+            )
+            raise errors.InputError([(named[0], problem)])
+        _run_several(files, runs_dir, given, jobs, quiet)
+    else:
+        _run_one(files[0] if parameters else None, run_id, runs_dir, given, quiet)
+
+
+def _files(parameters: tuple[Path, ...]) -> list[Path]:
+    """Return the parameter files: those named, and all that lie in a folder that is named."""
+    found: list[Path] = []
+    for path in parameters or (parameters_folder() / "sandbox.yaml",):
+        inside = sorted(one for one in path.iterdir() if one.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
+        if not inside:
+            raise errors.ParameterFileError(f"no parameter file (.yaml) lies in {path}; name a folder that holds some")
+        found += inside
+    return found
+
+
+def _choose_kernel(kernel: str | None) -> None:
+    if kernel:
+        os.environ["RUNBOOK_KERNEL"] = "plain" if kernel == "plain" else ""
+
+
+def _run_one(
     parameters: Path | None, run_id: str | None, runs_dir: Path | None, given: tuple[tuple[str, str], ...], quiet: bool
 ) -> None:
-    """Execute notebooks 00 to 06 with PARAMETERS (default: parameters/sandbox.yaml)."""
     from runbook_lib.execute import run_chain
     from runbook_lib.parameters import from_command_line, read_parameters
 
     values = read_parameters(parameters or parameters_folder() / "sandbox.yaml") | from_command_line(given)
     name = run_id if run_id is not None else str(values.get("run_id") or "")
-    if run_id == "":
-        raise errors.InputError([("--run-id", "is empty; give the run a name, or leave the option out for a new one")])
     folder = runs_folder(runs_dir)
     try:
         done = run_chain(values, run_id=name, runs_dir=folder, say=(lambda _: None) if quiet else _say)
     except errors.StepFailed as error:
-        words = ["runbook", "run", *([str(parameters)] if parameters else []), "--run-id", error.run_id]
-        words += [word for pair in given if pair[0] != "run_id" for word in ("-p", *pair)]
-        words += ["--runs-dir", str(runs_dir)] if runs_dir else []
-        click.echo(f"error: {error}\n  mend it, then go on with: {shlex.join(words)}", err=True)
+        again = _again(parameters, error.run_id, runs_dir, given)
+        click.echo(f"error: {error}\n  mend it, then go on with: {again}", err=True)
         sys.exit(1)
     if not quiet:
         path = shown(done.path)
@@ -97,6 +147,45 @@ def run(
         _say(
             f"Report {path}/report.html · notebooks {path}/notebooks · next: runbook lab, or runbook clean-up {done.run_id}"
         )
+
+
+def _run_several(
+    files: list[Path], runs_dir: Path | None, given: tuple[tuple[str, str], ...], workers: int | None, quiet: bool
+) -> None:
+    from runbook_lib.board import Board, summary
+    from runbook_lib.parameters import from_command_line, read_parameters
+    from runbook_lib.side_by_side import Job, default_jobs, run_side_by_side
+
+    told = from_command_line(given)
+    jobs = []
+    for file in files:
+        values = read_parameters(file) | told
+        jobs.append(Job(file, values, run_id=str(values.get("run_id") or "")))
+    folder, workers = runs_folder(runs_dir), workers or default_jobs()
+    board = Board(sys.stdout, (lambda _: None) if quiet else _say)
+    run_side_by_side(
+        jobs,
+        runs_dir=folder,
+        workers=workers,
+        tell=(lambda _: None) if quiet else board.tell,
+        say=board.say,
+    )
+    for line in [] if quiet else summary(jobs):
+        _say(line)
+    for job in jobs:
+        if job.state == "failed":
+            again = _again(job.file, job.name, runs_dir, given)
+            click.echo(f"error: run {job.name}: {job.line}\n  mend it, then go on with: {again}", err=True)
+    if any(job.state == "failed" for job in jobs):
+        sys.exit(1)
+
+
+def _again(parameters: Path | None, run_id: str, runs_dir: Path | None, given: tuple[tuple[str, str], ...]) -> str:
+    """Return the command that goes on with a run."""
+    words = ["runbook", "run", *([str(parameters)] if parameters else []), "--run-id", run_id]
+    words += [word for pair in given if pair[0] != "run_id" for word in ("-p", *pair)]
+    words += ["--runs-dir", str(runs_dir)] if runs_dir else []
+    return shlex.join(words)
 
 
 def _say(line: str) -> None:
@@ -215,7 +304,6 @@ def sandbox(port: int, host: str, seed: int | None, stop: bool, runs_dir: Path |
 @_told
 def lab(port: int, no_browser: bool, runs_dir: Path | None) -> None:
     """Open JupyterLab on the runbook, with a sandbox running."""
-    import os
     import subprocess
     from importlib.util import find_spec
 

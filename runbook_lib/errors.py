@@ -244,8 +244,8 @@ class NotConfirmed(RunbookError):
 
 
 class StepFailed(RunbookError):
-    """A notebook of a headless run stopped with an error. `run_id` names the run to go on with."""
+    """A step of a headless run stopped. `run_id` names the run to go on with, `output` the notebook, if one was begun."""
 
     def __init__(self, run_id: str, step: str, reason: str, output: str) -> None:
         self.run_id = run_id
-        super().__init__(f"{step}: {reason}\n  the executed notebook is {output}")
+        super().__init__(f"{step}: {reason}" + (f"\n  the executed notebook is {output}" if output else ""))

@@ -1,6 +1,7 @@
 """The chain of notebooks, headless: which steps are left, each executed by papermill, one line as it goes.
 
-Knows notebooks and run folders, no AWS step. papermill is imported here and nowhere else.
+Knows notebooks and run folders, and no AWS step but the wait for the cluster. papermill is imported here, and by
+the engine that is used here.
 """
 
 from __future__ import annotations
@@ -9,54 +10,85 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from runbook_lib import errors
-from runbook_lib.errors import ParameterChanged, RunNotFound, RunNotWritable, SandboxGone, StepFailed
-from runbook_lib.inputs import StartInputs
+from runbook_lib import errors, fork_kernel
+from runbook_lib.errors import (
+    ParameterChanged,
+    RunNotFound,
+    RunNotWritable,
+    SandboxUnavailable,
+    StepFailed,
+    WaitFailed,
+    WaitTimedOut,
+)
+from runbook_lib.inputs import StartInputs, VerifyEncryptionInputs
 from runbook_lib.parameters import check_parameters
 from runbook_lib.paths import notebooks_folder, shown
 from runbook_lib.run import Run, run_lock
 from runbook_lib.sandbox import process
 from runbook_lib.seats import sandbox_account
-from runbook_lib.session import session_for
 from runbook_lib.steps import Step, all_steps, chain
 
+if TYPE_CHECKING:
+    from runbook_lib.fork_kernel.kernels import Kernels
+    from runbook_lib.session import Session
+
 Say = Callable[[str], Any]
-VERIFY, CLEAN_UP = "06_verify_encryption", "90_clean_up"
+CREATE, VERIFY, CLEAN_UP = "05_create_cluster", "06_verify_encryption", "90_clean_up"
+# A step that this very call executed cannot have left anything that has expired, for as long as this.
+_FRESH_SECONDS = 3600.0
 
 
 def run_chain(parameters: Mapping[str, Any], *, run_id: str, runs_dir: Path, say: Say) -> Run:
     """Execute what is left of the chain for `run_id` ("": a new one); return the run, verified.
 
-    Finished steps are not executed again; a finished run is verified afresh by 06 alone. Raises `InputError`
-    before anything is called, `ParameterChanged`, `RunLocked`, and `StepFailed` for a notebook that stopped.
+    Finished steps are not executed again; a finished run is verified afresh by 06 alone. Between 05 and 06 the
+    cluster is waited for without a kernel. Raises `InputError` before anything is called, `ParameterChanged`,
+    `RunLocked`, and `StepFailed` for a notebook that stopped.
     """
     check_parameters({**parameters, "run_id": run_id or "new"})
+    fork_kernel.start()
+    path = make_folder(run_id, runs_dir, say)
+    with run_lock(path, what="runbook run"), kernel_environment(runs_dir), kernels() as source:
+        source.start_ahead()
+        given = parameters_of_run(parameters, path)
+        say(headline(given, runs_dir))
+        steps = Chain(path, given, say, source)
+        steps.execute_until_cluster()
+        steps.wait()
+        steps.execute_rest()
+    return Run.open(path.name, runs_dir=runs_dir)
+
+
+def parameters_of_run(parameters: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return what the notebooks of this run are given. Raises `ParameterChanged`; the run's lock is the caller's."""
+    given = {"exercises": False, **parameters, "run_id": path.name}
+    _require_same_parameters(path, given)
+    return given
+
+
+def headline(given: Mapping[str, Any], runs_dir: Path) -> str:
+    """Return the line that says where a run takes place; a sandbox that is needed is started."""
+    start = StartInputs.read(given)
+    word, account = "REAL AWS", start.account_id
+    if start.target == "sandbox":
+        word, account = "SANDBOX", sandbox_account(start, process.ensure(runs_dir), runs_dir=runs_dir)
+    return f"run {start.run_id} · {word} · account {account} · {start.region}"
+
+
+def make_folder(run_id: str, runs_dir: Path, say: Say, *, suffix: str = "") -> Path:
+    """Make the run's folder if it is not there; without a run id, one that nobody has: the time, made unique.
+
+    A sandbox run whose sandbox has ended is moved out of the way first: nothing of it is left to go on with.
+    """
     if run_id:
         _set_aside_what_has_gone(run_id, runs_dir, say)
-    path = _folder(run_id, runs_dir)
-    run_id = path.name
-    given = {"exercises": False, **parameters, "run_id": run_id}
-    with run_lock(path, what="runbook run"), _environment(RUNBOOK_RUNS_DIR=str(runs_dir), RUNBOOK_ATTENDED="0"):
-        _require_same_parameters(path, given)
-        start = StartInputs.read(given)
-        word, account = "REAL AWS", start.account_id
-        if start.target == "sandbox":
-            word, account = "SANDBOX", sandbox_account(start, process.ensure(runs_dir), runs_dir=runs_dir)
-        say(f"run {run_id} · {word} · account {account} · {start.region}")
-        for step in _left(path):
-            _execute(step, path, given, say)
-        run = Run.open(run_id, runs_dir=runs_dir)
-    return run
-
-
-def _folder(run_id: str, runs_dir: Path) -> Path:
-    """Make the run's folder if it is not there; without a run id, one that nobody has: the time, made unique."""
-    name = run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    name = run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}{suffix}"
     path, number = runs_dir / name, 1
     try:
         runs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -78,19 +110,23 @@ def _folder(run_id: str, runs_dir: Path) -> Path:
 
 
 def _set_aside_what_has_gone(run_id: str, runs_dir: Path, say: Say) -> None:
-    """Move a sandbox run whose sandbox has ended out of the way: nothing of it is left to go on with."""
     try:
         run = Run.open(run_id, runs_dir=runs_dir)
-        if run.target["target"] == "sandbox":
-            session_for(run.target, runs_dir=runs_dir)
     except RunNotFound:
         return
-    except SandboxGone:
+    if run.target["target"] != "sandbox":
+        return
+    try:
+        sandbox = process.find(runs_dir)
+    except SandboxUnavailable:
+        sandbox = None
+    if sandbox is None or sandbox.sandbox_id != run.target["sandbox_id"]:
         aside = run.set_aside()
         say(f"run {run_id!r} was made in a sandbox that has ended; it is set aside as {aside.name!r}")
 
 
-def _open(path: Path) -> Run | None:
+def open_run(path: Path) -> Run | None:
+    """Return the run in this folder, or None when 00 has not made it yet."""
     try:
         return Run.open(path.name, runs_dir=path.parent)
     except RunNotFound:
@@ -99,7 +135,7 @@ def _open(path: Path) -> Run | None:
 
 def _require_same_parameters(path: Path, given: Mapping[str, Any]) -> None:
     """Raise `ParameterChanged` when a finished step was made with other values than those given now."""
-    run = _open(path)
+    run = open_run(path)
     if run is None:
         return
     if run.is_finished(CLEAN_UP):
@@ -123,33 +159,112 @@ def _require_same_parameters(path: Path, given: Mapping[str, Any]) -> None:
                 )
 
 
-def _left(path: Path) -> Iterator[Step]:
-    """Yield the steps that are to be executed, looking again after each."""
-    run = _open(path)
-    if run is not None and all(run.is_finished(step.name) for step in chain()):
-        yield all_steps()[VERIFY]
-        return
-    again: set[str] = set()
-    for step in chain():
-        run = _open(path)
-        if run is None or not run.is_finished(step.name):
-            if run is not None and (expired := _expired(run)):
+class Chain:
+    """What is left of one run. The run's lock and the environment of its kernels are the caller's."""
+
+    def __init__(self, path: Path, given: Mapping[str, Any], say: Say, source: Kernels) -> None:
+        self._path, self._given, self._say, self._source = path, given, say, source
+        self._executed: dict[str, float] = {}
+        self._session: Session | None = None
+        self._ready: Future[Session] | None = None
+
+    def execute_until_cluster(self, *, ahead: bool = True) -> None:
+        """Execute what is left before 06. `ahead`: 06 will follow, here. Raises `StepFailed`."""
+        for step in self._left():
+            if step.name == CREATE and ahead:
+                self._prepare_session()
+            self._execute(step, another=ahead or step.name != CREATE)
+
+    def execute_rest(self) -> None:
+        """Execute 06. Raises `StepFailed`."""
+        self._execute(all_steps()[VERIFY], another=False)
+
+    def wait(self) -> None:
+        """Wait until the cluster is available, holding no kernel. Raises `StepFailed` when that takes too long.
+
+        A cluster that cannot become available is 06's to report.
+        """
+        run = Run.open(self._path.name, runs_dir=self._path.parent)
+        made, asked = run.record(CREATE), VerifyEncryptionInputs.read(self._given)
+        identifier, instances = made["db_cluster_identifier"], len(made["db_instance_identifiers"])
+        session = self._ready.result() if self._ready else self.session()
+        from runbook_lib.waiting import seconds_between_looks, wait_until_available
+
+        def now_it_takes_long() -> None:
+            self._source.drop()
+            self._say(f"     waiting for cluster {identifier} and {instances} instance{'s' * (instances > 1)}")
+
+        try:
+            wait_until_available(
+                session,
+                identifier,
+                instances=instances,
+                timeout_minutes=asked.wait_timeout_minutes,
+                poll_seconds=seconds_between_looks(session.target, asked.poll_seconds),
+                before_waiting=now_it_takes_long,
+                say=lambda line: self._say(f"     {line}"),
+            )
+        except WaitFailed as error:
+            self._say(f"     {error}")
+        except WaitTimedOut as error:
+            raise StepFailed(run.run_id, VERIFY, str(error), "") from error
+
+    def session(self) -> Session:
+        """Return the runner's clients for this run, made when they are first needed."""
+        from runbook_lib.session import session_for
+
+        if self._session is None:
+            run = Run.open(self._path.name, runs_dir=self._path.parent)
+            self._session = session_for(run.target, runs_dir=self._path.parent)
+        return self._session
+
+    def _prepare_session(self) -> None:
+        """Make the clients that the wait will need while 05 is executed, which is another process's work."""
+        with_thread = ThreadPoolExecutor(1, thread_name_prefix="session")
+        self._ready = with_thread.submit(self.session)
+        with_thread.shutdown(wait=False)
+
+    def _left(self) -> Iterator[Step]:
+        """Yield the steps before 06 that are to be executed, looking again after each."""
+        again: set[str] = set()
+        for step in chain():
+            run = open_run(self._path)
+            if step.name != VERIFY and run is not None and run.is_finished(step.name):
+                continue
+            if run is not None and (expired := self._expired(run)):
                 again.update(expired)
                 yield from (all_steps()[name] for name in expired)
-            yield step
+            if step.name != VERIFY:
+                yield step
 
-
-def _expired(run: Run) -> list[str]:
-    """Return the finished steps that left something that is valid for some time only and has expired, with those
-    that were made from it; empty when what they were needed for is done."""
-    names = [step.name for step in chain() if run.is_finished(step.name)]
-    for index, name in enumerate(names):
-        record = run.record(name)
-        if "valid_until" in record and not run.is_finished(record["needed_by"]):
-            now = session_for(run.target, runs_dir=run.path.parent).now()
-            if datetime.fromisoformat(record["valid_until"]) <= now:
+    def _expired(self, run: Run) -> list[str]:
+        """Return the finished steps that left something that is valid for some time only and has expired, with those
+        that were made from it; empty when what they were needed for is done."""
+        names = [step.name for step in chain() if run.is_finished(step.name)]
+        for index, name in enumerate(names):
+            record = run.record(name)
+            if "valid_until" not in record or run.is_finished(record["needed_by"]):
+                continue
+            if time.monotonic() - self._executed.get(name, -_FRESH_SECONDS) < _FRESH_SECONDS:
+                continue
+            if datetime.fromisoformat(record["valid_until"]) <= self.session().now():
                 return names[index:]
-    return []
+        return []
+
+    def _execute(self, step: Step, *, another: bool) -> None:
+        output, began = _output(self._path, step), time.monotonic()
+        given = {name: self._given[name] for name in step.inputs.model_fields if name in self._given}
+        source = notebooks_folder() / f"{step.name}.ipynb"
+        reason = execute_notebook(source, output, given, self._source, another=another)
+        run = open_run(self._path)
+        if not reason and not (run and run.is_finished(step.name)):
+            reason = "ended without having finished"
+        line = f"  {step.number} {step.words:<26} {time.monotonic() - began:5.1f} s  "
+        if reason or run is None:
+            self._say(line + "FAILED")
+            raise StepFailed(self._path.name, step.name, reason, shown(output))
+        self._executed[step.name] = time.monotonic()
+        self._say(line + run.record(step.name).get("summary", "done"))
 
 
 def _output(path: Path, step: Step) -> Path:
@@ -163,36 +278,32 @@ def _output(path: Path, step: Step) -> Path:
     return output
 
 
-def _execute(step: Step, path: Path, given: Mapping[str, Any], say: Say) -> None:
-    output, began = _output(path, step), time.monotonic()
-    reason = execute_notebook(notebooks_folder() / f"{step.name}.ipynb", output, _of_step(step, given))
-    seconds = time.monotonic() - began
-    if reason:
-        say(f"  {step.number} {step.words:<26} {seconds:5.1f} s  FAILED")
-        raise StepFailed(path.name, step.name, reason, shown(output))
-    run = Run.open(path.name, runs_dir=path.parent)
-    if not run.is_finished(step.name):
-        say(f"  {step.number} {step.words:<26} {seconds:5.1f} s  FAILED")
-        raise StepFailed(path.name, step.name, "ended without having finished", shown(output))
-    say(f"  {step.number} {step.words:<26} {seconds:5.1f} s  {run.record(step.name).get('summary', 'done')}")
+def kernels() -> Kernels:
+    """Return where the kernels of notebooks that follow each other come from."""
+    from runbook_lib.fork_kernel.kernels import Kernels
+
+    return Kernels("python3")
 
 
-def _of_step(step: Step, given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: given[name] for name in step.inputs.model_fields if name in given}
-
-
-def execute_notebook(source: Path, output: Path, parameters: Mapping[str, Any]) -> str:
-    """Execute one notebook; return '' or, when a cell failed, its error in one line.
-
-    The executed copy is written after every cell (0600), without widget state; the kernel is reached through a
-    socket file, not a TCP port.
-    """
+def import_papermill() -> Any:
+    """Return papermill, imported without what it does not need."""
     # JupyterLab brings a JSON Schema format whose parser takes most of a second to build; nothing here uses it.
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import papermill
+
+    return papermill
+
+
+def execute_notebook(
+    source: Path, output: Path, parameters: Mapping[str, Any], from_where: Kernels, *, another: bool = False
+) -> str:
+    """Execute one notebook; return '' or, when a cell failed, its error in one line.
+
+    The executed copy is written before every code cell and at the end (0600), without widget state. With `another`
+    the kernel of a notebook that will follow is started meanwhile.
+    """
+    papermill = import_papermill()
     from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
 
     mask = os.umask(0o077)
     try:
@@ -200,13 +311,15 @@ def execute_notebook(source: Path, output: Path, parameters: Mapping[str, Any]) 
             str(source),
             str(output),
             parameters=dict(parameters),
-            kernel_name="python3",
+            engine_name=fork_kernel.PROVISIONER,
+            kernel_name=from_where.kernel_name,
             progress_bar=False,
             log_output=False,
             store_widget_state=False,
-            config=Config({"KernelManager": {"transport": "ipc"}}),
+            kernels=from_where,
+            another=another,
         )
-    except PapermillExecutionError as error:
+    except papermill.PapermillExecutionError as error:
         return one_line(error.ename, error.evalue)
     except DeadKernelError:
         return "the notebook's kernel died (killed, or out of memory)"
@@ -224,8 +337,9 @@ def one_line(ename: str, evalue: str) -> str:
 
 
 @contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Set environment variables for the kernels that are started meanwhile."""
+def kernel_environment(runs_dir: Path) -> Iterator[None]:
+    """Set the environment that the kernels which are started meanwhile shall find, and how they are started."""
+    values = {"RUNBOOK_RUNS_DIR": str(runs_dir), "RUNBOOK_ATTENDED": "0", **fork_kernel.environment()}
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -243,9 +357,9 @@ def clean_up(run: Run, parameters: Mapping[str, Any], *, say: Say) -> list[str]:
     step = all_steps()[CLEAN_UP]
     given = {**parameters, "run_id": run.run_id}
     step.inputs.check(given)
-    with run.locked(what="runbook clean-up"), _environment(RUNBOOK_RUNS_DIR=str(run.path.parent), RUNBOOK_ATTENDED="0"):
+    with run.locked(what="runbook clean-up"), kernel_environment(run.path.parent), kernels() as source:
         output = _output(run.path, step)
-        reason = execute_notebook(notebooks_folder() / f"{step.name}.ipynb", output, given)
+        reason = execute_notebook(notebooks_folder() / f"{step.name}.ipynb", output, given, source)
     if reason:
         raise StepFailed(run.run_id, step.name, reason, shown(output))
     run.reload()

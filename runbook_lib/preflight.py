@@ -180,10 +180,10 @@ def check_everything(step: OpenStep, inputs: StartInputs, plan: Plan) -> Checks:
     attempt("your key policy principal is known", session.principal_arn, "iam:GetRole")
     attempt(
         "the key administrators exist",
-        lambda: ", ".join(kms.principals(session, inputs.key_administrators)),
+        lambda: _principals(session, inputs, "key_administrators"),
         "iam:GetRole",
     )
-    attempt("the key users exist", lambda: ", ".join(kms.principals(session, inputs.key_users)), "iam:GetRole")
+    attempt("the key users exist", lambda: _principals(session, inputs, "key_users"), "iam:GetRole")
     attempt(
         "the service-linked role of RDS",
         lambda: kms.service_linked_role(session) or "absent; 01 creates it if asked",
@@ -240,6 +240,13 @@ def check_everything(step: OpenStep, inputs: StartInputs, plan: Plan) -> Checks:
             summary=f"{len(plan.changes)} changes planned, {hourly} plus storage",
         )
     return checks
+
+
+def _principals(session: Session, inputs: StartInputs, field: str) -> str:
+    try:
+        return ", ".join(kms.principals(session, getattr(inputs, field)))
+    except PreflightFailed as error:
+        raise PreflightFailed(f"{field} {error}") from error
 
 
 def _alias(step: OpenStep, alias: str) -> str:

@@ -176,10 +176,11 @@ def plan_create_cluster(step: OpenStep, inputs: CreateClusterInputs) -> Plan:
     key = step.run.record("01_create_key")
     imported = step.run.record("04_import_key_material")
     metadata = kms.require_usable(session, key["key_id"], region=session.region)
-    if (
-        metadata["Arn"] != key["key_arn"]
-        or metadata.get("CurrentKeyMaterialId", imported["key_material_id"]) != imported["key_material_id"]
-    ):
+    if metadata["Arn"] != key["key_arn"]:
+        raise KeyNotUsable(
+            f"the key is {metadata['Arn']}, this run made {key['key_arn']}; find out who changed the record before launching"
+        )
+    if metadata.get("CurrentKeyMaterialId", imported["key_material_id"]) != imported["key_material_id"]:
         raise KeyNotUsable(
             f"{metadata['Arn']} does not hold the material that this run imported; compare before launching"
         )

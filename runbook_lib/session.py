@@ -14,11 +14,13 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.loaders
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
@@ -44,6 +46,8 @@ from runbook_lib.errors import (
 from runbook_lib.sandbox import process
 from runbook_lib.sandbox.identity import ACCOUNT_HEADER
 
+# What the steps call; other services work too, and are read when they are first needed.
+SERVICES = ("ec2", "iam", "kms", "rds", "secretsmanager", "sts")
 _EXPIRED = {
     "ExpiredToken",
     "ExpiredTokenException",
@@ -80,7 +84,8 @@ class Session:
             core = botocore.session.Session(session_vars=_ISOLATED if target == "sandbox" else None)
             if target == "sandbox":
                 core.set_credentials("sandbox", "sandbox")
-            self._boto = boto3.Session(botocore_session=core, region_name=region)
+            core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
+            self._boto: Any = boto3.Session(botocore_session=core, region_name=region)
         except ProfileNotFound as error:
             raise NoCredentials(f"{error}; set AWS_PROFILE to one that exists, or unset it") from error
         partition = core.get_partition_for_region(region) if _is_region_name(region) else "aws"
@@ -108,18 +113,16 @@ class Session:
         """
         key = (service, region or self.region, retry)
         if key not in self._clients:
-            config = Config(
-                retries={"total_max_attempts": 8 if retry else 1, "mode": "standard"},
-                connect_timeout=10,
-                read_timeout=60,
-                ignore_configured_endpoint_urls=True,
-                user_agent_extra="aurora-byok-runbook",
-                **(
-                    {"proxies": {}, "use_fips_endpoint": False, "use_dualstack_endpoint": False}
-                    if self.endpoint_url
-                    else {}
-                ),
-            )
+            settings: dict[str, Any] = {
+                "retries": {"total_max_attempts": 8 if retry else 1, "mode": "standard"},
+                "connect_timeout": 10,
+                "read_timeout": 60,
+                "ignore_configured_endpoint_urls": True,
+                "user_agent_extra": "aurora-byok-runbook",
+            }
+            if self.endpoint_url:
+                settings |= {"proxies": {}, "use_fips_endpoint": False, "use_dualstack_endpoint": False}
+            config = Config(**settings)
             client = self._boto.client(
                 service, region_name=region or None, endpoint_url=self.endpoint_url or None, config=config
             )
@@ -236,6 +239,19 @@ _DNS_SUFFIX = {
     "aws-us-gov": "amazonaws.com",
     "aws-eusc": "amazonaws.eu",
 }
+
+
+@cache
+def _loader(data_path: str | None) -> Any:
+    """Return the one loader of this process: it keeps the service models that it has read."""
+    return botocore.loaders.create_loader(data_path)
+
+
+def read_models() -> None:
+    """Read the models of the services that the runbook calls; for the process that kernels are forked from."""
+    session = Session(target="sandbox", region="eu-west-2", endpoint_url="http://127.0.0.1:9")
+    for service in SERVICES:
+        session.client(service)
 
 
 def _is_region_name(region: str) -> bool:

@@ -100,3 +100,11 @@ def head(name: str) -> str:
             f"| time | {step.time} |",
         ]
     )
+
+
+def table(folder: str) -> str:
+    """Return the Markdown table of all steps, with links into `folder`: what a README shows."""
+    rows = [
+        f"| [{step.number} {step.words}]({folder}/{step.name}.ipynb) | {step.line} |" for step in all_steps().values()
+    ]
+    return "\n".join(["| step | what it does |", "| --- | --- |", *rows])

@@ -18,7 +18,7 @@ from runbook_lib.report import Change, Checks, Plan, Table, report_html, report_
 from runbook_lib.run import utc_stamp
 from runbook_lib.session import Session, error_code
 from runbook_lib.step import OpenStep
-from runbook_lib.waiting import statuses, wait_until_available
+from runbook_lib.waiting import seconds_between_looks, statuses, wait_until_available
 
 UNKNOWN = "unknown: none or sse-rds"
 
@@ -78,7 +78,6 @@ def apply_verify_encryption(step: OpenStep, plan: Plan) -> dict[str, str]:
     that the reports show it. Raises `WaitTimedOut`.
     """
     made = step.run.record("05_create_cluster")
-    sandbox = step.session.target == "sandbox"
     with step.applying(plan):
         try:
             found = wait_until_available(
@@ -86,7 +85,7 @@ def apply_verify_encryption(step: OpenStep, plan: Plan) -> dict[str, str]:
                 made["db_cluster_identifier"],
                 instances=len(made["db_instance_identifiers"]),
                 timeout_minutes=float(plan.inputs["wait_timeout_minutes"]),
-                poll_seconds=float(plan.inputs["poll_seconds"]) or (0.2 if sandbox else 30.0),
+                poll_seconds=seconds_between_looks(step.session.target, plan.inputs["poll_seconds"]),
             )
         except WaitFailed as error:
             print(f"not available: {error}")

@@ -13,8 +13,22 @@ import pytest
 from runbook_lib.paths import notebooks_folder
 from runbook_lib.steps import chain
 
+README = (notebooks_folder().parent / "README.md").read_text(encoding="utf-8")
 LINE = re.compile(r"^  (\d\d) (.{26}) +\d+\.\d s  (.+)$")
 STEPS = [step.name for step in chain()]
+
+
+def shape(output):
+    """Return what is printed without what differs from run to run: names of runs, keys, check values, times."""
+    for pattern in (
+        r"\d{8}-\d{6}|\bdemo\b",
+        r"\d+\.\d s",
+        r"[0-9a-f]{8}…",
+        r"value [0-9a-f]{6}",
+        r"\d{4}-\d\d-\d\d \d\d:\d\d",
+    ):
+        output = re.sub(pattern, "·", output)
+    return [" ".join(line.split()) for line in output.splitlines()]
 
 
 def cluster_of(world, report):
@@ -53,15 +67,21 @@ def test_the_chain_ends_with_a_cluster_under_the_imported_key(world, words, engi
     assert spec == record["wrapping_key_spec"]
 
 
+def test_the_readme_shows_what_a_run_prints(shared_world):
+    """The first screen of the README is what `make run` prints, but for names and times."""
+    shown = re.search(r"\$ make run\n(.+?)\n\$", README, re.S)[1]
+    printed = shared_world.runbook("run", "--run-id", "demo").stdout.replace(str(shared_world.folder), "runs")
+    assert shape(shown) == shape(printed)
+
+
 def test_every_executed_notebook_is_kept_and_readable_as_evidence(shared_world):
     """Each step's notebook lies in the run folder, complete, in order, without an error or widget state."""
-    shared_world.runbook("run", "--run-id", "evidence")
     for name in STEPS:
-        notebook = nbformat.read(shared_world.folder / "evidence" / "notebooks" / f"{name}.ipynb", as_version=4)
+        notebook = nbformat.read(shared_world.folder / "demo" / "notebooks" / f"{name}.ipynb", as_version=4)
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
         assert list(range(1, len(code) + 1)) == [cell.execution_count for cell in code]
         assert "widgets" not in notebook.metadata
-    page = (shared_world.folder / "evidence" / "report.html").read_text()
+    page = (shared_world.folder / "demo" / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "<script" not in page
 
@@ -69,9 +89,9 @@ def test_every_executed_notebook_is_kept_and_readable_as_evidence(shared_world):
 def test_a_finished_run_is_verified_again_and_changes_nothing(shared_world):
     """The nightly verification: 06 alone, reads only, a dated report of its own."""
     before = len(shared_world.ask("/runbook/calls")["calls"])
-    folder = shared_world.folder / "evidence"
+    folder = shared_world.folder / "demo"
     reports = len(list((folder / "reports").glob("*.json")))
-    done = shared_world.runbook("run", "--run-id", "evidence")
+    done = shared_world.runbook("run", "--run-id", "demo")
     assert ["06"] == [match[1] for line in done.stdout.splitlines() if (match := LINE.match(line))]
     changing = [name for name in shared_world.calls(before) if not re.match(r"\w+:(Describe|Get|List)", name)]
     assert [] == changing
@@ -108,8 +128,8 @@ def test_a_run_that_stopped_goes_on_where_it_stopped(world):
 def test_a_parameter_that_changed_in_between_is_refused(shared_world):
     """Finished steps were made with other values: the field is named, nothing is called."""
     before = len(shared_world.ask("/runbook/calls")["calls"])
-    done = shared_world.runbook("run", "--run-id", "evidence", "-p", "key_alias", "alias/other", code=2)
-    assert "error: key_alias: 00_start of run 'evidence' was made with 'alias/aurora-byok'" in done.stderr
+    done = shared_world.runbook("run", "--run-id", "demo", "-p", "key_alias", "alias/other", code=2)
+    assert "error: key_alias: 00_start of run 'demo' was made with 'alias/aurora-byok'" in done.stderr
     changing = [name for name in shared_world.calls(before) if not re.match(r"\w+:(Describe|Get|List)", name)]
     assert [] == changing
 
@@ -157,6 +177,6 @@ def test_runs_begun_one_after_the_other_do_not_collide(shared_world):
     done = shared_world.runbook("run", "--quiet")
     assert "" == done.stdout
     newest = json.loads(shared_world.runbook("status", "--json").stdout)[-1]
-    assert "evidence" != newest["run_id"]
+    assert "demo" != newest["run_id"]
     assert "123456789012" != newest["account_id"]
     assert shared_world.report(newest["run_id"])["verified"] is True

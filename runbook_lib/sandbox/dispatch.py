@@ -41,7 +41,7 @@ def account_lock(account: str) -> threading.RLock:
 
 def install() -> None:
     """Put this around moto's call_action; doing it twice is doing it once."""
-    moto.core.responses.method_names_from_class = functools.cache(_names)
+    vars(moto.core.responses)["method_names_from_class"] = functools.cache(_names)
     BaseResponse.call_action = _call_action  # type: ignore[method-assign,assignment]
 
 

@@ -1,6 +1,6 @@
 """HMAC and signing keys, as far as a learner meets them: moto's own operations, with the inputs made safe.
 
-moto gap: ids and ARNs mixed up in answers, crashes on keys of another kind.
+moto gap: ids and ARNs mixed up in answers; a symmetric key has a public half.
 """
 
 from __future__ import annotations

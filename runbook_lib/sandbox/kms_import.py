@@ -54,6 +54,7 @@ class ImportOperations(KmsBase):
         if "KeyMaterialDescription" in self.parameters:
             material.description = self.parameters["KeyMaterialDescription"]
         material.value, material.expiration_model, material.valid_to = value, model, valid_to
+        material.imported = clock.now()
         return json.dumps({"KeyId": self.key.arn, "KeyMaterialId": material.id})
 
     def _expiry(self) -> tuple[str, datetime | None]:

@@ -62,6 +62,7 @@ class Material:
     description: str = ""
     expiration_model: str | None = None
     valid_to: datetime | None = None
+    imported: datetime | None = None
     rotation_date: datetime | None = None
     rotation_type: str | None = None
 

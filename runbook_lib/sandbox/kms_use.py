@@ -22,7 +22,7 @@ from runbook_lib.sandbox.kms_rotation import rotate_when_due
 
 _CURVES: dict[str, Any] = {"ECC_NIST_P256": ec.SECP256R1, "ECC_NIST_P384": ec.SECP384R1, "ECC_NIST_P521": ec.SECP521R1,
            "ECC_SECG_P256K1": ec.SECP256K1}  # fmt: skip
-_RSA = {"RSAES_OAEP_SHA_256": SHA256, "RSAES_OAEP_SHA_1": SHA1}
+_RSA: dict[str, Any] = {"RSAES_OAEP_SHA_256": SHA256, "RSAES_OAEP_SHA_1": SHA1}
 
 
 def _b64(data: bytes) -> str:

@@ -16,7 +16,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-import botocore.session  # type: ignore[import-untyped]
+import botocore.session
 from moto.core.exceptions import JsonRESTError
 
 

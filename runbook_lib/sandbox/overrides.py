@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runbook_lib.sandbox import cloudtrail, dispatch, kms, rds, sts_iam
+from runbook_lib.sandbox import cloudtrail, cloudwatch, dispatch, kms, rds, sts_iam
 
 _installed = False
 
@@ -16,5 +16,6 @@ def install() -> None:
     sts_iam.install()
     kms.install()
     cloudtrail.install()
+    cloudwatch.install()
     rds.install()
     _installed = True

@@ -5,30 +5,25 @@ moto gap: a parameter of the wrong type, or a required one that is missing, is a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from botocore.model import OperationNotFoundError
-from moto.core.authorization import ActionAuthenticatorMixin
 from moto.core.parse import XFormedDict
-from moto.core.responses import ActionResult
 from moto.core.utils import get_service_model
 from moto.iam.models import iam_backends
-from moto.rds.exceptions import RDSClientError
 from moto.rds.responses import RDSResponse
 
-from runbook_lib.sandbox import rds_encryption, rds_placement, rds_states, secrets
+from runbook_lib.sandbox import dispatch, rds_encryption, rds_states, secrets
 from runbook_lib.sandbox.rds_encryption import Caller
 from runbook_lib.sandbox.rds_faults import bad_value, fault
 from runbook_lib.sandbox.rds_records import Cluster, Instance, Record, Snapshot, add_event, clusters
-
-__all__ = ["ActionAuthenticatorMixin", "RdsBase"]
 
 
 class RdsBase(RDSResponse):
     """The part of the handler that all operations stand on."""
 
-    _refusal: RDSClientError | None = None
+    _refusal: tuple[str, str] | None = None
 
     def parse_parameters(self, request: Any) -> None:
         """Parse the request; what cannot be parsed is refused later, in the service's own form."""
@@ -37,22 +32,19 @@ class RdsBase(RDSResponse):
             model = get_service_model(self.boto3_service_name).operation_model(self._get_action())
             required = model.input_shape.required_members if model.input_shape else []
             if missing := [name for name in required if self.params.get(name) is None]:
-                self._refusal = RDSClientError(
-                    "MissingParameter", f"The request must contain the parameter {missing[0]}."
-                )
+                self._refusal = ("MissingParameter", f"The request must contain the parameter {missing[0]}.")
         except OperationNotFoundError:
             self.params = XFormedDict()
-            self._refusal = RDSClientError("InvalidAction", f"Could not find operation {self._get_action()}")
+            self._refusal = ("InvalidAction", f"Could not find operation {self._get_action()}")
         except (ValueError, TypeError, KeyError, AttributeError):
             self.params = XFormedDict()
-            self._refusal = RDSClientError("MalformedInput", "A parameter is not of the type that it must be.")
+            self._refusal = ("MalformedInput", "A parameter is not of the type that it must be.")
 
     def call_action(self) -> Any:
         """Answer the request, or refuse what could not be parsed."""
         if self._refusal is None:
             return super().call_action()
-        status, headers, body = self.serialized(ActionResult(self._refusal))
-        return status, {**headers, "status": str(status)}, body
+        return dispatch.error_answer("xml", 400, *self._refusal)
 
     @property
     def _given(self) -> dict[str, Any]:
@@ -86,7 +78,7 @@ class RdsBase(RDSResponse):
         wanted = _name_of(name, "db")
         found = self.backend.databases.get(wanted)
         if isinstance(found, Instance):
-            look_at_instance(found, counts=counts)
+            look_at_instances([found], counts=counts)
             if found.status:
                 return found
         fault("DBInstanceNotFound", f"DBInstance {wanted} not found.")
@@ -126,16 +118,17 @@ def _look_at_cluster(cluster: Cluster, *, counts: bool) -> None:
     rds_states.settle_gone(cluster)
 
 
-def look_at_instance(instance: Instance, *, counts: bool) -> None:
-    """Look at an instance's cluster, which it waits for, then at the instance."""
-    cluster = instance.cluster
-    if cluster is not None:
-        underway = cluster.status == "creating"
-        rds_encryption.notice(cluster)
-        if underway or cluster.status == "available":
-            rds_states.look(cluster, counts=counts)
-    rds_states.look(instance, counts=counts)
-    rds_states.settle_gone(instance)
+def look_at_instances(instances: Sequence[Instance], *, counts: bool) -> None:
+    """Look at the instances' clusters, which they wait for, each once; then at the instances."""
+    waited_for = {id(one.cluster): one.cluster for one in instances}
+    for cluster in waited_for.values():
+        if cluster is not None:
+            rds_encryption.notice(cluster)
+            if cluster.status in ("creating", "available"):
+                rds_states.look(cluster, counts=counts)
+    for instance in instances:
+        rds_states.look(instance, counts=counts)
+        rds_states.settle_gone(instance)
 
 
 def _arrived(record: Record) -> None:
@@ -156,4 +149,3 @@ def _arrived(record: Record) -> None:
 
 
 rds_states.on_arrival(_arrived)
-_ = rds_placement

@@ -14,94 +14,14 @@ from runbook_lib.sandbox.rds_faults import bad_combination, bad_value, fault
 
 _IDENTIFIER = re.compile(r"[a-z](?:-?[a-z0-9])*")
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_SQL_WORDS = frozenset(
-    [
-        "all",
-        "alter",
-        "analyze",
-        "and",
-        "any",
-        "as",
-        "asc",
-        "between",
-        "both",
-        "by",
-        "case",
-        "check",
-        "collate",
-        "column",
-        "constraint",
-        "create",
-        "cross",
-        "current_user",
-        "database",
-        "default",
-        "delete",
-        "desc",
-        "distinct",
-        "do",
-        "drop",
-        "else",
-        "end",
-        "except",
-        "false",
-        "for",
-        "foreign",
-        "from",
-        "full",
-        "grant",
-        "group",
-        "having",
-        "in",
-        "index",
-        "inner",
-        "insert",
-        "into",
-        "is",
-        "join",
-        "key",
-        "leading",
-        "left",
-        "like",
-        "limit",
-        "natural",
-        "not",
-        "null",
-        "of",
-        "on",
-        "option",
-        "or",
-        "order",
-        "outer",
-        "primary",
-        "procedure",
-        "public",
-        "references",
-        "right",
-        "row",
-        "schema",
-        "select",
-        "session_user",
-        "set",
-        "some",
-        "table",
-        "then",
-        "to",
-        "trailing",
-        "trigger",
-        "true",
-        "union",
-        "unique",
-        "update",
-        "user",
-        "using",
-        "values",
-        "view",
-        "when",
-        "where",
-        "with",
-    ]
-)
+_RESERVED_WORDS = """
+    all alter analyze and any as asc between both by case check collate column constraint create cross current_user
+    database default delete desc distinct do drop else end except false for foreign from full grant group having in
+    index inner insert into is join key leading left like limit natural not null of on option or order outer primary
+    procedure public references right row schema select session_user set some table then to trailing trigger true
+    union unique update user using values view when where with
+"""
+_SQL_WORDS = frozenset(_RESERVED_WORDS.split())
 _RESERVED = {
     "aurora-mysql": frozenset({"rdsadmin", "rdsrepladmin", "rdsproxyadmin", "mysql", "rds_superuser_role"}),
     "aurora-postgresql": frozenset({"admin", "rdsadmin", "rdsrepladmin", "rdsproxyadmin", "rdstopmgr", "rds_superuser",
@@ -324,7 +244,8 @@ def insights(parameters: Mapping[str, Any]) -> None:
         bad_value(f"Invalid Performance Insights retention period: {days}. Valid values: 7, 731, or 31 times 1 to 23.")
     if mode == "advanced" and (not enabled or (days or 0) < 465):
         bad_combination(
-            "To enable the Advanced mode of Database Insights, enable Performance Insights and set its retention to 465 days or more."
+            "To enable the Advanced mode of Database Insights, enable Performance Insights and set its retention to "
+            "465 days or more."
         )
 
 

@@ -48,7 +48,7 @@ class ChangeOperations(RdsBase):
                 secrets.delete(cluster.secret)
             cluster.secret = secret
         if new_name is not None:
-            self._rename(cluster, new_name)
+            self._rename_cluster(cluster, new_name)
         if given.get("RotateMasterUserPassword") and cluster.secret is not None:
             secrets.rotate(cluster.secret)
         if cluster.status == "available":
@@ -159,7 +159,7 @@ class ChangeOperations(RdsBase):
             fault("DBClusterAlreadyExistsFault", "DB Cluster already exists")
         return new
 
-    def _rename(self, cluster: Cluster, new: str) -> None:
+    def _rename_cluster(self, cluster: Cluster, new: str) -> None:
         instances = cluster.instances
         del self.backend.clusters[cluster.identifier]
         cluster.identifier = new
@@ -197,12 +197,7 @@ class ChangeOperations(RdsBase):
                 "stopped,inaccessible-encryption-credentials-recoverable.",
             )
         rds_encryption.need_key(cluster)
-        cluster.lost_at = cluster.stopped_at = None
-        go(cluster, "starting", "available")
-        for instance in cluster.instances:
-            if instance.status != "deleting":
-                go(instance, "starting", "available")
-        add_event(cluster, "DB cluster started", "notification")
+        rds_encryption.start(cluster)
         return ActionResult({"DBCluster": describe(cluster)})
 
     def failover_db_cluster(self) -> ActionResult:

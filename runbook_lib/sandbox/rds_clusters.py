@@ -7,7 +7,6 @@ missing; a cluster is deleted with its instances still there, or without a word 
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from moto.core.responses import ActionResult
@@ -75,7 +74,7 @@ def describe(cluster: Cluster) -> dict[str, Any]:
             "SecretStatus": {"creating": "creating", "resetting-master-credentials": "rotating"}.get(cluster.status, "active"),
         }  # fmt: skip
     if cluster.status == "stopped" and cluster.stopped_at:
-        shown["AutomaticRestartTime"] = cluster.stopped_at + timedelta(days=7)
+        shown["AutomaticRestartTime"] = cluster.stopped_at + rds_encryption.STOPPED_FOR
     return shown
 
 

@@ -24,6 +24,8 @@ from runbook_lib.sandbox.rds_states import go
 SSE_RDS_SINCE = datetime(2026, 2, 18, tzinfo=UTC)
 # For so long a cluster can be recovered when it has lost its key.
 RECOVERABLE_FOR = timedelta(days=7)
+# After so long a stopped cluster is started by AWS.
+STOPPED_FOR = timedelta(days=7)
 GRANT_OPERATIONS = ("Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom",
                     "ReEncryptTo", "CreateGrant", "RetireGrant", "DescribeKey")  # fmt: skip
 # A secret under a key of one's own needs these of its key besides.
@@ -164,13 +166,14 @@ def _key_of(record: Record) -> Key | None:
 def retire_grant(cluster: Cluster) -> None:
     """Retire the cluster's grant, when the cluster is gone."""
     key = _key_of(cluster)
-    if key is None or cluster.grant_id not in key.grants:
+    grant_id, cluster.grant_id = cluster.grant_id, None
+    if key is None or grant_id not in key.grants:
         return
-    del key.grants[cluster.grant_id]
+    del key.grants[grant_id]
     calls.record_event(
         cluster.account, cluster.region, name="RetireGrant", source="kms.amazonaws.com",
         resources=[("AWS::KMS::Key", str(key.arn))], invoked_by="rds.amazonaws.com",
-        request_parameters={"keyId": key.arn, "grantId": cluster.grant_id},
+        request_parameters={"keyId": key.arn, "grantId": grant_id},
     )  # fmt: skip
 
 
@@ -197,6 +200,11 @@ def notice(cluster: Cluster) -> None:
     """
     if cluster.status == RECOVERABLE and cluster.lost_at and clock.now() >= cluster.lost_at + RECOVERABLE_FOR:
         lose(cluster, INACCESSIBLE)
+    if cluster.status == "stopped" and cluster.stopped_at and clock.now() >= cluster.stopped_at + STOPPED_FOR:
+        if key_lost(cluster):
+            lose(cluster, RECOVERABLE)
+        else:
+            start(cluster)
     if cluster.status != "available":
         return
     lost, on_the_way = key_lost(cluster), bool(cluster.path) and cluster.path[0] in LOST
@@ -206,6 +214,16 @@ def notice(cluster: Cluster) -> None:
         go(cluster, "available", INACCESSIBLE if tied else RECOVERABLE)
     elif on_the_way and not lost:
         cluster.path = []
+
+
+def start(cluster: Cluster) -> None:
+    """Put a cluster into service again, and its instances with it."""
+    cluster.lost_at = cluster.stopped_at = None
+    go(cluster, "starting", "available")
+    for instance in cluster.instances:
+        if instance.status != "deleting":
+            go(instance, "starting", "available")
+    add_event(cluster, "DB cluster started", "notification")
 
 
 def lose(record: Record, status: str | None = None) -> None:

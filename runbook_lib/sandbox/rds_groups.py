@@ -1,7 +1,7 @@
 """DB subnet groups and parameter groups: made, described, changed, deleted, and their tags.
 
-moto gaps: a subnet group is replaced by a second one of its name, may have one zone, can be deleted while a cluster
-uses it and shows no tags; parameter groups of unknown families are taken, and ones in use are deleted.
+moto gaps: a subnet group is replaced by a second one of its name, may have one zone and can be deleted while a
+cluster uses it; parameter groups of unknown families are taken, and ones in use are deleted.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class GroupOperations(RdsBase):
             fault("DBSubnetGroupAlreadyExists", f"The DB subnet group '{name}' already exists.")
         found = rds_placement.subnets(self.backend, given.get("SubnetIds") or [])
         rds_checks.tags(given.get("Tags"))
-        group = DBSubnetGroup(
+        group = DBSubnetGroup(  # type: ignore[abstract]
             self.backend, name, str(given.get("DBSubnetGroupDescription", "")), found, plain_tags(given.get("Tags"))
         )
         self.backend.subnet_groups[name] = group
@@ -86,7 +86,7 @@ class GroupOperations(RdsBase):
                 zones = {instance.fields["AvailabilityZone"] for instance in cluster.instances}
                 if zones - {subnet.availability_zone for subnet in found}:
                     fault("SubnetAlreadyInUse", f"Subnets outside {sorted(kept)} are in use by {cluster.identifier}.")
-        group.subnets = found  # type: ignore[assignment,method-assign]
+        group.subnets = found
         group.description = str(given.get("DBSubnetGroupDescription") or group.description)
         return ActionResult({"DBSubnetGroup": group})
 
@@ -116,7 +116,7 @@ class GroupOperations(RdsBase):
         if rds_placement.find_cluster_parameter_group(self.backend, name) is not None:
             fault("DBParameterGroupAlreadyExists", f"Parameter group {name} already exists")
         family = _family(given.get("DBParameterGroupFamily"))
-        group = DBClusterParameterGroup(
+        group = DBClusterParameterGroup(  # type: ignore[abstract]
             self.backend, name, str(given.get("Description", "")), family, plain_tags(given.get("Tags"))
         )
         self.backend.db_cluster_parameter_groups[name] = group
@@ -155,7 +155,7 @@ class GroupOperations(RdsBase):
         family = given.get("DBParameterGroupFamily")
         if str(family).startswith("aurora"):
             _family(family)
-        group = DBParameterGroup(
+        group = DBParameterGroup(  # type: ignore[abstract]
             self.backend, name, str(given.get("Description", "")), family, plain_tags(given.get("Tags"))
         )
         self.backend.db_parameter_groups[name] = group
@@ -181,7 +181,7 @@ class GroupOperations(RdsBase):
         if name not in self.backend.db_parameter_groups:
             fault("DBParameterGroupNotFound", f"DBParameterGroup not found: {name}")
         for one in list(self.backend.databases.values()):
-            groups = one.fields["DBParameterGroups"] if isinstance(one, Instance) else []
+            groups: list[Any] = one.fields["DBParameterGroups"] if isinstance(one, Instance) else []
             if any(group["DBParameterGroupName"] == name for group in groups):
                 fault(
                     "InvalidDBParameterGroupState",

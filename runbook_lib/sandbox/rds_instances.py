@@ -11,10 +11,10 @@ from typing import Any
 from moto.core.responses import ActionResult
 
 from runbook_lib.sandbox import clock, ids, rds_checks, rds_encryption, rds_engines, rds_placement
-from runbook_lib.sandbox.rds_base import RdsBase, look_at_instance
+from runbook_lib.sandbox.rds_base import RdsBase, look_at_instances
 from runbook_lib.sandbox.rds_clusters import insights_key
 from runbook_lib.sandbox.rds_faults import bad_combination, bad_value, fault, keep, page
-from runbook_lib.sandbox.rds_records import LOST, Cluster, Instance, add_event, host_suffix, plain_tags, window_start
+from runbook_lib.sandbox.rds_records import LOST, Cluster, Instance, add_event, host_suffix, plain_tags
 from runbook_lib.sandbox.rds_states import go
 
 QUOTA = 15
@@ -78,7 +78,6 @@ def describe_instance(instance: Instance) -> dict[str, Any]:
                 "Address": f"{instance.identifier}.{suffix}.{instance.region}.rds.amazonaws.com",
                 "Port": cluster.fields["Port"], "HostedZoneId": cluster.fields["HostedZoneId"],
             }  # fmt: skip
-        _ = window_start
     return shown
 
 
@@ -104,7 +103,7 @@ class InstanceOperations(RdsBase):
 
     def _instance_gone(self, identifier: str) -> bool:
         if isinstance(found := self.backend.databases.get(identifier), Instance):
-            look_at_instance(found, counts=False)
+            look_at_instances([found], counts=False)
         return identifier not in self.backend.databases
 
     def _create_standalone(self, given: dict[str, Any]) -> ActionResult:
@@ -121,10 +120,11 @@ class InstanceOperations(RdsBase):
         if given.get("KmsKeyId"):
             if given.get("StorageEncrypted") is False:
                 bad_combination("You can specify KmsKeyId only with StorageEncrypted set to true.")
-            self.params["KmsKeyId"] = str(rds_encryption.usable_key(self._caller, given["KmsKeyId"]).arn)  # type: ignore[index]
-            self.params["StorageEncrypted"] = True  # type: ignore[index]
+            self.params["KmsKeyId"] = str(rds_encryption.usable_key(self._caller, given["KmsKeyId"]).arn)
+            self.params["StorageEncrypted"] = True
         answer: ActionResult = super().create_db_instance()
-        database: Any = answer.result["DBInstance"]  # type: ignore[index]
+        result: Any = answer.result
+        database = result["DBInstance"]
         database.dbi_resource_id = "db-" + ids.text_for("rds-instance", self.current_account, 26, _ALPHABET)
         database.storage_encryption_type = "sse-kms" if database.storage_encrypted else "none"
         if not database.storage_encrypted:
@@ -135,7 +135,8 @@ class InstanceOperations(RdsBase):
         fields = cluster.fields
         if engine != fields["Engine"]:
             bad_combination(
-                f"The engine name requested for your DB instance ({engine}) doesn't match the engine name of your DB cluster ({fields['Engine']})."
+                f"The engine name requested for your DB instance ({engine}) doesn't match the engine name of your DB "
+                f"cluster ({fields['Engine']})."
             )
         for name, words in _OF_THE_CLUSTER.items():
             if name in given and given[name] is not False:
@@ -152,7 +153,8 @@ class InstanceOperations(RdsBase):
         if given.get("EngineVersion") and given["EngineVersion"] != fields["EngineVersion"]:
             rds_engines.find_version(engine, given["EngineVersion"])
             bad_combination(
-                f"The engine version requested for your DB instance ({given['EngineVersion']}) doesn't match that of your DB cluster ({fields['EngineVersion']})."
+                f"The engine version requested for your DB instance ({given['EngineVersion']}) doesn't match that of "
+                f"your DB cluster ({fields['EngineVersion']})."
             )
         if not given.get("DBInstanceClass"):
             bad_value("The parameter DBInstanceClass must be provided and must not be blank.")
@@ -208,12 +210,7 @@ class InstanceOperations(RdsBase):
                     {"OptionGroupName": f"default:{version.engine}-{version.major.replace('.', '-')}", "Status": "in-sync"}
                 ],
                 "DatabaseInsightsMode": given.get("DatabaseInsightsMode", fields.get("DatabaseInsightsMode")),
-                "PerformanceInsightsEnabled": bool(given.get("EnablePerformanceInsights", fields.get("PerformanceInsightsEnabled"))),
-                "PerformanceInsightsKMSKeyId": insights_key(self._caller, given) or fields.get("PerformanceInsightsKMSKeyId"),
-                "PerformanceInsightsRetentionPeriod": (
-                    given.get("PerformanceInsightsRetentionPeriod", 7)
-                    if given.get("EnablePerformanceInsights") else fields.get("PerformanceInsightsRetentionPeriod")
-                ),
+                **self._insights(fields, given),
             },
             cluster.encryption, tags=plain_tags(given.get("Tags")), cluster_id=cluster.identifier,
             resource_id="db-" + ids.text_for("rds-instance", self.current_account, 26, _ALPHABET),
@@ -224,20 +221,31 @@ class InstanceOperations(RdsBase):
         cluster.writer = cluster.writer or identifier
         return instance
 
+    def _insights(self, fields: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+        """Return the Performance Insights fields: as asked for, else as the cluster has them."""
+        if "EnablePerformanceInsights" not in given:
+            names = ("PerformanceInsightsKMSKeyId", "PerformanceInsightsRetentionPeriod")
+            return {"PerformanceInsightsEnabled": bool(fields.get("PerformanceInsightsEnabled"))} | {
+                name: fields.get(name) for name in names
+            }
+        on = bool(given["EnablePerformanceInsights"])
+        return {
+            "PerformanceInsightsEnabled": on,
+            "PerformanceInsightsKMSKeyId": insights_key(self._caller, given),
+            "PerformanceInsightsRetentionPeriod": given.get("PerformanceInsightsRetentionPeriod", 7) if on else None,
+        }
+
     def describe_db_instances(self) -> ActionResult:
         """moto gap: paging and filters beside, instances that are available before their cluster."""
         given = self._given
         name = given.get("DBInstanceIdentifier")
-        if name is not None and not isinstance(self.backend.databases.get(str(name).split(":")[-1]), Instance):
-            if str(name).split(":")[-1] in self.backend.databases:
-                return super().describe_db_instances()
-            fault("DBInstanceNotFound", f"DBInstance {name} not found.")
+        if self._is_moto_s():
+            return super().describe_db_instances()
         if name is not None:
             found: list[Any] = [self._find_instance(name, counts=True)]
         else:
-            for one in list(self.backend.databases.values()):
-                if isinstance(one, Instance):
-                    look_at_instance(one, counts=True)
+            stored: list[Any] = list(self.backend.databases.values())
+            look_at_instances([one for one in stored if isinstance(one, Instance)], counts=True)
             found = sorted(self.backend.databases.values(), key=lambda one: str(_identifier(one)))
         found = keep(found, given.get("Filters"), {
             "db-cluster-id": lambda one: _cluster_names(one),
@@ -252,7 +260,7 @@ class InstanceOperations(RdsBase):
 
     def _is_moto_s(self) -> bool:
         name = str(self._given.get("DBInstanceIdentifier", ""))
-        found = self.backend.databases.get(name.split(":")[-1])
+        found = self.backend.databases.get(name.split(":")[-1].lower())
         return found is not None and not isinstance(found, Instance)
 
     def modify_db_instance(self) -> ActionResult:
@@ -262,7 +270,8 @@ class InstanceOperations(RdsBase):
         given = self._given
         instance = self._find_instance(given.get("DBInstanceIdentifier"))
         cluster = instance.cluster
-        assert cluster is not None
+        if cluster is None:
+            fault("DBInstanceNotFound", f"DBInstance {instance.identifier} not found.")
         for name in ("MasterUserPassword", "BackupRetentionPeriod", "VpcSecurityGroupIds", "ManageMasterUserPassword"):
             if name in given:
                 bad_combination(
@@ -275,11 +284,11 @@ class InstanceOperations(RdsBase):
             rds_engines.check_class(version, given["DBInstanceClass"])
         if not 0 <= given.get("PromotionTier", 1) <= 15:
             bad_value(f"Invalid promotion tier: {given['PromotionTier']}. Valid values: 0 - 15")
-        rds_checks.monitoring({"MonitoringRoleArn": instance.fields["MonitoringRoleArn"] if given.get("MonitoringInterval") else None,
-                               **given}, self._roles)  # fmt: skip
+        role = instance.fields["MonitoringRoleArn"] if given.get("MonitoringInterval") else None
+        rds_checks.monitoring({"MonitoringRoleArn": role, **given}, self._roles)
         rds_checks.insights(given)
         rds_checks.windows(None, given.get("PreferredMaintenanceWindow"))
-        changed = {name: given[name] for name in (
+        changed: dict[str, Any] = {name: given[name] for name in (
             "DBInstanceClass", "PromotionTier", "PubliclyAccessible", "MonitoringInterval", "MonitoringRoleArn",
             "AutoMinorVersionUpgrade", "CopyTagsToSnapshot", "CACertificateIdentifier", "PreferredMaintenanceWindow",
         ) if name in given}  # fmt: skip
@@ -287,19 +296,14 @@ class InstanceOperations(RdsBase):
             name = rds_placement.instance_parameter_group(self.backend, given["DBParameterGroupName"], version)
             changed["DBParameterGroups"] = [{"DBParameterGroupName": name, "ParameterApplyStatus": "pending-reboot"}]
         if "EnablePerformanceInsights" in given:
-            on = given["EnablePerformanceInsights"]
-            changed["PerformanceInsightsEnabled"] = on
-            changed["PerformanceInsightsKMSKeyId"] = insights_key(self._caller, given)
-            changed["PerformanceInsightsRetentionPeriod"] = (
-                given.get("PerformanceInsightsRetentionPeriod", 7) if on else None
-            )
+            changed |= self._insights(cluster.fields, given)
         if (new := given.get("NewDBInstanceIdentifier")) is not None:
-            self._rename(instance, cluster, rds_checks.identifier(new, "NewDBInstanceIdentifier"))
+            self._rename_instance(instance, cluster, rds_checks.identifier(new, "NewDBInstanceIdentifier"))
         instance.fields |= changed
         go(instance, "modifying", "available")
         return ActionResult({"DBInstance": describe_instance(instance)})
 
-    def _rename(self, instance: Instance, cluster: Cluster, new: str) -> None:
+    def _rename_instance(self, instance: Instance, cluster: Cluster, new: str) -> None:
         if new in self.backend.databases:
             fault("DBInstanceAlreadyExists", "DB instance already exists")
         old = instance.identifier

@@ -65,7 +65,7 @@ def subnet_group(backend: RDSBackend, name: str | None) -> DBSubnetGroup:
                 "InvalidVPCNetworkStateFault",
                 "There is no default VPC with subnets in two zones; name a DB subnet group.",
             )
-        backend.subnet_groups[DEFAULT] = DBSubnetGroup(backend, DEFAULT, DEFAULT, of_vpc, [])
+        backend.subnet_groups[DEFAULT] = DBSubnetGroup(backend, DEFAULT, DEFAULT, of_vpc, [])  # type: ignore[abstract]
     return backend.subnet_groups[DEFAULT]
 
 
@@ -150,7 +150,7 @@ def find_cluster_parameter_group(backend: RDSBackend, name: str) -> DBClusterPar
         and f"default.{family}" == name.lower()
         and family in rds_engines.FAMILIES
     ):
-        backend.db_cluster_parameter_groups[name] = DBClusterParameterGroup(
+        backend.db_cluster_parameter_groups[name] = DBClusterParameterGroup(  # type: ignore[abstract]
             backend, name, f"Default cluster parameter group for {family}", family, []
         )
     return backend.db_cluster_parameter_groups.get(name)
@@ -164,7 +164,7 @@ def find_instance_parameter_group(backend: RDSBackend, name: str) -> DBParameter
         and f"default.{family}" == name.lower()
         and family in rds_engines.FAMILIES
     ):
-        backend.db_parameter_groups[name] = DBParameterGroup(
+        backend.db_parameter_groups[name] = DBParameterGroup(  # type: ignore[abstract]
             backend, name, f"Default parameter group for {family}", family, []
         )
     return backend.db_parameter_groups.get(name)

@@ -6,7 +6,7 @@ Tagging API work on them. Fields under AWS's names lie in `fields`; what follows
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -102,7 +102,8 @@ class Cluster(Record):
     @property
     def instances(self) -> list[Instance]:
         """The cluster's instances that still exist."""
-        found = [self.backend.databases.get(name) for name in self.members]
+        stored: MutableMapping[str, Any] = self.backend.databases
+        found = [stored.get(name) for name in self.members]
         return [instance for instance in found if isinstance(instance, Instance)]
 
 
@@ -139,13 +140,15 @@ def plain_tags(tags: Iterable[Mapping[str, str]] | None) -> list[dict[str, str]]
 
 def clusters(backend: RDSBackend) -> list[Cluster]:
     """Return a Region's clusters, by name."""
-    found = [one for one in list(backend.clusters.values()) if isinstance(one, Cluster)]
+    stored: MutableMapping[str, Any] = backend.clusters
+    found = [one for one in list(stored.values()) if isinstance(one, Cluster)]
     return sorted(found, key=lambda one: one.identifier)
 
 
 def snapshots(backend: RDSBackend) -> list[Snapshot]:
     """Return a Region's cluster snapshots, oldest first."""
-    found = [one for one in list(backend.cluster_snapshots.values()) if isinstance(one, Snapshot)]
+    stored: MutableMapping[str, Any] = backend.cluster_snapshots
+    found = [one for one in list(stored.values()) if isinstance(one, Snapshot)]
     return sorted(found, key=lambda one: (one.created, one.identifier))
 
 

@@ -1,6 +1,6 @@
 """Cluster snapshots: taken, described, copied, shared, deleted.
 
-moto gaps: filters and SnapshotType are ignored, snapshots carry no StorageEncryptionType, copying takes any key
+moto gaps: snapshots are not found by ARN or when shared, carry no StorageEncryptionType, copying takes any key
 and loses SourceDBClusterSnapshotArn, encrypted snapshots can be made public.
 """
 
@@ -19,6 +19,7 @@ from runbook_lib.sandbox.rds_records import (
     LOST,
     Cluster,
     Encryption,
+    Record,
     Snapshot,
     add_event,
     all_backends,
@@ -103,6 +104,11 @@ def shared_with(account: str, region: str, *, public: bool = False) -> list[Snap
     return [one for one in found if wanted in one.shared_with]
 
 
+def _names_of_cluster(snapshot: Snapshot) -> tuple[str, str]:
+    name = str(snapshot.fields["DBClusterIdentifier"])
+    return name, f"{snapshot.arn.rsplit(':cluster-snapshot:', 1)[0]}:cluster:{name}"
+
+
 class SnapshotOperations(RdsBase):
     """CreateDBClusterSnapshot, DescribeDBClusterSnapshots, Copy-, Delete-, attributes."""
 
@@ -126,7 +132,7 @@ class SnapshotOperations(RdsBase):
         return ActionResult({"DBClusterSnapshot": describe_snapshot(snapshot)})
 
     def describe_db_cluster_snapshots(self) -> ActionResult:
-        """moto gap: filters, SnapshotType and sharing are ignored."""
+        """moto gap: snapshots are not found by their ARN, and sharing is ignored."""
         given = self._given
         name, kind = given.get("DBClusterSnapshotIdentifier"), given.get("SnapshotType")
         rds_checks.one_of(kind, ("automated", "manual", "shared", "public", "awsbackup"), "SnapshotType")
@@ -154,8 +160,7 @@ class SnapshotOperations(RdsBase):
         if (resource_id := given.get("DbClusterResourceId")) is not None:
             found = [one for one in found if one.resource_id == resource_id]
         found = keep(found, given.get("Filters"), {
-            "db-cluster-id": lambda one: (one.fields["DBClusterIdentifier"],
-                                          f"{one.arn.rsplit(':cluster-snapshot:', 1)[0]}:cluster:{one.fields['DBClusterIdentifier']}"),
+            "db-cluster-id": _names_of_cluster,
             "db-cluster-snapshot-id": lambda one: (one.identifier, one.arn),
             "snapshot-type": lambda one: (one.fields["SnapshotType"],),
             "engine": lambda one: (one.fields["Engine"],),
@@ -229,7 +234,7 @@ class SnapshotOperations(RdsBase):
             )
         return source.encryption
 
-    def need_source_key(self, source: Snapshot) -> None:
+    def need_source_key(self, source: Record) -> None:
         """Raise KMSKeyNotAccessibleFault unless a snapshot's own key can be used, by this caller."""
         rds_encryption.need_key(source)
         if source.region == self.region and source.encryption.key_arn:

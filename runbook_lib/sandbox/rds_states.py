@@ -10,8 +10,9 @@ for (the default): then asking is looking.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from datetime import timedelta
+from typing import Any
 
 from moto.moto_api import state_manager
 
@@ -95,8 +96,7 @@ def settle_gone(record: Record) -> None:
     if record.status:
         return
     if isinstance(record, Instance):
-        if record.backend.databases.get(record.identifier) is record:
-            del record.backend.databases[record.identifier]
+        if _taken_out(record.backend.databases, record):
             add_event(record, "DB instance deleted", "deletion")
         cluster = record.cluster
         if cluster is not None and record.identifier in cluster.members:
@@ -104,8 +104,15 @@ def settle_gone(record: Record) -> None:
             if cluster.writer == record.identifier:
                 cluster.writer = cluster.members[0] if cluster.members else None
     elif isinstance(record, Cluster):
-        if record.backend.clusters.get(record.identifier) is record:
-            del record.backend.clusters[record.identifier]
+        if _taken_out(record.backend.clusters, record):
             add_event(record, "DB cluster deleted", "deletion")
-    elif record.backend.cluster_snapshots.get(record.identifier) is record:
-        del record.backend.cluster_snapshots[record.identifier]
+    else:
+        _taken_out(record.backend.cluster_snapshots, record)
+
+
+def _taken_out(stored: MutableMapping[str, Any], record: Record) -> bool:
+    """Remove a record, unless another one has its name by now; say whether it was there."""
+    if stored.get(record.identifier) is not record:
+        return False
+    del stored[record.identifier]
+    return True

@@ -82,7 +82,7 @@ class SandboxSecretsManagerResponse(SecretsManagerResponse):
 
     def _secret(self) -> Any:
         name = str(self._get_param("SecretId") or "")
-        return self.backend.secrets[name] if name in self.backend.secrets else None
+        return self.backend.secrets.get(name)
 
     def _refuse_managed(self) -> None:
         owner = getattr(self._secret(), "owning_service", None)

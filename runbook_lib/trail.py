@@ -1,0 +1,99 @@
+"""CloudTrail's word on the run: who created, imported and granted, and that Aurora used this key for this cluster.
+
+The strongest proof there is: the data key's encryption context names the cluster. It is no check, because it may
+be missing without anything being wrong: events arrive up to about 15 minutes late and are kept for 90 days.
+Sources: CloudTrail LookupEvents; Aurora user guide, Overview.Encryption.Keys (the encryption context).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from runbook_lib.errors import AccessDenied
+from runbook_lib.report import Table
+from runbook_lib.run import Run
+from runbook_lib.session import Session
+
+KEPT = timedelta(days=90)
+_MOST_PAGES = 20
+_KEY_EVENTS = (
+    "CreateKey",
+    "GetParametersForImport",
+    "ImportKeyMaterial",
+    "CreateGrant",
+    "GenerateDataKey",
+    "GenerateDataKeyWithoutPlaintext",
+)
+_HEAD = ("", "event", "by", "what it says", "when")
+
+
+def trail(session: Session, run: Run) -> Table:
+    """Return what CloudTrail says of this run's key and cluster, an event a row, oldest first.
+
+    Events that are missing are named with the reason that is likely; a caller who may not read CloudTrail gets one
+    row that says so.
+    """
+    key, cluster = run.record("01_create_key"), run.record("05_create_cluster")
+    began = datetime.fromisoformat(run.steps["00_start"]["started"]) - timedelta(hours=1)
+    ended = datetime.fromisoformat(run.steps["05_create_cluster"]["finished"]) + timedelta(hours=1)
+    caption = "What CloudTrail recorded"
+    if session.now() - ended > KEPT:
+        return Table(caption, _HEAD, [("gone", "", "", "CloudTrail's event history reaches back 90 days only", "")])
+    window = {"StartTime": began, "EndTime": ended}
+    try:
+        found = [
+            event
+            for name, wanted in (
+                (key["key_arn"], _KEY_EVENTS),
+                (cluster["db_cluster_identifier"], ("CreateDBCluster",)),
+            )
+            for event in _events(session, name, window)
+            if event["eventName"] in wanted and not event.get("errorCode")
+        ]
+    except AccessDenied as error:
+        return Table(caption, _HEAD, [("not read", "", "", str(error), "")])
+    resource_id = cluster["db_cluster_resource_id"]
+    rows = [_row(event, resource_id) for event in sorted(found, key=lambda event: str(event["eventTime"]))]
+    seen = {event["eventName"] for event in found}
+    missing = [name for name in (*_KEY_EVENTS[:4], "CreateDBCluster") if name not in seen]
+    missing += [] if seen & set(_KEY_EVENTS[4:]) else [_KEY_EVENTS[4]]
+    rows += [("pending", name, "", "not delivered yet; that takes up to about 15 minutes", "") for name in missing]
+    return Table(caption, _HEAD, rows)
+
+
+def _events(session: Session, resource: str, window: dict[str, datetime]) -> Iterator[dict[str, Any]]:
+    pages = session.client("cloudtrail").get_paginator("lookup_events")
+    attributes = [{"AttributeKey": "ResourceName", "AttributeValue": resource}]
+    for number, page in enumerate(pages.paginate(LookupAttributes=attributes, **window)):
+        for event in page["Events"]:
+            yield json.loads(event["CloudTrailEvent"])
+        if number + 1 == _MOST_PAGES:
+            return
+
+
+def _row(event: dict[str, Any], resource_id: str) -> tuple[str, str, str, str, str]:
+    asked = event.get("requestParameters") or {}
+    user = event["userIdentity"]
+    by = str(user.get("arn") or user.get("type", "")).rpartition(":")[2]
+    if user.get("invokedBy"):
+        by = f"{by} through {user['invokedBy']}"
+    return "recorded", str(event["eventName"]), by, _words(asked, resource_id), str(event["eventTime"])
+
+
+def _words(asked: dict[str, Any], resource_id: str) -> str:
+    """Say what an event's request asked for, in the names of the API."""
+    constraints = asked.get("constraints") or {}
+    context = (
+        asked.get("encryptionContext")
+        or constraints.get("encryptionContextSubset")
+        or constraints.get("encryptionContextEquals")
+        or {}
+    )
+    named = str(context.get("aws:rds:dbc-id", ""))
+    if named:
+        return f"aws:rds:dbc-id is {named}: {'this cluster' if named == resource_id else 'ANOTHER cluster'}"
+    told = ("origin", "wrappingAlgorithm", "wrappingKeySpec", "expirationModel", "validTo", "kmsKeyId")
+    return ", ".join(f"{name} {asked[name]}" for name in told if asked.get(name))

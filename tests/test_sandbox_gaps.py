@@ -1,0 +1,93 @@
+"""Each override fills a gap of moto's: the sandbox answers as AWS does, and moto alone does not.
+
+The second half are canaries: the day one of them passes against plain moto, a release of moto has closed the gap,
+and the override that its id names can go.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("moto_gaps", "moto_gaps_kms", "moto_gaps_rds", "moto_gaps_rds_life")
+
+import moto_gaps_kms as _kms  # noqa: E402,F401 - it fills the table
+import moto_gaps_rds as _rds  # noqa: E402,F401
+import moto_gaps_rds_life as _life  # noqa: E402,F401
+from botocore.exceptions import ClientError  # noqa: E402
+from botocore.parsers import ResponseParserError  # noqa: E402
+from kms_support import connect, sandbox  # noqa: E402
+from moto_gaps import GAPS, Gap, cases  # noqa: E402
+from rds_support import Aws  # noqa: E402
+
+import runbook_lib.sandbox  # noqa: E402
+
+_PLAIN = """
+import logging
+from moto.server import ThreadedMotoServer
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+server.start()
+print("http://%s:%s" % server.get_host_and_port(), flush=True)
+input()
+"""
+
+
+@pytest.fixture(scope="module")
+def ours() -> Iterator[Aws]:
+    """The sandbox."""
+    with sandbox() as url:
+        yield Aws(url)
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[Aws]:
+    """moto as it comes, in a process of its own."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MOTO_")}
+    with subprocess.Popen(
+        [sys.executable, "-c", _PLAIN], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        text=True,
+    ) as server:  # fmt: skip
+        assert server.stdout is not None
+        url = next(line.strip() for line in server.stdout if line.startswith("http://"))
+        assert connect(url).list_keys()["Keys"] == []
+        yield Aws(url)
+        server.terminate()
+
+
+@pytest.mark.parametrize("one", cases())
+def test_the_sandbox_fills_the_gap(one: Gap, ours: Aws) -> None:
+    """The sandbox answers as AWS is documented to, where moto does not."""
+    one.check(ours)
+
+
+_GAP = (AssertionError, ClientError, ResponseParserError, KeyError, pytest.fail.Exception)
+_canary = pytest.mark.xfail(strict=True, raises=_GAP, reason="moto's gap")
+
+
+@pytest.mark.parametrize("one", cases(_canary))
+def test_moto_has_the_gap(one: Gap, plain: Aws) -> None:
+    """moto alone still answers otherwise; when it no longer does, delete the override that the id names."""
+    one.check(plain)
+
+
+@pytest.mark.parametrize("override", sorted({one.override for one in GAPS}))
+def test_the_override_exists(override: str) -> None:
+    """What a canary says to delete is there to be deleted."""
+    module, *path = override.split(".")
+    found = importlib.import_module(f"runbook_lib.sandbox.{module}")
+    for name in path:
+        found = getattr(found, name)
+
+
+def test_every_module_that_names_a_gap_has_a_canary() -> None:
+    """A module that overrides moto for a gap has at least one canary for it."""
+    folder = Path(runbook_lib.sandbox.__file__).parent
+    naming = {path.stem for path in folder.glob("*.py") if "moto gap" in path.read_text(encoding="utf-8")}
+    assert set() == naming - {one.override.split(".")[0] for one in GAPS}

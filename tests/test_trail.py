@@ -1,0 +1,74 @@
+"""CloudTrail's word: it ties this key to this cluster, and what is missing is said, not hidden."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from cells import run_steps
+
+from runbook_lib import trail as module
+from runbook_lib.errors import AccessDenied
+from runbook_lib.run import Run
+from runbook_lib.session import session_for
+from runbook_lib.steps import chain
+from runbook_lib.trail import _words, trail
+
+
+@pytest.fixture(scope="module")
+def made(shared_world):
+    """A run up to its cluster, and a session for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUNBOOK_RUNS_DIR", str(shared_world.folder))
+        patch.setenv("RUNBOOK_SANDBOX_ENDPOINT", shared_world.sandbox.url)
+        run_steps(*[step.name for step in chain()][:6], run_id="trail", wrapping_key_spec="RSA_2048")
+        run = Run.open("trail")
+        yield run, session_for(run.target, runs_dir=shared_world.folder)
+
+
+def rows_of(table):
+    return {row[1]: row for row in table.rows}
+
+
+def test_the_trail_ties_the_key_to_the_cluster(made):
+    """Every step left its event; the data key's encryption context names this very cluster."""
+    run, session = made
+    rows = rows_of(trail(session, run))
+    assert {"recorded"} == {row[0] for row in rows.values()}
+    assert {"CreateKey", "GetParametersForImport", "ImportKeyMaterial", "CreateGrant", "CreateDBCluster"} < set(rows)
+    resource_id = run.record("05_create_cluster")["db_cluster_resource_id"]
+    assert f"aws:rds:dbc-id is {resource_id}: this cluster" == rows["GenerateDataKeyWithoutPlaintext"][3]
+    assert "through rds.amazonaws.com" in rows["CreateGrant"][2]
+    assert "kmsKeyId " + run.record("01_create_key")["key_arn"] == rows["CreateDBCluster"][3]
+
+
+def test_the_context_of_another_cluster_is_called_that():
+    """The twin: a data key for another cluster proves nothing for this one."""
+    asked = {"encryptionContext": {"aws:rds:dbc-id": "cluster-OTHER"}}
+    assert "aws:rds:dbc-id is cluster-OTHER: ANOTHER cluster" == _words(asked, "cluster-THIS")
+
+
+def test_what_has_not_arrived_is_pending(made, monkeypatch):
+    """Delivery takes up to a quarter of an hour: nothing there is not a failure, and not a proof."""
+    monkeypatch.setattr(module, "_events", lambda *_: iter(()))
+    table = trail(made[1], made[0])
+    assert {"pending"} == {row[0] for row in table.rows}
+    assert 6 == len(table.rows)
+
+
+def test_who_may_not_read_cloudtrail_is_told(made, monkeypatch):
+    """Lacking the permission costs the proof, not the verification."""
+
+    def denied(*_):
+        raise AccessDenied("you may not call cloudtrail:LookupEvents")
+
+    monkeypatch.setattr(module, "_events", denied)
+    assert [("not read", "", "", "you may not call cloudtrail:LookupEvents", "")] == list(trail(made[1], made[0]).rows)
+
+
+def test_after_ninety_days_nothing_is_asked(made, monkeypatch):
+    """The event history ends; a nightly verification of an old run does not page through nothing."""
+    run, session = made
+    monkeypatch.setattr(session, "now", lambda now=session.now: now() + timedelta(days=91))
+    monkeypatch.setattr(module, "_events", lambda *_: pytest.fail("asked"))
+    assert "gone" == trail(session, run).rows[0][0]
