@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from runbook_lib.errors import InputError
 from runbook_lib.inputs import STEP_INPUTS
+from runbook_lib.policy import key_policy as build_key_policy
+from runbook_lib.policy import principal_arn
 from runbook_lib.steps import all_steps
 
 # What a managed policy may hold, white space not counted (IAM quotas).
@@ -46,7 +49,9 @@ def policy(steps: Iterable[str], known: Mapping[str, Any]) -> dict[str, Any]:
         place["Action"] += [action for action in actions if action not in place["Action"]]
         if condition:
             place["Condition"] = condition
-    statements = [{"Sid": f"Runbook{number}", "Effect": "Allow", **row} for number, row in enumerate(merged.values(), 1)]
+    statements = [
+        {"Sid": f"Runbook{number}", "Effect": "Allow", **row} for number, row in enumerate(merged.values(), 1)
+    ]
     return {"Version": "2012-10-17", "Statement": statements}
 
 
@@ -65,6 +70,30 @@ def _rows(
                 for operator, asked in row.get("condition", {}).items()
             }
             yield resources, condition, row["actions"]
+
+
+def key_policy(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the key's own policy. Raises `InputError` unless account, administrators and users are named."""
+    missing = [(name, "is empty; name what is to stand in the key policy") for name in ("key_administrators", "key_users")
+               if not known[name]]  # fmt: skip
+    if known["account_id"] == "*":
+        missing.append(("account_id", "is empty; a key policy names the account"))
+    if missing:
+        raise InputError(missing)
+    account_id, partition = known["account_id"], known["partition"]
+    administrators, users = (
+        [principal_arn(text, account_id=account_id, partition=partition) for text in known[field]]
+        for field in ("key_administrators", "key_users")
+    )
+    return build_key_policy(
+        account_id=account_id,
+        region=known["region"],
+        partition=partition,
+        key_administrators=administrators,
+        allow_key_deletion=known["allow_key_deletion"],
+        key_users=users,
+        rds_service_linked_role=known["grant_rds_service_linked_role"],
+    )
 
 
 def without(document: Mapping[str, Any], action: str) -> dict[str, Any]:

@@ -104,12 +104,15 @@ class Run:
             raise RunNotWritable(
                 f"cannot make the run folder {path} ({error.strerror}); mend the permissions or give --runs-dir DIR"
             ) from error
-        run = cls(
-            path,
-            {"format": FORMAT, "run_id": run_id, "created": utc_stamp(), "target": dict(target), "steps": {}},
-        )
+        run = cls.unsaved(run_id, runs_dir=runs_dir, target=target)
         run._save()
         return run
+
+    @classmethod
+    def unsaved(cls, run_id: str, *, runs_dir: Path | None = None, target: Mapping[str, str]) -> Run:
+        """Return a run that is on no disk yet: for looking ahead."""
+        state = {"format": FORMAT, "run_id": run_id, "created": utc_stamp(), "target": dict(target), "steps": {}}
+        return cls(runs_folder(runs_dir) / run_id, state)
 
     @classmethod
     def open(cls, run_id: str, *, runs_dir: Path | None = None) -> Run:

@@ -155,7 +155,10 @@ class Session:
                 f"AWS does not accept the credentials ({told['Code']}); sign in again, then run the same command again"
             )
         if told.get("Code") in _DENIED:
-            call, said = f"{model.service_model.signing_name}:{model.name}", " ".join(str(told.get("Message", "")).split())
+            call, said = (
+                f"{model.service_model.signing_name}:{model.name}",
+                " ".join(str(told.get("Message", "")).split()),
+            )
             named = re.search(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)", said)
             action = named[1] if named else call  # what AWS asks behind a call, such as kms:TagResource, it names
             raise AccessDenied(

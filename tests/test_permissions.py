@@ -19,10 +19,10 @@ from runbook_lib import permissions
 from runbook_lib.paths import notebooks_folder
 from runbook_lib.sandbox import process
 from runbook_lib.sandbox.identity import account_of_seat
-from runbook_lib.steps import all_steps, chain
+from runbook_lib.steps import all_steps
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
-from cells import execute_cells
+from notebook_cells import execute_cells
 
 REGION, CLUSTER = "eu-west-2", "least"
 STEPS = list(all_steps())
@@ -171,6 +171,40 @@ def test_each_step_passes_with_exactly_its_policy_and_fails_without_any_one_acti
     """Taken away one by one, each action is named by the error that comes; with all of them the step passes."""
     taken = sum(len(actions) for needed, _ in walks for actions in needed.values())
     assert 100 < taken
+
+
+def test_a_policy_names_its_conditions_and_the_run(endpoint: str) -> None:
+    """The policy of 02, whole: the algorithm and size asked for, and nothing else, on keys of this account and Region."""
+    known = permissions.values({"wrapping_key_spec": "RSA_3072"}, account_id="123456789012")
+    keys = ["arn:aws:kms:eu-west-2:123456789012:key/*"]
+    assert {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "Runbook1", "Effect": "Allow", "Action": ["kms:GetParametersForImport"], "Resource": keys,
+                "Condition": {"StringEquals": {"kms:WrappingAlgorithm": "RSAES_OAEP_SHA_256",
+                                               "kms:WrappingKeySpec": "RSA_3072"}},
+            },
+            {"Sid": "Runbook2", "Effect": "Allow", "Action": ["kms:DescribeKey"], "Resource": keys},
+        ],
+    } == permissions.policy(["02_get_parameters_for_import"], known)  # fmt: skip
+
+
+def test_the_table_holds_nothing_that_is_not_read() -> None:
+    """A misspelt word in the table of steps would widen a policy in silence."""
+    words = {"actions", "resources", "condition", "only_with", "only_without"}
+    parameters = set(permissions.values({}))
+    for step in all_steps().values():
+        for row in step.permissions:
+            assert set(row) <= words, (step.name, row)
+            assert {row.get("only_with"), row.get("only_without")} - {None} <= parameters
+
+
+def test_every_policy_fits_into_a_managed_policy() -> None:
+    """6,144 characters, also all steps together with every option."""
+    known = permissions.values({**EVERYTHING, "monitoring_role_arn": "arn:aws:iam::123456789012:role/Monitoring"})
+    text = json.dumps(permissions.policy(STEPS, known), separators=(",", ":"))
+    assert len(text) <= permissions.QUOTA_CHARACTERS
 
 
 # What a step needs only when it goes on after a crash, or the second time; each is tried below.

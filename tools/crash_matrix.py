@@ -47,9 +47,9 @@ import botocore.session
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from cells import execute_cells  # noqa: E402
+from notebook_cells import execute_cells  # noqa: E402
 
-from runbook_lib import changes, custody, execute, key_material  # noqa: E402
+from runbook_lib import changes, custody, execute, fork_kernel, key_material  # noqa: E402
 from runbook_lib.errors import RunbookError  # noqa: E402
 from runbook_lib.run import Run  # noqa: E402
 from runbook_lib.sandbox import process  # noqa: E402
@@ -163,6 +163,19 @@ def _operation(request: Any) -> str:
     return "aws:" + next((part[7:] for part in body.split("&") if part.startswith("Action=")), request.url)
 
 
+class _NoKernels(contextlib.nullcontext):
+    """Stands in for the runner's kernels: the cells are executed here."""
+
+    def __enter__(self) -> Any:
+        return self
+
+    def start_ahead(self) -> None:
+        """Start nothing."""
+
+    def drop(self) -> None:
+        """Drop nothing."""
+
+
 @dataclass
 class Outcome:
     """How an attempt ended: "done", "stopped" (a runbook error), "killed", "interrupted" or "crashed"."""
@@ -193,7 +206,10 @@ class Attempts:
     def run(self, runs: Path, account: str, phase: str) -> None:
         """Run it here, by the runner's own code with notebooks executed in this process."""
         os.environ.update(RUNBOOK_RUNS_DIR=str(runs), RUNBOOK_SANDBOX_ENDPOINT=self.url, RUNBOOK_ATTENDED="0")
-        execute.execute_notebook = execute_cells
+        fork_kernel.start = lambda: None
+        execute.kernels = _NoKernels
+        execute.execute_notebook = lambda source, output, given, *_, **__: execute_cells(source, output, given)
+        execute.Chain._prepare_session = lambda _: None  # a thread beside 05: here it would be in the same process
         with contextlib.redirect_stdout(io.StringIO()):
             if phase == RUN:
                 execute.run_chain(self.parameters(account), run_id=RUN_ID, runs_dir=runs, say=str)

@@ -31,7 +31,11 @@ _DENIALS = {
 
 def order(body: Any) -> dict[str, Any]:
     """Switch it on or off for an account. Raises ValueError for an order that makes no sense."""
-    if not isinstance(body, dict) or not isinstance(body.get("account"), str) or not isinstance(body.get("enforce"), bool):
+    if (
+        not isinstance(body, dict)
+        or not isinstance(body.get("account"), str)
+        or not isinstance(body.get("enforce"), bool)
+    ):
         raise ValueError('say {"account": "123456789012", "enforce": true} or false')
     _asked.pop(body["account"], None)
     if body["enforce"]:
@@ -63,9 +67,13 @@ def refusal(response: Any, service: str, operation: str) -> tuple[int, str, str]
         if not may(account, access_key, question, region=region, key=key):
             arn = accounts.caller(account, access_key)[1]
             status, code = _DENIALS.get(service, (403, "AccessDenied"))
-            return status, code, (
-                f"User: {arn} is not authorized to perform: {question.action} on resource: "
-                f"{key.arn if key else question.resource} because no identity-based policy allows the {question.action} action"
+            return (
+                status,
+                code,
+                (
+                    f"User: {arn} is not authorized to perform: {question.action} on resource: "
+                    f"{key.arn if key else question.resource} because no identity-based policy allows the {question.action} action"
+                ),
             )
     return None
 
@@ -106,7 +114,7 @@ def _form(response: Any) -> dict[str, Any]:
 
 def _key(question: Asked, response: Any, service: str) -> Key | None:
     """Return the key that a question to KMS is about: the one named, or the one that an alias points to."""
-    if service != "kms" or question.resource.startswith("arn:aws:kms:") and ":alias/" in question.resource:
+    if service != "kms" or ":alias/" in question.resource:
         return None
     named = question.resource if question.resource != "*" else _form(response).get("KeyId")
     return kms_keys.resolve(response.current_account, response.region, str(named)) if named else None
@@ -150,17 +158,26 @@ def _resource_tags(resource: str, account: str, region: str) -> dict[str, str]:
 
 
 def _policies(account: str, access_key: str) -> list[Mapping[str, Any]]:
-    """Return the policies that IAM holds for the caller: inline and attached, of its role or user and its groups."""
+    return policies_of(account, accounts.caller(account, access_key)[1]) or []
+
+
+def policies_of(account: str, arn: str) -> list[Mapping[str, Any]] | None:
+    """Return the policies that IAM holds for a role, its session, or a user and its groups; None for anything else."""
     iam = accounts.iam_of(account)
-    kind, name = accounts.caller(account, access_key)[1].split(":", 5)[5].split("/")[:2]
-    holders: list[Any] = [iam.get_role(name)] if kind == "assumed-role" else [iam.get_user(name), *iam.get_groups_for_user(name)]
+    kind, _, path = arn.rpartition(":")[2].partition("/")
+    name = path.partition("/")[0] if kind == "assumed-role" else path.rpartition("/")[2]
+    if kind in ("role", "assumed-role"):
+        holders: list[Any] = [role for role in iam.roles.values() if role.name == name]
+    else:
+        holders = [user for user in iam.users.values() if kind == "user" and user.name == name]
+        holders += iam.get_groups_for_user(name) if holders else []
     documents: list[Any] = []
     for holder in holders:
         inline = holder.policies
         documents += list(inline.values()) if isinstance(inline, dict) else list(inline)
         for policy in holder.managed_policies.values():
             documents += [v.document for v in policy.versions if v.version_id == policy.default_version_id]
-    return [_parsed(document) for document in documents]
+    return [_parsed(document) for document in documents] if holders else None
 
 
 def _parsed(document: Any) -> Mapping[str, Any]:

@@ -56,7 +56,9 @@ def asked(service: str, operation: str, form: Form, place: Place) -> list[Asked]
 def tags_of(form: Form) -> dict[str, str]:
     """Return the tags of a request, from JSON or from a flat query."""
     if isinstance(form.get("Tags"), list):
-        return {str(tag.get("TagKey", tag.get("Key"))): str(tag.get("TagValue", tag.get("Value"))) for tag in form["Tags"]}
+        return {
+            str(tag.get("TagKey", tag.get("Key"))): str(tag.get("TagValue", tag.get("Value"))) for tag in form["Tags"]
+        }
     found: dict[str, dict[str, str]] = {}
     for name, value in form.items():
         if match := re.fullmatch(r"(?:TagSpecification\.\d+\.|Tags\.)(?:Tag|member)\.(\d+)\.(Key|Value)", name):
@@ -159,7 +161,9 @@ def _named(action: str, kind: str, parameter: str) -> Callable[[Form, Place, dic
 def _create_security_group(form: Form, place: Place, tags: dict[str, Any]) -> list[Asked]:
     group, action = place.arn("ec2", "security-group/new"), "ec2:CreateSecurityGroup"
     found = [Asked(action, group, tags), Asked(action, place.arn("ec2", f"vpc/{form.get('VpcId')}"))]
-    return found + ([Asked("ec2:CreateTags", group, {"ec2:CreateAction": "CreateSecurityGroup", **tags})] if tags else [])
+    return found + (
+        [Asked("ec2:CreateTags", group, {"ec2:CreateAction": "CreateSecurityGroup", **tags})] if tags else []
+    )
 
 
 def _security_group(action: str) -> Callable[[Form, Place, dict[str, Any]], list[Asked]]:
