@@ -38,7 +38,8 @@ from runbook_lib.paths import runs_folder
 from runbook_lib.private_files import destroy
 
 FORMAT = 1
-STATE = "state.json"
+STATE, LAST_GOOD = "state.json", "state.last-good.json"
+_TARGET = ("target", "account_id", "region", "sandbox_id")
 _LOCK = ".lock"
 _HALF_WRITTEN = ".writing-"
 _HOLDER = ".lock-holder.json"
@@ -50,10 +51,10 @@ def utc_stamp(moment: datetime | None = None) -> str:
     return (moment or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="seconds")
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write `content` to `path` with mode 0600, whole or not at all: temporary file, flush, rename.
 
-    Raises `RunNotWritable`, naming the path and the system's reason.
+    Without `durable` it is whole for whoever reads it, but may be lost with the power. Raises `RunNotWritable`, naming the path and the system's reason.
     """
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{_HALF_WRITTEN}{path.name}.")
@@ -61,11 +62,14 @@ def write_whole(path: Path, content: bytes) -> None:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+        if not durable:
+            return
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -75,6 +79,28 @@ def write_whole(path: Path, content: bytes) -> None:
         raise RunNotWritable(
             f"cannot write {path} ({error.strerror or error}); make room or mend the permissions, then run the step again"
         ) from error
+
+
+def _checked(text: str) -> dict[str, Any]:
+    """Return a state; raise ValueError, saying what is wrong, for what is none. A newer format is not looked into."""
+    state = json.loads(text)
+    if not isinstance(state, dict) or type(state.get("format")) is not int:
+        raise ValueError("no format number")
+    if state["format"] > FORMAT:
+        return state
+    shape = {"run_id": str, "created": str, "target": dict, "steps": dict}
+    if wrong := [name for name, kind in shape.items() if not isinstance(state.get(name), kind)]:
+        raise ValueError(f"wrong: {', '.join(wrong)}")
+    if wrong := [name for name in _TARGET if not isinstance(state["target"].get(name), str)]:
+        raise ValueError(f"wrong in target: {', '.join(wrong)}")
+    for name, section in state["steps"].items():
+        if not isinstance(section, dict) or section.get("status") not in ("started", "finished"):
+            raise ValueError(f"wrong in steps: {name}")
+        if not all(isinstance(section.get(part), dict) for part in ("inputs", "intents", "record")):
+            raise ValueError(f"wrong in steps: {name}")
+        if not all(isinstance(intent, dict) for intent in section["intents"].values()):
+            raise ValueError(f"wrong in steps: {name}")
+    return state
 
 
 class Run:
@@ -138,34 +164,34 @@ class Run:
         except OSError as error:
             raise RunNotFound(f"{file} cannot be read ({error.strerror}); mend its permissions, or {advice}") from error
         try:
-            state = json.loads(text)
-        except json.JSONDecodeError as error:
+            self._state = _checked(text)
+        except ValueError as error:
             raise RunDamaged(f"{file} is damaged ({error}); {self._out_of_damage()}") from None
-        if not isinstance(state, dict) or not isinstance(state.get("format"), int):
-            raise RunDamaged(f"{file} is damaged (no format number); {self._out_of_damage()}")
-        if state["format"] > FORMAT:
+        if self._state["format"] > FORMAT:
             raise RunFormatTooNew(
-                f"{file} has format {state['format']}, this version knows {FORMAT}; update aurora-byok-runbook"
+                f"{file} has format {self._state['format']}, this version knows {FORMAT}; update aurora-byok-runbook"
             )
-        shape = {"run_id": str, "created": str, "target": dict, "steps": dict}
-        wrong = [name for name, kind in shape.items() if not isinstance(state.get(name), kind)]
-        wrong += (
-            [name for name, section in state.get("steps", {}).items() if not isinstance(section, dict)]
-            if not wrong
-            else []
-        )
-        if wrong:
-            raise RunDamaged(f"{file} is damaged ({', '.join(wrong)}); {self._out_of_damage()}")
-        self._state = state
 
     def _out_of_damage(self) -> str:
+        copy_of = self.path / LAST_GOOD
+        try:
+            steps = _checked(copy_of.read_text(encoding="utf-8"))["steps"]
+        except (OSError, ValueError):
+            return (
+                f"move the folder {self.path} away, look in the account for resources tagged runbook:run-id = "
+                f"{self.path.name}, and start a new run"
+            )
+        finished = sum(section.get("status") == "finished" for section in steps.values())
         return (
-            f"move the folder {self.path} away, look in the account for resources tagged runbook:run-id = "
-            f"{self.path.name}, and start a new run"
+            f"the last good one is {LAST_GOOD} ({finished} steps finished); to go on with it: "
+            f"cp {copy_of} {self.path / STATE}"
         )
 
     def _save(self) -> None:
-        write_whole(self.path / STATE, (json.dumps(self._state, indent=1, ensure_ascii=False) + "\n").encode())
+        """Write the copy first, so that it is never behind: what is noted there may have been done, never the reverse."""
+        content = (json.dumps(self._state, indent=1, ensure_ascii=False) + "\n").encode()
+        write_whole(self.path / LAST_GOOD, content, durable=False)
+        write_whole(self.path / STATE, content)
 
     def set_aside(self) -> Path:
         """Rename the folder to the first free `<run_id>-N`; return where it lies now."""
