@@ -128,7 +128,7 @@ def principal_arn(text: str, *, account_id: str, partition: str = "aws") -> str:
 def validate(policy: Mapping[str, Any]) -> None:
     """Raise `PolicyInvalid` for what KMS would refuse, or would accept in silence to no effect."""
     problems = []
-    for number, statement in enumerate(listed(policy.get("Statement") or []), 1):
+    for number, statement in enumerate(_statements(policy), 1):
         name = statement.get("Sid") or f"statement {number}"
         if negated := [part for part in _NEGATED if part in statement]:
             problems.append(f"{name} has {negated[0]}, which names everything else: say what is meant itself")
@@ -151,10 +151,13 @@ def validate(policy: Mapping[str, Any]) -> None:
 
 def _can_be_changed(policy: Mapping[str, Any]) -> bool:
     """Say whether somebody may put another policy, unconditionally, and is not denied it."""
-    statements = [one for one in listed(policy.get("Statement") or []) if names("kms:PutKeyPolicy", one["Action"])]
-    denied = {name for one in statements if one["Effect"] == "Deny" for name in _principals(one)}
+    statements = [one for one in _statements(policy) if names("kms:PutKeyPolicy", one["Action"])]
+    denied = {name for one in statements if one.get("Effect") == "Deny" for name in _principals(one)}
     allowed = {
-        name for one in statements if one["Effect"] == "Allow" and not one.get("Condition") for name in _principals(one)
+        name
+        for one in statements
+        if one.get("Effect") == "Allow" and not one.get("Condition")
+        for name in _principals(one)
     }
     return "*" not in denied and bool(allowed - denied)
 
@@ -166,9 +169,24 @@ def _principals(statement: Mapping[str, Any]) -> list[str]:
     return [str(one) for value in principal.values() for one in listed(value)]
 
 
-def _readable(policy: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _statements(policy: Any) -> list[Mapping[str, Any]]:
+    """Return the statements; raise `PolicyInvalid` for what is no policy."""
+    if not isinstance(policy, Mapping):
+        raise PolicyInvalid(f"a policy is an object with a Statement, not {type(policy).__name__}; read it yourself")
+    statements = listed(policy.get("Statement") or [])
+    for number, statement in enumerate(statements, 1):
+        if not isinstance(statement, Mapping) or not isinstance(statement.get("Sid", ""), str):
+            raise PolicyInvalid(f"statement {number} is no statement; read the policy yourself")
+        if not isinstance(statement.get("Condition") or {}, Mapping):
+            raise PolicyInvalid(f"statement {number} has a Condition that is no object; read the policy yourself")
+        if statement.get("Effect", "Allow") not in ("Allow", "Deny"):
+            raise PolicyInvalid(f"statement {number} has the Effect {statement['Effect']!r}; it is Allow or Deny")
+    return statements
+
+
+def _readable(policy: Any) -> list[Mapping[str, Any]]:
     """Return the statements; raise `PolicyInvalid` for one that says what it does not mean."""
-    statements: list[Mapping[str, Any]] = listed(policy.get("Statement") or [])
+    statements = _statements(policy)
     for statement in statements:
         if negated := [part for part in _NEGATED if part in statement]:
             raise PolicyInvalid(
@@ -193,9 +211,9 @@ def permitted(
                 continue
             if not holds(statement.get("Condition") or {}, context or {}):
                 continue
-            if statement["Effect"] == "Deny":
+            if statement.get("Effect") == "Deny":
                 return False
-            found = True
+            found = True if statement.get("Effect") == "Allow" else found
     return found
 
 
@@ -210,9 +228,9 @@ def allows(policy: Mapping[str, Any], *, principal: str, action: str, context: M
         if (principal in named or "*" in named) and names(action, statement.get("Action") or []):
             if not holds(statement.get("Condition") or {}, context or {}):
                 continue
-            if statement["Effect"] == "Deny":
+            if statement.get("Effect") == "Deny":
                 return False
-            allowed = True
+            allowed = allowed or statement.get("Effect") == "Allow"
     return allowed
 
 
@@ -235,7 +253,7 @@ def warnings(policy: Mapping[str, Any]) -> list[str]:
     found = []
     administer, use = set(), set()
     for statement in _readable(policy):
-        if statement["Effect"] != "Allow":
+        if statement.get("Effect") != "Allow":
             continue
         name, actions = statement.get("Sid", "a statement"), statement.get("Action") or []
         named = [one for one in _principals(statement) if not _is_root(one)]
@@ -261,12 +279,12 @@ def who_may(policy: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return one row per statement and principal: who, may do what, on which condition."""
     rows = []
     for statement in _readable(policy):
-        actions = [str(action) for action in listed(statement["Action"])]
+        actions = [str(action) for action in listed(statement.get("Action") or [])]
         for principal in _principals(statement):
             rows.append(
                 {
                     "who": principal,
-                    "may" if statement["Effect"] == "Allow" else "may not": _in_words(actions, principal),
+                    "may" if statement.get("Effect") == "Allow" else "may not": _in_words(actions, principal),
                     "only if": _condition_in_words(statement),
                 }
             )

@@ -219,6 +219,38 @@ def test_an_explicit_deny_wins():
     assert policy.allows(document, principal=ADMIN, action="kms:DescribeKey")
 
 
+def test_a_statement_without_an_effect_allows_nothing():
+    """Neither in a key policy nor in one of a caller's own."""
+    document = build()
+    for statement in document["Statement"]:
+        del statement["Effect"]
+    assert not policy.allows(document, principal=ADMIN, action="kms:PutKeyPolicy")
+    assert None is policy.permitted([document], action="kms:PutKeyPolicy", resource="*")
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "context", "expected"),
+    [
+        ("kms:ImportKeyMaterial", "arn:aws:kms:eu-west-2:123456789012:key/a", {"kms:ExpirationModel": "X"}, True),
+        ("kms:importkeymaterial", "arn:aws:kms:eu-west-2:123456789012:key/a", {"kms:ExpirationModel": "X"}, True),
+        ("kms:ImportKeyMaterial", "arn:aws:kms:eu-west-1:123456789012:key/a", {"kms:ExpirationModel": "X"}, None),
+        ("kms:ImportKeyMaterial", "arn:aws:kms:eu-west-2:123456789012:key/a", {"kms:ExpirationModel": "Y"}, None),
+        ("kms:ImportKeyMaterial", "arn:aws:kms:eu-west-2:123456789012:key/a", {}, None),
+        ("kms:DescribeKey", "arn:aws:kms:eu-west-2:123456789012:key/a", {"kms:ExpirationModel": "X"}, None),
+        ("kms:Decrypt", "*", {}, False),
+    ],
+)
+def test_a_callers_own_policies_are_read_with_resource_and_condition(action, resource, context, expected):
+    """Allowed where action, resource and condition fit; silent where one does not; a deny wins."""
+    documents = [
+        {"Statement": {"Effect": "Allow", "Action": "kms:Import*", "Resource": "arn:aws:kms:eu-west-2:123456789012:key/*",
+                       "Condition": {"StringEquals": {"kms:ExpirationModel": "X"}}}},
+        {"Statement": [{"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*"}]},
+        {"Statement": [{"Effect": "Deny", "Action": "kms:Decrypt", "Resource": "*"}]},
+    ]  # fmt: skip
+    assert expected is policy.permitted(documents, action=action, resource=resource, context=context)
+
+
 @pytest.mark.parametrize(
     ("operator", "value", "found", "expected"),
     [
