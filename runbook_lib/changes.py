@@ -16,20 +16,10 @@ from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientEr
 from runbook_lib.errors import AwsCallFailed, OutcomeUnclear
 from runbook_lib.report import Checks
 from runbook_lib.run import Run
-from runbook_lib.session import error_code, error_text
+from runbook_lib.session import THROTTLED, error_code, error_text
 
 T = TypeVar("T")
 
-THROTTLED = frozenset(
-    {
-        "ThrottlingException",
-        "Throttling",
-        "RequestLimitExceeded",
-        "TooManyRequestsException",
-        "RequestThrottled",
-        "LimitExceeded",
-    }
-)
 _ATTEMPTS = 5
 _PATIENCE = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 

@@ -261,8 +261,8 @@ def plan_create_key(step: OpenStep, inputs: CreateKeyInputs) -> Plan:
         changes.append(Change("create", "KMS key", inputs.key_alias, detail, "kms:CreateKey", request))
     if alias_target and alias_target != made:
         detail = (
-            f"already points to key {alias_target}, which this run did not make; choose another key_alias, or move that "
-            "alias away"
+            f"already points to key {alias_target}, and {step.whose(tags_of(session, alias_target))}; choose another "
+            "key_alias, or move that alias away"
         )
         changes.append(Change("refuse", "alias", inputs.key_alias, detail))
     else:

@@ -54,7 +54,8 @@ def utc_stamp(moment: datetime | None = None) -> str:
 def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write `content` to `path` with mode 0600, whole or not at all: temporary file, flush, rename.
 
-    Without `durable` it is whole for whoever reads it, but may be lost with the power. Raises `RunNotWritable`, naming the path and the system's reason.
+    Without `durable` it is whole for whoever reads it, but may be lost with the power. Raises `RunNotWritable`, naming
+    the path and the system's reason.
     """
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{_HALF_WRITTEN}{path.name}.")
