@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run lab test test-all lint notebooks lock clean
+.PHONY: run lab test test-all crash-matrix audit bench lint notebooks screenshots lock clean
 
 run: .venv/ready
 	@$(BIN)/runbook run
@@ -17,6 +17,18 @@ test: .venv/ready
 test-all: .venv/ready
 	$(BIN)/pytest -m slow
 
+# Break the chain at every AWS call and every file write, and run it again; takes a while.
+crash-matrix: .venv/ready
+	$(BIN)/python tools/crash_matrix.py
+
+# Known vulnerabilities of what is pinned, where their data can be reached.
+audit: .venv/ready
+	$(BIN)/python tools/audit.py
+
+# Measure, and write the table of docs/performance.md; on a machine that is quiet.
+bench: .venv/ready
+	$(BIN)/python tools/bench.py
+
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -26,6 +38,10 @@ lint: .venv/ready
 # Execute all notebooks against a fresh sandbox and store their outputs.
 notebooks: .venv/ready
 	$(BIN)/python tools/notebooks.py
+
+# Take the screenshots under docs/ from a real run in a real browser.
+screenshots: .venv/ready
+	$(BIN)/python tools/screenshots.py
 
 # Pin the newest versions that pyproject.toml allows, with hashes.
 lock: .venv/ready

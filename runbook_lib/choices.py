@@ -1,68 +1,83 @@
-"""What an account offers for the fields of a form. Asked only when a person sits there; what may not be read is not offered."""
+"""What an account offers for the fields of a form. Looked up only when a person sits there; what may not be read is typed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from runbook_lib import rds
 from runbook_lib.errors import RunbookError
-from runbook_lib.inputs import LOGS
+from runbook_lib.form import Offer
 from runbook_lib.session import known_regions
-from runbook_lib.step import OpenStep
+from runbook_lib.step import OpenStep, is_attended
 
-Choices = Mapping[str, Sequence[str]]
+Now = Mapping[str, Any]
 
 
-def for_start() -> Choices:
+def for_start() -> dict[str, Offer]:
     """Return the Regions that the SDK knows for RDS; asks nobody."""
-    return {"region": known_regions()}
+    return {"region": Offer(lambda _: known_regions())} if is_attended() else {}
 
 
-def for_key(step: OpenStep) -> Choices:
+def for_key(step: OpenStep) -> dict[str, Offer]:
     """Return the account's roles, as `role/Name`, for administrators and users of the key; service roles left out."""
+    if not is_attended():
+        return {}
     iam = step.client("iam")
+    kept: list[str] = []
 
-    def roles() -> list[str]:
-        found = [role for page in iam.get_paginator("list_roles").paginate() for role in page["Roles"]]
-        return [f"role{role['Path']}{role['RoleName']}" for role in found if "/aws-" not in role["Path"]]
+    def roles(_: Now) -> list[str]:
+        if not kept:
+            found = [role for page in iam.get_paginator("list_roles").paginate() for role in page["Roles"]]
+            kept.extend(f"role{role['Path']}{role['RoleName']}" for role in found if "/aws-" not in role["Path"])
+        return kept
 
-    offered = _offered(roles)
-    return {"key_administrators": offered, "key_users": offered}
+    return {"key_administrators": _offer(roles), "key_users": _offer(roles)}
 
 
-def for_cluster(step: OpenStep, *, engine: str) -> Choices:
-    """Return versions, classes, VPCs, groups and logs for `engine`; other engines' can be typed."""
+def for_cluster(step: OpenStep) -> dict[str, Offer]:
+    """Return versions, classes, VPCs and groups, for the engine and the VPC that stand in the form."""
+    if not is_attended():
+        return {}
+    # Clients are made here: making one is not safe in the look-ups' thread, using one is.
     session, ec2, client = step.session, step.client("ec2"), step.client("rds")
 
-    def versions() -> list[str]:
-        return [str(found["EngineVersion"]) for found in rds.engine_versions(session, engine)]
+    def versions(now: Now) -> list[str]:
+        return [str(found["EngineVersion"]) for found in rds.engine_versions(session, now["engine"])]
 
-    def classes() -> list[str]:
-        version = rds.choose_engine_version(session, engine=engine, engine_version="")
-        return sorted(rds.orderable_classes(session, engine=engine, engine_version=version))
+    def classes(now: Now) -> list[str]:
+        version = rds.choose_engine_version(session, engine=now["engine"], engine_version=now["engine_version"])
+        return sorted(rds.orderable_classes(session, engine=now["engine"], engine_version=version))
 
-    def named(call: Callable[..., Any], items: str, name: str) -> Callable[[], list[str]]:
-        return lambda: [str(found[name]) for found in call()[items]]
+    def vpcs(_: Now) -> list[str]:
+        return [str(found["VpcId"]) for found in ec2.describe_vpcs()["Vpcs"]]
+
+    def subnet_groups(now: Now) -> list[str]:
+        found = client.describe_db_subnet_groups()["DBSubnetGroups"]
+        return [str(group["DBSubnetGroupName"]) for group in found if now["vpc_id"] in ("", group["VpcId"])]
+
+    def security_groups(now: Now) -> list[str]:
+        filters = [{"Name": "vpc-id", "Values": [now["vpc_id"]]}] if now["vpc_id"] else []
+        return [str(group["GroupId"]) for group in ec2.describe_security_groups(Filters=filters)["SecurityGroups"]]
 
     return {
-        "engine_version": ["", *_offered(versions)],
-        "db_instance_class": _offered(classes),
-        "vpc_id": ["", *_offered(named(ec2.describe_vpcs, "Vpcs", "VpcId"))],
-        "db_subnet_group_name": [
-            "",
-            *_offered(named(client.describe_db_subnet_groups, "DBSubnetGroups", "DBSubnetGroupName")),
-        ],
-        "vpc_security_group_ids": _offered(named(ec2.describe_security_groups, "SecurityGroups", "GroupId")),
-        "enable_cloudwatch_logs_exports": sorted({log for logs in LOGS.values() for log in logs}),
+        "engine_version": _offer(versions, "engine"),
+        "db_instance_class": _offer(classes, "engine", "engine_version"),
+        "vpc_id": _offer(vpcs),
+        "db_subnet_group_name": _offer(subnet_groups, "vpc_id"),
+        "vpc_security_group_ids": _offer(security_groups, "vpc_id"),
     }
 
 
-def _offered(look: Callable[[], list[str]]) -> list[str]:
-    """Return what `look` finds; nothing when it may not look."""
-    try:
-        return look()
-    except (ClientError, RunbookError):
-        return []
+def _offer(look: Callable[[Now], list[str]], *depends_on: str) -> Offer:
+    """Wrap a look-up: None when it may not look, or finds that the values in the form do not go together."""
+
+    def careful(now: Now) -> list[str] | None:
+        try:
+            return look(now)
+        except (BotoCoreError, ClientError, RunbookError):
+            return None
+
+    return Offer(careful, depends_on)

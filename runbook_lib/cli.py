@@ -1,62 +1,25 @@
-"""The `runbook` command: run, status, clean-up, sandbox, lab. Exit codes: 0 done, 1 failed, 2 bad usage, 3 not confirmed."""
+"""The `runbook` command: run, status, clean-up, sandbox, lab. Exit codes: 0 done, 1 failed, 2 bad usage, 3 not confirmed.
+
+`wrap` and `recover` are `cli_custody`.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shlex
-import signal
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
 from runbook_lib import errors
-from runbook_lib.paths import notebooks_folder, parameters_folder, runs_folder, shown
-
-BAD_USAGE = (
-    errors.InputError,
-    errors.ParameterFileError,
-    errors.ParameterChanged,
-    errors.RunsFolderUnknown,
-    errors.NotConfirmed,
-)
-
-
-def _told(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Say a runbook error in one line and exit with the code that was promised for it."""
-
-    @wraps(command)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except errors.InputError as error:
-            for field, message in error.problems:
-                click.echo(f"error: {field}: {message}", err=True)
-            sys.exit(2)
-        except errors.RunbookError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(2 if isinstance(error, BAD_USAGE) else 1)
-        except Exception as error:
-            # botocore is imported by the commands that call AWS, not for `runbook --help`.
-            if "botocore" not in sys.modules or not _is_from_aws(error):
-                raise
-            click.echo(f"error: {' '.join(str(error).split())}", err=True)
-            sys.exit(1)
-
-    return wrapper
-
-
-def _is_from_aws(error: Exception) -> bool:
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    return isinstance(error, (BotoCoreError, ClientError))
-
-
-_runs_dir = click.option("--runs-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder of the runs.")
+from runbook_lib.cli_common import runs_dir as _runs_dir
+from runbook_lib.cli_common import say as _say
+from runbook_lib.cli_common import told as _told
+from runbook_lib.cli_custody import recover, wrap
+from runbook_lib.paths import parameters_folder, runs_folder, shown
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -188,11 +151,6 @@ def _again(parameters: Path | None, run_id: str, runs_dir: Path | None, given: t
     return shlex.join(words)
 
 
-def _say(line: str) -> None:
-    click.echo(line)
-    sys.stdout.flush()
-
-
 @main.command()
 @click.argument("parameters", required=False, type=click.Path(path_type=Path))
 @_runs_dir
@@ -252,13 +210,18 @@ def permissions(
 @_told
 def status(run_id: str | None, runs_dir: Path | None, as_json: bool) -> None:
     """Show the runs, or the steps of one."""
+    from runbook_lib.expiry import in_words, seconds_left
     from runbook_lib.run import Run, all_runs
     from runbook_lib.steps import all_steps
 
     folder = runs_folder(runs_dir)
     runs = [Run.open(run_id, runs_dir=folder)] if run_id else all_runs(folder)
     if as_json:
-        rows = [{"run_id": one.run_id, "created": one.created, **one.target, "steps": _step_rows(one)} for one in runs]
+        rows = [
+            {"run_id": one.run_id, "created": one.created, **one.target, "steps": _step_rows(one),
+             "key_material": in_words(one), "seconds_until_expiry": seconds_left(one)}
+            for one in runs
+        ]  # fmt: skip
         click.echo(json.dumps(rows[0] if run_id else rows, indent=1))
         return
     if not runs:
@@ -275,6 +238,8 @@ def status(run_id: str | None, runs_dir: Path | None, as_json: bool) -> None:
         click.echo(
             f"{one.run_id}  {word} · account {target['account_id']} · {target['region']} · {one.created} · {state}"
         )
+        if (left := in_words(one)) and (run_id or seconds_left(one) is not None):
+            click.echo(f"  key material {left}; again: runbook recover {one.run_id}")
         for row in _step_rows(one) if run_id else []:
             click.echo(f"  {row['step']:<30} {row['status']:<9} {row['summary']}".rstrip())
 
@@ -327,7 +292,7 @@ def clean_up(
         click.echo(f"  {line}")
 
 
-@main.command()
+@main.group(invoke_without_command=True)
 @click.option("--port", default=0, show_default=True, help="0 takes a free port.")
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Another address than this machine's own needs this word."
@@ -335,43 +300,94 @@ def clean_up(
 @click.option("--seed", type=int, help="Make the ids repeatable.")
 @click.option("--stop", is_flag=True, help="End the sandbox that belongs to the runs folder.")
 @_runs_dir
+@click.pass_context
 @_told
-def sandbox(port: int, host: str, seed: int | None, stop: bool, runs_dir: Path | None) -> None:
-    """Serve the sandbox until interrupted; the first line holds its URL."""
+def sandbox(context: click.Context, port: int, host: str, seed: int | None, stop: bool, runs_dir: Path | None) -> None:
+    """Serve the sandbox until interrupted; the first line holds its URL. Or order one that is running about."""
     from runbook_lib.sandbox import process
+    from runbook_lib.sandbox.starting import quick_imports
 
+    context.obj = runs_dir
+    if context.invoked_subcommand is not None:
+        return
     if stop:
         click.echo("the sandbox has ended" if process.stop(runs_folder(runs_dir)) else "no sandbox was running")
         return
     process.require_installed()
-    from runbook_lib.sandbox.server import serve
+    with quick_imports():
+        from runbook_lib.sandbox.server import serve
 
     serve(host=host, port=port, seed=seed, allow_remote=not process.is_loopback(host), announce=_say)
 
 
+@sandbox.command()
+@click.argument("span")
+@click.pass_obj
+@_told
+def advance(runs_dir: Path | None, span: str) -> None:
+    """Move the sandbox's clock by SPAN: 45s, 30m, 25h, 7d."""
+    from runbook_lib.sandbox import orders
+
+    click.echo(f"it is now {orders.advance(runs_folder(runs_dir), span)} in the sandbox")
+
+
+@sandbox.command()
+@click.argument("pace")
+@click.pass_obj
+@_told
+def states(runs_dir: Path | None, pace: str) -> None:
+    """Let states (creating, deleting, …) take PACE: a span such as 20s, or a number of looks; 0 is at once."""
+    from runbook_lib.sandbox import orders
+
+    orders.set_states(runs_folder(runs_dir), pace)
+
+
+@sandbox.command()
+@click.argument("operation")
+@click.argument("kind", type=click.Choice(["throttle", "error", "latency", "drop_before", "drop_after"]))
+@click.option("--count", default=1, show_default=True, help="For so many calls.")
+@click.option("--seconds", "delay", default=0.0, help="Of latency.")
+@click.pass_obj
+@_told
+def fault(runs_dir: Path | None, operation: str, kind: str, count: int, delay: float) -> None:
+    """Let the next calls of OPERATION (kms:ImportKeyMaterial, rds:*, *) meet a fault."""
+    from runbook_lib.sandbox import orders
+
+    orders.inject(runs_folder(runs_dir), operation, kind, count=count, delay=delay)
+
+
+@sandbox.command("reset-seat")
+@click.argument("seat", type=int)
+@click.pass_obj
+@_told
+def reset_seat(runs_dir: Path | None, seat: int) -> None:
+    """Empty SEAT, and leave all other learners' as they are."""
+    from runbook_lib.sandbox import orders
+
+    click.echo(f"seat {seat}, account {orders.reset_seat(runs_folder(runs_dir), seat)}, is empty")
+
+
 @main.command()
-@click.option("--port", default=0, show_default=True, help="0 takes a free port.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0 takes a free port.")
 @click.option("--no-browser", is_flag=True, help="Do not open a browser.")
+@click.option(
+    "--target",
+    type=click.Choice(["sandbox", "aws"]),
+    default="sandbox",
+    show_default=True,
+    help="aws: start no sandbox; what you apply is real.",
+)
 @_runs_dir
 @_told
-def lab(port: int, no_browser: bool, runs_dir: Path | None) -> None:
+def lab(port: int, no_browser: bool, target: str, runs_dir: Path | None) -> None:
     """Open JupyterLab on the runbook, with a sandbox running."""
-    import subprocess
-    from importlib.util import find_spec
+    from runbook_lib.lab import serve
 
-    from runbook_lib.sandbox import process
+    serve(runs_folder(runs_dir), port=port, browser=not no_browser, target=target, say=_say)
 
-    if find_spec("jupyterlab") is None:
-        raise errors.SandboxUnavailable("JupyterLab is not installed; pip install 'aurora-byok-runbook[lab,sandbox]'")
-    folder = runs_folder(runs_dir)
-    running = process.ensure(folder)
-    click.echo(f"sandbox {running.url} · runs {shown(folder)}")
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={notebooks_folder().parent}"]
-    command += [f"--ServerApp.port={port}"] if port else []
-    command += ["--LabApp.default_url=/lab/tree/notebooks/00_start.ipynb", *(["--no-browser"] if no_browser else [])]
-    started = subprocess.Popen(command, env={**os.environ, "RUNBOOK_RUNS_DIR": str(folder)})  # noqa: S603 - our own command
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.exit(started.wait())
+
+main.add_command(wrap)
+main.add_command(recover)
 
 
 if __name__ == "__main__":

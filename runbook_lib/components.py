@@ -38,7 +38,7 @@ def combine(components: Sequence[KeyMaterial]) -> KeyMaterial:
     """
     if len(components) < FEWEST:
         raise ComponentsIncomplete(f"{len(components)} component is not all of them; bring every custodian's")
-    if len({component.key_check_value for component in components}) < len(components):
+    if any(one == other for place, one in enumerate(components) for other in components[:place]):
         raise ComponentsIncomplete("a component was brought twice; bring every custodian's once")
     whole = bytearray(LENGTH)
     for component in components:

@@ -6,7 +6,7 @@ Components of split material are `components`; the run's files are `material_set
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -169,3 +169,19 @@ def record(
         "holders": [copy.as_holder(training_only=copy.recovery_key in training) for copy in copies],
         **facts,
     }
+
+
+def rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the custody record as rows for a person: one for each fact, one for each holder."""
+    shown = [
+        (name.replace("_", " "), str(value)) for name, value in record.items() if not isinstance(value, list | dict)
+    ]
+    for holder in record.get("holders", ()):
+        component = (
+            f", component check value {holder['component_check_value']}" if "component_check_value" in holder else ""
+        )
+        training = ", TRAINING ONLY" if holder["training_only"] else ""
+        who = f"recovery key SHA-256 {holder['recovery_key_sha256']}, {holder['algorithm']}{component}{training}"
+        shown.append((holder["file"], who))
+    token = record.get("hsm", {})
+    return [*shown, *((f"HSM {name.replace('_', ' ')}", str(value)) for name, value in token.items())]

@@ -215,6 +215,10 @@ class PlanRefused(RunbookError):
     """A plan holds a change that must not be made: what is there differs from what was asked."""
 
 
+class PlanOutdated(RunbookError):
+    """The form was edited after the plan was shown; what is applied is what was shown, or nothing."""
+
+
 class KeyNotUsable(RunbookError):
     """The KMS key cannot encrypt a cluster: wrong state, Region, kind or origin."""
 
@@ -249,3 +253,22 @@ class StepFailed(RunbookError):
     def __init__(self, run_id: str, step: str, reason: str, output: str) -> None:
         self.run_id = run_id
         super().__init__(f"{step}: {reason}" + (f"\n  the executed notebook is {output}" if output else ""))
+
+
+# JupyterLab --------------------------------------------------------------------------------------------------
+
+
+class Interrupted(RunbookError):
+    """A person interrupted a wait."""
+
+
+class LabNotInstalled(RunbookError):
+    """JupyterLab is an extra, and it is not there."""
+
+
+class LabFailed(RunbookError):
+    """JupyterLab did not start, or ended by itself."""
+
+
+class PortTaken(RunbookError):
+    """Another process listens on the port that was asked for."""

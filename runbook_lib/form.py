@@ -1,71 +1,85 @@
-"""The form of a step: an ipywidgets view of its inputs model, or a plain table when nobody is there to type.
+"""The form of a step: a view of its inputs model, or a plain table when nobody is there to type.
 
-A form only shows and reads: it calls nothing and changes nothing. The cell after it takes `form.value`, which
-is checked by the model, so that wrong input never reaches a plan. It knows `inputs` and nothing else.
+A form only shows and reads: it calls nothing by itself and changes nothing. The cell after it takes `form.value`,
+which is checked by the model, so that wrong input never reaches a plan; a plan made from values that were edited
+afterwards is refused by its apply. It knows `inputs` and nothing of AWS.
 """
 
 from __future__ import annotations
 
-import typing
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from runbook_lib.errors import InputError
-from runbook_lib.inputs import Inputs
+from runbook_lib.inputs import GROUPS, Inputs
 from runbook_lib.report import Table
 from runbook_lib.step import is_attended
 
-Choices = Mapping[str, Sequence[str]]
-_SMALL = "font-size:12px;line-height:1.4"
+
+@dataclass(frozen=True)
+class Offer:
+    """What an account offers for a field: how to look (None: it may not be looked up), and on which fields that depends."""
+
+    look: Callable[[Mapping[str, Any]], Sequence[str] | None]
+    depends_on: tuple[str, ...] = ()
 
 
 class Form:
     """A step's choices, starting from its parameters.
 
-    `given` holds the parameters by name (a notebook passes `locals()`). `choices` is asked, when a person is
-    there, for the values that an account offers for a field. `value` is the checked model.
+    `given` holds the parameters by name (a notebook passes `locals()`). When a person is there, a parameter that
+    was left at its default starts from `earlier` instead (what the run knows already), and `offers` are looked up
+    while the form can be used already. `value` is the checked model.
     """
 
     def __init__(
-        self, model: type[Inputs], *, given: Mapping[str, Any], choices: Callable[[], Choices] | None = None
+        self,
+        model: type[Inputs],
+        *,
+        given: Mapping[str, Any],
+        earlier: Mapping[str, tuple[Any, str]] | None = None,
+        offers: Mapping[str, Offer] | None = None,
     ) -> None:
         self._model = model
-        self._start = {name: given.get(name, field.default) for name, field in model.model_fields.items()}
-        self._widgets: dict[str, Any] = {}
-        self._messages: dict[str, Any] = {}
+        self._given = {name: given.get(name, field.default) for name, field in model.model_fields.items()}
+        self._start = dict(self._given)
+        self._sources: dict[str, str] = {}
+        self._views: dict[str, Any] = {}
+        self._offers = offers or {}
         self._summary: Any = None
         self._view: Any = None
+        self._lookups: list[threading.Thread] = []
         if is_attended():
-            self._build(choices() if choices else {})
+            self._take(earlier or {})
+            self._build()
+
+    def _take(self, earlier: Mapping[str, tuple[Any, str]]) -> None:
+        """Start from what the run knows, where the parameters say nothing of their own."""
+        for name, field in self._model.model_fields.items():
+            if name in self._model.not_in_form or name not in earlier or self._given[name] != field.default:
+                continue
+            value, source = earlier[name]
+            if value != self._given[name]:
+                self._start[name], self._sources[name] = value, source
 
     @property
     def value(self) -> Inputs:
         """The choices as they stand now, checked. Raises `InputError`, naming each wrong field."""
-        now = self._now()
-        inputs = self._model.check(now)
-        inputs._edited.update({name: (self._start[name], now[name]) for name in now if now[name] != self._start[name]})
+        taken = self._now()
+        inputs = self._model.check(taken)
+        for name, value in taken.items():
+            if value != self._given[name]:
+                kept = name in self._sources and value == self._start[name]
+                who = self._sources[name] if kept else "Changed in the form"
+                inputs._edited[name] = (who, self._given[name], value)
+        inputs._changed_since = lambda: [name for name, value in self._now().items() if value != taken[name]]
         return inputs
 
     def _now(self) -> dict[str, Any]:
-        return {name: self._read(name) for name in self._start}
-
-    def _read(self, name: str) -> Any:
-        if name not in self._widgets:
-            return self._start[name]
-        shown, start = self._widgets[name].value, self._start[name]
-        if isinstance(shown, datetime):
-            return shown.astimezone(UTC).isoformat(timespec="seconds")
-        if shown is None:
-            return ""
-        if isinstance(shown, tuple):
-            return list(shown)
-        if isinstance(start, list) and isinstance(shown, str):
-            return [item.strip() for item in shown.split(",") if item.strip()]
-        if isinstance(start, dict) and isinstance(shown, str):
-            return _mapping(shown)
-        return shown.strip() if isinstance(shown, str) else shown
+        return {name: self._views[name].read() if name in self._views else start for name, start in self._start.items()}
 
     # Views --------------------------------------------------------------------------------------------
 
@@ -84,74 +98,80 @@ class Form:
             bundle["text/plain"] = repr(self)
         return bundle
 
-    def _build(self, choices: Choices) -> None:
+    def _build(self) -> None:
         import ipywidgets
 
-        rows = []
-        for name, field in self._model.model_fields.items():
-            widget = self._widget(name, field, choices.get(name, ()))
-            widget.description = field.title or name
-            widget.style.description_width = "15em"
-            self._widgets[name] = widget
-            self._messages[name] = ipywidgets.HTML(layout={"max-width": "38em", "margin": "0 0 0 1em"})
-            rows.append(ipywidgets.HBox([widget, self._messages[name]], layout={"align_items": "center"}))
-            widget.observe(lambda _: self._tell(), names="value")
+        from runbook_lib.form_fields import FieldView
+
+        asked = [name for name in self._start if name not in self._model.not_in_form]
+        for name in asked:
+            source = self._sources.get(name, "")
+            note = f"{source}; the parameter is {self._given[name]!r}." if source else ""
+            view = FieldView(
+                name, self._model.model_fields[name], self._start[name], note=note, looking=name in self._offers
+            )
+            view.on_change(lambda name=name: self._edited(name))
+            self._views[name] = view
+        grouped = {name for names in GROUPS.values() for name in names}
+        rows = [self._views[name].row for name in asked if name not in grouped]
+        for heading, names in GROUPS.items():
+            inside = [self._views[name].row for name in names if name in self._views]
+            if len(inside) > 1 and rows:
+                rows.append(ipywidgets.HTML(f"<div style='font-weight:600;margin:6px 0 0 0'>{escape(heading)}</div>"))
+            rows += inside
         self._summary = ipywidgets.HTML()
         self._view = ipywidgets.VBox([*rows, self._summary])
         self._tell()
+        self._look_up(list(self._offers))
+
+    def _edited(self, name: str) -> None:
+        self._tell()
+        self._look_up([other for other, offer in self._offers.items() if name in offer.depends_on])
 
     def _tell(self) -> None:
         """Put each problem beside its field, help beside the others, and the sum of it below."""
+        now = self._now()
         try:
-            self._model.check(self._now())
+            self._model.check(now)
             problems: dict[str, str] = {}
         except InputError as error:
             problems = dict(reversed(error.problems))
-        for name, message in self._messages.items():
-            if name in problems:
-                text = f"<b style='color:#cf222e'>✗ wrong:</b> {escape(problems[name])}"
-            else:
-                text = f"<span style='opacity:0.75'>{escape(self._model.model_fields[name].description or '')}</span>"
-            message.value = f"<div style='{_SMALL}'>{text}</div>"
-        number = len(problems)
-        if number:
-            words = "1 value is wrong" if number == 1 else f"{number} values are wrong"
-            told = f"<b style='color:#cf222e'>✗ {words}</b>; the next cell refuses them."
+        for name, view in self._views.items():
+            view.tell(problems.get(name, ""))
+        changed = sum(value != self._given[name] for name, value in now.items())
+        parts = [f"{_counted(changed, 'value differs', 'values differ')} from the parameters."] if changed else []
+        if problems:
+            told = f"<b style='color:#dc3e46'>✗ {_counted(len(problems), 'value is', 'values are')} wrong</b>"
+            parts.insert(0, f"{told} ({escape(', '.join(problems))}); the next cell refuses them.")
         else:
-            told = "<b style='color:#1a7f37'>✓ all values can be used.</b> Click the next cell, then press Shift+Enter."
-        self._summary.value = f"<div style='{_SMALL};margin-top:6px'>{told}</div>"
+            parts.insert(0, "<b style='color:#238a43'>✓ All values can be used.</b>")
+            parts.append("Click the next cell, then press Shift+Enter.")
+        self._summary.value = f"<div style='font-size:13px;line-height:1.5;margin-top:6px'>{' '.join(parts)}</div>"
 
-    def _widget(self, name: str, field: Any, offered: Sequence[str]) -> Any:
-        import ipywidgets
+    # Looking up -----------------------------------------------------------------------------------------
 
-        start, wide = self._start[name], {"width": "36em", "flex": "0 0 auto"}
-        if typing.get_origin(field.annotation) is typing.Literal:
-            return ipywidgets.Dropdown(options=typing.get_args(field.annotation), value=start, layout=wide)
-        if isinstance(start, bool):
-            return ipywidgets.Checkbox(value=start, layout=wide)
-        if isinstance(start, int):
-            return ipywidgets.IntText(value=start, layout=wide)
-        if isinstance(start, float):
-            return ipywidgets.FloatText(value=start, step=0.5, layout=wide)
-        if (field.json_schema_extra or {}).get("format") == "date-time":
-            return ipywidgets.DatetimePicker(value=datetime.fromisoformat(start) if start else None, layout=wide)
-        if isinstance(start, list) and offered:
-            rows = min(6, len(offered))
-            kept = [item for item in start if item in offered]
-            return ipywidgets.SelectMultiple(options=list(offered), value=kept, rows=rows, layout=wide)
-        if isinstance(start, dict):
-            text = ", ".join(f"{key}={value}" for key, value in start.items())
-            return ipywidgets.Text(value=text, placeholder="key=value, key=value", layout=wide)
-        if isinstance(start, list):
-            return ipywidgets.Text(value=", ".join(start), placeholder="one, another", layout=wide)
-        if offered:
-            return ipywidgets.Combobox(value=str(start), options=list(offered), layout=wide)
-        return ipywidgets.Text(value=str(start), layout=wide)
+    def _look_up(self, names: Sequence[str]) -> None:
+        """Ask for what the account offers, beside the person who is typing already."""
+        if names := [name for name in names if name in self._views]:
+            thread = threading.Thread(target=self._look, args=(names, self._now()), daemon=True)
+            self._lookups.append(thread)
+            thread.start()
+
+    def _look(self, names: Sequence[str], now: Mapping[str, Any]) -> None:
+        for name in names:
+            offer = self._offers[name]
+            found = offer.look(now)
+            if all(
+                self._now()[other] == now[other] for other in offer.depends_on
+            ):  # else a later look-up is on its way
+                self._views[name].offer(found)
+                self._tell()
+
+    def wait_for_offers(self) -> None:
+        """Return when everything that was asked of the account has been answered."""
+        for thread in self._lookups:
+            thread.join()
 
 
-def _mapping(text: str) -> Any:
-    """Read `key=value, key=value`; text that is not so is left for the model to refuse."""
-    pairs = [item.partition("=") for item in text.split(",") if item.strip()]
-    if any(not sign for _, sign, _ in pairs):
-        return text
-    return {key.strip(): value.strip() for key, _, value in pairs}
+def _counted(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"

@@ -16,7 +16,7 @@ from typing import Any
 
 from runbook_lib import key_material
 from runbook_lib.errors import ArtefactsMismatch, HandOverInvalid, ImportTokenExpired
-from runbook_lib.material_set import CUSTODY, ENCRYPTED, MaterialSet, Wrapping, parse_manifest
+from runbook_lib.material_set import CUSTODY, ENCRYPTED, MaterialSet, Wrapping, belongs, parse_manifest
 
 FORMAT = 1
 BUNDLE, HAND_BACK = "hand-over.zip", "hand-back.zip"
@@ -110,6 +110,17 @@ def read_hand_back(content: bytes, wrapping: Wrapping) -> MaterialSet:
         raise ArtefactsMismatch(
             "what came back was made with another wrapping key than this run's; run `runbook wrap` with this run's hand-over.zip"
         )
+    if manifest["key_arn"] != wrapping.key_arn:
+        raise ArtefactsMismatch(
+            f"what came back was made for {manifest['key_arn']}, this run's key is {wrapping.key_arn}; run `runbook wrap` "
+            "with this run's hand-over.zip"
+        )
+    if manifest["custody"]["custody"] == "file":
+        raise HandOverInvalid("what came back leaves the original in clear over there; wrap it with another custody")
+    if strange := sorted(name for name in files if not belongs(name)):
+        raise HandOverInvalid(
+            f"what came back holds {strange[0]!r}, which is no file of a set; bring the archive as it was"
+        )
     if set(files) != set(manifest["files"]):
         odd = sorted(set(files) ^ set(manifest["files"]))
         raise HandOverInvalid(
@@ -119,7 +130,7 @@ def read_hand_back(content: bytes, wrapping: Wrapping) -> MaterialSet:
         if key_material.fingerprint(files[name]) != digest:
             raise HandOverInvalid(f"{name} came back changed (its SHA-256 differs); bring the archive again")
     key_material.check_encrypted_key_material(files[ENCRYPTED], wrapping_key_spec=wrapping.key_spec)
-    return MaterialSet(manifest["custody"], manifest.get("key_arn", ""), manifest["wrapping_public_key_sha256"], files)
+    return MaterialSet(manifest["custody"], manifest["key_arn"], manifest["wrapping_public_key_sha256"], files)
 
 
 def _zip(files: Mapping[str, bytes]) -> bytes:

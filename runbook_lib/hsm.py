@@ -17,18 +17,17 @@ from runbook_lib.inputs import EncryptKeyMaterialInputs
 from runbook_lib.key_material import LENGTH, RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, WRAPPING_ALGORITHMS
 from runbook_lib.pass_phrases import read_pass_phrase
 
-_PROBE = rsa.RSAPublicNumbers(
-    65537, (1 << 2047) + (1 << 1024) + 1
-)  # any modulus of 2048 bits: nobody opens what it wraps
+# Any modulus of 2048 bits: what is wrapped to try it out is a throw-away key.
+_PROBE = rsa.RSAPublicNumbers(65537, (1 << 2047) + (1 << 1024) + 1)
 
 
 class HsmKey:
     """One AES-256 key in an open session with its token."""
 
-    def __init__(self, session: Any, token: Any, key: Any, key_label: str) -> None:
+    def __init__(self, session: Any, token: Any, key: Any, key_label: str, *, found: bool) -> None:
         self._session, self._token, self._key = session, token, key
-        self._label = key_label
-        self.algorithms = oaep_algorithms(session, key)
+        self._label, self._found = key_label, found
+        self.algorithms = oaep_algorithms(session)
 
     def __repr__(self) -> str:
         return f"HsmKey({self._label!r} in token {self._token.label!r}, key check value {self.key_check_value})"
@@ -54,6 +53,7 @@ class HsmKey:
         return {
             **token_facts(self._token),
             "key_label": self._label,
+            "was_there_before": self._found,
             "made_in_token": told(Attribute.LOCAL),
             "always_sensitive": told(Attribute.ALWAYS_SENSITIVE),
             "oaep": self.algorithms,
@@ -89,17 +89,21 @@ def token_facts(token: Any) -> dict[str, str]:
     }
 
 
-def oaep_algorithms(session: Any, key: Any) -> list[str]:
-    """Return which wrapping algorithms the token really does, best first: each is tried, on a key of nobody."""
+def oaep_algorithms(session: Any) -> list[str]:
+    """Return which wrapping algorithms the token really does, best first: each is tried, on a throw-away key."""
     import pkcs11
+    from pkcs11 import Attribute, KeyType
 
+    template = {Attribute.PRIVATE: False, Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True}
+    throw_away = session.generate_key(KeyType.AES, LENGTH * 8, store=False, template=template)
     found = []
     for algorithm in WRAPPING_ALGORITHMS:
         try:
-            _wrap(session, key, _PROBE, algorithm)
+            _wrap(session, throw_away, _PROBE, algorithm)
         except (pkcs11.PKCS11Error, HsmIncapable):
             continue
         found.append(algorithm)
+    throw_away.destroy()
     return found
 
 
@@ -161,10 +165,9 @@ def open_key(inputs: EncryptKeyMaterialInputs, *, create: bool) -> Iterator[HsmK
 
     Raises `HsmUnavailable` (module, token, PIN, key), `PassPhraseMissing`.
     """
-    import_pkcs11 = find_token(inputs)
+    token, label = find_token(inputs), inputs.pkcs11_key_label
     import pkcs11
 
-    token, label = import_pkcs11, inputs.pkcs11_key_label
     pin = read_pass_phrase(inputs.pkcs11_pin_from, what=f"PIN of token {inputs.pkcs11_token_label}")
     try:
         session = token.open(rw=create, user_pin=pin)
@@ -184,7 +187,8 @@ def open_key(inputs: EncryptKeyMaterialInputs, *, create: bool) -> Iterator[HsmK
             )
         if not keys and not create:
             raise HsmUnavailable(f"token {token.label!r} has no key {label!r}; bring the token that made the material")
-        yield HsmKey(session, token, _checked(keys[0], label) if keys else _generate(session, token, label), label)
+        key = _checked(keys[0], label) if keys else _generate(session, token, label)
+        yield HsmKey(session, token, key, label, found=bool(keys))
 
 
 def _checked(key: Any, label: str) -> Any:
@@ -222,19 +226,16 @@ def _name(error: Exception) -> str:
     return f"{type(error).__name__} {error}".strip()
 
 
-def show_capabilities(inputs: EncryptKeyMaterialInputs) -> tuple[dict[str, str], list[str] | None]:
-    """Return which token this is, and which algorithms it can do; None where it tells nothing without a PIN.
+def capabilities(inputs: EncryptKeyMaterialInputs) -> list[str] | None:
+    """Return which wrapping algorithms the token can do, best first; None where it tells nothing without a PIN.
 
     Raises `HsmUnavailable`.
     """
     token = find_token(inputs)
     import pkcs11
-    from pkcs11 import Attribute, KeyType
 
-    template = {Attribute.PRIVATE: False, Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True}
     try:
         with token.open(rw=False) as session:
-            throw_away = session.generate_key(KeyType.AES, LENGTH * 8, store=False, template=template)
-            return token_facts(token), oaep_algorithms(session, throw_away)
+            return oaep_algorithms(session)
     except pkcs11.PKCS11Error:
-        return token_facts(token), None
+        return None

@@ -10,9 +10,9 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -53,6 +53,9 @@ def _matching(pattern: str, rule: str) -> Any:
     return check
 
 
+_PATH = {"format": "path"}
+
+
 def _field(label: str, explanation: str, default: Any, **limits: Any) -> Any:
     return Field(default=default, title=label, description=explanation, validate_default=True, **limits)
 
@@ -62,8 +65,12 @@ class Inputs(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    # What was changed in a form: name to (starting value, value now). Set by `form` only.
-    _edited: dict[str, tuple[object, object]] = PrivateAttr(default_factory=dict)
+    # What no form asks: what the notebook has read before its form is shown.
+    not_in_form: ClassVar[frozenset[str]] = frozenset({"run_id", "exercises"})
+
+    # Set by `form` only: name to (who changed it, parameter, value now), and what was changed since.
+    _edited: dict[str, tuple[str, object, object]] = PrivateAttr(default_factory=dict)
+    _changed_since: Callable[[], list[str]] = PrivateAttr(default=list)
 
     run_id: str = _field("Run", "Name of the run folder that the steps share.", "demo")
     exercises: bool = _field(
@@ -71,9 +78,14 @@ class Inputs(BaseModel):
     )
 
     @property
-    def edited(self) -> dict[str, tuple[object, object]]:
-        """The fields that were changed in a form, each with its starting value and its value now."""
+    def edited(self) -> dict[str, tuple[str, object, object]]:
+        """The fields whose value is not the parameter's: who changed it, the parameter, the value now."""
         return self._edited
+
+    @property
+    def changed_since(self) -> Callable[[], list[str]]:
+        """Asks which fields were changed in the form after these inputs were read from it."""
+        return self._changed_since
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.run_id!r}, {len(type(self).model_fields) - 1} choices)"
@@ -165,7 +177,7 @@ class _KeyNames(Inputs):
         [],
     )
     grant_rds_service_linked_role: bool = _field(
-        "Add AWSServiceRoleForRDS as key user",
+        "AWSServiceRoleForRDS as key user",
         "As the post has it; created if absent. What does the work is the caller's CreateGrant.",
         True,
     )
@@ -223,7 +235,10 @@ class _ClusterChoices(Inputs):
     db_cluster_parameter_group_name: str = _field("Cluster parameter group", "Empty: the engine's default.", "")
     db_parameter_group_name: str = _field("Instance parameter group", "Empty: the engine's default.", "")
     monitoring_interval: int = _field(
-        "Enhanced Monitoring", "Seconds between samples: 1, 5, 10, 15, 30 or 60; 0 is standard monitoring.", 0
+        "Enhanced Monitoring",
+        "Seconds between samples: 1, 5, 10, 15, 30 or 60; 0 is standard monitoring.",
+        0,
+        json_schema_extra={"choices": [0, 1, 5, 10, 15, 30, 60]},
     )
     monitoring_role_arn: str = _field("Monitoring role", "Role ARN; needed for Enhanced Monitoring only.", "")
     master_user_secret_kms_key_id: str = _field(
@@ -313,6 +328,8 @@ class _Target(Inputs):
 class StartInputs(_ClusterChoices, _KeyNames, _Target):
     """00_start: where the run works, and the choices that can be checked before a key costs money."""
 
+    not_in_form: ClassVar[frozenset[str]] = frozenset({"exercises"})
+
 
 def _check_tags(values: dict[str, str]) -> dict[str, str]:
     if len(values) > 40:
@@ -349,7 +366,10 @@ class GetParametersForImportInputs(Inputs):
     """02_get_parameters_for_import: how the key material will be encrypted on its way."""
 
     wrapping_algorithm: str = _field(
-        "Wrapping algorithm", "RSAES_OAEP_SHA_256, or RSAES_OAEP_SHA_1 as in the post.", RSAES_OAEP_SHA_256
+        "Wrapping algorithm",
+        "RSAES_OAEP_SHA_256, or RSAES_OAEP_SHA_1 as in the post.",
+        RSAES_OAEP_SHA_256,
+        json_schema_extra={"choices": [RSAES_OAEP_SHA_256, RSAES_OAEP_SHA_1]},
     )
     wrapping_key_spec: Literal["RSA_4096", "RSA_3072", "RSA_2048"] = _field(
         "Wrapping key spec", "Size of the wrapping key.", "RSA_4096"
@@ -375,15 +395,21 @@ class EncryptKeyMaterialInputs(Inputs):
         "or hand-back.zip made elsewhere. recovery: from a custody copy. pkcs11: inside an HSM.",
         "generate",
     )
-    key_material_file: str = _field("File", "Path of the file, for the sources file, wrapped and recovery.", "")
+    key_material_file: str = _field(
+        "File", "Path of the file, for the sources file, wrapped and recovery.", "", json_schema_extra=_PATH
+    )
     key_material_encoding: Literal["binary", "hex", "base64"] = _field(
         "Encoding of the file", "For the source file only.", "binary"
     )
-    recovery_private_key: str = _field("Recovery private key", "Path, PEM, for the source recovery.", "")
+    recovery_private_key: str = _field(
+        "Recovery private key", "Path, PEM, for the source recovery.", "", json_schema_extra=_PATH
+    )
     recovery_password_from: str = _field(
         "Its password", "Where it is: prompt, env:NAME or file:PATH. Empty: it has none.", ""
     )
-    pkcs11_module: str = _field("PKCS 11 module", "Path of the library of the HSM, for the source pkcs11.", "")
+    pkcs11_module: str = _field(
+        "PKCS 11 module", "Path of the library of the HSM, for the source pkcs11.", "", json_schema_extra=_PATH
+    )
     pkcs11_token_label: str = _field("Token", "Its label.", "")
     pkcs11_key_label: str = _field("Key in the token", "Its label; made there if it is not.", "aurora-byok")
     pkcs11_pin_from: str = _field("PIN", "Where it is: prompt, env:NAME or file:PATH.", "prompt")
@@ -514,7 +540,12 @@ class CreateClusterInputs(_ClusterChoices):
     backup_retention_period: int = _field("Backup retention", "Days, 1 to 35.", 1, ge=1, le=35)
     deletion_protection: bool = _field("Deletion protection", "Advised for a cluster that lives.", False)
     copy_tags_to_snapshot: bool = _field("Copy tags to snapshots", "So that they can be found by tag.", True)
-    enable_cloudwatch_logs_exports: list[str] = _field("Log exports", "Logs sent to CloudWatch, e.g. error.", [])
+    enable_cloudwatch_logs_exports: list[str] = _field(
+        "Log exports",
+        "Logs sent to CloudWatch, e.g. error.",
+        [],
+        json_schema_extra={"choices": sorted({log for logs in LOGS.values() for log in logs})},
+    )
     tags: dict[str, str] = _field("Tags", "Your own tags on everything that the run makes.", {})
 
     _tags = field_validator("tags")(_check_tags)
@@ -594,6 +625,31 @@ class VerifyEncryptionInputs(Inputs):
     take_snapshot: bool = _field("Take a snapshot", "A manual snapshot as further evidence (it is kept).", False)
 
 
+class RecoveryDrillInputs(Inputs):
+    """80_recovery_drill: how the original is opened, and which cluster may be out of service meanwhile."""
+
+    recovery_private_keys: list[str] = _field(
+        "Recovery private keys",
+        "Paths, PEM: one for a copy, all for components. In the sandbox, empty: training keys.",
+        [],
+    )
+    recovery_password_from: str = _field(
+        "Their password", "Where it is: prompt, env:NAME or file:PATH. Empty: they have none.", ""
+    )
+    original_file: str = _field("Original in a file", "Path of the 32 bytes, where no copy was made here.", "")
+    throw_away_db_cluster_identifier: str = _field(
+        "Throw-away cluster",
+        "With target aws: type the name of this run's cluster to let it become inaccessible. Empty: only reads.",
+        "",
+    )
+    wait_timeout_minutes: int = _field(
+        "Wait at most", "Minutes until cluster and instances are available.", 60, ge=1, le=600
+    )
+
+    _origin = field_validator("recovery_password_from")(check_origin)
+    _cluster = field_validator("throw_away_db_cluster_identifier")(_identifier)
+
+
 class CleanUpInputs(Inputs):
     """90_clean_up: the confirmation, and how long the key waits."""
 
@@ -609,6 +665,25 @@ class CleanUpInputs(Inputs):
     _snapshot = field_validator("final_db_snapshot_identifier")(_identifier)
 
 
+# The headings of a form, and what stands under each; what is not named here comes first, under none.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Key": ("key_alias", "key_description", "key_administrators", "key_users", "grant_rds_service_linked_role",
+            "allow_key_deletion"),
+    "Cluster": ("db_cluster_identifier", "engine", "engine_version", "db_instance_class", "reader_count",
+                "serverless_min_capacity", "serverless_max_capacity", "promotion_tier"),
+    "Database": ("database_name", "port", "master_username", "master_user_secret_kms_key_id"),
+    "Network": ("vpc_id", "db_subnet_group_name", "vpc_security_group_ids", "allowed_cidr"),
+    "Parameter groups, monitoring and logs": (
+        "db_cluster_parameter_group_name", "db_parameter_group_name", "monitoring_interval", "monitoring_role_arn",
+        "enable_cloudwatch_logs_exports"),
+    "Backup and protection": ("backup_retention_period", "deletion_protection", "copy_tags_to_snapshot"),
+    "Tags": ("tags",),
+    "Only for material made in an HSM": (
+        "pkcs11_module", "pkcs11_token_label", "pkcs11_key_label", "pkcs11_pin_from"),
+    "Who keeps the original": (
+        "custody", "recovery_public_keys", "accept_no_custody", "accept_plaintext_file", "keep_plaintext_file"),
+}  # fmt: skip
+
 STEP_INPUTS: dict[str, type[Inputs]] = {
     "00_start": StartInputs,
     "01_create_key": CreateKeyInputs,
@@ -617,5 +692,6 @@ STEP_INPUTS: dict[str, type[Inputs]] = {
     "04_import_key_material": ImportKeyMaterialInputs,
     "05_create_cluster": CreateClusterInputs,
     "06_verify_encryption": VerifyEncryptionInputs,
+    "80_recovery_drill": RecoveryDrillInputs,
     "90_clean_up": CleanUpInputs,
 }

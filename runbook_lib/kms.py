@@ -111,7 +111,7 @@ def require_usable(session: Session, key_id: str, *, region: str) -> dict[str, A
         raise KeyNotUsable(f"{arn} has origin {metadata['Origin']}, not EXTERNAL; use the key of step 01")
     if state != "Enabled":
         way_out = {
-            "PendingImport": "import its material with notebooks/04_import_key_material.ipynb",
+            "PendingImport": "import its material with notebooks/04_import_key_material.ipynb, or runbook recover if it had some",
             "Disabled": "enable it (kms:EnableKey)",
             "PendingDeletion": "cancel its deletion (kms:CancelKeyDeletion) and enable it",
         }.get(state, "wait until it is Enabled")

@@ -121,9 +121,11 @@ def apply_get_parameters_for_import(step: OpenStep, plan: Plan) -> str:
             old = step.made().get("archive", archive)
             if old != archive:
                 (step.run.path / old).unlink(missing_ok=True)
+            metadata = kms.describe(step.session, change.request["KeyId"]) or {}
             step.run.note(
                 step.name,
                 key_arn=answer["KeyId"],
+                key_material_id=metadata.get("CurrentKeyMaterialId", ""),  # what the key once had, if anything
                 request=dict(change.request),
                 parameters_valid_to=valid_to.isoformat(timespec="seconds"),
                 sha256={name: key_material.fingerprint(content) for name, content in contents.items()},
@@ -181,11 +183,11 @@ def verify_get_parameters_for_import(step: OpenStep) -> Checks:
         f"{public_key.key_size} bits",
         source=PUBLIC_KEY,
     )
-    checks.holds(
-        "the token is within AWS's limit",
+    length = len(step.run.read(IMPORT_TOKEN))
+    checks.equal(
+        "the token is within AWS's limit of 6144 bytes",
         "1 to 6144 bytes",
-        len(step.run.read(IMPORT_TOKEN)),
-        lambda length: 1 <= length <= 6144,
+        "1 to 6144 bytes" if 1 <= length <= 6144 else f"{length} bytes",
         source=IMPORT_TOKEN,
     )
     if not step.run.is_finished("04_import_key_material"):
@@ -236,8 +238,10 @@ def plan_import_key_material(step: OpenStep, inputs: ImportKeyMaterialInputs) ->
     if metadata["KeyState"] != "PendingImport" and (
         made.get("key_material_id") or step.run.is_unclear(step.name, "kms:ImportKeyMaterial")
     ):
-        differs = _import_differences(metadata, inputs)
+        differs = "" if made.get("recovered_at") else _import_differences(metadata, inputs)
         action = "refuse" if differs else "keep"
+        if made.get("recovered_at"):
+            detail = f"again by `runbook recover` at {made['recovered_at']}"
         return step.plan(inputs, [Change(action, "key material", name, differs or f"imported, {detail}")])  # type: ignore[arg-type]
     if metadata["KeyState"] != "PendingImport":
         change = Change(
@@ -290,6 +294,8 @@ def _check_set(step: OpenStep, pair: dict[str, Any], material: dict[str, Any]) -
         step.run.read(ENCRYPTED), wrapping_key_spec=pair["request"]["WrappingKeySpec"]
     )
     if datetime.fromisoformat(pair["parameters_valid_to"]) <= step.now():
+        if step.made().get("key_material_id"):
+            again = f"the key has lost its material since: runbook recover {step.run.run_id}"
         raise ImportTokenExpired(f"the import token expired at {pair['parameters_valid_to']}; {again}")
 
 
@@ -354,7 +360,7 @@ def verify_import_key_material(step: OpenStep) -> Checks:
 
 def _gather_import(step: OpenStep, made: dict[str, Any]) -> Checks:
     key = step.run.record("01_create_key")
-    asked = step.run.steps[step.name]["inputs"]
+    asked = made if made.get("recovered_at") else step.run.steps[step.name]["inputs"]
     metadata = kms.describe(step.session, key["key_id"]) or {}
     current = [
         entry for entry in kms.materials(step.session, key["key_id"]) if entry.get("KeyMaterialState") == "CURRENT"

@@ -7,16 +7,17 @@ is recognised. Where the material comes from is `sources`; which step writes the
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from runbook_lib import key_material
-from runbook_lib.custody import PLAINTEXT, PREFIX
+from runbook_lib.custody import PLAINTEXT, PREFIX, Custody
 from runbook_lib.custody_readme import NAME as README
 from runbook_lib.errors import ArtefactsMismatch
-from runbook_lib.private_files import destroy
+from runbook_lib.private_files import destroy, write_private
 
 FORMAT = 1
 ENCRYPTED = "EncryptedKeyMaterial.bin"
@@ -66,7 +67,8 @@ def write_set(material_set: MaterialSet, *, folder: Path, write: Callable[[str, 
     """Put the set in place of what lies in `folder`: old files go first, custody.json is written last."""
     remove_set(folder)
     if material_set.plaintext:
-        write(PLAINTEXT, material_set.plaintext)
+        # Not through a temporary file, which a kill could leave.
+        write_private(folder / PLAINTEXT, material_set.plaintext)
     for name, content in material_set.files.items():
         write(name, content)
     write(CUSTODY, material_set.manifest)
@@ -76,22 +78,46 @@ def remove_set(folder: Path) -> None:
     """Remove every file that a set may have, half-written ones too; material in clear is overwritten first."""
     (folder / CUSTODY).unlink(missing_ok=True)
     destroy(folder / PLAINTEXT)
-    for path in (folder / ENCRYPTED, folder / README, *folder.glob(f"{PREFIX}*.bin")):
+    names = (CUSTODY, ENCRYPTED, README, f"{PREFIX}*.bin")
+    for path in (found for name in names for pattern in (name, f".{name}.*") for found in folder.glob(pattern)):
         path.unlink(missing_ok=True)
+
+
+def belongs(name: str) -> bool:
+    """Say whether a set may hold a public file of this name."""
+    return name in (ENCRYPTED, README) or bool(re.fullmatch(rf"{PREFIX}[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.bin", name))
 
 
 def parse_manifest(content: bytes) -> dict[str, Any]:
     """Return custody.json as a dict; raise `ArtefactsMismatch` when it is none of ours."""
+    told: Any
     try:
         told = json.loads(content)
     except ValueError:
         told = None
-    shape = {"format": int, "custody": dict, "wrapping_public_key_sha256": str, "files": dict}
-    if not isinstance(told, dict) or not all(isinstance(told.get(name), kind) for name, kind in shape.items()):
+    shape = {"format": int, "key_arn": str, "custody": dict, "wrapping_public_key_sha256": str, "files": dict}
+    if not _has(told, shape) or not _is_record(told["custody"]):
         raise ArtefactsMismatch(f"{CUSTODY} is damaged; {_AGAIN}")
     if told["format"] > FORMAT:
         raise ArtefactsMismatch(f"{CUSTODY} has format {told['format']}, this version knows {FORMAT}; update")
-    return told
+    return dict(told)
+
+
+def _has(told: Any, shape: Mapping[str, type]) -> bool:
+    return isinstance(told, dict) and all(isinstance(told.get(name), kind) for name, kind in shape.items())
+
+
+def _is_record(told: dict[str, Any]) -> bool:
+    """Say whether this has the shape of a custody record."""
+    shape = {"custody": str, "source": str, "key_check_value": str, "made_at": str, "holders": list}
+    holder = {"file": str, "recovery_key_sha256": str, "algorithm": str, "training_only": bool}
+    return (
+        _has(told, shape)
+        and told["custody"] in get_args(Custody)
+        and re.fullmatch(r"([0-9a-f]{6})?", told["key_check_value"]) is not None
+        and all(_has(one, holder) for one in told["holders"])
+        and (told["source"] != "pkcs11" or _has(told.get("hsm"), {"token_label": str, "key_label": str}))
+    )
 
 
 def read_set(read: Callable[[str], bytes], *, fingerprint: str) -> dict[str, Any]:

@@ -6,9 +6,11 @@ shown; if another comes, the cell fails.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -17,7 +19,7 @@ from runbook_lib import key_material
 from runbook_lib.errors import KeyMaterialLength, PracticeFailed
 from runbook_lib.report import Text
 from runbook_lib.session import Session, error_code
-from runbook_lib.step import OpenStep
+from runbook_lib.step import OpenStep, is_attended
 
 _OAEP = "RSAES_OAEP_SHA_256"
 
@@ -32,6 +34,35 @@ class Exercise:
     options: dict[str, str]
     right: str
     offline: bool = False
+
+    def judge(
+        self, answer: str, *, hint: str = "Put the letter between the quotes of answer= and run the cell again."
+    ) -> str:
+        """Say whether `answer` is right; `hint` when there is none yet."""
+        given = answer.strip().lower()
+        if not given:
+            return hint
+        if given == self.right:
+            return f"{given} is right."
+        if given in self.options:
+            return f"{given} is not right: try again."
+        return f"{answer!r} is none of {', '.join(self.options)}: try again."
+
+
+class Tried(Text):
+    """What came of a mistake, and the question about it: radio buttons for a person, the options in words otherwise."""
+
+    def __init__(self, exercise: Exercise, came: str, answer: str) -> None:
+        options = "\n".join(f"  {letter}  {text}" for letter, text in exercise.options.items())
+        super().__init__(exercise.title, f"{came}\n\n{options}\n{exercise.judge(answer)}")
+        self._view = _view(exercise, came, answer) if is_attended() else None
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = {"text/plain": repr(self), "text/html": self._repr_html_()}
+        if self._view is not None:
+            bundle |= self._view._repr_mimebundle_()
+            bundle["text/plain"] = repr(self)
+        return bundle
 
 
 def try_it(step: OpenStep, *, answer: str = "", enabled: bool = True) -> Text:
@@ -55,21 +86,32 @@ def try_it(step: OpenStep, *, answer: str = "", enabled: bool = True) -> Text:
         raise PracticeFailed(f"{exercise.title}: it worked, {exercise.error} should have come; report this")
     if code != exercise.error:
         raise PracticeFailed(f"{exercise.title}: {code} came, {exercise.error} should have; report this")
-    return Text(exercise.title, f"{code}: {message}\n\n{_judged(exercise, answer)}")
+    return Tried(exercise, f"{code}: {message}", answer)
 
 
-def _judged(exercise: Exercise, answer: str) -> str:
-    options = "\n".join(f"  {letter}  {text}" for letter, text in exercise.options.items())
-    given = answer.strip().lower()
-    if not given:
-        verdict = "Put the letter between the quotes of answer= and run the cell again."
-    elif given == exercise.right:
-        verdict = f"{given} is right."
-    elif given in exercise.options:
-        verdict = f"{given} is not right: try again."
-    else:
-        verdict = f"{answer!r} is none of {', '.join(exercise.options)}: try again."
-    return f"{options}\n{verdict}"
+def _view(exercise: Exercise, came: str, answer: str) -> Any:
+    """Return the question as radio buttons; choosing judges, and calls nothing."""
+    import ipywidgets
+
+    error = ipywidgets.HTML(Text(exercise.title, came)._repr_html_())
+    choice = ipywidgets.RadioButtons(
+        options=[(f"{letter}  {text}", letter) for letter, text in exercise.options.items()],
+        value=answer if answer in exercise.options else None,
+        description="Your answer",
+        layout={"width": "max-content"},
+    )
+    verdict = ipywidgets.HTML()
+
+    def judge(_: Any = None) -> None:
+        right = choice.value == exercise.right
+        words = escape(exercise.judge(choice.value or "", hint="Choose one."))
+        colour = "#238a43" if right else "#dc3e46" if choice.value else "inherit"
+        sign = "✓ " if right else "✗ " if choice.value else ""
+        verdict.value = f"<b style='font-size:13px;color:{colour}'>{sign}{words}</b>"
+
+    choice.observe(judge, names="value")
+    judge()
+    return ipywidgets.VBox([error, choice, verdict])
 
 
 def _practice_session(step: OpenStep) -> Session:
@@ -112,12 +154,16 @@ def _as_the_post_has_it(session: Session) -> None:
 
 
 def _policy_with_an_unknown_role(session: Session) -> None:
-    account = session.account_id
-    policy = """{"Version": "2012-10-17", "Statement": [
-      {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::%s:root"}, "Action": "kms:*", "Resource": "*"},
-      {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::%s:role/NobodyYet"}, "Action": "kms:DescribeKey",
-       "Resource": "*"}]}""" % (account, account)
-    session.client("kms").create_key(Origin="EXTERNAL", Policy=policy)
+    account = f"arn:aws:iam::{session.account_id}"
+    allow = {"Effect": "Allow", "Resource": "*"}
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {**allow, "Principal": {"AWS": f"{account}:root"}, "Action": "kms:*"},
+            {**allow, "Principal": {"AWS": f"{account}:role/NobodyYet"}, "Action": "kms:DescribeKey"},
+        ],
+    }
+    session.client("kms").create_key(Origin="EXTERNAL", Policy=json.dumps(policy))
 
 
 def _wrapping_key_for_a_key_of_aws(session: Session) -> None:
@@ -159,6 +205,13 @@ def _import_into_a_key_that_is_leaving(session: Session) -> None:
     _import(session, key_id, parameters)
 
 
+def _other_material_into_a_key_that_lost_its_own(session: Session) -> None:
+    key_id = _external_key(session)
+    _import(session, key_id, _parameters(session, key_id))
+    session.client("kms").delete_imported_key_material(KeyId=key_id)
+    _import(session, key_id, _parameters(session, key_id))
+
+
 EXERCISES = {
     "00_start": Exercise(
         "Aurora MySQL 5.6, as the post has it", _as_the_post_has_it, "InvalidParameterCombination",
@@ -194,6 +247,12 @@ EXERCISES = {
         "Decrypting after the key material was deleted", _decrypt_without_the_material, "KMSInvalidStateException",
         {"a": "whoever kept the material can import it again", "b": "AWS keeps a copy for 30 days",
          "c": "the ciphertext is lost for good"}, "a",
+    ),
+    "80_recovery_drill": Exercise(
+        "Other material into a key that has lost its own", _other_material_into_a_key_that_lost_its_own,
+        "IncorrectKeyMaterialException",
+        {"a": "the key starts anew with the new material", "b": "the key takes only the material it had",
+         "c": "the token has run out"}, "b",
     ),
     "90_clean_up": Exercise(
         "Importing the material again into a key that is about to be deleted", _import_into_a_key_that_is_leaving,

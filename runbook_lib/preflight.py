@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import filelock
 from botocore.exceptions import ClientError
@@ -15,6 +16,8 @@ from runbook_lib.errors import (
     ParameterChanged,
     PreflightFailed,
     RunbookError,
+    RunDamaged,
+    RunFormatTooNew,
     RunNotFound,
     RunNotWritable,
     WrongRegion,
@@ -62,6 +65,14 @@ def start_run(inputs: StartInputs, *, runs_dir: Path | str | None = None) -> Ope
         return OpenStep(STEP, _run(inputs.run_id, folder, target), session)
     finally:
         lock.release()
+
+
+def earlier(run_id: str) -> dict[str, tuple[Any, str]]:
+    """Return the values that run `run_id` was started with, for a form that is opened again; none for a new run."""
+    try:
+        return OpenStep(STEP, Run.open(run_id)).earlier()
+    except (RunNotFound, RunDamaged, RunFormatTooNew):
+        return {}  # starting the run says what is the matter
 
 
 def _run(run_id: str, folder: Path, target: dict[str, str]) -> Run:

@@ -9,26 +9,42 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-from runbook_lib.errors import PlanRefused, VerificationFailed
+from runbook_lib.errors import PlanOutdated, PlanRefused, VerificationFailed
+
+if TYPE_CHECKING:
+    from runbook_lib.drawing import Picture
 
 Action = Literal["create", "keep", "change", "delete", "refuse"]
 FORMAT = 1
+_LONGEST_NAME = 38  # rds:DescribeDBClusterParameterGroups and names like it are never broken
 
 _SIGN = {"create": "+", "keep": "=", "change": "~", "delete": "-", "refuse": "!"}
-# Words carry the meaning, colours only repeat it; both are readable on white and on dark grey.
+# Words carry the meaning, colours only repeat it; each has a contrast of at least 4 to 1 on white and on JupyterLab's dark grey.
 _COLOUR = {
-    "create": "#1a7f37",
-    "keep": "#6e7781",
-    "change": "#9a6700",
-    "delete": "#cf222e",
-    "refuse": "#cf222e",
-    "passed": "#1a7f37",
-    "FAILED": "#cf222e",
+    "create": "#238a43",
+    "keep": "#727a83",
+    "change": "#a06b00",
+    "delete": "#dc3e46",
+    "refuse": "#dc3e46",
+    "passed": "#238a43",
+    "FAILED": "#dc3e46",
 }
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _wrapping(text: str) -> str:
+    """Return how a cell breaks its lines: between words, and only what is longer than a name within one."""
+    longest = max(map(len, text.split()), default=0)
+    breaking = "overflow-wrap:anywhere;min-width:11em" if longest > _LONGEST_NAME else "overflow-wrap:normal"
+    return f"{breaking};min-width:11em" if len(text) > 40 and longest <= _LONGEST_NAME else breaking
 
 
 def _environment() -> Environment:
@@ -40,14 +56,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["colour"] = _COLOUR
+    environment.globals["wbr"] = Markup(":<wbr>")  # a name of an IAM action may break after its service
+    environment.filters["wrapping"] = _wrapping
+    environment.filters["as_text"] = _text
     return environment
 
 
 _TEMPLATES = _environment()
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 class Table:
@@ -96,14 +111,21 @@ class Plan:
     step: str
     changes: tuple[Change, ...]
     inputs: Mapping[str, Any] = field(default_factory=dict)
-    edited: Mapping[str, tuple[object, object]] = field(default_factory=dict)
+    edited: Mapping[str, tuple[str, object, object]] = field(default_factory=dict)
+    changed_since: Callable[[], list[str]] = field(default=list, repr=False, compare=False)
+    cost: str = ""
 
     def change(self, resource: str) -> Change:
         """Return the row of `resource`."""
         return next(change for change in self.changes if change.resource == resource)
 
     def require_applicable(self) -> None:
-        """Raise `PlanRefused`, naming each row that must not be made."""
+        """Raise `PlanRefused`, naming each row that must not be made, or `PlanOutdated` when the form says otherwise now."""
+        if changed := self.changed_since():
+            raise PlanOutdated(
+                f"nothing was changed: the form was edited after this plan was shown ({', '.join(changed)}); "
+                "run the cells from the one that reads the form"
+            )
         refused = [
             f"{change.resource} {change.name}: {change.detail}" for change in self.changes if change.action == "refuse"
         ]
@@ -116,8 +138,13 @@ class Plan:
         counts = {action: sum(change.action == action for change in self.changes) for action in _SIGN}
         return ", ".join(f"{number} to {action}" for action, number in counts.items() if number) or "nothing to do"
 
-    def _edits(self) -> list[str]:
-        return [f"{name}: {_text(old)} → {_text(new)}" for name, (old, new) in self.edited.items()]
+    @property
+    def edits(self) -> list[str]:
+        """What was changed against the parameters, and by whom."""
+        return [
+            f"{who}: {name}: {_text(old) or '(empty)'} → {_text(new) or '(empty)'}"
+            for name, (who, old, new) in self.edited.items()
+        ]
 
     def __repr__(self) -> str:
         table = Table(
@@ -125,11 +152,11 @@ class Plan:
             ("", "resource", "name", "detail", "calls"),
             [(f"{_SIGN[c.action]} {c.action}", c.resource, c.name, c.detail, c.calls) for c in self.changes],
         )
-        edits = [f"Changed in the form: {edit}" for edit in self._edits()]
-        return "\n".join([repr(table), *edits])
+        cost = [f"Cost: {self.cost}"] if self.cost else []
+        return "\n".join([repr(table), *self.edits, *cost])
 
     def _repr_html_(self) -> str:
-        return _TEMPLATES.get_template("plan.html").render(plan=self, sign=_SIGN, edits=self._edits())
+        return _TEMPLATES.get_template("plan.html").render(plan=self, sign=_SIGN)
 
 
 @dataclass(frozen=True)
@@ -231,7 +258,18 @@ def report_json(facts: Mapping[str, Any], checks: Checks) -> bytes:
     ).encode()
 
 
-def report_html(facts: Mapping[str, Any], checks: Checks, *, tables: Sequence[Table] = ()) -> bytes:
-    """Return report.html: one file for an auditor, without scripts and without anything from the network."""
-    page = _TEMPLATES.get_template("report.html").render(facts=facts, checks=checks, tables=tables)
+def report_html(
+    facts: Mapping[str, Any],
+    checks: Checks,
+    *,
+    tables: Sequence[Table] = (),
+    pictures: Mapping[str, Picture] | None = None,
+) -> bytes:
+    """Return report.html: one file for an auditor, without scripts and without anything from the network.
+
+    `pictures` stand under their headings, inside the page.
+    """
+    page = _TEMPLATES.get_template("report.html").render(
+        facts=facts, checks=checks, tables=tables, pictures=pictures or {}
+    )
     return page.encode()

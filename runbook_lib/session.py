@@ -47,8 +47,6 @@ from runbook_lib.errors import (
 from runbook_lib.sandbox import process
 from runbook_lib.sandbox.identity import ACCOUNT_HEADER
 
-# What the steps call; other services work too, and are read when they are first needed.
-SERVICES = ("ec2", "iam", "kms", "rds", "secretsmanager", "sts")
 _EXPIRED = {
     "ExpiredToken",
     "ExpiredTokenException",
@@ -271,20 +269,15 @@ def _loader(data_path: str | None) -> Any:
     return botocore.loaders.create_loader(data_path)
 
 
-def read_models() -> None:
-    """Read the models of the services that the runbook calls; for the process that kernels are forked from."""
-    session = Session(target="sandbox", region="eu-west-2", endpoint_url="http://127.0.0.1:9")
-    for service in SERVICES:
-        session.client(service)
-
-
 def _is_region_name(region: str) -> bool:
     return bool(re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-\d", region))
 
 
 def known_regions(service: str = "rds") -> list[str]:
     """Return the Regions of the partition `aws` that this SDK knows for `service`."""
-    return list(botocore.session.Session(session_vars=_ISOLATED).get_available_regions(service))
+    core = botocore.session.Session(session_vars=_ISOLATED)
+    core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
+    return list(core.get_available_regions(service))
 
 
 def _gone(what: str) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from runbook_lib.inputs import Inputs
 from runbook_lib.report import Plan
 from runbook_lib.run import Run
 from runbook_lib.session import Session, session_for
+from runbook_lib.steps import all_steps
 
 
 class OpenStep:
@@ -24,10 +26,36 @@ class OpenStep:
         self._session = session
 
     def __repr__(self) -> str:
-        target = self.run.target
-        word = "SANDBOX" if target["target"] == "sandbox" else "REAL AWS"
-        again = " · finished before" if self.run.is_finished(self.name) else ""
-        return f"{self.name} of run {self.run.run_id!r} · {word} · account {target['account_id']} · {target['region']}{again}"
+        where = f"{self.name} of run {self.run.run_id!r} · {self.target_word} · {self._place()}"
+        return "\n".join([where, *self._before()])
+
+    def _repr_html_(self) -> str:
+        colour = "color:#dc3e46;" if self.target_word == "REAL AWS" else ""
+        lines = [
+            f"{escape(self.name)} of run <b>{escape(self.run.run_id)}</b> · "
+            f"<b style='{colour}'>{self.target_word}</b> · {escape(self._place())}",
+            *(escape(line) for line in self._before()),
+        ]
+        return f"<div style='font-size:13px;line-height:1.6'>{'<br>'.join(lines)}</div>"
+
+    @property
+    def target_word(self) -> str:
+        """SANDBOX or REAL AWS."""
+        return "SANDBOX" if self.run.target["target"] == "sandbox" else "REAL AWS"
+
+    def _place(self) -> str:
+        return f"account {self.run.target['account_id']} · {self.run.target['region']}"
+
+    def _before(self) -> list[str]:
+        """Say what was done already, for whoever comes back tomorrow."""
+        section = self.run.steps.get(self.name)
+        if section is None:
+            return []
+        if section["status"] != "finished":
+            return [f"Begun {section['started']} and not finished: the plan keeps what is there and goes on."]
+        summary = section["record"].get("summary", "")
+        done = f"Done already, {section['finished']}{f': {summary}' if summary else ''}."
+        return [f"{done} Running it again keeps what is there."]
 
     @property
     def session(self) -> Session:
@@ -67,7 +95,19 @@ class OpenStep:
 
     def plan(self, inputs: Inputs, changes: Any) -> Plan:
         """Return the plan of this step, with the inputs it was made from."""
-        return Plan(self.name, tuple(changes), inputs.model_dump(), inputs.edited)
+        cost = all_steps()[self.name].cost
+        return Plan(self.name, tuple(changes), inputs.model_dump(), inputs.edited, inputs.changed_since, cost)
+
+    def earlier(self) -> dict[str, tuple[Any, str]]:
+        """Return the values that this step was applied with before, else those that 00_start checked, and which it is.
+
+        A form that a person opens again starts from them.
+        """
+        found = {}
+        for name, words in (("00_start", "As checked by 00"), (self.name, "As applied before")):
+            section = self.run.steps.get(name, {})
+            found.update({field: (value, words) for field, value in section.get("inputs", {}).items()})
+        return found
 
     @contextmanager
     def applying(self, plan: Plan) -> Iterator[None]:

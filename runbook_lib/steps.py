@@ -84,6 +84,16 @@ def head(name: str) -> str:
     """Return the Markdown head of a step's notebook: title, navigation, and the table of what it touches."""
     step = all_steps()[name]
     actions = ", ".join(f"`{action}`" for action in step.actions) or "none: runs without AWS"
+    rows = {
+        "reads from the run": step.reads,
+        "writes to the run": step.writes,
+        "changes in your account": step.changes,
+        "IAM actions it needs": actions,
+        "cost": step.cost,
+        "time": step.time,
+    }
+    # No-break spaces keep the left column on one line wherever the page is shown.
+    table = [f"| {label.replace(' ', chr(0xA0))} | {value} |" for label, value in rows.items()]
     return "\n".join(
         [
             f"# {int(step.number)}. {step.title}",
@@ -91,13 +101,8 @@ def head(name: str) -> str:
             navigation(name),
             "",
             "| | |",
-            "| --- | --- |",
-            f"| reads from the run | {step.reads} |",
-            f"| writes to the run | {step.writes} |",
-            f"| changes in your account | {step.changes} |",
-            f"| IAM actions it needs | {actions} |",
-            f"| cost | {step.cost} |",
-            f"| time | {step.time} |",
+            "| :--- | :--- |",
+            *table,
         ]
     )
 

@@ -5,15 +5,19 @@ Reads only, but for the snapshot that may be asked for. Writes report.json and r
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from runbook_lib import kms, rds
 from runbook_lib.changes import create_once, settled
+from runbook_lib.custody import rows as custody_rows
 from runbook_lib.errors import StepMissing, WaitFailed
+from runbook_lib.expiry import in_words as expiry_in_words
+from runbook_lib.expiry import seconds_left
 from runbook_lib.inputs import VerifyEncryptionInputs
+from runbook_lib.progress import interruptible
 from runbook_lib.report import Change, Checks, Plan, Table, report_html, report_json
 from runbook_lib.run import utc_stamp
 from runbook_lib.session import Session, error_code
@@ -78,7 +82,7 @@ def apply_verify_encryption(step: OpenStep, plan: Plan) -> dict[str, str]:
     that the reports show it. Raises `WaitTimedOut`.
     """
     made = step.run.record("05_create_cluster")
-    with step.applying(plan):
+    with step.applying(plan), interruptible():
         try:
             found = wait_until_available(
                 step.session,
@@ -118,7 +122,7 @@ def verify_encryption(step: OpenStep) -> Checks:
     first = "verified_at" not in step.made()  # later ones judge what is there at once: nothing is new any more
     checks = settled(lambda: gather(step), target=step.session.target) if first else gather(step)
     facts = _facts(step, checks)
-    page = report_html(facts, checks, tables=[_custody_table(step)])
+    page = report_html(facts, checks, tables=[_custody_table(step), _times(step)], pictures=_pictures(step))
     content = report_json({name: value for name, value in facts.items() if name != "summary"}, checks)
     stamp = f"{step.now():%Y%m%dT%H%M%SZ}"
     (step.run.path / "reports").mkdir(mode=0o700, exist_ok=True)
@@ -179,7 +183,7 @@ def gather(step: OpenStep) -> Checks:
         snapshot = find_snapshot(session, step.made()["db_cluster_snapshot_identifier"]) or {}
         _encrypted(checks, "the snapshot", snapshot, arn, "rds:DescribeDBClusterSnapshots")
     _secret(checks, session, cluster)
-    _key(checks, session, key, imported, cluster)
+    _key(checks, session, key, imported, cluster, run_id=step.run.run_id)
     return checks
 
 
@@ -206,12 +210,20 @@ def _secret(checks: Checks, session: Session, cluster: dict[str, Any]) -> None:
 
 
 def _key(
-    checks: Checks, session: Session, key: dict[str, Any], imported: dict[str, Any], cluster: dict[str, Any]
+    checks: Checks,
+    session: Session,
+    key: dict[str, Any],
+    imported: dict[str, Any],
+    cluster: dict[str, Any],
+    *,
+    run_id: str,
 ) -> None:
     """Check the key itself: state, origin, material, expiry, and the grant that RDS works by."""
     metadata = kms.describe(session, key["key_id"]) or {}
     source = "kms:DescribeKey"
-    checks.equal("the key can be used", "Enabled", metadata.get("KeyState"), source=source)
+    state = metadata.get("KeyState")
+    gone = f"{state}: its material is gone, bring it back with: runbook recover {run_id}"
+    checks.equal("the key can be used", "Enabled", gone if state == "PendingImport" else state, source=source)
     checks.equal("the key's material was imported", "EXTERNAL", metadata.get("Origin"), source=source)
     checks.equal("the key is managed by you", "CUSTOMER", metadata.get("KeyManager"), source=source)
     current = [entry for entry in kms.materials(session, key["key_id"]) if entry.get("KeyMaterialState") == "CURRENT"]
@@ -255,10 +267,31 @@ def grants_for(session: Session, key_id: str, cluster: dict[str, Any]) -> list[s
     return sorted(set(found))
 
 
+def custody_record(step: OpenStep) -> dict[str, Any]:
+    """Return who keeps the original, and what became of a file in clear; no secret in it."""
+    record = dict(step.run.made("03_encrypt_key_material").get("custody", {}))
+    imported = step.run.made("04_import_key_material")
+    return record | {name: imported[name] for name in ("plaintext_file", "recovered_at") if imported.get(name)}
+
+
 def _custody_table(step: OpenStep) -> Table:
-    record = step.run.made("03_encrypt_key_material").get("custody", {})
-    rows = [(name.replace("_", " "), value) for name, value in record.items()]
-    return Table("Who keeps the original key material", ("", ""), rows)
+    return Table("Who keeps the original key material", ("", ""), custody_rows(custody_record(step)))
+
+
+def _times(step: OpenStep) -> Table:
+    rows = [
+        (name, part["started"], part.get("finished", "being written")) for name, part in sorted(step.run.steps.items())
+    ]
+    return Table("When each step began and ended (UTC)", ("step", "began", "ended"), rows)
+
+
+def _pictures(step: OpenStep) -> dict[str, Any]:
+    from runbook_lib.pictures import timeline, who_holds_which_key
+
+    return {
+        "Timeline of the run": timeline(step.run.steps, until=datetime.now(UTC)),
+        "Who holds which key": who_holds_which_key(),
+    }
 
 
 def _facts(step: OpenStep, checks: Checks) -> dict[str, Any]:
@@ -266,7 +299,7 @@ def _facts(step: OpenStep, checks: Checks) -> dict[str, Any]:
     key, launched = run.record("01_create_key"), run.record("05_create_cluster")
     imported, material = run.record("04_import_key_material"), run.record("03_encrypt_key_material")
     target = run.target
-    expiry = f"expires at {imported['valid_to']}" if imported["valid_to"] else "does not expire"
+    expiry = expiry_in_words(run, now=step.now())
     identifier = launched["db_cluster_identifier"]
     verdict = (
         f"{identifier} is encrypted under your key {key['key_alias']}; its material was imported and {expiry}."
@@ -286,7 +319,9 @@ def _facts(step: OpenStep, checks: Checks) -> dict[str, Any]:
         "key_alias": key["key_alias"],
         "key_material_id": imported["key_material_id"],
         "key_check_value": material["key_check_value"],
+        "custody": custody_record(step),
         "valid_to": imported["valid_to"] or None,
+        "seconds_until_expiry": seconds_left(run, now=now),
         "db_cluster_identifier": identifier,
         "db_cluster_arn": launched["db_cluster_arn"],
         "summary": {

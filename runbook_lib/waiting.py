@@ -21,8 +21,8 @@ from runbook_lib.session import Session
 
 HOPELESS = {
     "inaccessible-encryption-credentials": "the key was out of reach for seven days; restore from a backup",
-    "inaccessible-encryption-credentials-recoverable": "the key is out of reach; enable it or import its material again, "
-    "then start the cluster",
+    "inaccessible-encryption-credentials-recoverable": "the key is out of reach; enable it, or bring its material back with "
+    "`runbook recover`, then start the cluster",
     "cloning-failed": "cloning failed; delete it and start anew",
     "migration-failed": "migration failed; delete it and start anew",
     "deleting": "it is being deleted",

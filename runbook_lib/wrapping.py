@@ -31,7 +31,7 @@ _SOURCES = {
     "file": "32 bytes from {0.key_material_file} ({0.key_material_encoding})",
     "wrapped": "{0.key_material_file}, wrapped elsewhere: of bare EncryptedKeyMaterial.bin only the size can be checked",
     "recovery": "opened again from {0.key_material_file}",
-    "pkcs11": "key {0.pkcs11_key_label!r} of token {0.pkcs11_token_label!r}, never outside it in clear",
+    "pkcs11": "key {0.pkcs11_key_label!r} of token {0.pkcs11_token_label!r}, made there if it is not; never outside in clear",
 }
 
 
@@ -46,14 +46,31 @@ def plan_encrypt_key_material(step: OpenStep, inputs: EncryptKeyMaterialInputs) 
     if made.get("set") and (kept := _kept(step, pair, made, inputs)) is not None:
         return step.plan(inputs, [kept])
     changes = []
+    if pair.get("key_material_id") and inputs.key_material_source == "generate":
+        why = f"the key had material (KeyMaterialId {pair['key_material_id'][:16]}), KMS takes no other; bring that"
+        changes.append(Change("refuse", "key material", "generate", f"{why}: source recovery, file, wrapped or pkcs11"))
     if made.get("set"):
         why = "nothing was imported from it; its copies go with it"
         changes.append(Change("delete", "superseded set", made["set"][:8], why))
     words = _SOURCES[inputs.key_material_source].format(inputs)
     changes.append(Change("create", "key material", inputs.key_material_source, words))
-    under = f"under {pair['request']['WrappingKeySpec']}, {pair['request']['WrappingAlgorithm']}"
-    changes.append(Change("create", ENCRYPTED, ENCRYPTED, under))
+    algorithm = pair["request"]["WrappingAlgorithm"]
+    if inputs.key_material_source == "pkcs11":
+        changes.append(_token(inputs, algorithm))
+    changes.append(Change("create", ENCRYPTED, ENCRYPTED, f"under {pair['request']['WrappingKeySpec']}, {algorithm}"))
     return step.plan(inputs, [*changes, *_custody_changes(step, inputs)])
+
+
+def _token(inputs: EncryptKeyMaterialInputs, algorithm: str) -> Change:
+    """Return the row that says what the HSM can do; a refusal when that is not what 02 asked for."""
+    from runbook_lib import hsm
+
+    label, can = inputs.pkcs11_token_label, hsm.capabilities(inputs)
+    if can is None:
+        return Change("keep", "HSM token", label, "tells what it can do after login only")
+    if algorithm not in can:
+        return Change("refuse", "HSM token", label, hsm.incapable(label, can, algorithm))
+    return Change("keep", "HSM token", label, f"wraps with {' and '.join(can)}")
 
 
 def _kept(
@@ -61,10 +78,14 @@ def _kept(
 ) -> Change | None:
     """Return the row that keeps the set in the folder, or refuses another; None when a new set is to be made."""
     name = f"key check value {made['key_check_value'] or 'unknown here'}"
-    # 02 fetches another pair only while the key has no material, so an import with an older pair did not happen.
+    # 02 fetches another pair only while the key has no material, and notes whether it ever had any. If not, an import
+    # with an older pair did not happen.
     of_this_pair = made["wrapping_public_key_sha256"] == pair["sha256"]["WrappingPublicKey.bin"]
     before, asked = step.run.steps[step.name]["inputs"], inputs.model_dump()
-    if step.run.made(IMPORT_STEP).get("key_material_id"):
+    unclear = step.run.is_unclear(IMPORT_STEP, "kms:ImportKeyMaterial")
+    if step.run.made(IMPORT_STEP).get("key_material_id") or (
+        unclear and pair.get("key_material_id") and not of_this_pair
+    ):
         bring_back = f"bring the same material back with: runbook recover {step.run.run_id}"
         if not of_this_pair:
             return Change(
@@ -74,7 +95,7 @@ def _kept(
             why = f"it is imported, and other choices come too late ({', '.join(differ)}); {bring_back}, or start a new run"
             return Change("refuse", "key material", name, why)
         return Change("keep", "key material", name, "it is imported")
-    if of_this_pair and step.run.is_unclear(IMPORT_STEP, "kms:ImportKeyMaterial"):
+    if of_this_pair and unclear:
         return Change("keep", "key material", name, "its import may be under way: finish 04")
     if of_this_pair and before == asked and _is_whole(step.run, made):
         return Change("keep", "key material", name, "it belongs to the wrapping key")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from walk import Walk
 
 from runbook_lib.sandbox import process
 from runbook_lib.sandbox.identity import DEFAULT_ACCOUNT, role_arn
@@ -97,3 +98,24 @@ def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 ADMIN = role_arn(DEFAULT_ACCOUNT)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
+    """Serve a sandbox in this process, for the tests of a module."""
+    from kms_support import sandbox
+
+    with sandbox() as url:
+        yield url
+
+
+@pytest.fixture
+def walk(served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Walk:
+    """A run of one's own on an empty sandbox, walked through in this process."""
+    from kms_support import reset
+
+    reset(served)
+    monkeypatch.setenv(process.ENDPOINT_VARIABLE, served)
+    folder = tmp_path / "runs"
+    folder.mkdir(mode=0o700)
+    return Walk(folder, served)

@@ -384,3 +384,14 @@ def no_web_page_may_ask(aws: Aws) -> None:
     except urllib.error.HTTPError as refused:
         allowed = refused.headers.get("Access-Control-Allow-Origin")
     assert allowed is None
+
+
+@gap("middleware._unreadable")
+def bodies_that_are_no_text_are_a_400(aws: Aws) -> None:
+    scope = "Credential=a/20260101/eu-west-2/kms/aws4_request, SignedHeaders=host, Signature=0"
+    headers = {"X-Amz-Target": "TrentService.ListKeys", "Authorization": f"AWS4-HMAC-SHA256 {scope}"}
+    request = urllib.request.Request(aws.url + "/", data=b"\xff\xfe", headers=headers)  # noqa: S310
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request)  # noqa: S310
+    assert 400 == refused.value.code
+    refused.value.close()

@@ -246,7 +246,7 @@ def instances_begin_as_creating_under_the_clusters_key(aws: Aws) -> None:
     assert ("creating", cluster["KmsKeyId"]) == (made["DBInstanceStatus"], made.get("KmsKeyId"))
 
 
-@gap("rds_instances.describe_instance")
+@gap("rds_shown.describe_instance")
 def instances_show_performance_insights(aws: Aws) -> None:
     made = aws.instance(aws.cluster(), EnablePerformanceInsights=True)
     assert made["PerformanceInsightsEnabled"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key  # some suites replace rsa's own
 
 DIGESTS = {"RSAES_OAEP_SHA_256": "sha256", "RSAES_OAEP_SHA_1": "sha1"}
 
@@ -34,10 +35,14 @@ def oaep_options(digest: str) -> list[str]:
     return [word for option in options for word in ("-pkeyopt", option)]
 
 
-@cache
 def private_key(bits: int, number: int = 0) -> rsa.RSAPrivateKey:
     """Return an RSA key, the same one each time it is asked for."""
-    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    return _private_key(bits, number)
+
+
+@cache
+def _private_key(bits: int, _: int) -> rsa.RSAPrivateKey:
+    return generate_private_key(public_exponent=65537, key_size=bits)
 
 
 def private_pem(key: rsa.RSAPrivateKey, password: bytes = b"") -> bytes:

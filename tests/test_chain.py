@@ -15,6 +15,7 @@ from runbook_lib.steps import chain
 
 README = (notebooks_folder().parent / "README.md").read_text(encoding="utf-8")
 LINE = re.compile(r"^  (\d\d) (.{26}) +\d+\.\d s  (.+)$")
+_NEVER_THE_SAME = r"(cluster|db)-[A-Z0-9]+…?|\b[0-9a-f]{6,}…?|[0-9a-fA-F-]*\d[\w:+.-]*|…"
 STEPS = [step.name for step in chain()]
 
 
@@ -170,6 +171,33 @@ def test_plain_papermill_works_on_a_single_notebook(world, tmp_path):
         )  # fmt: skip
         assert 0 == done.returncode, done.stderr
     assert "finished" == world.state("demo")["steps"]["01_create_key"]["status"]
+
+
+def test_plain_and_forked_kernels_leave_the_same(world):
+    """`--kernel plain` and the default: the same lines, the same verdict, the same outputs in every notebook but for
+    what is never the same twice."""
+    told, outputs = {}, {}
+    for number, kind in enumerate(("plain", "forked"), 1):
+        run_id, account = f"run-{number}", f"20000000000{number}"
+        done = world.runbook("run", "--run-id", run_id, "--kernel", kind, "-p", "account_id", account)
+        told[kind] = [match[1] for line in done.stdout.splitlines() if (match := LINE.match(line))]
+        outputs[kind] = []
+        for name in STEPS:
+            notebook = nbformat.read(world.folder / run_id / "notebooks" / f"{name}.ipynb", as_version=4)
+            cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+            outputs[kind].append([[(one.output_type, *_shape(one)) for one in cell.outputs] for cell in cells])
+    assert STEPS == [f"{number}{name[2:]}" for number, name in zip(told["plain"], STEPS, strict=True)]
+    assert told["plain"] == told["forked"]
+    for plain, forked in zip(outputs["plain"], outputs["forked"], strict=True):
+        for one, other in zip(plain, forked, strict=True):
+            assert one == other
+    assert sum(len(cell) for notebook in outputs["forked"] for cell in notebook) > 40
+
+
+def _shape(output):
+    """Return an output's text without ids, times and numbers: what remains is the same in every run."""
+    text = output.get("text") or output.get("data", {}).get("text/plain", "")
+    return sorted(output.get("data", {})), re.sub(_NEVER_THE_SAME, "#", text).split()
 
 
 def test_runs_begun_one_after_the_other_do_not_collide(shared_world):

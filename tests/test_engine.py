@@ -162,6 +162,18 @@ def test_sockets_lie_in_a_folder_of_ones_own_which_goes_in_the_end(tmp_path: Pat
     assert not folder.exists()
 
 
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path_factory: Any) -> None:
+    """The sockets of a process that is gone go with the next one's; those of a living one stay."""
+    runtime = Path(os.environ["XDG_RUNTIME_DIR"])
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    for pid in (gone.pid, os.getpid()):
+        (runtime / f"kernels-{pid}-x").mkdir(mode=0o700)
+    with Kernels():
+        assert not (runtime / f"kernels-{gone.pid}-x").exists()
+        assert (runtime / f"kernels-{os.getpid()}-x").exists()
+
+
 def test_the_next_kernel_is_started_meanwhile_and_is_another(tmp_path: Path) -> None:
     """With `another` the kernel of the next notebook is there when it is asked for, fresh, in the same folder."""
     source = write(tmp_path, "import os", "print('y' in globals(), os.getpid(), os.getcwd())", "y = 1")

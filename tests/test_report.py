@@ -47,7 +47,7 @@ def test_a_refused_row_stops_apply_with_the_reason():
 
 def test_a_plan_names_what_was_changed_in_the_form():
     """The saved page shows the values that were really used, and which were changed by hand."""
-    plan = Plan("05", (Change("create", "DB cluster", "c"),), {}, {"port": (0, 3307)})
+    plan = Plan("05", (Change("create", "DB cluster", "c"),), {}, {"port": ("Changed in the form", 0, 3307)})
     assert "Changed in the form: port: 0 → 3307" in repr(plan)
     assert "Changed in the form: port: 0 → 3307" in plan._repr_html_()
 
@@ -58,7 +58,7 @@ def test_a_plan_names_what_was_changed_in_the_form():
         Table(HOSTILE, (HOSTILE,), [(HOSTILE,)])._repr_html_(),
         Text(HOSTILE, HOSTILE)._repr_html_(),
         Plan(
-            HOSTILE, (Change("create", HOSTILE, HOSTILE, HOSTILE, HOSTILE),), {}, {HOSTILE: (HOSTILE, HOSTILE)}
+            HOSTILE, (Change("create", HOSTILE, HOSTILE, HOSTILE, HOSTILE),), {}, {HOSTILE: (HOSTILE, HOSTILE, HOSTILE)}
         )._repr_html_(),
         checks((HOSTILE, HOSTILE))._repr_html_(),
         report_html(FACTS, checks((HOSTILE, HOSTILE)), tables=[Table(HOSTILE, (HOSTILE,), [(HOSTILE,)])]).decode(),

@@ -91,3 +91,22 @@ def test_every_module_that_names_a_gap_has_a_canary() -> None:
     folder = Path(runbook_lib.sandbox.__file__).parent
     naming = {path.stem for path in folder.glob("*.py") if "moto gap" in path.read_text(encoding="utf-8")}
     assert set() == naming - {one.override.split(".")[0] for one in GAPS}
+
+
+def test_the_import_operations_step_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When moto brings import operations of its own, ours are not installed; the key-state rules still are."""
+    import moto.kms.urls
+    from moto.kms.responses import KmsResponse
+
+    from runbook_lib.sandbox import kms
+
+    def handler() -> type:
+        kms.install()
+        return moto.kms.urls.url_paths["{0}/$"].__self__
+
+    monkeypatch.setattr(moto.kms.urls, "url_paths", {})
+    assert handler() is kms.WithImport
+    monkeypatch.setattr(KmsResponse, "import_key_material", lambda self: "{}", raising=False)
+    assert handler() is kms.WithoutImport
+    assert not issubclass(kms.WithoutImport, kms.ImportOperations)
+    assert issubclass(kms.WithoutImport, kms.LifecycleOperations)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import urllib.request
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+import boto3
 import pytest
 from kms_support import ACCOUNT, ADMIN, OTHER_REGION, REGION, advance, external, now, refusal, sandbox
 from rds_support import CLUSTER, COMBINATION, NO_KEY, ROOT, Aws
@@ -180,6 +182,44 @@ def test_a_policy_that_denies_describe_key_refuses_the_cluster(aws: Aws) -> None
     )
     aws("kms").put_key_policy(KeyId=key["KeyId"], PolicyName="default", Policy=json.dumps(document))
     assert NO_KEY == refused(aws, StorageEncrypted=True, KmsKeyId=key["Arn"])
+
+
+@pytest.mark.parametrize(
+    ("actions", "code"),
+    [(("rds:*",), NO_KEY), (("rds:*", "kms:DescribeKey"), NO_KEY), (("rds:*", "kms:CreateGrant"), NO_KEY),
+     (("kms:*",), "AccessDenied"), (("rds:*", "kms:CreateGrant", "kms:DescribeKey"), None)],
+)  # fmt: skip
+def test_with_iam_on_the_callers_policies_decide(aws: Aws, actions: tuple[str, ...], code: str | None) -> None:
+    """With IAM switched on the caller needs kms:CreateGrant and kms:DescribeKey beside rds:CreateDBCluster."""
+    iam, name, key = aws("iam"), aws.name("user"), aws.key()
+    entry = {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
+    iam.create_user(UserName=name)
+    iam.put_user_policy(
+        UserName=name, PolicyName="p", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [entry]})
+    )
+    made = iam.create_access_key(UserName=name)["AccessKey"]
+    rds = boto3.client(
+        "rds", region_name=REGION, endpoint_url=aws.url, aws_access_key_id=made["AccessKeyId"],
+        aws_secret_access_key=made["SecretAccessKey"],
+    )  # fmt: skip
+    asked = {"DBClusterIdentifier": aws.name(), "StorageEncrypted": True, "KmsKeyId": key["Arn"], **CLUSTER}
+    aws.subnets()
+    _enforce(aws, "0")
+    try:
+        if code is None:
+            assert key["Arn"] == rds.create_db_cluster(**asked)["DBCluster"]["KmsKeyId"]
+        else:
+            assert code == refusal(rds.create_db_cluster, **asked)
+    finally:
+        _enforce(aws, "inf")
+
+
+def _enforce(aws: Aws, after: str) -> None:
+    """Let IAM decide after so many requests."""
+    request = urllib.request.Request(  # noqa: S310
+        aws.url + "/moto-api/reset-auth", data=after.encode(), headers={"Content-Type": "application/json"}
+    )
+    urllib.request.urlopen(request).close()  # noqa: S310
 
 
 def test_rds_holds_one_grant_for_each_cluster(aws: Aws) -> None:

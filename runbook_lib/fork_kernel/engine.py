@@ -7,6 +7,7 @@ once for each code cell, whole or not at all, before the cell runs: a kill leave
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -155,6 +156,7 @@ class Manager(NotebookExecutionManager):  # type: ignore[misc]
 
     nb: Any
     _saves = True
+    _complete = False
 
     def cell_start(self, cell: Any, cell_index: int | None = None, **kwargs: Any) -> None:
         """Note the start; save, with all that came before in it, if the cell is code."""
@@ -165,6 +167,11 @@ class Manager(NotebookExecutionManager):  # type: ignore[misc]
         """Note the end: the next code cell, or the end of the notebook, follows at once and saves it."""
         with self._saving(False):
             super().cell_complete(cell, cell_index, **kwargs)
+
+    def notebook_complete(self, **kwargs: Any) -> None:
+        """Note the end and save, in the form that is made for reading and comparing."""
+        self._complete = True
+        super().notebook_complete(**kwargs)
 
     @contextmanager
     def _saving(self, wanted: bool) -> Iterator[None]:
@@ -183,7 +190,8 @@ class Manager(NotebookExecutionManager):  # type: ignore[misc]
             super().save(**kwargs)
             return
         self.nb = kwargs.get("nb") or self.nb
-        _write(Path(path), nbformat.v4.writes(self.nb))  # type: ignore[no-untyped-call]
+        tidy: Any = nbformat.v4.writes
+        _write(Path(path), tidy(self.nb) if self._complete else json.dumps(self.nb, ensure_ascii=False))
         self.last_save_time = self.now()
 
 

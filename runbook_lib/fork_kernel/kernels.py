@@ -19,6 +19,7 @@ from jupyter_client.manager import KernelManager
 
 # What sun_path holds on Linux and macOS, less what jupyter_client and a kernel's number add.
 _LONGEST = 80
+_PREFIX = "kernels-"
 
 
 class Kernels:
@@ -26,7 +27,9 @@ class Kernels:
 
     def __init__(self, kernel_name: str = "python3") -> None:
         self.kernel_name = kernel_name
-        self._folder = Path(tempfile.mkdtemp(prefix="kernels-", dir=_base()))  # mode 0700
+        base = _base()
+        _sweep(base)
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))  # mode 0700
         self._numbers = count(1)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kernels")
         self._next: Future[Any] | None = None
@@ -82,9 +85,19 @@ class Kernels:
         return manager
 
 
-def _base() -> str | None:
+def _base() -> Path:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    return runtime if runtime and os.access(runtime, os.W_OK) else None
+    return Path(runtime if runtime and os.access(runtime, os.W_OK) else tempfile.gettempdir())
+
+
+def _sweep(base: Path) -> None:
+    """Remove the folders of this user's processes that were killed."""
+    if sys.platform != "linux":
+        return
+    for folder in base.glob(f"{_PREFIX}*-*"):
+        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdecimal() and not Path(f"/proc/{pid}").exists() and folder.stat().st_uid == os.getuid():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _end(manager: Any, now: bool) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from runbook_lib.errors import SandboxUnavailable
 from runbook_lib.sandbox.process import SEED_VARIABLE
+from runbook_lib.sandbox.starting import quick_imports
 
 
 def main() -> int:
@@ -24,7 +25,8 @@ def main() -> int:
     if seed is None and os.environ.get(SEED_VARIABLE, "").lstrip("-").isdigit():
         seed = int(os.environ[SEED_VARIABLE])
     try:
-        from runbook_lib.sandbox.server import serve
+        with quick_imports():
+            from runbook_lib.sandbox.server import serve
 
         serve(
             host=given.host or "127.0.0.1", port=given.port, runs_dir=given.runs_dir,

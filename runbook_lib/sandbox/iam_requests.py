@@ -185,6 +185,7 @@ _TABLE: dict[str, Callable[[Form, Place, dict[str, Any]], list[Asked]]] = {
     "rds:CreateDBClusterSnapshot": _create_snapshot,
     "rds:CreateDBSubnetGroup": _create_subnet_group,
     "rds:ModifyDBCluster": _named("rds:ModifyDBCluster", "cluster", "DBClusterIdentifier"),
+    "rds:StartDBCluster": _named("rds:StartDBCluster", "cluster", "DBClusterIdentifier"),
     "rds:DeleteDBCluster": _delete_cluster,
     "rds:DeleteDBInstance": _named("rds:DeleteDBInstance", "db", "DBInstanceIdentifier"),
     "rds:DeleteDBSubnetGroup": _named("rds:DeleteDBSubnetGroup", "subgrp", "DBSubnetGroupName"),

@@ -125,7 +125,9 @@ class GrantOperations(KmsBase):
         return json.dumps({"Grants": chosen, **paging})
 
     def list_retirable_grants(self) -> str:
-        retiring = self.parameters["RetiringPrincipal"]
+        retiring = self.parameters.get("RetiringPrincipal")
+        if retiring is None:
+            raise error("ValidationException", "RetiringPrincipal must not be null.")
         if not _valid_principal(retiring):
             raise error("InvalidArnException", f"{retiring} is not the ARN of a principal.")
         found = [

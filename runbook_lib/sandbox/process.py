@@ -31,8 +31,10 @@ ENDPOINT_VARIABLE = "RUNBOOK_SANDBOX_ENDPOINT"
 HOST_VARIABLE = "RUNBOOK_SANDBOX_HOST"
 SEED_VARIABLE = "RUNBOOK_SANDBOX_SEED"
 _START_TIMEOUT = 30.0
+# A sandbox that has gone refuses at once; one that thirty learners keep busy takes its time, and has not gone.
+_ANSWER_TIMEOUT = 60.0
 # The sandbox is always reached directly, whatever proxy the machine has.
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def call(url: str, path: str, *, body: object = None, method: str = "GET", timeout: float = 5) -> Any:
+def call(url: str, path: str, *, body: object = None, method: str = "GET", timeout: float = _ANSWER_TIMEOUT) -> Any:
     """Ask the sandbox at `url` one of its own questions (`/runbook/…`); return its JSON.
 
     Raises SandboxUnavailable when nothing answers there, or something else than a sandbox does.
@@ -63,13 +65,13 @@ def call(url: str, path: str, *, body: object = None, method: str = "GET", timeo
         url.rstrip("/") + path, data=data, method=method, headers={"Content-Type": "application/json"}
     )
     try:
-        with _opener.open(request, timeout=timeout) as answer:
+        with opener.open(request, timeout=timeout) as answer:
             return json.load(answer)
     except (OSError, ValueError) as error:
         raise SandboxUnavailable(f"no sandbox answers at {url}: {error}") from error
 
 
-def identify(url: str, *, timeout: float = 5) -> Sandbox:
+def identify(url: str, *, timeout: float = _ANSWER_TIMEOUT) -> Sandbox:
     """Ask who answers at `url`. Raises SandboxUnavailable when it is no sandbox."""
     answer = call(url, "/runbook/identity", timeout=timeout)
     if not isinstance(answer, dict) or not isinstance(answer.get("sandbox_id"), str):
@@ -91,7 +93,7 @@ def find(runs_dir: Path) -> Sandbox | None:
     if noted is None:
         return None
     try:
-        there = identify(noted["url"], timeout=2)
+        there = identify(noted["url"])
     except SandboxUnavailable:
         return None
     return there if there.sandbox_id == noted["sandbox_id"] else None
@@ -137,7 +139,7 @@ def stop(runs_dir: Path) -> bool:
 
 def _gone(noted: dict[str, Any] | None) -> bool:
     try:
-        return noted is None or identify(noted["url"], timeout=1).sandbox_id != noted["sandbox_id"]
+        return noted is None or identify(noted["url"]).sandbox_id != noted["sandbox_id"]
     except SandboxUnavailable:
         return True
 

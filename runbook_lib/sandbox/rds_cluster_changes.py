@@ -12,9 +12,10 @@ from moto.core.responses import ActionResult
 
 from runbook_lib.sandbox import clock, rds_checks, rds_encryption, rds_engines, rds_placement, secrets
 from runbook_lib.sandbox.rds_base import RdsBase
-from runbook_lib.sandbox.rds_clusters import describe, export_logs
+from runbook_lib.sandbox.rds_clusters import export_logs
 from runbook_lib.sandbox.rds_faults import bad_combination, bad_value, fault
 from runbook_lib.sandbox.rds_records import RECOVERABLE, Cluster, add_event, clusters
+from runbook_lib.sandbox.rds_shown import describe_cluster
 from runbook_lib.sandbox.rds_states import go
 
 # Taken over as they are sent, once checked.
@@ -60,7 +61,7 @@ class ChangeOperations(RdsBase):
                 else "modifying"
             )
             go(cluster, status, "available")
-        return ActionResult({"DBCluster": describe(cluster)})
+        return ActionResult({"DBCluster": describe_cluster(cluster)})
 
     def _checked_changes(self, cluster: Cluster, given: dict[str, Any]) -> dict[str, Any]:
         """Return the fields that change. Storage encryption and its key are not among them: they never change."""
@@ -185,7 +186,7 @@ class ChangeOperations(RdsBase):
         for instance in cluster.instances:
             go(instance, "stopping", "stopped")
         add_event(cluster, "DB cluster stopped", "notification")
-        return ActionResult({"DBCluster": describe(cluster)})
+        return ActionResult({"DBCluster": describe_cluster(cluster)})
 
     def start_db_cluster(self) -> ActionResult:
         """moto gap: a cluster starts without its key."""
@@ -198,7 +199,7 @@ class ChangeOperations(RdsBase):
             )
         rds_encryption.need_key(cluster)
         rds_encryption.start(cluster)
-        return ActionResult({"DBCluster": describe(cluster)})
+        return ActionResult({"DBCluster": describe_cluster(cluster)})
 
     def failover_db_cluster(self) -> ActionResult:
         """moto gap: the writer stays the writer."""
@@ -223,7 +224,7 @@ class ChangeOperations(RdsBase):
         cluster.writer = min(chosen, key=lambda one: one.fields["PromotionTier"]).identifier
         go(cluster, "failing-over", "available")
         add_event(cluster, f"Completed failover to DB instance: {cluster.writer}", "failover")
-        return ActionResult({"DBCluster": describe(cluster)})
+        return ActionResult({"DBCluster": describe_cluster(cluster)})
 
     def reboot_db_cluster(self) -> ActionResult:
         """moto gap: nothing happens."""
@@ -236,4 +237,4 @@ class ChangeOperations(RdsBase):
         rds_encryption.need_key(cluster)
         for instance in cluster.instances:
             go(instance, "rebooting", "available")
-        return ActionResult({"DBCluster": describe(cluster)})
+        return ActionResult({"DBCluster": describe_cluster(cluster)})

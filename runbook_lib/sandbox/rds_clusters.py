@@ -13,7 +13,7 @@ from moto.core.responses import ActionResult
 from moto.logs.models import logs_backends
 from moto.rds.models import RDSBackend
 
-from runbook_lib.sandbox import clock, ids, rds_checks, rds_encryption, rds_engines, rds_placement, secrets
+from runbook_lib.sandbox import accounts, ids, kms_keys, rds_checks, rds_encryption, rds_engines, rds_placement, secrets
 from runbook_lib.sandbox.rds_base import RdsBase
 from runbook_lib.sandbox.rds_encryption import Caller
 from runbook_lib.sandbox.rds_engines import ENGINES, MYSQL, Version
@@ -25,11 +25,10 @@ from runbook_lib.sandbox.rds_records import (
     Cluster,
     Encryption,
     add_event,
-    host_suffix,
     plain_tags,
     retained_backups,
-    window_start,
 )  # fmt: skip
+from runbook_lib.sandbox.rds_shown import describe_cluster
 from runbook_lib.sandbox.rds_snapshots import free_snapshot_name, take_automated, take_snapshot
 from runbook_lib.sandbox.rds_states import go
 
@@ -40,42 +39,6 @@ HOSTED_ZONE = "Z1TTGA775OQIYO"
 def new_resource_id(account: str) -> str:
     """Return a DbClusterResourceId: what the key's encryption context names."""
     return "cluster-" + ids.text_for("rds-cluster", account, 26, _UPPER)
-
-
-def describe(cluster: Cluster) -> dict[str, Any]:
-    """Return a cluster as AWS shows it."""
-    fields = {name: value for name, value in cluster.fields.items() if name[:1].isupper() and value is not None}
-    suffix, region = host_suffix(cluster.backend), cluster.region
-    members = [
-        {"DBInstanceIdentifier": instance.identifier, "IsClusterWriter": instance.identifier == cluster.writer,
-         "DBClusterParameterGroupStatus": "in-sync", "PromotionTier": instance.fields["PromotionTier"]}
-        for instance in cluster.instances
-    ]  # fmt: skip
-    shown = fields | cluster.encryption.wire | {
-        "DBClusterIdentifier": cluster.identifier,
-        "DBClusterArn": cluster.arn,
-        "DbClusterResourceId": cluster.resource_id,
-        "Status": cluster.status or "deleting",
-        "ClusterCreateTime": cluster.created,
-        "EarliestRestorableTime": window_start(cluster),
-        "LatestRestorableTime": clock.now(),
-        "Endpoint": f"{cluster.identifier}.cluster-{suffix}.{region}.rds.amazonaws.com",
-        "ReaderEndpoint": f"{cluster.identifier}.cluster-ro-{suffix}.{region}.rds.amazonaws.com",
-        "MultiAZ": len({instance.fields["AvailabilityZone"] for instance in cluster.instances}) > 1,
-        "DBClusterMembers": members,
-        "VpcSecurityGroups": [
-            {"VpcSecurityGroupId": group, "Status": "active"} for group in cluster.fields["security_groups"]
-        ],
-        "TagList": cluster.get_tags(),
-    }  # fmt: skip
-    if cluster.secret is not None:
-        shown["MasterUserSecret"] = {
-            "SecretArn": cluster.secret.arn, "KmsKeyId": secrets.key_arn(cluster.secret),
-            "SecretStatus": {"creating": "creating", "resetting-master-credentials": "rotating"}.get(cluster.status, "active"),
-        }  # fmt: skip
-    if cluster.status == "stopped" and cluster.stopped_at:
-        shown["AutomaticRestartTime"] = cluster.stopped_at + rds_encryption.STOPPED_FOR
-    return shown
 
 
 def export_logs(account: str, region: str, identifier: str, names: list[str]) -> None:
@@ -179,8 +142,6 @@ def insights_key(caller: Caller, given: dict[str, Any]) -> str | None:
         return None
     if (name := given.get("PerformanceInsightsKMSKeyId")) is not None:
         return str(rds_encryption.usable_key(caller, name).arn)
-    from runbook_lib.sandbox import kms_keys
-
     return str(kms_keys.default_service_key(caller.account, caller.region, "rds").arn)
 
 
@@ -201,8 +162,6 @@ def start_cluster(
 
 def _service_linked_role(handler: RdsBase) -> None:
     """Make AWSServiceRoleForRDS with the first cluster, as AWS does."""
-    from runbook_lib.sandbox import accounts
-
     iam = accounts.iam_of(handler.current_account)
     if not any(role.name == "AWSServiceRoleForRDS" for role in list(iam.roles.values())):
         iam.create_service_linked_role("rds.amazonaws.com", "", None)
@@ -249,7 +208,7 @@ class ClusterOperations(RdsBase):
                 resource_arn=cluster.arn,
                 kms_key_arn=secret_key,
             )
-        return ActionResult({"DBCluster": describe(cluster)})
+        return ActionResult({"DBCluster": describe_cluster(cluster)})
 
     def describe_db_clusters(self) -> ActionResult:
         """moto gap: no paging, two filters, and statuses that change by being read."""
@@ -266,7 +225,7 @@ class ClusterOperations(RdsBase):
             "domain": lambda one: (),
         })  # fmt: skip
         chosen, marker = page(found, given)
-        return ActionResult({"DBClusters": [describe(cluster) for cluster in chosen], "Marker": marker})
+        return ActionResult({"DBClusters": [describe_cluster(cluster) for cluster in chosen], "Marker": marker})
 
     def delete_db_cluster(self) -> ActionResult:
         """moto gap: no rule on final snapshots, and an answer that says available."""
@@ -303,7 +262,7 @@ class ClusterOperations(RdsBase):
         self._end_backups(cluster, keep_them=given.get("DeleteAutomatedBackups") is False)
         go(cluster, "deleting", "")
         add_event(cluster, "DB cluster is being deleted", "notification")
-        return ActionResult({"DBCluster": describe(cluster)})
+        return ActionResult({"DBCluster": describe_cluster(cluster)})
 
     def _end_backups(self, cluster: Cluster, *, keep_them: bool) -> None:
         """Keep the automated backups of a cluster that is being deleted, or delete them with it (the default)."""

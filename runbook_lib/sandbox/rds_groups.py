@@ -190,38 +190,41 @@ class GroupOperations(RdsBase):
         del self.backend.db_parameter_groups[name]
         return ActionResult({})
 
+    def _tagged(self) -> str:
+        """Return the ARN in the request, of a resource that exists."""
+        arn = str(self._given.get("ResourceName", ""))
+        parts = arn.split(":", 6)
+        kind, name = (parts[5], parts[6]) if len(parts) == 7 and parts[2] == "rds" else ("", "")
+        code, stored = _TAGGED.get(kind, ("", ""))
+        if not kind:
+            bad_value(f"Invalid resource name: {arn}")
+        if stored and name not in getattr(self.backend, stored):
+            fault(code, f"Could not find a resource by the name {arn}")
+        return arn
+
     def list_tags_for_resource(self) -> ActionResult:
         """moto gap: a resource that does not exist has no tags, in place of an error."""
-        name = str(self._given.get("ResourceName", ""))
-        try:
-            tags = self.backend.list_tags_for_resource(name)
-        except (KeyError, IndexError):
-            fault(*_not_found(name))
-        return ActionResult({"TagList": tags})
+        return ActionResult({"TagList": self.backend.list_tags_for_resource(self._tagged())})
 
     def add_tags_to_resource(self) -> ActionResult:
         """moto gap: a resource that does not exist is a crash, and reserved keys are taken."""
-        given = self._given
-        name = str(given.get("ResourceName", ""))
-        rds_checks.tags(given.get("Tags"))
-        try:
-            self.backend.add_tags_to_resource(name, plain_tags(given.get("Tags")))
-        except (KeyError, IndexError):
-            fault(*_not_found(name))
+        arn, tags = self._tagged(), self._given.get("Tags")
+        rds_checks.tags(tags)
+        self.backend.add_tags_to_resource(arn, plain_tags(tags))
+        return ActionResult({})
+
+    def remove_tags_from_resource(self) -> ActionResult:
+        """moto gap: a resource that does not exist is a crash."""
+        self.backend.remove_tags_from_resource(self._tagged(), self._given.get("TagKeys") or [])
         return ActionResult({})
 
 
-_CODES = {
-    "cluster": "DBClusterNotFoundFault",
-    "db": "DBInstanceNotFound",
-    "cluster-snapshot": "DBClusterSnapshotNotFoundFault",
-    "subgrp": "DBSubnetGroupNotFoundFault",
-    "pg": "DBParameterGroupNotFound",
-    "cluster-pg": "DBParameterGroupNotFound",
+# What can be tagged: the code when it is not there, and where moto's backend keeps it.
+_TAGGED = {
+    "cluster": ("DBClusterNotFoundFault", "clusters"),
+    "db": ("DBInstanceNotFound", "databases"),
+    "cluster-snapshot": ("DBClusterSnapshotNotFoundFault", "cluster_snapshots"),
+    "subgrp": ("DBSubnetGroupNotFoundFault", "subnet_groups"),
+    "pg": ("DBParameterGroupNotFound", "db_parameter_groups"),
+    "cluster-pg": ("DBParameterGroupNotFound", "db_cluster_parameter_groups"),
 }
-
-
-def _not_found(arn: str) -> tuple[str, str]:
-    parts = arn.split(":")
-    kind = parts[5] if len(parts) > 6 else ""
-    return _CODES.get(kind, "InvalidParameterValue"), f"Could not find a resource by the name {arn}"

@@ -119,7 +119,9 @@ class HistoryOperations(RdsBase):
     def _span(self, given: dict[str, Any]) -> tuple[datetime, datetime]:
         """Return the time asked for; without any it is the last hour."""
         end = _aware(given["EndTime"]) if "EndTime" in given else clock.now()
-        lasting = timedelta(minutes=int(given.get("Duration", 60)))
+        if not 1 <= (minutes := int(given.get("Duration", 60))) <= _KEPT.days * 24 * 60:
+            bad_value(f"Invalid duration {minutes}. Must be between 1 and {_KEPT.days * 24 * 60} minutes.")
+        lasting = timedelta(minutes=minutes)
         start = _aware(given["StartTime"]) if "StartTime" in given else end - lasting
         if start > end or start < clock.now() - _KEPT - timedelta(minutes=1):
             bad_value("StartTime must be before EndTime and within the last 14 days.")

@@ -10,11 +10,12 @@ from typing import Any
 
 from moto.core.responses import ActionResult
 
-from runbook_lib.sandbox import clock, ids, rds_checks, rds_encryption, rds_engines, rds_placement
+from runbook_lib.sandbox import ids, rds_checks, rds_encryption, rds_engines, rds_placement
 from runbook_lib.sandbox.rds_base import RdsBase, look_at_instances
 from runbook_lib.sandbox.rds_clusters import insights_key
 from runbook_lib.sandbox.rds_faults import bad_combination, bad_value, fault, keep, page
-from runbook_lib.sandbox.rds_records import LOST, Cluster, Instance, add_event, host_suffix, plain_tags
+from runbook_lib.sandbox.rds_records import LOST, Cluster, Instance, add_event, plain_tags
+from runbook_lib.sandbox.rds_shown import describe_instance
 from runbook_lib.sandbox.rds_states import go
 
 QUOTA = 15
@@ -28,57 +29,6 @@ _OF_THE_CLUSTER = {
     "DeletionProtection": "deletion protection", "EnableIAMDatabaseAuthentication": "IAM database authentication",
     "EnableCloudwatchLogsExports": "CloudWatch logs exports", "StorageType": "storage type", "MultiAZ": "MultiAZ",
 }  # fmt: skip
-
-
-def describe_instance(instance: Instance) -> dict[str, Any]:
-    """Return an instance as AWS shows it; encryption and more are its cluster's."""
-    cluster = instance.cluster
-    fields = {name: value for name, value in instance.fields.items() if name[:1].isupper() and value is not None}
-    shown = fields | instance.encryption.wire | {
-        "DBInstanceIdentifier": instance.identifier,
-        "DBInstanceArn": instance.arn,
-        "DbiResourceId": instance.resource_id,
-        "DBInstanceStatus": instance.status or "deleting",
-        "DBClusterIdentifier": instance.cluster_id,
-        "TagList": instance.get_tags(),
-        "AllocatedStorage": 1,
-        "DBSecurityGroups": [],
-        "StorageType": "aurora",
-        "MultiAZ": False,
-        "DbInstancePort": 0,
-        "PendingModifiedValues": {},
-        "ReadReplicaDBInstanceIdentifiers": [],
-        "DomainMemberships": [],
-        "AssociatedRoles": [],
-    }  # fmt: skip
-    if instance.status not in ("creating", ""):
-        shown["InstanceCreateTime"] = instance.created
-    if cluster is not None:
-        group = cluster.backend.subnet_groups.get(cluster.fields["DBSubnetGroup"])
-        shown |= {
-            name: cluster.fields[name]
-            for name in ("Engine", "EngineVersion", "MasterUsername", "BackupRetentionPeriod", "PreferredBackupWindow",
-                         "IAMDatabaseAuthenticationEnabled", "EnabledCloudwatchLogsExports", "NetworkType",
-                         "EngineLifecycleSupport", "DeletionProtection", "ActivityStreamStatus")
-            if cluster.fields.get(name) is not None
-        }  # fmt: skip
-        mysql = cluster.fields["Engine"] == rds_engines.MYSQL
-        shown |= {
-            "LicenseModel": "general-public-license" if mysql else "postgresql-license",
-            "DBName": cluster.fields.get("DatabaseName"),
-            "LatestRestorableTime": clock.now(),
-            "VpcSecurityGroups": [
-                {"VpcSecurityGroupId": group_id, "Status": "active"} for group_id in cluster.fields["security_groups"]
-            ],
-            "DBSubnetGroup": group,
-        }
-        if instance.status != "creating":
-            suffix = host_suffix(cluster.backend)
-            shown["Endpoint"] = {
-                "Address": f"{instance.identifier}.{suffix}.{instance.region}.rds.amazonaws.com",
-                "Port": cluster.fields["Port"], "HostedZoneId": cluster.fields["HostedZoneId"],
-            }  # fmt: skip
-    return shown
 
 
 class InstanceOperations(RdsBase):

@@ -12,10 +12,11 @@ from typing import Any
 from moto.core.responses import ActionResult
 
 from runbook_lib.sandbox import clock, rds_checks, rds_encryption, rds_engines
-from runbook_lib.sandbox.rds_clusters import claim_identifier, common_fields, describe, new_resource_id, start_cluster
+from runbook_lib.sandbox.rds_clusters import claim_identifier, common_fields, new_resource_id, start_cluster
 from runbook_lib.sandbox.rds_engines import Version
 from runbook_lib.sandbox.rds_faults import bad_combination, fault
 from runbook_lib.sandbox.rds_records import LOST, Cluster, Encryption, Record, retained_backups, window_start
+from runbook_lib.sandbox.rds_shown import describe_cluster
 from runbook_lib.sandbox.rds_snapshots import SnapshotOperations
 
 # What a restored cluster has from its source unless the request says otherwise; the rest are AWS's defaults, the
@@ -137,4 +138,4 @@ class RestoreOperations(SnapshotOperations):
         if isinstance(source, Cluster) and tags is None and source.fields["CopyTagsToSnapshot"]:
             tags = source.get_tags()
         cluster = start_cluster(self, identifier, resource_id, fields, encryption, tags)
-        return ActionResult({"DBCluster": describe(cluster)})
+        return ActionResult({"DBCluster": describe_cluster(cluster)})

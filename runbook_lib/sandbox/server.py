@@ -20,8 +20,8 @@ from typing import Any
 
 os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")  # read by moto when it is imported
 
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from werkzeug.serving import BaseWSGIServer, make_server
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from runbook_lib.errors import SandboxUnavailable
 from runbook_lib.sandbox import clock, control, ids
@@ -30,7 +30,7 @@ from runbook_lib.sandbox.overrides import install as install
 from runbook_lib.sandbox.process import FILE_NAME, FORMAT, is_loopback
 
 
-class _Handler(MotoRequestHandler):
+class _Handler(WSGIRequestHandler):
     """moto gap: the answers' Date header is the machine's time; here it is the movable clock's."""
 
     def date_time_string(self, timestamp: float | None = None) -> str:

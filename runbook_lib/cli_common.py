@@ -1,0 +1,59 @@
+"""What all commands of `runbook` share: errors in one line with the promised exit code, lines as they come, --runs-dir."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runbook_lib import errors
+
+BAD_USAGE = (
+    errors.InputError,
+    errors.ParameterFileError,
+    errors.ParameterChanged,
+    errors.RunsFolderUnknown,
+    errors.NotConfirmed,
+)
+
+
+def told(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Say a runbook error in one line and exit with the code that was promised for it."""
+
+    @wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except errors.InputError as error:
+            for field, message in error.problems:
+                click.echo(f"error: {field}: {message}", err=True)
+            sys.exit(2)
+        except errors.RunbookError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(2 if isinstance(error, BAD_USAGE) else 1)
+        except Exception as error:
+            # botocore is imported by the commands that call AWS, not for `runbook --help`.
+            if "botocore" not in sys.modules or not _is_from_aws(error):
+                raise
+            click.echo(f"error: {' '.join(str(error).split())}", err=True)
+            sys.exit(1)
+
+    return wrapper
+
+
+def _is_from_aws(error: Exception) -> bool:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return isinstance(error, (BotoCoreError, ClientError))
+
+
+runs_dir = click.option("--runs-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder of the runs.")
+
+
+def say(line: str) -> None:
+    click.echo(line)
+    sys.stdout.flush()

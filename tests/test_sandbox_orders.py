@@ -1,0 +1,106 @@
+"""Orders to a running sandbox: `runbook sandbox advance`, `states`, `fault` and `reset-seat`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from kms_support import connect, now, refusal, sandbox
+from rds_support import Aws
+
+from runbook_lib.cli import main
+from runbook_lib.errors import InputError
+from runbook_lib.sandbox import orders, process
+from runbook_lib.sandbox.identity import account_of_seat
+
+Order = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A sandbox for this module."""
+    with sandbox() as served:
+        yield served
+
+
+@pytest.fixture
+def order(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Order]:
+    """The command, on that sandbox; clock, faults and states are put back afterwards."""
+    monkeypatch.setenv("RUNBOOK_SANDBOX_ENDPOINT", url)
+    monkeypatch.setenv("RUNBOOK_RUNS_DIR", str(tmp_path))
+    yield lambda *words: CliRunner().invoke(main, ["sandbox", *words])
+    process.call(url, "/runbook/clock", method="POST", body={"reset": True})
+    process.call(url, "/runbook/faults", method="DELETE")
+    process.call(url, "/runbook/progression", method="DELETE")
+
+
+def test_the_clock_is_moved(url: str, order: Order) -> None:
+    """`advance 25h` moves it by 25 hours and says what time it is now."""
+    before = now(url)
+    done = order("advance", "25h")
+    assert (0, True) == (done.exit_code, "it is now" in done.output)
+    assert timedelta(hours=25) <= now(url) - before < timedelta(hours=25, minutes=1)
+
+
+def test_states_take_what_is_said(url: str, order: Order) -> None:
+    """`states 3` is looks, `states 20s` seconds, `states 0` at once."""
+    for pace, expected in (
+        ("3", {"progression": "manual", "times": 3}), ("20s", {"progression": "time", "seconds": 20}),
+        ("0", {"progression": "immediate"}),
+    ):  # fmt: skip
+        assert 0 == order("states", pace).exit_code
+        assert expected == process.call(url, "/runbook/progression")["rds::cluster"]
+
+
+def test_faults_are_ordered(url: str, order: Order) -> None:
+    """`fault kms:ListKeys throttle --count 2`: two calls are throttled, the third is not."""
+    assert 0 == order("fault", "kms:ListKeys", "throttle", "--count", "2").exit_code
+    kms = connect(url)
+    assert ["ThrottlingException"] * 2 == [refusal(kms.list_keys) for _ in range(2)]
+    kms.list_keys()
+
+
+def test_one_seat_is_emptied(url: str, order: Order) -> None:
+    """`reset-seat 7` empties that account and no other."""
+    seven, eight = (Aws(url, account_of_seat(seat)) for seat in (7, 8))
+    seven.key(), eight.key()
+    done = order("reset-seat", "7")
+    assert (0, True) == (done.exit_code, account_of_seat(7) in done.output)
+    assert (0, 1) == (len(seven("kms").list_keys()["Keys"]), len(eight("kms").list_keys()["Keys"]))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("advance", "soon"), ("advance", "7"), ("states", "quickly"), ("fault", "ListKeys", "throttle"),
+     ("fault", "kms:ListKeys", "explode"), ("reset-seat", "-3"), ("reset-seat", "100000"), ("fly",)],
+)  # fmt: skip
+def test_orders_that_make_no_sense(order: Order, words: tuple[str, ...]) -> None:
+    """Exit 2 and no traceback."""
+    done = order(*words)
+    assert 2 == done.exit_code
+    assert "Traceback" not in done.output
+
+
+def test_without_a_sandbox_there_is_nobody_to_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 1, saying how to start one; an order starts none."""
+    monkeypatch.delenv("RUNBOOK_SANDBOX_ENDPOINT", raising=False)
+    monkeypatch.setenv("RUNBOOK_RUNS_DIR", str(tmp_path))
+    done = CliRunner().invoke(main, ["sandbox", "advance", "7d"])
+    assert (1, True) == (done.exit_code, "no sandbox is running" in done.output)
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("span", "expected"), [("45s", 45), ("30m", 1800), ("25h", 90_000), ("7d", 604_800)])
+def test_spans(span: str, expected: int) -> None:
+    """Seconds, minutes, hours, days."""
+    assert expected == orders.seconds(span)
+
+
+@pytest.mark.parametrize("span", ["", "d", "1.5h", "7 d", "٣d", "1w"])
+def test_what_is_no_span(span: str) -> None:
+    """Anything else is refused, with examples."""
+    with pytest.raises(InputError, match="no span of time"):
+        orders.seconds(span)

@@ -1,0 +1,81 @@
+"""The start page: what is done, what is next, and where the evidence lies."""
+
+from __future__ import annotations
+
+import pytest
+
+from runbook_lib.run import Run
+from runbook_lib.start_page import next_step, start_page
+from runbook_lib.steps import all_steps, chain
+
+SANDBOX = {"target": "sandbox", "account_id": "123456789012", "region": "eu-west-2", "sandbox_id": "s"}
+STEPS = [step.name for step in chain()]
+
+
+@pytest.fixture
+def run_with(tmp_path):
+    """Make a run in which these steps have finished."""
+
+    def make(*finished, run_id="demo", target=SANDBOX):
+        run = Run.create(run_id, runs_dir=tmp_path, target=target)
+        for name in finished:
+            run.begin(name, inputs={})
+            run.finish(name)
+        return run
+
+    return make
+
+
+def test_without_a_run_the_page_says_where_to_begin_and_links_every_step():
+    """A new user needs one link, and sees the whole way."""
+    page = start_page([], target="sandbox", notebooks="../notebooks")
+    assert "**Begin with [00 start](../notebooks/00_start.ipynb).**" in page
+    for name in all_steps():
+        assert f"(../notebooks/{name}.ipynb)" in page
+    assert "**SANDBOX.**" in page
+    assert "REAL AWS" not in page
+
+
+def test_the_page_says_in_red_and_in_words_that_this_is_real_aws():
+    """Colour alone would not reach everybody."""
+    page = start_page([], target="aws", notebooks="n")
+    assert '<b style="color:#dc3e46">⚠ REAL AWS.</b>' in page
+    assert "costs money" in page
+    assert "SANDBOX" not in page
+
+
+def test_a_run_on_the_way_shows_what_is_done_and_links_what_is_next(run_with):
+    """Coming back tomorrow begins here."""
+    run = run_with(*STEPS[:3])
+    run.begin(STEPS[3], inputs={})
+    page = start_page([run], target="sandbox", notebooks="n")
+    assert 3 == page.count("✓ done")
+    assert 1 == page.count("**▶ next, begun**")
+    assert f"Go on with run `demo`: [03 encrypt key material](n/{STEPS[3]}.ipynb)" in page
+
+
+def test_a_finished_run_links_its_evidence(run_with):
+    """The report and the executed notebooks are one click away."""
+    run = run_with(*STEPS)
+    run.write("report.html", b"<html>")
+    (run.path / "notebooks" / "06_verify_encryption.ipynb").write_bytes(b"{}")
+    page = start_page([run], target="sandbox", notebooks="n")
+    assert "" == next_step(run)
+    assert "Run `demo` is finished" in page
+    assert "[report.html](demo/report.html)" in page
+    assert "[06](demo/notebooks/06_verify_encryption.ipynb)" in page
+
+
+def test_several_runs_stand_beside_each_other_newest_first(run_with):
+    """Four at most: the page stays a page."""
+    runs = [run_with("00_start", run_id=f"run-{number}") for number in range(6)]
+    heading = next(
+        line for line in start_page(runs, target="sandbox", notebooks="n").splitlines() if line.startswith("| step")
+    )
+    assert ["run `run-5`", "run `run-4`", "run `run-3`", "run `run-2`"] == heading.strip("| ").split(" | ")[3:]
+
+
+def test_a_run_on_aws_says_so_in_words(run_with):
+    """Whoever looks at a list of runs sees which of them are real."""
+    run = run_with("00_start", target={**SANDBOX, "target": "aws"})
+    assert "**REAL AWS** 123456789012" in start_page([run], target="sandbox", notebooks="n")

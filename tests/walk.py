@@ -1,0 +1,143 @@
+"""The steps of a run, walked through in this process against a sandbox, without notebooks and kernels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import boto3
+from openssl import private_key, private_pem, public_pem, put
+
+from runbook_lib import inputs, kms, kms_import, preflight, rds, verification, wrapping
+from runbook_lib.report import Checks, Plan
+from runbook_lib.run import Run
+from runbook_lib.session import Session
+from runbook_lib.step import OpenStep, open_step
+
+KNOWN = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
+CHECK_VALUE = "1a0b2d"  # its key check value, as openssl gives it
+FAST = {"wrapping_key_spec": "RSA_2048"}
+
+
+class Walk:
+    """One run in a folder, on the sandbox at `endpoint`."""
+
+    def __init__(self, folder: Path, endpoint: str) -> None:
+        self.folder, self.endpoint, self.run_id = folder, endpoint, "demo"
+        self._session: Session | None = None
+        self.keys = folder.parent / "keys"
+        self.keys.mkdir(mode=0o700, exist_ok=True)
+
+    @property
+    def run(self) -> Run:
+        return Run.open(self.run_id, runs_dir=self.folder)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.run_id
+
+    def step(self, number: str) -> OpenStep:
+        """Open a step anew, as its notebook does."""
+        name = next(name for name in inputs.STEP_INPUTS if name.startswith(number))
+        step = open_step(name, run_id=self.run_id, runs_dir=self.folder)
+        step._session = self._session  # one for all steps: a session takes a quarter of a second to make
+        return step
+
+    def client(self, service: str = "kms") -> Any:
+        """Return a plain client, as somebody has who knows nothing of the runbook."""
+        return boto3.client(
+            service, endpoint_url=self.endpoint, region_name="eu-west-2",
+            aws_access_key_id="x", aws_secret_access_key="x",  # noqa: S106
+        )  # fmt: skip
+
+    # Steps -----------------------------------------------------------------------------------------------
+
+    def start(self) -> Walk:
+        """Do 00 and 01."""
+        asked = inputs.StartInputs.check({"run_id": self.run_id})
+        step = preflight.start_run(asked, runs_dir=self.folder)
+        self._session = step.session
+        preflight.check_everything(step, asked, preflight.plan_start(step, asked))
+        step = self.step("01")
+        kms.apply_create_key(step, kms.plan_create_key(step, inputs.CreateKeyInputs.check({})))
+        kms.verify_create_key(step)
+        return self
+
+    def pair(self, **given: Any) -> Walk:
+        """Do 02."""
+        step = self.step("02")
+        asked = inputs.GetParametersForImportInputs.check({**FAST, **given})
+        kms_import.apply_get_parameters_for_import(step, kms_import.plan_get_parameters_for_import(step, asked))
+        kms_import.verify_get_parameters_for_import(step)
+        return self
+
+    def plan(self, **given: Any) -> Plan:
+        """Plan 03."""
+        return wrapping.plan_encrypt_key_material(self.step("03"), inputs.EncryptKeyMaterialInputs.check(given))
+
+    def encrypt(self, **given: Any) -> Checks:
+        """Do 03."""
+        step, asked = self.step("03"), inputs.EncryptKeyMaterialInputs.check(given)
+        wrapping.apply_encrypt_key_material(step, wrapping.plan_encrypt_key_material(step, asked), asked)
+        return wrapping.verify_encrypt_key_material(step)
+
+    def plan_import(self, **given: Any) -> Plan:
+        """Plan 04."""
+        return kms_import.plan_import_key_material(self.step("04"), inputs.ImportKeyMaterialInputs.check(given))
+
+    def bring_in(self, **given: Any) -> Checks:
+        """Do 04."""
+        step, asked = self.step("04"), inputs.ImportKeyMaterialInputs.check(given)
+        kms_import.apply_import_key_material(step, kms_import.plan_import_key_material(step, asked))
+        return kms_import.verify_import_key_material(step)
+
+    def cluster(self) -> Walk:
+        """Do 05 and 06."""
+        step, asked = self.step("05"), inputs.CreateClusterInputs.check({})
+        rds.apply_create_cluster(step, rds.plan_create_cluster(step, asked))
+        rds.verify_create_cluster(step)
+        step, looking = self.step("06"), inputs.VerifyEncryptionInputs.check({})
+        verification.apply_verify_encryption(step, verification.plan_verify_encryption(step, looking))
+        verification.verify_encryption(step)
+        return self
+
+    # What is there ------------------------------------------------------------------------------------------
+
+    @property
+    def key_id(self) -> str:
+        return str(self.run.record("01_create_key")["key_id"])
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The key's metadata as AWS has them."""
+        return dict(self.client().describe_key(KeyId=self.key_id)["KeyMetadata"])
+
+    def delete_material(self) -> None:
+        """Lose the material."""
+        self.client().delete_imported_key_material(KeyId=self.key_id)
+
+    # What is brought ----------------------------------------------------------------------------------------
+
+    def material(self, content: bytes = KNOWN, name: str = "material.bin") -> str:
+        """Return the path of a file of 32 bytes."""
+        return str(put(self.keys / name, content))
+
+    def public(self, number: int = 0) -> str:
+        """Return the path of a recovery public key."""
+        return str(put(self.keys / f"public-{number}.pem", public_pem(private_key(2048, number))))
+
+    def private(self, number: int = 0, password: bytes = b"") -> str:
+        """Return the path of its private half."""
+        return str(put(self.keys / f"private-{number}.pem", private_pem(private_key(2048, number), password)))
+
+
+def custody_of(kind: str, walk: Walk) -> dict[str, Any]:
+    """Return the choices of 03 that take the known material into this custody."""
+    chosen: dict[str, Any] = {"key_material_source": "file", "key_material_file": walk.material(), "custody": kind}
+    more: dict[str, dict[str, Any]] = {
+        "recovery_key": {"recovery_public_keys": [walk.public(0), walk.public(1)]},
+        "split": {"recovery_public_keys": [walk.public(0), walk.public(1), walk.public(2)]},
+        "file": {"keep_plaintext_file": True},
+        "none": {"accept_no_custody": True},
+    }
+    return chosen | more[kind]

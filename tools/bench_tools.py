@@ -1,0 +1,161 @@
+"""What the benchmark measures with: fresh sandboxes, wall and CPU seconds, and a look at processes."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.paths import notebooks_folder
+from runbook_lib.sandbox import process
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+
+@dataclass
+class Taken:
+    """What the measurements of one thing gave."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """The median of the wall clock."""
+        return statistics.median(self.wall)
+
+    @property
+    def work(self) -> float:
+        """The median of the CPU seconds."""
+        return statistics.median(self.cpu)
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.2f} s ({self.work:.2f})"
+
+
+class Place:
+    """A fresh runs folder with a sandbox of its own, and the environment that commands are started with."""
+
+    def __init__(self, folder: Path, runtime: Path) -> None:
+        self.runs, self.runtime = folder / "runs", runtime
+        self.runs.mkdir(mode=0o700)
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("RUNBOOK_", "JUPYTER_"))},
+            "RUNBOOK_RUNS_DIR": str(self.runs),
+            "RUNBOOK_ATTENDED": "0",
+            "XDG_RUNTIME_DIR": str(runtime),
+        }
+
+    def run(self, *command: str, **environment: str) -> str:
+        """Run a command; return what it printed. Ends the benchmark when it fails."""
+        done = subprocess.run(  # noqa: S603 - our own commands
+            command, env=self.environment | environment, cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)[:200]} failed:\n{done.stdout}\n{done.stderr}")
+        return done.stdout
+
+    def papermill(
+        self, name: str, run_id: str, *, stock: tuple[str, ...] = (str(BIN / "papermill"),), **env: str
+    ) -> None:
+        """Execute one notebook with papermill's own command."""
+        self.run(*stock, *_papermill(name, run_id, self.runs), **env)
+
+
+def _papermill(name: str, run_id: str, folder: Path) -> list[str]:
+    words = [str(notebooks_folder() / f"{name}.ipynb"), str(folder / f"{run_id}-{name}.ipynb")]
+    return [*words, "-f", "parameters/sandbox.yaml", "-p", "run_id", run_id, "-p", "exercises", "False"]
+
+
+@contextmanager
+def fresh(runtime: Path) -> Iterator[Place]:
+    """Give a place whose sandbox is running; end it afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place(Path(folder), runtime)
+        process.ensure(place.runs)
+        yield place
+        process.stop(place.runs)
+
+
+def parents(runtime: Path) -> list[int]:
+    """Return the processes that kernels are forked from: they hold the folder of their socket open."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            opened = {os.readlink(path) for path in (entry / "fd").iterdir()}
+        except OSError:
+            continue
+        if str(runtime / "fork-kernel") in opened and int(entry.name) != os.getpid():
+            found.append(int(entry.name))
+    return found
+
+
+def _cpu_of_kernels(runtime: Path) -> float:
+    """Return the CPU seconds of those processes and of the kernels that have ended."""
+    ticks = 0
+    for pid in parents(runtime):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += sum(int(fields[place]) for place in (11, 12, 13, 14))  # utime, stime, cutime, cstime
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def measure(taken: Taken, place: Place, work: Callable[[], Any]) -> None:
+    """Do `work`, and note its wall and CPU seconds."""
+    began, before, kernels = time.perf_counter(), os.times(), _cpu_of_kernels(place.runtime)
+    work()
+    wall = time.perf_counter() - began
+    time.sleep(0.3)  # until the last kernel has been reaped
+    after = os.times()
+    cpu = sum(after[2:4]) - sum(before[2:4]) + _cpu_of_kernels(place.runtime) - kernels
+    taken.wall.append(wall)
+    taken.cpu.append(cpu)
+
+
+def pss(pid: int) -> float:
+    """Return the proportional set size of a process, in MB."""
+    return int(Path(f"/proc/{pid}/smaps_rollup").read_text().partition("Pss:")[2].split()[0]) / 1024
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process."""
+    told = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(one) for one in told.read_text().split()] if told.exists() else []
+
+
+def open_locks(pid: int) -> int:
+    """Return how many run folders a process holds locked."""
+    found = 0
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found += os.readlink(path).endswith("/.lock")
+        except OSError:  # closed meanwhile
+            continue
+    return found
+
+
+@contextmanager
+def started(command: list[str], place: Place) -> Iterator[subprocess.Popen[str]]:
+    """Start a command; terminate it in the end."""
+    with subprocess.Popen(command, env=place.environment, cwd=ROOT, stdout=subprocess.DEVNULL, text=True) as running:  # noqa: S603
+        try:
+            yield running
+        finally:
+            running.terminate()
+
+
+def until(holds: Callable[[], bool], seconds: float = 300) -> None:
+    """Return as soon as something holds. Ends the benchmark when it does not come to that."""
+    limit = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > limit:
+            raise SystemExit("the runs do not come to wait")
+        time.sleep(0.1)

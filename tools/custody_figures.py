@@ -1,0 +1,94 @@
+"""Measure step 03: how long it takes besides its kernel, and what wrapping costs beside the RSA that it must cost.
+
+`python tools/custody_figures.py` prints both; rounds are interleaved, medians are shown. Nothing leaves this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from runbook_lib.key_material import KeyMaterial, encrypt_key_material
+
+MATERIALS, ROUNDS = 1000, 5
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def wrapping() -> str:
+    """Wrap 1,000 materials under RSA-4096: by the library, and by bare calls on a loaded key with nothing around them."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=4096).public_key()
+    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    oaep = padding.OAEP(mgf=padding.MGF1(hashes.SHA256()), algorithm=hashes.SHA256(), label=None)
+
+    def ours() -> None:
+        for _ in range(MATERIALS):
+            with KeyMaterial.generate() as material:
+                encrypt_key_material(material, wrapping_public_key=der, wrapping_algorithm="RSAES_OAEP_SHA_256")
+
+    def bare() -> None:
+        for _ in range(MATERIALS):
+            key.encrypt(os.urandom(32), oaep)
+
+    pairs = [(_seconds(ours), _seconds(bare)) for _ in range(ROUNDS)]
+    library, floor = (statistics.median(times) for times in zip(*pairs, strict=True))
+    ratio = statistics.median(one / other for one, other in pairs)
+    return (
+        f"{MATERIALS} materials under RSA-4096: {library:.3f} s by encrypt_key_material, {floor:.3f} s by bare "
+        f"cryptography calls, ratio {ratio:.2f} (median of {ROUNDS} interleaved rounds)"
+    )
+
+
+def step_03() -> str:
+    """Execute notebook 03 some times in a fresh kernel each; sum what its cells took, apart from the kernel's start."""
+    os.environ.update(RUNBOOK_ATTENDED="0")
+    os.environ.pop("RUNBOOK_SANDBOX_ENDPOINT", None)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["RUNBOOK_RUNS_DIR"] = folder
+        from runbook_lib.sandbox import process
+
+        _cells("00_start"), _cells("01_create_key"), _cells("02_get_parameters_for_import")
+        # Other choices each time, so that each round makes new material; the training key is made in the first.
+        rounds = [_cells("03_encrypt_key_material", accept_no_custody=bool(number % 2)) for number in range(ROUNDS + 1)]
+        process.stop(Path(folder))
+    first, median = rounds[0], statistics.median(rounds[1:])
+    return f"notebook 03, its cells: {median:.2f} s (median of {ROUNDS}); {first:.2f} s the first time, with a training key"
+
+
+def _cells(name: str, **given: object) -> float:
+    """Execute a notebook; return the seconds between the first cell's start and the last one's end."""
+    import nbformat
+    from nbclient import NotebookClient
+    from traitlets.config import Config
+
+    from runbook_lib.paths import notebooks_folder
+
+    notebook = nbformat.read(notebooks_folder() / f"{name}.ipynb", as_version=4)
+    at = next(place for place, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
+    values = "\n".join(f"{key} = {value!r}" for key, value in {"exercises": False, **given}.items())
+    notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(values))
+    config = Config({"KernelManager": {"transport": "ipc"}})
+    client = NotebookClient(notebook, kernel_name="python3", record_timing=False, config=config)
+    with client.setup_kernel():
+        began = time.perf_counter()
+        for index, cell in enumerate(notebook.cells):
+            client.execute_cell(cell, index)
+        return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    print(wrapping())
+    print(step_03())
+    sys.exit(0)
