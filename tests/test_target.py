@@ -123,7 +123,7 @@ def test_the_account_is_checked_before_every_step(monkeypatch, tmp_path: Path, n
     recorded = {
         "key_id": "k", "key_arn": "arn:aws:kms:eu-west-2:1:key/k", "key_alias": "alias/x", "key_material_id": "m",
         "db_cluster_identifier": "c", "db_instance_identifiers": [], "request": {}, "key_check_value": "", "set": "s",
-        "custody": {"custody": "none", "source": "generate", "key_check_value": "", "holders": []}, "files": {}, "wrapping_public_key_sha256": "",
+        "custody": {"custody": "none", "holders": []}, "files": {}, "wrapping_public_key_sha256": "",
     }  # fmt: skip
     for step in all_steps():
         if step != name and step != "90_clean_up":
