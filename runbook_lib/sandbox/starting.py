@@ -19,17 +19,18 @@ def quick_imports() -> Iterator[None]:
     from botocore.loaders import JSONFileLoader
 
     parse, parsed = JSONFileLoader.load_file, {}
+    loaders: Any = JSONFileLoader
 
     def load_file(loader: Any, file_path: str) -> Any:
         if file_path not in parsed:
             parsed[file_path] = parse(loader, file_path)
         return parsed[file_path]
 
-    JSONFileLoader.load_file = load_file
+    loaders.load_file = load_file
     gc.disable()
     try:
         yield
     finally:
-        JSONFileLoader.load_file = parse
+        loaders.load_file = parse
         gc.enable()
         gc.freeze()  # what has been imported stays
