@@ -21,7 +21,7 @@ import moto.core.responses
 from moto.core.responses import BaseResponse
 from moto.core.utils import camelcase_to_underscores, method_names_from_class
 
-from runbook_lib.sandbox import accounts, calls
+from runbook_lib.sandbox import accounts, calls, iam_enforcement
 
 _moto_call_action = BaseResponse.call_action
 _locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
@@ -55,7 +55,8 @@ def _call_action(response: BaseResponse) -> Any:
         if service in _NEEDS_IAM:
             accounts.iam_of(account)
         try:
-            answer = _moto_call_action(response)
+            refused = iam_enforcement.refusal(response, service, operation) if iam_enforcement.is_on(account) else None
+            answer = _error(response, *refused) if refused else _moto_call_action(response)
         except NotImplementedError:
             message = f"The sandbox does not know the operation {operation} of {service}."
             answer = _error(response, 400, _unknown_operation[_form(response)], message)
