@@ -236,7 +236,7 @@ def plan_import_key_material(step: OpenStep, inputs: ImportKeyMaterialInputs) ->
     )
     made = step.made()
     if metadata["KeyState"] != "PendingImport" and (
-        made.get("key_material_id") or step.run.is_unclear(step.name, "kms:ImportKeyMaterial")
+        made.get("key_material_id") or step.run.was_sent(step.name, "kms:ImportKeyMaterial")
     ):
         differs = "" if made.get("recovered_at") else _import_differences(metadata, inputs)
         action = "refuse" if differs else "keep"

@@ -82,7 +82,7 @@ def _kept(
     # with an older pair did not happen.
     of_this_pair = made["wrapping_public_key_sha256"] == pair["sha256"]["WrappingPublicKey.bin"]
     before, asked = step.run.steps[step.name]["inputs"], inputs.model_dump()
-    unclear = step.run.is_unclear(IMPORT_STEP, "kms:ImportKeyMaterial")
+    unclear = step.run.was_sent(IMPORT_STEP, "kms:ImportKeyMaterial")
     if step.run.made(IMPORT_STEP).get("key_material_id") or (
         unclear and pair.get("key_material_id") and not of_this_pair
     ):
