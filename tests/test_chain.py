@@ -32,6 +32,13 @@ def shape(output):
     return [" ".join(line.split()) for line in output.splitlines()]
 
 
+@pytest.fixture(scope="module")
+def finished(shared_world):
+    """A world with the finished run `demo`, and what making it printed."""
+    shared_world.printed = shared_world.runbook("run", "--run-id", "demo").stdout
+    return shared_world
+
+
 def cluster_of(world, report):
     """Look at the run's cluster with plain boto3, in the account that its ARN names."""
     account = report["db_cluster_arn"].split(":")[4]
@@ -68,33 +75,33 @@ def test_the_chain_ends_with_a_cluster_under_the_imported_key(world, words, engi
     assert spec == record["wrapping_key_spec"]
 
 
-def test_the_readme_shows_what_a_run_prints(shared_world):
+def test_the_readme_shows_what_a_run_prints(finished):
     """The first screen of the README is what `make run` prints, but for names and times."""
     shown = re.search(r"\$ make run\n(.+?)\n\$", README, re.S)[1]
-    printed = shared_world.runbook("run", "--run-id", "demo").stdout.replace(str(shared_world.folder), "runs")
+    printed = finished.printed.replace(str(finished.folder), "runs")
     assert shape(shown) == shape(printed)
 
 
-def test_every_executed_notebook_is_kept_and_readable_as_evidence(shared_world):
+def test_every_executed_notebook_is_kept_and_readable_as_evidence(finished):
     """Each step's notebook lies in the run folder, complete, in order, without an error or widget state."""
     for name in STEPS:
-        notebook = nbformat.read(shared_world.folder / "demo" / "notebooks" / f"{name}.ipynb", as_version=4)
+        notebook = nbformat.read(finished.folder / "demo" / "notebooks" / f"{name}.ipynb", as_version=4)
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
         assert list(range(1, len(code) + 1)) == [cell.execution_count for cell in code]
         assert "widgets" not in notebook.metadata
-    page = (shared_world.folder / "demo" / "report.html").read_text()
+    page = (finished.folder / "demo" / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "<script" not in page
 
 
-def test_a_finished_run_is_verified_again_and_changes_nothing(shared_world):
+def test_a_finished_run_is_verified_again_and_changes_nothing(finished):
     """The nightly verification: 06 alone, reads only, a dated report of its own."""
-    before = len(shared_world.ask("/runbook/calls")["calls"])
-    folder = shared_world.folder / "demo"
+    before = len(finished.ask("/runbook/calls")["calls"])
+    folder = finished.folder / "demo"
     reports = len(list((folder / "reports").glob("*.json")))
-    done = shared_world.runbook("run", "--run-id", "demo")
+    done = finished.runbook("run", "--run-id", "demo")
     assert ["06"] == [match[1] for line in done.stdout.splitlines() if (match := LINE.match(line))]
-    changing = [name for name in shared_world.calls(before) if not re.match(r"\w+:(Describe|Get|List)", name)]
+    changing = [name for name in finished.calls(before) if not re.match(r"\w+:(Describe|Get|List)", name)]
     assert [] == changing
     assert reports + 1 == len(list((folder / "reports").glob("*.json")))
 
@@ -126,12 +133,12 @@ def test_a_run_that_stopped_goes_on_where_it_stopped(world):
     assert (world.folder / "half/notebooks/05_create_cluster.attempt-2.ipynb").is_file()
 
 
-def test_a_parameter_that_changed_in_between_is_refused(shared_world):
+def test_a_parameter_that_changed_in_between_is_refused(finished):
     """Finished steps were made with other values: the field is named, nothing is called."""
-    before = len(shared_world.ask("/runbook/calls")["calls"])
-    done = shared_world.runbook("run", "--run-id", "demo", "-p", "key_alias", "alias/other", code=2)
+    before = len(finished.ask("/runbook/calls")["calls"])
+    done = finished.runbook("run", "--run-id", "demo", "-p", "key_alias", "alias/other", code=2)
     assert "error: key_alias: 00_start of run 'demo' was made with 'alias/aurora-byok'" in done.stderr
-    changing = [name for name in shared_world.calls(before) if not re.match(r"\w+:(Describe|Get|List)", name)]
+    changing = [name for name in finished.calls(before) if not re.match(r"\w+:(Describe|Get|List)", name)]
     assert [] == changing
 
 
@@ -200,11 +207,11 @@ def _shape(output):
     return sorted(output.get("data", {})), re.sub(_NEVER_THE_SAME, "#", text).split()
 
 
-def test_runs_begun_one_after_the_other_do_not_collide(shared_world):
+def test_runs_begun_one_after_the_other_do_not_collide(finished):
     """`make run` again begins a new run, in an account of its own when the names are taken."""
-    done = shared_world.runbook("run", "--quiet")
+    done = finished.runbook("run", "--quiet")
     assert "" == done.stdout
-    newest = json.loads(shared_world.runbook("status", "--json").stdout)[-1]
+    newest = json.loads(finished.runbook("status", "--json").stdout)[-1]
     assert "demo" != newest["run_id"]
     assert "123456789012" != newest["account_id"]
-    assert shared_world.report(newest["run_id"])["verified"] is True
+    assert finished.report(newest["run_id"])["verified"] is True

@@ -13,7 +13,8 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 def run_with(tmp_path, **record):
-    run = Run.create("demo", runs_dir=tmp_path, target={"target": "sandbox"})
+    target = {"target": "sandbox", "account_id": "123456789012", "region": "eu-west-2", "sandbox_id": "s"}
+    run = Run.create("demo", runs_dir=tmp_path, target=target)
     run.note("04_import_key_material", **record)
     return run
 

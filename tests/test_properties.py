@@ -262,7 +262,8 @@ class Tags(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
-        self.tags.append(f"{tag} {sorted(name for name, _ in attrs)}")
+        if (tag, attrs) != ("wbr", []):  # where a long name may be broken, which depends on the name
+            self.tags.append(f"{tag} {sorted(name for name, _ in attrs)}")
 
 
 def faces(text: str) -> list[str]:
@@ -276,7 +277,7 @@ def faces(text: str) -> list[str]:
     table = Table(text, (text,), [(text,)])
     return [
         table._repr_html_(),
-        Plan("s", (Change("create", text, text, text, text),), {}, {text: (text, text)})._repr_html_(),
+        Plan("s", (Change("create", text, text, text, text),), {}, {text: (text, text, text)})._repr_html_(),
         checks._repr_html_(),
         Text(text, text)._repr_html_(),
         report_html({**facts, "summary": {text: text}}, checks, tables=[table]).decode(),

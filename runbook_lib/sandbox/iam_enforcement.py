@@ -1,9 +1,10 @@
 """IAM enforcement per account: is the caller's own policy enough for a request, and for what stands behind it.
 
-moto gap: its enforcement is all accounts or none, reads no Condition, and knows nothing of what a call needs behind
-it. Off by default; `POST /runbook/iam {"account": "…", "enforce": true}` switches it on for one account. The policies
-are those that IAM holds for the caller: inline and attached, of its role or user. Every question is kept, so that
-tests and learners can see what a step asked for. Conditions and statements are read by the project's reader.
+It stands beside moto's own enforcement, which is for all accounts or none, reads no Condition, and knows nothing of
+what a call needs behind it. Off by default; `POST /runbook/iam {"account": "…", "enforce": true}` switches it on for
+one account. The policies are those that IAM holds for the caller: inline and attached, of its role or user. Every
+question is kept, so that tests and learners can see what a step asked for. Conditions and statements are read by the
+project's reader.
 """
 
 from __future__ import annotations

@@ -1,0 +1,14 @@
+"""Gaps of moto's IAM: see moto_gaps."""
+
+from __future__ import annotations
+
+from moto_gaps import gap
+from rds_support import Aws
+
+
+@gap("iam_simulation.SimulationResponse.simulate_principal_policy")
+def policies_can_be_simulated(aws: Aws) -> None:
+    iam, name = aws("iam"), aws.name("user")
+    arn = iam.create_user(UserName=name)["User"]["Arn"]
+    told = iam.simulate_principal_policy(PolicySourceArn=arn, ActionNames=["kms:CreateKey"])
+    assert ["implicitDeny"] == [row["EvalDecision"] for row in told["EvaluationResults"]]
