@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run lab test test-all bench lint notebooks screenshots lock clean
+.PHONY: run lab test test-all crash-matrix audit bench lint notebooks screenshots lock clean
 
 run: .venv/ready
 	@$(BIN)/runbook run
@@ -16,6 +16,14 @@ test: .venv/ready
 
 test-all: .venv/ready
 	$(BIN)/pytest -m slow
+
+# Break the chain at every AWS call and every file write, and run it again; takes a while.
+crash-matrix: .venv/ready
+	$(BIN)/python tools/crash_matrix.py
+
+# Known vulnerabilities of what is pinned, where their data can be reached.
+audit: .venv/ready
+	$(BIN)/python tools/audit.py
 
 # Measure, and write the table of docs/performance.md; on a machine that is quiet.
 bench: .venv/ready

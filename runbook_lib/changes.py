@@ -8,38 +8,58 @@ an answer that does not tell, the run looks for what it may have made, patiently
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientError
 
 from runbook_lib.errors import AwsCallFailed, OutcomeUnclear
+from runbook_lib.report import Checks
 from runbook_lib.run import Run
-from runbook_lib.session import error_code, error_text
+from runbook_lib.session import THROTTLED, error_code, error_text
 
 T = TypeVar("T")
 
-THROTTLED = frozenset(
-    {
-        "ThrottlingException",
-        "Throttling",
-        "RequestLimitExceeded",
-        "TooManyRequestsException",
-        "RequestThrottled",
-        "LimitExceeded",
-    }
-)
 _ATTEMPTS = 5
 _PATIENCE = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 def look(find: Callable[[], T | None], *, target: str) -> T | None:
     """Return what `find` finds, asking again for some seconds: a new resource can stay invisible that long."""
-    for seconds in _PATIENCE[: 3 if target == "sandbox" else None]:
+    for seconds in _patience(target):
         time.sleep(seconds)
         if (found := find()) is not None:
             return found
     return None
+
+
+def until_seen(call: Callable[[], T], *, codes: Collection[str], target: str) -> T:
+    """Make `call`, again for some seconds while AWS answers with one of `codes`: it does not see yet what is new."""
+    for seconds in (*_patience(target)[1:], None):
+        try:
+            return call()
+        except ClientError as error:
+            if error_code(error) not in codes or seconds is None:
+                raise
+            time.sleep(seconds)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def settled(gather: Callable[[], Checks], *, target: str, codes: Collection[str] = ()) -> Checks:
+    """Return the checks that `gather` makes once they pass, or as they are after some seconds.
+
+    For things that were made a moment ago, which AWS may not show everywhere yet; `codes` as in `until_seen`.
+    """
+    for seconds in (*_patience(target)[1:], None):
+        checks = until_seen(gather, codes=codes, target=target)
+        if checks.passed or seconds is None:
+            return checks
+        time.sleep(seconds)
+    raise AssertionError("the last attempt returns")
+
+
+def _patience(target: str) -> tuple[float, ...]:
+    return _PATIENCE[: 3 if target == "sandbox" else None]
 
 
 def create_once(run: Run, step: str, what: str, *, find: Callable[[], T | None], create: Callable[[], T]) -> T:
@@ -50,7 +70,7 @@ def create_once(run: Run, step: str, what: str, *, find: Callable[[], T | None],
     pass through, since they say that nothing was made.
     """
     target = run.target["target"]
-    if run.is_unclear(step, what) and (found := look(find, target=target)) is not None:
+    if run.was_sent(step, what) and (found := look(find, target=target)) is not None:
         run.settle(step, what, "found")
         return found
     for attempt in range(_ATTEMPTS):

@@ -251,10 +251,7 @@ def _delete(step: OpenStep, change: Change) -> str:
                 metadata = kms.describe(step.session, change.name) or {}
                 if users := who_uses(step.session, str(metadata.get("Arn"))):
                     return f"kept: still needed by {', '.join(f'{user.kind} {user.name}' for user in users)}"
-                answer = client("kms").schedule_key_deletion(**request)
-                date = f"{answer['DeletionDate']:%Y-%m-%d}"
-                step.run.note(step.name, key_deletion_date=date)
-                return f"pending until {date}; cancel with kms:CancelKeyDeletion"
+                return _schedule_deletion(step, request)
             case "DB instance":
                 rds_client.delete_db_instance(**request)
                 _wait_gone(step, lambda: rds.find_instance(step.session, change.name), change.name)
@@ -268,6 +265,19 @@ def _delete(step: OpenStep, change: Change) -> str:
         elif error_code(error) not in _GONE:
             raise
     return "gone"
+
+
+def _schedule_deletion(step: OpenStep, request: dict[str, Any]) -> str:
+    """Schedule the key's deletion, or find it scheduled: an answer that got lost is asked for again by the SDK."""
+    try:
+        date = step.client("kms").schedule_key_deletion(**request)["DeletionDate"]
+    except ClientError as error:
+        metadata = kms.describe(step.session, request["KeyId"]) or {}
+        if error_code(error) != "KMSInvalidStateException" or metadata.get("KeyState") != "PendingDeletion":
+            raise
+        date = metadata["DeletionDate"]
+    step.run.note(step.name, key_deletion_date=f"{date:%Y-%m-%d}")
+    return f"pending until {date:%Y-%m-%d}; cancel with kms:CancelKeyDeletion"
 
 
 def _wait_gone(step: OpenStep, find: Any, name: str) -> None:

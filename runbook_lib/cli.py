@@ -152,6 +152,58 @@ def _again(parameters: Path | None, run_id: str, runs_dir: Path | None, given: t
 
 
 @main.command()
+@click.argument("parameters", required=False, type=click.Path(path_type=Path))
+@_runs_dir
+@click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter; beats the file.")
+@_told
+def plan(parameters: Path | None, runs_dir: Path | None, given: tuple[tuple[str, str], ...]) -> None:
+    """Say what a run with PARAMETERS would change, what it lacks and costs; reads only. Exit 1 if it could not begin."""
+    from runbook_lib.planning import look_ahead
+
+    found = look_ahead(_values(parameters, given), runs_dir=runs_folder(runs_dir))
+    click.echo(found.where)
+    for face in (found.changes, found.checks, found.permissions, found.cost):
+        click.echo(f"\n{face!r}")
+    sys.exit(0 if found.ready else 1)
+
+
+def _values(parameters: Path | None, given: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    from runbook_lib.parameters import from_command_line, read_parameters
+
+    return read_parameters(parameters or parameters_folder() / "sandbox.yaml") | from_command_line(given)
+
+
+@main.command()
+@click.argument("step", required=False)
+@click.option(
+    "-f", "parameters", type=click.Path(path_type=Path), help="Parameter file; default: parameters/sandbox.yaml."
+)
+@click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter; beats the file.")
+@click.option("--run-id", default="", help="Narrow the conditions on tags to this run.")
+@click.option("--partition", type=click.Choice(["aws", "aws-cn", "aws-us-gov"]), default="aws", show_default=True)
+@click.option("--key-policy", is_flag=True, help="The key's own policy instead; name its roles with -p.")
+@_told
+def permissions(
+    step: str | None,
+    parameters: Path | None,
+    given: tuple[tuple[str, str], ...],
+    run_id: str,
+    partition: str,
+    key_policy: bool,
+) -> None:
+    """Print the IAM policy that STEP needs, such as 01_create_key or 01; without STEP, of 00 to 06 and 90 together."""
+    from runbook_lib import permissions as library
+    from runbook_lib.steps import all_steps
+
+    steps = [name for name in all_steps() if step is None or step in (name, name[:2])]
+    if not steps:
+        raise errors.InputError([("STEP", f"{step!r} is no step; name one of {', '.join(all_steps())}")])
+    known = library.values(_values(parameters, given), run_id=run_id, partition=partition)
+    document = library.key_policy(known) if key_policy else library.policy(steps, known)
+    click.echo(json.dumps(document, indent=2))
+
+
+@main.command()
 @click.argument("run_id", required=False)
 @_runs_dir
 @click.option("--json", "as_json", is_flag=True, help="For programs.")

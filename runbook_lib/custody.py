@@ -15,7 +15,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from runbook_lib.errors import EncryptedKeyMaterialInvalid, RecoveryKeyInvalid, RecoveryKeyRepeated
-from runbook_lib.key_material import RSAES_OAEP_SHA_256, KeyMaterial, fingerprint, oaep, openssl_digest
+from runbook_lib.key_material import (
+    RSAES_OAEP_SHA_1,
+    RSAES_OAEP_SHA_256,
+    KeyMaterial,
+    fingerprint,
+    oaep,
+    openssl_digest,
+)
 from runbook_lib.run import utc_stamp
 
 Custody = Literal["recovery_key", "hsm", "file", "none", "split"]
@@ -114,6 +121,17 @@ def load_recovery_private_key(pem: bytes | bytearray, *, password: str | None = 
     if not isinstance(key, rsa.RSAPrivateKey):
         raise RecoveryKeyInvalid("a recovery key is an RSA key; give the private half of the one that the copy names")
     return key
+
+
+def open_any_copy(content: bytes, private_key: rsa.RSAPrivateKey) -> KeyMaterial:
+    """Open a recovery copy whose algorithm nobody recorded: SHA-256, or SHA-1 as many HSMs make it.
+
+    Raises `EncryptedKeyMaterialInvalid`.
+    """
+    try:
+        return open_copy(content, private_key)
+    except EncryptedKeyMaterialInvalid:
+        return open_copy(content, private_key, algorithm=RSAES_OAEP_SHA_1)
 
 
 def open_copy(content: bytes, private_key: rsa.RSAPrivateKey, *, algorithm: str = RSAES_OAEP_SHA_256) -> KeyMaterial:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from runbook_lib import policy
-from runbook_lib.changes import create_once, look
+from runbook_lib.changes import create_once, look, settled, until_seen
 from runbook_lib.errors import AccessDenied, KeyNotUsable, PreflightFailed, StepMissing
 from runbook_lib.inputs import CreateKeyInputs
 from runbook_lib.report import Change, Checks, Plan, Table, Text
@@ -21,6 +22,7 @@ from runbook_lib.session import Session, error_code
 from runbook_lib.step import OpenStep
 
 SERVICE_LINKED_ROLE = "AWSServiceRoleForRDS"
+CREATE_KEY = "kms:CreateKey"
 
 
 # Reading a key ---------------------------------------------------------------------------------------------
@@ -58,16 +60,37 @@ def find_alias(session: Session, name: str) -> str | None:
 
 
 def find_by_run(step: OpenStep) -> str | None:
-    """Return the id of the key that carries this run's tag, looking at every key of the account and Region."""
+    """Return the id of the key that carries this run's tag, looking at every key of the account and Region.
+
+    Raises `AccessDenied` when no such key is found but the tags of one may not be read that could be it: taking it
+    for somebody else's would make a second key.
+    """
+    denied = None
     for page in step.client("kms").get_paginator("list_keys").paginate():
         for key in page["Keys"]:
             try:
                 tags = tags_of(step.session, key["KeyId"])
-            except (AccessDenied, ClientError):  # a key whose tags are not ours to read is not this run's
+            except AccessDenied as error:
+                denied = denied or (error if _may_be_new(step, key["KeyId"]) else None)
+                continue
+            except ClientError as error:
+                if error_code(error) != "NotFoundException":
+                    raise
                 continue
             if step.is_ours(tags) and tags.get("runbook:step") == "01_create_key":
                 return str(key["KeyId"])
+    if denied is not None:
+        raise denied
     return None
+
+
+def _may_be_new(step: OpenStep, key_id: str) -> bool:
+    """Say whether a key may have been created since the run began; yes where it may not be looked at."""
+    try:
+        metadata = describe(step.session, key_id)
+    except AccessDenied:
+        return True
+    return metadata is not None and metadata["CreationDate"] >= datetime.fromisoformat(step.run.created)
 
 
 def require_usable(session: Session, key_id: str, *, region: str) -> dict[str, Any]:
@@ -219,6 +242,8 @@ def plan_create_key(step: OpenStep, inputs: CreateKeyInputs) -> Plan:
     made = step.made().get("key_id", "")
     if not made and alias_target and step.is_ours(tags_of(session, alias_target)):
         made = alias_target
+    if not made and step.run.was_sent(step.name, CREATE_KEY):  # it died before it could note what it had made
+        made = look(lambda: find_by_run(step), target=session.target) or ""
     if made and (metadata := describe(session, made)):
         differs = _key_differences(step, made, metadata, inputs, document)
         changes.append(
@@ -236,8 +261,8 @@ def plan_create_key(step: OpenStep, inputs: CreateKeyInputs) -> Plan:
         changes.append(Change("create", "KMS key", inputs.key_alias, detail, "kms:CreateKey", request))
     if alias_target and alias_target != made:
         detail = (
-            f"already points to key {alias_target}, which this run did not make; choose another key_alias, or move that "
-            "alias away"
+            f"already points to key {alias_target}, and {step.whose(tags_of(session, alias_target))}; choose another "
+            "key_alias, or move that alias away"
         )
         changes.append(Change("refuse", "alias", inputs.key_alias, detail))
     else:
@@ -281,7 +306,7 @@ def apply_create_key(step: OpenStep, plan: Plan) -> str:
             else create_once(
                 step.run,
                 step.name,
-                "kms:CreateKey",
+                CREATE_KEY,
                 find=lambda: find_by_run(step),
                 create=lambda: _create_key(kms, dict(key.request), new_role=bool(role)),
             )
@@ -303,17 +328,34 @@ def apply_create_key(step: OpenStep, plan: Plan) -> str:
                 step.name,
                 "kms:CreateAlias",
                 find=lambda: True if find_alias(step.session, alias.name) == key_id else None,
-                create=lambda: bool(kms.create_alias(AliasName=alias.name, TargetKeyId=key_id)),
+                create=lambda: until_seen(
+                    lambda: bool(kms.create_alias(AliasName=alias.name, TargetKeyId=key_id)),
+                    codes=("NotFoundException",),
+                    target=step.session.target,
+                ),
             )
     return str(metadata["Arn"])
 
 
 def _create_service_linked_role(step: OpenStep, change: Change) -> None:
-    try:
-        step.client("iam", retry=False).create_service_linked_role(**change.request)
-    except ClientError as error:
-        if error_code(error) != "InvalidInput":  # InvalidInput: it exists by now, which is what was wanted
-            raise
+    """Create the role of RDS unless RDS, used for the first time meanwhile, has made it itself."""
+    iam = step.client("iam", retry=False)
+
+    def create() -> str:
+        try:
+            return str(iam.create_service_linked_role(**change.request)["Role"]["Arn"])
+        except ClientError as error:
+            if error_code(error) != "InvalidInput":  # InvalidInput: it exists by now, which is what was wanted
+                raise
+            return SERVICE_LINKED_ROLE
+
+    create_once(
+        step.run,
+        step.name,
+        "iam:CreateServiceLinkedRole",
+        find=lambda: service_linked_role(step.session),
+        create=create,
+    )
     step.run.note(step.name, service_linked_role_created=True)
 
 
@@ -337,6 +379,18 @@ def verify_create_key(step: OpenStep) -> Checks:
     made = step.made()
     if "key_arn" not in made:
         raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
+    checks = settled(lambda: _gather_key(step, made), target=step.session.target, codes=("NotFoundException",))
+    checks.require_passed()
+    state = _state_at_rest(step)
+    step.run.finish(step.name, key_state=state, summary=f"{made['key_alias']} → {made['key_id'][:8]}… {state}")
+    return checks
+
+
+def _state_at_rest(step: OpenStep) -> str:
+    return "Enabled" if step.run.is_finished("04_import_key_material") else "PendingImport"
+
+
+def _gather_key(step: OpenStep, made: dict[str, Any]) -> Checks:
     metadata = describe(step.session, made["key_id"]) or {}
     there = json.loads(step.client("kms").get_key_policy(KeyId=made["key_id"], PolicyName="default")["Policy"])
     checks = Checks("The key")
@@ -345,10 +399,9 @@ def verify_create_key(step: OpenStep) -> Checks:
     checks.equal("it is a symmetric key", "SYMMETRIC_DEFAULT", metadata.get("KeySpec"), source=source)
     checks.equal("it is for encryption", "ENCRYPT_DECRYPT", metadata.get("KeyUsage"), source=source)
     checks.equal("it is managed by you", "CUSTOMER", metadata.get("KeyManager"), source=source)
-    if step.run.is_finished("04_import_key_material"):
-        checks.equal("its material was imported", "Enabled", metadata.get("KeyState"), source=source)
-    else:
-        checks.equal("it waits for its material", "PendingImport", metadata.get("KeyState"), source=source)
+    state = _state_at_rest(step)
+    claim = "its material was imported" if state == "Enabled" else "it waits for its material"
+    checks.equal(claim, state, metadata.get("KeyState"), source=source)
     checks.equal(
         "the alias points to it",
         made["key_id"],
@@ -361,11 +414,5 @@ def verify_create_key(step: OpenStep) -> Checks:
         "identical" if policy.same(there, made["key_policy"]) else "different",
         lambda word: word == "identical",
         source="kms:GetKeyPolicy",
-    )
-    checks.require_passed()
-    step.run.finish(
-        step.name,
-        key_state=metadata["KeyState"],
-        summary=f"{made['key_alias']} → {made['key_id'][:8]}… {metadata['KeyState']}",
     )
     return checks

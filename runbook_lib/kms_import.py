@@ -13,6 +13,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from runbook_lib import key_material, kms
+from runbook_lib.changes import look, settled, until_seen
 from runbook_lib.errors import (
     ArtefactsMismatch,
     ImportRefused,
@@ -39,7 +40,7 @@ _MARGIN = timedelta(minutes=10)
 def plan_get_parameters_for_import(step: OpenStep, inputs: GetParametersForImportInputs) -> Plan:
     """Plan to fetch a wrapping key and import token, or to keep a pair that is whole, as asked and still valid."""
     key = step.run.record("01_create_key")
-    metadata = kms.describe(step.session, key["key_id"])
+    metadata = look(lambda: kms.describe(step.session, key["key_id"]), target=step.session.target)
     if metadata is None:
         raise KeyNotUsable(f"key {key['key_id']} is gone; start a new run")
     name = f"for {key['key_alias']}"
@@ -97,7 +98,12 @@ def apply_get_parameters_for_import(step: OpenStep, plan: Plan) -> str:
     change = plan.change("wrapping key and import token")
     with step.applying(plan):
         if change.action == "create":
-            answer = step.client("kms").get_parameters_for_import(**change.request)
+            kms_client = step.client("kms")
+            answer = until_seen(
+                lambda: kms_client.get_parameters_for_import(**change.request),
+                codes=("NotFoundException",),
+                target=step.session.target,
+            )
             valid_to = answer["ParametersValidTo"].astimezone(UTC)
             key_material.load_wrapping_public_key(
                 answer["PublicKey"], wrapping_key_spec=change.request["WrappingKeySpec"]
@@ -342,6 +348,17 @@ def verify_import_key_material(step: OpenStep) -> Checks:
     made = step.made()
     if "key_material_id" not in made:
         raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
+    checks = settled(lambda: _gather_import(step, made), target=step.session.target)
+    checks.require_passed()
+    if plaintext := settle_plaintext(step.run):
+        step.run.note(step.name, plaintext_file=plaintext)
+    expiry = f"expires at {made['valid_to']}" if made["valid_to"] else "does not expire"
+    alias = step.run.record("01_create_key")["key_alias"]
+    step.run.finish(step.name, key_state="Enabled", summary=f"{alias} Enabled, its material {expiry}")
+    return checks
+
+
+def _gather_import(step: OpenStep, made: dict[str, Any]) -> Checks:
     key = step.run.record("01_create_key")
     asked = made if made.get("recovered_at") else step.run.steps[step.name]["inputs"]
     metadata = kms.describe(step.session, key["key_id"]) or {}
@@ -370,14 +387,5 @@ def verify_import_key_material(step: OpenStep) -> Checks:
         ["IMPORTED"],
         [entry.get("ImportState") for entry in current],
         source="kms:ListKeyRotations",
-    )
-    checks.require_passed()
-    if plaintext := settle_plaintext(step.run):
-        step.run.note(step.name, plaintext_file=plaintext)
-    expiry = "does not expire" if valid_to == "never" else f"expires at {valid_to}"
-    step.run.finish(
-        step.name,
-        key_state=metadata["KeyState"],
-        summary=f"{key['key_alias']} {metadata['KeyState']}, its material {expiry}",
     )
     return checks

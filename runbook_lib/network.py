@@ -6,9 +6,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from runbook_lib.changes import create_once
+from runbook_lib.changes import create_once, until_seen
 from runbook_lib.errors import PreflightFailed
-from runbook_lib.inputs import CreateClusterInputs
+from runbook_lib.inputs import PORTS, CreateClusterInputs
 from runbook_lib.report import Change
 from runbook_lib.session import Session, error_code
 from runbook_lib.step import OpenStep
@@ -140,10 +140,8 @@ def plan_network(step: OpenStep, inputs: CreateClusterInputs) -> list[Change]:
                     request,
                 )
             )
-        elif step.is_ours(tags_of(session, there["DBSubnetGroupArn"])):
-            rows.append(Change("keep", "subnet group", name, "made by this run", "", request))
         else:
-            rows.append(Change("refuse", "subnet group", name, _foreign("subnet group")))
+            rows.append(_subnet_group(step, name, there, request))
     if inputs.vpc_security_group_ids:
         require_security_groups(session, inputs.vpc_security_group_ids, vpc_id)
         if inputs.allowed_cidr:
@@ -168,15 +166,55 @@ def plan_network(step: OpenStep, inputs: CreateClusterInputs) -> list[Change]:
     if security_group is None:
         calls = "ec2:CreateSecurityGroup" + (", ec2:AuthorizeSecurityGroupIngress" if inputs.allowed_cidr else "")
         rows.append(Change("create", "security group", name, f"in {vpc_id}, {lets_in}", calls, request))
-    elif step.is_ours(ec2_tags(security_group)):
-        rows.append(Change("keep", "security group", name, "made by this run", "", request))
     else:
-        rows.append(Change("refuse", "security group", name, _foreign("security group")))
+        rows.append(_security_group(step, inputs, security_group, request))
     return rows
 
 
-def _foreign(what: str) -> str:
-    return f"exists, and this run did not make it; choose another cluster identifier, or name the {what} to use it"
+def _subnet_group(step: OpenStep, name: str, there: dict[str, Any], request: dict[str, Any]) -> Change:
+    tags = tags_of(step.session, there["DBSubnetGroupArn"])
+    if not step.is_ours(tags):
+        return Change("refuse", "subnet group", name, _foreign(step, "subnet group", tags))
+    found = sorted(subnet["SubnetIdentifier"] for subnet in there["Subnets"])
+    if found != sorted(request["SubnetIds"]):
+        detail = (
+            f"SubnetIds are {found}, asked {sorted(request['SubnetIds'])}; ask for what is there, or change it yourself"
+        )
+        return Change("refuse", "subnet group", name, detail)
+    return Change("keep", "subnet group", name, "made by this run, as asked", "", request)
+
+
+def _security_group(
+    step: OpenStep, inputs: CreateClusterInputs, there: dict[str, Any], request: dict[str, Any]
+) -> Change:
+    name, tags = request["GroupName"], ec2_tags(there)
+    if not step.is_ours(tags):
+        return Change("refuse", "security group", name, _foreign(step, "security group", tags))
+    port, asked = inputs.port or PORTS[inputs.engine], {inputs.allowed_cidr} - {""}
+    found = _lets_in(there)
+    if others := sorted(rule for rule in found if rule not in {(port, cidr) for cidr in asked}):
+        words = ", ".join(f"{cidr} on port {at}" for at, cidr in others)
+        detail = f"lets in {words}, asked {inputs.allowed_cidr or 'nothing'}; take those rules away, or ask for them"
+        return Change("refuse", "security group", name, detail)
+    if {(port, cidr) for cidr in asked} - found:
+        detail = f"made by this run; {inputs.allowed_cidr} is let in"
+        return Change("keep", "security group", name, detail, "ec2:AuthorizeSecurityGroupIngress", request)
+    return Change("keep", "security group", name, "made by this run, as asked", "", request)
+
+
+def _lets_in(group: dict[str, Any]) -> set[tuple[int, str]]:
+    """Return port and source (network or security group) of each rule that lets something in."""
+    found = set()
+    for rule in group.get("IpPermissions", []):
+        sources = [one["CidrIp"] for one in rule.get("IpRanges", [])]
+        sources += [one["CidrIpv6"] for one in rule.get("Ipv6Ranges", [])]
+        sources += [one["GroupId"] for one in rule.get("UserIdGroupPairs", [])]
+        found |= {(int(rule.get("FromPort", -1)), str(source)) for source in sources}
+    return found
+
+
+def _foreign(step: OpenStep, what: str, tags: dict[str, str]) -> str:
+    return f"exists, and {step.whose(tags)}; choose another cluster identifier, or name the {what} to use it"
 
 
 def ec2_tags(resource: dict[str, Any]) -> dict[str, str]:
@@ -224,8 +262,13 @@ def apply_security_group(step: OpenStep, change: Change, *, port: int, allowed_c
     if allowed_cidr:
         kind, address = ("Ipv6Ranges", "CidrIpv6") if ":" in allowed_cidr else ("IpRanges", "CidrIp")
         rule = {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, kind: [{address: allowed_cidr}]}
+        client = step.client("ec2")
         try:
-            step.client("ec2").authorize_security_group_ingress(GroupId=group_id, IpPermissions=[rule])
+            until_seen(
+                lambda: client.authorize_security_group_ingress(GroupId=group_id, IpPermissions=[rule]),
+                codes=("InvalidGroup.NotFound",),
+                target=step.session.target,
+            )
         except ClientError as error:
             if error_code(error) != "InvalidPermission.Duplicate":
                 raise

@@ -75,6 +75,8 @@ def read_parameters(path: Path) -> dict[str, Any]:
         if isinstance(error, _Twice):
             raise ParameterFileError(f"{path} names {error.problem} twice{line}; keep one of them") from None
         raise ParameterFileError(f"{path} is no YAML{line}; write one 'name: value' per line") from None
+    except (ValueError, RecursionError) as error:  # a number or date that is none, or nesting without end
+        raise ParameterFileError(f"{path} is no YAML ({error}); write one 'name: value' per line") from None
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
@@ -91,7 +93,7 @@ def from_command_line(given: Iterable[tuple[str, str]]) -> dict[str, Any]:
             values[name] = text
             continue
         try:
-            values[name] = yaml.safe_load(text)
-        except yaml.YAMLError:
+            values[name] = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
+        except (yaml.YAMLError, ValueError, RecursionError):
             raise InputError([(name, f"{text!r} is no value; write it as in a YAML file")]) from None
     return values

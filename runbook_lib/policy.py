@@ -6,12 +6,12 @@ Sources: "Key policies in AWS KMS" (KMS developer guide, key-policy-default) and
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from runbook_lib.conditions import holds, like, listed, names
 from runbook_lib.errors import PolicyInvalid
 
 QUOTA_BYTES = 32 * 1024
@@ -125,14 +125,10 @@ def principal_arn(text: str, *, account_id: str, partition: str = "aws") -> str:
     return text if text.startswith("arn:") else f"arn:{partition}:iam::{account_id}:{text}"
 
 
-def _list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
 def validate(policy: Mapping[str, Any]) -> None:
     """Raise `PolicyInvalid` for what KMS would refuse, or would accept in silence to no effect."""
     problems = []
-    for number, statement in enumerate(_list(policy.get("Statement") or []), 1):
+    for number, statement in enumerate(_statements(policy), 1):
         name = statement.get("Sid") or f"statement {number}"
         if negated := [part for part in _NEGATED if part in statement]:
             problems.append(f"{name} has {negated[0]}, which names everything else: say what is meant itself")
@@ -155,10 +151,13 @@ def validate(policy: Mapping[str, Any]) -> None:
 
 def _can_be_changed(policy: Mapping[str, Any]) -> bool:
     """Say whether somebody may put another policy, unconditionally, and is not denied it."""
-    statements = [one for one in _list(policy.get("Statement") or []) if _matches("kms:PutKeyPolicy", one["Action"])]
-    denied = {name for one in statements if one["Effect"] == "Deny" for name in _principals(one)}
+    statements = [one for one in _statements(policy) if names("kms:PutKeyPolicy", one["Action"])]
+    denied = {name for one in statements if one.get("Effect") == "Deny" for name in _principals(one)}
     allowed = {
-        name for one in statements if one["Effect"] == "Allow" and not one.get("Condition") for name in _principals(one)
+        name
+        for one in statements
+        if one.get("Effect") == "Allow" and not one.get("Condition")
+        for name in _principals(one)
     }
     return "*" not in denied and bool(allowed - denied)
 
@@ -167,45 +166,55 @@ def _principals(statement: Mapping[str, Any]) -> list[str]:
     principal = statement.get("Principal") or {}
     if isinstance(principal, str):
         return [principal]
-    return [str(one) for value in principal.values() for one in _list(value)]
+    return [str(one) for value in principal.values() for one in listed(value)]
 
 
-def _matches(action: str, patterns: Any) -> bool:
-    return any(fnmatch.fnmatchcase(action.lower(), str(pattern).lower()) for pattern in _list(patterns))
+def _statements(policy: Any) -> list[Mapping[str, Any]]:
+    """Return the statements; raise `PolicyInvalid` for what is no policy."""
+    if not isinstance(policy, Mapping):
+        raise PolicyInvalid(f"a policy is an object with a Statement, not {type(policy).__name__}; read it yourself")
+    statements = listed(policy.get("Statement") or [])
+    for number, statement in enumerate(statements, 1):
+        if not isinstance(statement, Mapping) or not isinstance(statement.get("Sid", ""), str):
+            raise PolicyInvalid(f"statement {number} is no statement; read the policy yourself")
+        if not isinstance(statement.get("Condition") or {}, Mapping):
+            raise PolicyInvalid(f"statement {number} has a Condition that is no object; read the policy yourself")
+        if statement.get("Effect", "Allow") not in ("Allow", "Deny"):
+            raise PolicyInvalid(f"statement {number} has the Effect {statement['Effect']!r}; it is Allow or Deny")
+    return statements
 
 
-def _condition_holds(condition: Mapping[str, Any], context: Mapping[str, str]) -> bool:
-    """Say whether a Condition holds; raise `PolicyInvalid` for an operator that this reader does not know."""
-    for operator, asked in condition.items():
-        for key, values in asked.items():
-            wanted, found = [str(value) for value in _list(values)], context.get(key)
-            match operator:
-                case "StringEquals":
-                    holds = found in wanted
-                case "StringNotEquals":
-                    holds = found not in wanted
-                case "StringLike" | "ArnLike":
-                    holds = found is not None and any(fnmatch.fnmatchcase(found, value) for value in wanted)
-                case "Bool":
-                    holds = found is not None and found.lower() in [value.lower() for value in wanted]
-                case _:
-                    raise PolicyInvalid(
-                        f"condition operator {operator!r} is not one that this reader knows; read the policy yourself"
-                    )
-            if not holds:
-                return False
-    return True
-
-
-def _readable(policy: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _readable(policy: Any) -> list[Mapping[str, Any]]:
     """Return the statements; raise `PolicyInvalid` for one that says what it does not mean."""
-    statements: list[Mapping[str, Any]] = _list(policy.get("Statement") or [])
+    statements = _statements(policy)
     for statement in statements:
         if negated := [part for part in _NEGATED if part in statement]:
             raise PolicyInvalid(
                 f"{statement.get('Sid') or 'a statement'} has {negated[0]}, which this reader does not judge; read it yourself"
             )
     return statements
+
+
+def permitted(
+    policies: Iterable[Mapping[str, Any]], *, action: str, resource: str, context: Mapping[str, Any] | None = None
+) -> bool | None:
+    """Say what IAM policies of a caller say of an `action` on a `resource` (an ARN, or `*` for none).
+
+    True for an Allow, False for an explicit Deny (which wins), None when no statement concerns it.
+    """
+    found: bool | None = None
+    for policy in policies:
+        for statement in _readable(policy):
+            if not names(action, statement.get("Action") or []):
+                continue
+            if not any(like(resource, str(pattern)) for pattern in listed(statement.get("Resource") or [])):
+                continue
+            if not holds(statement.get("Condition") or {}, context or {}):
+                continue
+            if statement.get("Effect") == "Deny":
+                return False
+            found = True if statement.get("Effect") == "Allow" else found
+    return found
 
 
 def allows(policy: Mapping[str, Any], *, principal: str, action: str, context: Mapping[str, str] | None = None) -> bool:
@@ -216,12 +225,12 @@ def allows(policy: Mapping[str, Any], *, principal: str, action: str, context: M
     allowed = False
     for statement in _readable(policy):
         named = _principals(statement)
-        if (principal in named or "*" in named) and _matches(action, statement.get("Action") or []):
-            if not _condition_holds(statement.get("Condition") or {}, context or {}):
+        if (principal in named or "*" in named) and names(action, statement.get("Action") or []):
+            if not holds(statement.get("Condition") or {}, context or {}):
                 continue
-            if statement["Effect"] == "Deny":
+            if statement.get("Effect") == "Deny":
                 return False
-            allowed = True
+            allowed = allowed or statement.get("Effect") == "Allow"
     return allowed
 
 
@@ -244,18 +253,18 @@ def warnings(policy: Mapping[str, Any]) -> list[str]:
     found = []
     administer, use = set(), set()
     for statement in _readable(policy):
-        if statement["Effect"] != "Allow":
+        if statement.get("Effect") != "Allow":
             continue
         name, actions = statement.get("Sid", "a statement"), statement.get("Action") or []
         named = [one for one in _principals(statement) if not _is_root(one)]
         if "*" in named:
             found.append(f"{name} names everybody ('*'); only its condition keeps others out")
-        if named and _matches_any(_list(actions), ("kms:PutKeyPolicy",)):
+        if named and _matches_any(listed(actions), ("kms:PutKeyPolicy",)):
             found.append(f"{name}: administrators can give themselves the use of the key by changing its policy")
             administer.update(named)
-        if named and any(str(action) in ("*", "kms:*") for action in _list(actions)):
+        if named and any(str(action) in ("*", "kms:*") for action in listed(actions)):
             found.append(f"{name} allows {actions!r}: administration and use in one hand; list the actions")
-        if _matches_any(_list(actions), USE) and not statement.get("Condition"):
+        if _matches_any(listed(actions), USE) and not statement.get("Condition"):
             use.update(named)
     found += [f"{name} may both administer the key and use it; keep them apart" for name in sorted(administer & use)]
     return found
@@ -270,12 +279,12 @@ def who_may(policy: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return one row per statement and principal: who, may do what, on which condition."""
     rows = []
     for statement in _readable(policy):
-        actions = [str(action) for action in _list(statement["Action"])]
+        actions = [str(action) for action in listed(statement.get("Action") or [])]
         for principal in _principals(statement):
             rows.append(
                 {
                     "who": principal,
-                    "may" if statement["Effect"] == "Allow" else "may not": _in_words(actions, principal),
+                    "may" if statement.get("Effect") == "Allow" else "may not": _in_words(actions, principal),
                     "only if": _condition_in_words(statement),
                 }
             )
@@ -297,7 +306,7 @@ def _in_words(actions: list[str], principal: str) -> str:
 
 
 def _matches_any(patterns: list[str], actions: Sequence[str]) -> bool:
-    return any(_matches(action, patterns) for action in actions)
+    return any(names(action, patterns) for action in actions)
 
 
 def _condition_in_words(statement: Mapping[str, Any]) -> str:
@@ -309,5 +318,5 @@ def _condition_in_words(statement: Mapping[str, Any]) -> str:
     said = []
     for asked in (statement.get("Condition") or {}).values():
         for key, value in asked.items():
-            said.append(words.get(key, f"{key} is {{}}").format(" or ".join(map(str, _list(value)))))
+            said.append(words.get(key, f"{key} is {{}}").format(" or ".join(map(str, listed(value)))))
     return ", ".join(said)

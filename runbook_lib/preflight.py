@@ -45,7 +45,6 @@ def start_run(inputs: StartInputs, *, runs_dir: Path | str | None = None) -> Ope
     in one printed line. With target aws the account must be the one that the caller is signed in to.
     Raises `WrongRegion`, `WrongAccount`, `NoCredentials`, `ParameterChanged`, `RunNotWritable`.
     """
-    _require_region(inputs.region)
     folder = runs_folder(runs_dir)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -56,7 +55,7 @@ def start_run(inputs: StartInputs, *, runs_dir: Path | str | None = None) -> Ope
             f"cannot use the runs folder {folder} ({error}); mend it, or give --runs-dir DIR"
         ) from error
     try:
-        session, sandbox_id = _session(inputs, folder)
+        session, sandbox_id = target_session(inputs, folder)
         target = {
             "target": inputs.target,
             "account_id": session.account_id,
@@ -94,7 +93,12 @@ def _run(run_id: str, folder: Path, target: dict[str, str]) -> Run:
     return run
 
 
-def _session(inputs: StartInputs, folder: Path) -> tuple[Session, str]:
+def target_session(inputs: StartInputs, folder: Path) -> tuple[Session, str]:
+    """Return clients for the target asked for, its account checked, and the sandbox's id ("" for AWS).
+
+    Raises `WrongRegion`, `WrongAccount`, `NoCredentials`.
+    """
+    require_region(inputs.region)
     if inputs.target == "aws":
         session = Session(target="aws", region=inputs.region, account_id=inputs.account_id)
         session.identity()
@@ -107,7 +111,8 @@ def _session(inputs: StartInputs, folder: Path) -> tuple[Session, str]:
     return session, sandbox.sandbox_id
 
 
-def _require_region(region: str) -> None:
+def require_region(region: str) -> None:
+    """Raise `WrongRegion` for a Region that the SDK does not know."""
     known = known_regions()
     if region.startswith(("cn-", "us-gov-", "eusc-", "us-iso")):
         return  # another partition; AWS itself answers whether it exists
@@ -176,6 +181,28 @@ def check_everything(step: OpenStep, inputs: StartInputs, plan: Plan) -> Checks:
     Reads only. Raises `PreflightFailed`, naming all that is missing at once.
     """
     session = step.session
+    checks = gather(step, inputs)
+    failed = [check.actual for check in checks.rows if not check.passed]
+    if failed:
+        print(checks)
+        raise PreflightFailed(f"nothing was created: {'; '.join(failed)}")
+    hourly = costs.hourly(db_instance_class=inputs.db_instance_class, instances=inputs.reader_count + 1)
+    with step.applying(plan):
+        step.run.finish(
+            step.name,
+            caller_arn=session.identity()["Arn"],
+            key_alias=inputs.key_alias,
+            db_cluster_identifier=inputs.db_cluster_identifier,
+            engine_version=_version(session, inputs),
+            changes=[f"{change.action} {change.resource} {change.name}" for change in plan.changes],
+            summary=f"{len(plan.changes)} changes planned, {hourly} plus storage",
+        )
+    return checks
+
+
+def gather(step: OpenStep, inputs: StartInputs) -> Checks:
+    """Check what every later step needs; reads only, and judges nothing."""
+    session = step.session
     checks = Checks("Pre-flight")
 
     def attempt(claim: str, look: Callable[[], str], source: str) -> None:
@@ -235,21 +262,6 @@ def check_everything(step: OpenStep, inputs: StartInputs, plan: Plan) -> Checks:
         )
     attempt("the quotas leave room", lambda: _quotas(session, inputs), "rds:DescribeAccountAttributes")
 
-    failed = [check.actual for check in checks.rows if not check.passed]
-    if failed:
-        print(checks)
-        raise PreflightFailed(f"nothing was created: {'; '.join(failed)}")
-    hourly = costs.hourly(db_instance_class=inputs.db_instance_class, instances=inputs.reader_count + 1)
-    with step.applying(plan):
-        step.run.finish(
-            step.name,
-            caller_arn=session.identity()["Arn"],
-            key_alias=inputs.key_alias,
-            db_cluster_identifier=inputs.db_cluster_identifier,
-            engine_version=_version(session, inputs),
-            changes=[f"{change.action} {change.resource} {change.name}" for change in plan.changes],
-            summary=f"{len(plan.changes)} changes planned, {hourly} plus storage",
-        )
     return checks
 
 

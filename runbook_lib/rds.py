@@ -10,7 +10,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from runbook_lib import kms, network
-from runbook_lib.changes import create_once
+from runbook_lib.changes import create_once, until_seen
 from runbook_lib.errors import KeyNotUsable, PreflightFailed, StepMissing
 from runbook_lib.inputs import PORTS, CreateClusterInputs
 from runbook_lib.report import Change, Checks, Plan
@@ -266,12 +266,12 @@ def _cluster_change(step: OpenStep, inputs: CreateClusterInputs, request: dict[s
         )
         return Change("create", "DB cluster", name, detail, "rds:CreateDBCluster", request)
     if not step.is_ours(rds_tags(there)):
-        owner = rds_tags(there).get("runbook:run-id")
-        whose = f"run {owner!r} made it" if owner else "this run did not make it"
-        return Change("refuse", "DB cluster", name, f"exists, and {whose}; choose another db_cluster_identifier")
+        detail = f"exists, and {step.whose(rds_tags(there))}; choose another db_cluster_identifier"
+        return Change("refuse", "DB cluster", name, detail)
     fields = (
         "Engine",
         "EngineVersion",
+        "StorageEncrypted",
         "KmsKeyId",
         "MasterUsername",
         "Port",
@@ -279,20 +279,28 @@ def _cluster_change(step: OpenStep, inputs: CreateClusterInputs, request: dict[s
         "BackupRetentionPeriod",
         "DeletionProtection",
         "CopyTagsToSnapshot",
+        "ServerlessV2ScalingConfiguration",
     )
-    differs = [
-        f"{field} is {there.get(field)!r}, asked {request[field]!r}"
-        for field in fields
-        if field in request and there.get(field) != request[field]
-    ]
-    if differs:
-        return Change(
-            "refuse",
-            "DB cluster",
-            name,
-            "; ".join(differs) + "; ask for what is there, or change it yourself",
-        )
+    # What RDS calls otherwise when it describes than when it creates.
+    seen = {
+        **there,
+        "DBClusterParameterGroupName": there.get("DBClusterParameterGroup"),
+        "EnableCloudwatchLogsExports": sorted(there.get("EnabledCloudwatchLogsExports") or []),
+    }
+    asked = {**request, "EnableCloudwatchLogsExports": sorted(request.get("EnableCloudwatchLogsExports", []))}
+    if differs := _differences(seen, asked, (*fields, "DBClusterParameterGroupName", "EnableCloudwatchLogsExports")):
+        return Change("refuse", "DB cluster", name, differs)
     return Change("keep", "DB cluster", name, "made by this run, as asked", "", request)
+
+
+def _differences(there: dict[str, Any], asked: dict[str, Any], fields: tuple[str, ...]) -> str:
+    """Say field by field how what is there differs from what is asked, and the way out; '' when it does not."""
+    differs = [
+        f"{field} is {there.get(field)!r}, asked {asked[field]!r}"
+        for field in fields
+        if field in asked and there.get(field) != asked[field]
+    ]
+    return "; ".join([*differs, "ask for what is there, or change it yourself"]) if differs else ""
 
 
 def inputs_key(request: dict[str, Any]) -> str:
@@ -313,11 +321,18 @@ def _instance_change(step: OpenStep, inputs: CreateClusterInputs, name: str, req
             "refuse",
             f"DB instance {name}",
             name,
-            "exists, and this run did not make it; choose another cluster identifier",
+            f"exists, and {step.whose(rds_tags(there))}; choose another cluster identifier",
         )
-    if there["DBInstanceClass"] != inputs.db_instance_class:
-        detail = f"DBInstanceClass is {there['DBInstanceClass']!r}, asked {inputs.db_instance_class!r}"
-        return Change("refuse", f"DB instance {name}", name, detail)
+    fields = (
+        "Engine",
+        "DBInstanceClass",
+        "PubliclyAccessible",
+        "PromotionTier",
+        "MonitoringInterval",
+        "MonitoringRoleArn",
+    )
+    if differs := _differences(there, request, fields):
+        return Change("refuse", f"DB instance {name}", name, differs)
     return Change("keep", f"DB instance {name}", name, "made by this run, as asked", "", request)
 
 
@@ -345,14 +360,16 @@ def apply_create_cluster(step: OpenStep, plan: Plan) -> str:
                     step.name,
                     "rds:CreateDBCluster",
                     find=lambda: find_cluster(session, cluster.name),
-                    create=lambda: dict(rds.create_db_cluster(**request)["DBCluster"]),
+                    create=lambda: until_seen(  # just after the import RDS may not see yet that the key is Enabled
+                        lambda: dict(rds.create_db_cluster(**request)["DBCluster"]),
+                        codes=("KMSKeyNotAccessibleFault",),
+                        target=session.target,
+                    ),
                 )
             except ClientError as error:
                 if error_code(error) != "KMSKeyNotAccessibleFault":
                     raise
-                raise KeyNotUsable(
-                    f"{error_text(error)}; check that the key is Enabled and that you may call kms:CreateGrant on it through RDS"
-                ) from error
+                raise KeyNotUsable(f"{error_text(error)}; {_key_advice(request)}") from error
         there = find_cluster(session, cluster.name) or {}
         step.run.note(
             step.name,
@@ -369,6 +386,17 @@ def apply_create_cluster(step: OpenStep, plan: Plan) -> str:
             if change.resource.startswith("DB instance") and change.action == "create":
                 _create_instance(step, rds, change)
     return str(there.get("DBClusterArn", ""))
+
+
+def _key_advice(request: dict[str, Any]) -> str:
+    """Say what may be missing when RDS cannot reach a key; it does not tell which."""
+    advice = "check that the key is Enabled and that you may call kms:CreateGrant and kms:DescribeKey on it through RDS"
+    if "MasterUserSecretKmsKeyId" in request:
+        advice += (
+            ", and kms:CreateGrant, kms:Decrypt, kms:GenerateDataKey and kms:DescribeKey on the password's key through "
+            "Secrets Manager"
+        )
+    return advice
 
 
 def _create_instance(step: OpenStep, rds: Any, change: Change) -> None:

@@ -35,10 +35,13 @@ from runbook_lib.errors import (
     StepMissing,
 )
 from runbook_lib.paths import runs_folder
+from runbook_lib.private_files import destroy
 
 FORMAT = 1
-STATE = "state.json"
+STATE, LAST_GOOD = "state.json", "state.last-good.json"
+_TARGET = ("target", "account_id", "region", "sandbox_id")
 _LOCK = ".lock"
+_HALF_WRITTEN = ".writing-"
 _HOLDER = ".lock-holder.json"
 _HOLDER_TOKEN = "RUNBOOK_LOCK_TOKEN"  # noqa: S105 - names an environment variable, holds no secret
 
@@ -48,22 +51,26 @@ def utc_stamp(moment: datetime | None = None) -> str:
     return (moment or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="seconds")
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write `content` to `path` with mode 0600, whole or not at all: temporary file, flush, rename.
 
-    Raises `RunNotWritable`, naming the path and the system's reason.
+    Without `durable` it is whole for whoever reads it, but may be lost with the power. Raises `RunNotWritable`, naming
+    the path and the system's reason.
     """
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{_HALF_WRITTEN}{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+        if not durable:
+            return
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -73,6 +80,28 @@ def write_whole(path: Path, content: bytes) -> None:
         raise RunNotWritable(
             f"cannot write {path} ({error.strerror or error}); make room or mend the permissions, then run the step again"
         ) from error
+
+
+def _checked(text: str) -> dict[str, Any]:
+    """Return a state; raise ValueError, saying what is wrong, for what is none. A newer format is not looked into."""
+    state = json.loads(text)
+    if not isinstance(state, dict) or type(state.get("format")) is not int:
+        raise ValueError("no format number")
+    if state["format"] > FORMAT:
+        return state
+    shape = {"run_id": str, "created": str, "target": dict, "steps": dict}
+    if wrong := [name for name, kind in shape.items() if not isinstance(state.get(name), kind)]:
+        raise ValueError(f"wrong: {', '.join(wrong)}")
+    if wrong := [name for name in _TARGET if not isinstance(state["target"].get(name), str)]:
+        raise ValueError(f"wrong in target: {', '.join(wrong)}")
+    for name, section in state["steps"].items():
+        if not isinstance(section, dict) or section.get("status") not in ("started", "finished"):
+            raise ValueError(f"wrong in steps: {name}")
+        if not all(isinstance(section.get(part), dict) for part in ("inputs", "intents", "record")):
+            raise ValueError(f"wrong in steps: {name}")
+        if not all(isinstance(intent, dict) for intent in section["intents"].values()):
+            raise ValueError(f"wrong in steps: {name}")
+    return state
 
 
 class Run:
@@ -102,12 +131,15 @@ class Run:
             raise RunNotWritable(
                 f"cannot make the run folder {path} ({error.strerror}); mend the permissions or give --runs-dir DIR"
             ) from error
-        run = cls(
-            path,
-            {"format": FORMAT, "run_id": run_id, "created": utc_stamp(), "target": dict(target), "steps": {}},
-        )
+        run = cls.unsaved(run_id, runs_dir=runs_dir, target=target)
         run._save()
         return run
+
+    @classmethod
+    def unsaved(cls, run_id: str, *, runs_dir: Path | None = None, target: Mapping[str, str]) -> Run:
+        """Return a run that is on no disk yet: for looking ahead."""
+        state = {"format": FORMAT, "run_id": run_id, "created": utc_stamp(), "target": dict(target), "steps": {}}
+        return cls(runs_folder(runs_dir) / run_id, state)
 
     @classmethod
     def open(cls, run_id: str, *, runs_dir: Path | None = None) -> Run:
@@ -133,34 +165,34 @@ class Run:
         except OSError as error:
             raise RunNotFound(f"{file} cannot be read ({error.strerror}); mend its permissions, or {advice}") from error
         try:
-            state = json.loads(text)
-        except json.JSONDecodeError as error:
+            self._state = _checked(text)
+        except ValueError as error:
             raise RunDamaged(f"{file} is damaged ({error}); {self._out_of_damage()}") from None
-        if not isinstance(state, dict) or not isinstance(state.get("format"), int):
-            raise RunDamaged(f"{file} is damaged (no format number); {self._out_of_damage()}")
-        if state["format"] > FORMAT:
+        if self._state["format"] > FORMAT:
             raise RunFormatTooNew(
-                f"{file} has format {state['format']}, this version knows {FORMAT}; update aurora-byok-runbook"
+                f"{file} has format {self._state['format']}, this version knows {FORMAT}; update aurora-byok-runbook"
             )
-        shape = {"run_id": str, "created": str, "target": dict, "steps": dict}
-        wrong = [name for name, kind in shape.items() if not isinstance(state.get(name), kind)]
-        wrong += (
-            [name for name, section in state.get("steps", {}).items() if not isinstance(section, dict)]
-            if not wrong
-            else []
-        )
-        if wrong:
-            raise RunDamaged(f"{file} is damaged ({', '.join(wrong)}); {self._out_of_damage()}")
-        self._state = state
 
     def _out_of_damage(self) -> str:
+        copy_of = self.path / LAST_GOOD
+        try:
+            steps = _checked(copy_of.read_text(encoding="utf-8"))["steps"]
+        except (OSError, ValueError):
+            return (
+                f"move the folder {self.path} away, look in the account for resources tagged runbook:run-id = "
+                f"{self.path.name}, and start a new run"
+            )
+        finished = sum(section.get("status") == "finished" for section in steps.values())
         return (
-            f"move the folder {self.path} away, look in the account for resources tagged runbook:run-id = "
-            f"{self.path.name}, and start a new run"
+            f"the last good one is {LAST_GOOD} ({finished} steps finished); to go on with it: "
+            f"cp {copy_of} {self.path / STATE}"
         )
 
     def _save(self) -> None:
-        write_whole(self.path / STATE, (json.dumps(self._state, indent=1, ensure_ascii=False) + "\n").encode())
+        """Write the copy first, so that it is never behind: what is noted there may have been done, never the reverse."""
+        content = (json.dumps(self._state, indent=1, ensure_ascii=False) + "\n").encode()
+        write_whole(self.path / LAST_GOOD, content, durable=False)
+        write_whole(self.path / STATE, content)
 
     def set_aside(self) -> Path:
         """Rename the folder to the first free `<run_id>-N`; return where it lies now."""
@@ -223,8 +255,9 @@ class Run:
 
     def note(self, step: str, **values: Any) -> None:
         """Add `values` to the record of `step`."""
-        self._section(step)["record"].update(values)
-        self._save()
+        with self.locked(what=step):
+            self._section(step)["record"].update(values)
+            self._save()
 
     def intend(self, step: str, what: str) -> None:
         """Note, before a create is sent, that it is about to be."""
@@ -241,12 +274,18 @@ class Run:
         intents = self._state["steps"].get(step, {}).get("intents", {})
         return bool(intents.get(what, {}).get("outcome") == "unclear")
 
+    def was_sent(self, step: str, what: str) -> bool:
+        """Say whether a create was announced and may have taken effect, whether or not its result was noted."""
+        intents = self._state["steps"].get(step, {}).get("intents", {})
+        return what in intents and intents[what].get("outcome") != "refused"
+
     def finish(self, step: str, **values: Any) -> None:
         """Add `values` to the record of `step` and mark it finished."""
-        section = self._section(step)
-        section["record"].update(values)
-        section.update(status="finished", finished=utc_stamp())
-        self._save()
+        with self.locked(what=step):
+            section = self._section(step)
+            section["record"].update(values)
+            section.update(status="finished", finished=utc_stamp())
+            self._save()
 
     # Artefacts ----------------------------------------------------------------------------------------
 
@@ -300,6 +339,7 @@ def run_lock(path: Path, *, what: str) -> Iterator[None]:
         holder = {"token": token, "pid": os.getpid(), "host": socket.gethostname(), "what": what, "since": utc_stamp()}
         write_whole(path / _HOLDER, json.dumps(holder).encode())
         os.environ[_HOLDER_TOKEN] = token
+        _sweep(path)
         yield
     finally:
         if before is None:
@@ -308,6 +348,12 @@ def run_lock(path: Path, *, what: str) -> Iterator[None]:
             os.environ[_HOLDER_TOKEN] = before
         (path / _HOLDER).unlink(missing_ok=True)
         lock.release()
+
+
+def _sweep(path: Path) -> None:
+    """Destroy what a process that was killed left half written; the lock is held, so nobody else is writing."""
+    for left in (*path.glob(f"{_HALF_WRITTEN}*"), *path.glob(f"*/{_HALF_WRITTEN}*")):
+        destroy(left)
 
 
 def _is_lent(path: Path) -> bool:

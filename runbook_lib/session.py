@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,6 +36,7 @@ from botocore.exceptions import (
 
 from runbook_lib.errors import (
     AccessDenied,
+    AwsCallFailed,
     NoCredentials,
     SandboxGone,
     SandboxUnavailable,
@@ -54,6 +55,18 @@ _EXPIRED = {
     "UnrecognizedClientException",
 }
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+
+
+THROTTLED = frozenset(
+    {
+        "ThrottlingException",
+        "Throttling",
+        "RequestLimitExceeded",
+        "TooManyRequestsException",
+        "RequestThrottled",
+        "LimitExceeded",
+    }
+)
 
 
 def error_code(error: ClientError) -> str:
@@ -125,7 +138,7 @@ class Session:
                 service, region_name=region or None, endpoint_url=self.endpoint_url or None, config=config
             )
             client.meta.events.register_first("before-send", self._before_send)
-            client.meta.events.register("after-call", self._after_call)
+            client.meta.events.register("after-call", partial(self._after_call, retried=retry))
             client.meta.events.register("after-call-error", self._after_call_error)
             self._clients[key] = client
         return self._clients[key]
@@ -143,7 +156,7 @@ class Session:
                 f"an AWS run was about to call {sent_to.geturl()!r}; it may call AWS hosts over https only"
             )
 
-    def _after_call(self, parsed: Mapping[str, Any], model: Any, **_: Any) -> None:
+    def _after_call(self, parsed: Mapping[str, Any], model: Any, retried: bool = True, **_: Any) -> None:
         date = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
         if date:
             self._seen = (parsedate_to_datetime(date).astimezone(UTC), time.monotonic())
@@ -153,10 +166,23 @@ class Session:
                 f"AWS does not accept the credentials ({told['Code']}); sign in again, then run the same command again"
             )
         if told.get("Code") in _DENIED:
-            action = f"{model.service_model.signing_name}:{model.name}"
+            call, said = (
+                f"{model.service_model.signing_name}:{model.name}",
+                " ".join(str(told.get("Message", "")).split()),
+            )
+            named = re.search(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)", said)
+            action = named[1] if named else call  # what AWS asks behind a call, such as kms:TagResource, it names
             raise AccessDenied(
-                f"you may not call {action} ({' '.join(str(told.get('Message', '')).split())}); have {action} allowed to "
-                "your role, then run this again"
+                f"you may not call {call}{f': it needs {action}' if action != call else ''} ({said}); have {action} allowed to "
+                "your role (runbook permissions prints each step's policy), then run this again"
+            )
+
+        status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if retried and (told.get("Code") in THROTTLED or status >= 500):  # creates, sent once, are `changes`' to judge
+            word = "keeps throttling" if told.get("Code") in THROTTLED else "keeps failing on"
+            raise AwsCallFailed(
+                f"AWS {word} {model.service_model.signing_name}:{model.name} ({told.get('Code')}), also after several "
+                "attempts; wait a minute, then run this again"
             )
 
     def _after_call_error(self, exception: Exception, **_: Any) -> None:

@@ -88,7 +88,7 @@ def _material(inputs: EncryptKeyMaterialInputs) -> KeyMaterial:
         return KeyMaterial.generate()
     if inputs.key_material_source == "file":
         return KeyMaterial.from_file(path, encoding=inputs.key_material_encoding)
-    return custody.open_copy(
+    return custody.open_any_copy(
         read_public(inputs.key_material_file),
         read_private_key(inputs.recovery_private_key, password_from=inputs.recovery_password_from),
     )

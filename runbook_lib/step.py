@@ -88,6 +88,11 @@ class OpenStep:
         """Say whether a resource with these tags was made by this run."""
         return tags.get("runbook:run-id") == self.run.run_id
 
+    def whose(self, tags: Mapping[str, str]) -> str:
+        """Say of a resource that is not ours whose it is, as far as its tags tell."""
+        owner = tags.get("runbook:run-id")
+        return f"run {owner!r} made it" if owner else "this run did not make it"
+
     def plan(self, inputs: Inputs, changes: Any) -> Plan:
         """Return the plan of this step, with the inputs it was made from."""
         cost = all_steps()[self.name].cost

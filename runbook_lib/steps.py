@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -22,7 +23,7 @@ class Step:
     reads: str
     writes: str
     changes: str
-    actions: tuple[str, ...]
+    permissions: tuple[Mapping[str, Any], ...]
     cost: str
     time: str
 
@@ -35,6 +36,11 @@ class Step:
     def words(self) -> str:
         """The name as a person says it, such as `create key`."""
         return self.name[3:].replace("_", " ")
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """Every IAM action that the step may need, each once, in order."""
+        return tuple(dict.fromkeys(action for row in self.permissions for action in row["actions"]))
 
     @property
     def actions_by_service(self) -> str:
@@ -57,7 +63,7 @@ def all_steps() -> dict[str, Step]:
     rows: list[dict[str, Any]] = yaml.safe_load(
         (files("runbook_lib") / "data" / "steps.yaml").read_text(encoding="utf-8")
     )
-    return {row["name"]: Step(**{**row, "actions": tuple(row["actions"])}) for row in rows}
+    return {row["name"]: Step(**{**row, "permissions": tuple(row["permissions"])}) for row in rows}
 
 
 def chain() -> list[Step]:

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from runbook_lib.errors import AccessDenied
 from runbook_lib.report import Table
 from runbook_lib.run import Run
-from runbook_lib.session import Session
+from runbook_lib.session import Session, error_text
 
 KEPT = timedelta(days=90)
 _MOST_PAGES = 20
@@ -27,7 +29,9 @@ _KEY_EVENTS = (
     "GenerateDataKey",
     "GenerateDataKeyWithoutPlaintext",
 )
+_CAPTION = "What CloudTrail recorded"
 _HEAD = ("", "event", "by", "what it says", "when")
+_NAMES = ("outcome", "event", "by", "says", "when")
 
 
 def trail(session: Session, run: Run) -> Table:
@@ -39,9 +43,8 @@ def trail(session: Session, run: Run) -> Table:
     key, cluster = run.record("01_create_key"), run.record("05_create_cluster")
     began = datetime.fromisoformat(run.steps["00_start"]["started"]) - timedelta(hours=1)
     ended = datetime.fromisoformat(run.steps["05_create_cluster"]["finished"]) + timedelta(hours=1)
-    caption = "What CloudTrail recorded"
     if session.now() - ended > KEPT:
-        return Table(caption, _HEAD, [("gone", "", "", "CloudTrail's event history reaches back 90 days only", "")])
+        return Table(_CAPTION, _HEAD, [("gone", "", "", "CloudTrail's event history reaches back 90 days only", "")])
     window = {"StartTime": began, "EndTime": ended}
     try:
         found = [
@@ -50,18 +53,29 @@ def trail(session: Session, run: Run) -> Table:
                 (key["key_arn"], _KEY_EVENTS),
                 (cluster["db_cluster_identifier"], ("CreateDBCluster",)),
             )
-            for event in _events(session, name, window)
+            for event in reversed(list(_events(session, name, window)))  # the newest comes first
             if event["eventName"] in wanted and not event.get("errorCode")
         ]
-    except AccessDenied as error:
-        return Table(caption, _HEAD, [("not read", "", "", str(error), "")])
+    except (AccessDenied, ClientError) as error:
+        told = error_text(error) if isinstance(error, ClientError) else str(error)
+        return Table(_CAPTION, _HEAD, [("not read", "", "", told, "")])
     resource_id = cluster["db_cluster_resource_id"]
     rows = [_row(event, resource_id) for event in sorted(found, key=lambda event: str(event["eventTime"]))]
     seen = {event["eventName"] for event in found}
     missing = [name for name in (*_KEY_EVENTS[:4], "CreateDBCluster") if name not in seen]
     missing += [] if seen & set(_KEY_EVENTS[4:]) else [_KEY_EVENTS[4]]
     rows += [("pending", name, "", "not delivered yet; that takes up to about 15 minutes", "") for name in missing]
-    return Table(caption, _HEAD, rows)
+    return Table(_CAPTION, _HEAD, rows)
+
+
+def rows_for_json(table: Table) -> list[dict[str, str]]:
+    """Return the rows of `trail` as report.json keeps them: outcome, event, by, says, when."""
+    return [dict(zip(_NAMES, map(str, row), strict=True)) for row in table.rows]
+
+
+def from_json(rows: list[dict[str, str]]) -> Table:
+    """Return the table that `rows_for_json` was made from."""
+    return Table(_CAPTION, _HEAD, [tuple(row[name] for name in _NAMES) for row in rows])
 
 
 def _events(session: Session, resource: str, window: dict[str, datetime]) -> Iterator[dict[str, Any]]:

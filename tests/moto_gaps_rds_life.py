@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
 from typing import Any
 
 from kms_support import (
@@ -14,7 +11,7 @@ from kms_support import (
     refusal,
 )
 from moto_gaps import gap
-from rds_support import CLUSTER, COMBINATION, MYSQL, NO_KEY, PASSWORD, VALUE, Aws
+from rds_support import CLUSTER, COMBINATION, MYSQL, NO_KEY, PASSWORD, VALUE, Aws, set_transition, unset_transition
 
 # ---- RDS: changing, stopping, deleting
 
@@ -52,22 +49,14 @@ def clusters_notice_that_their_key_has_gone(aws: Aws) -> None:
     assert "inaccessible-encryption-credentials-recoverable" in states
 
 
-def _transition(aws: Aws, word: str, transition: dict[str, Any]) -> None:
-    order = json.dumps({"model_name": "rds::cluster", "transition": transition}).encode()
-    request = urllib.request.Request(  # noqa: S310
-        f"{aws.url}/moto-api/state-manager/{word}-transition", data=order, headers={"Content-Type": "application/json"}
-    )
-    urllib.request.urlopen(request).close()  # noqa: S310
-
-
 @gap("rds_states.look")
 def states_take_as_long_as_is_set(aws: Aws) -> None:
-    _transition(aws, "set", {"progression": "manual", "times": 3})
+    set_transition(aws.url, "rds::cluster", {"progression": "manual", "times": 3})
     try:
         made = aws("rds").create_db_cluster(DBClusterIdentifier=aws.name(), **CLUSTER)["DBCluster"]
         seen = [made["Status"], *(aws.described(made)["Status"] for _ in range(3))]
     finally:
-        _transition(aws, "unset", {})
+        unset_transition(aws.url, "rds::cluster")
     assert ["creating", "creating", "creating", "available"] == seen
 
 

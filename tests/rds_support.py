@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import urllib.request
 from typing import Any
 
 from kms_support import ACCOUNT, REGION, connect
@@ -26,6 +27,24 @@ def policy(*principals: str) -> str:
     """Return a key policy that gives these principals everything."""
     entry = {"Effect": "Allow", "Principal": {"AWS": list(principals)}, "Action": "kms:*", "Resource": "*"}
     return json.dumps({"Version": "2012-10-17", "Statement": [entry]})
+
+
+def set_transition(url: str, model: str, transition: dict[str, Any]) -> None:
+    """Say by moto's own state manager how long the states of one model take."""
+    _order(url, "set", {"model_name": model, "transition": transition})
+
+
+def unset_transition(url: str, model: str) -> None:
+    """Let them take what they take by default."""
+    _order(url, "unset", {"model_name": model})
+
+
+def _order(url: str, word: str, order: dict[str, Any]) -> None:
+    request = urllib.request.Request(  # noqa: S310
+        f"{url}/moto-api/state-manager/{word}-transition", data=json.dumps(order).encode(),
+        headers={"Content-Type": "application/json"},
+    )  # fmt: skip
+    urllib.request.urlopen(request).close()  # noqa: S310
 
 
 class Aws:

@@ -75,6 +75,23 @@ def test_a_process_that_died_after_sending_finds_what_it_made(run, tmp_path):
     assert world.sent == 1
 
 
+def test_a_process_that_died_between_the_answer_and_its_note_finds_what_it_made(run, tmp_path):
+    """The answer came, the process died before the step could note the id: the next one looks, and makes no second."""
+    world = World()
+    once(run, world)
+    assert once(Run.open("demo", runs_dir=tmp_path), world) == "thing-0"
+    assert world.sent == 1
+
+
+def test_what_was_made_and_then_deleted_is_made_again(run):
+    """Looking finds nothing, so it is created: the record of an old create is not taken for the thing."""
+    world = World()
+    once(run, world)
+    world.made.clear()
+    assert once(run, world) == "thing-0"
+    assert world.sent == 2
+
+
 def test_the_intent_is_written_before_the_request(run, tmp_path):
     """Whoever dies in the middle of a create leaves a trace of it."""
     seen = []

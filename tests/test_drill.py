@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from kms_support import wrap as wrapped_by
 from openssl import put
-from walk import KNOWN, custody_of
+from walk import FAST, KNOWN, custody_of
 
 from runbook_lib import drill, recovery
 from runbook_lib.errors import (
@@ -13,6 +13,7 @@ from runbook_lib.errors import (
     KeyNotUsable,
     MaterialNotProved,
     NotConfirmed,
+    ParameterChanged,
     PlanRefused,
     RecoveryCopyUnknown,
     StepMissing,
@@ -221,6 +222,17 @@ def test_training_keys_are_never_taken_for_real_ones(walk):
     walk.start().pair().encrypt(**custody_of("recovery_key", walk))
     (walk.path / "TRAINING-recovery-private-key.pem").write_bytes(b"left over")
     assert () == recovery.with_training_keys(walk.run, recovery.Brought()).private_keys
+
+
+def test_a_finished_drill_does_not_stand_in_the_way_of_the_nightly_verification(under):
+    """Its choices are its own: a run that goes on with its parameter file is not held to them."""
+    from runbook_lib.execute import _require_same_parameters
+
+    key = str(put(under.keys / "key.pem", (under.path / "TRAINING-recovery-private-key.pem").read_bytes()))
+    assert drilled(under, recovery_private_keys=[key]).passed
+    _require_same_parameters(under.path, {"run_id": "demo", **FAST})
+    with pytest.raises(ParameterChanged, match="wrapping_key_spec"):
+        _require_same_parameters(under.path, {"run_id": "demo"})
 
 
 # What the report says ---------------------------------------------------------------------------------------------

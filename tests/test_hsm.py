@@ -210,6 +210,11 @@ def test_the_token_can_also_encrypt_to_recovery_keys(walk):
         (walk.path / holder["file"]).read_bytes(), private_key(2048, 0), algorithm=holder["algorithm"]
     )
     assert record["key_check_value"] == opened.key_check_value
+    # And it is a source of 03: the SHA-1 that the token could do is found by itself.
+    copy = str(put(walk.keys / "copy.bin", (walk.path / holder["file"]).read_bytes()))
+    taken = {"key_material_source": "recovery", "key_material_file": copy, "recovery_public_keys": [walk.public(1)]}
+    walk.encrypt(**taken, recovery_private_key=walk.private())
+    assert record["key_check_value"] == walk.run.record("03_encrypt_key_material")["key_check_value"]
 
 
 def test_the_plan_says_what_the_token_can_do_before_anything_is_made(walk):

@@ -219,6 +219,38 @@ def test_an_explicit_deny_wins():
     assert policy.allows(document, principal=ADMIN, action="kms:DescribeKey")
 
 
+def test_a_statement_without_an_effect_allows_nothing():
+    """Neither in a key policy nor in one of a caller's own."""
+    document = build()
+    for statement in document["Statement"]:
+        del statement["Effect"]
+    assert not policy.allows(document, principal=ADMIN, action="kms:PutKeyPolicy")
+    assert None is policy.permitted([document], action="kms:PutKeyPolicy", resource="*")
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "context", "expected"),
+    [
+        ("kms:ImportKeyMaterial", "arn:aws:kms:eu-west-2:123456789012:key/a", {"kms:ExpirationModel": "X"}, True),
+        ("kms:importkeymaterial", "arn:aws:kms:eu-west-2:123456789012:key/a", {"kms:ExpirationModel": "X"}, True),
+        ("kms:ImportKeyMaterial", "arn:aws:kms:eu-west-1:123456789012:key/a", {"kms:ExpirationModel": "X"}, None),
+        ("kms:ImportKeyMaterial", "arn:aws:kms:eu-west-2:123456789012:key/a", {"kms:ExpirationModel": "Y"}, None),
+        ("kms:ImportKeyMaterial", "arn:aws:kms:eu-west-2:123456789012:key/a", {}, None),
+        ("kms:DescribeKey", "arn:aws:kms:eu-west-2:123456789012:key/a", {"kms:ExpirationModel": "X"}, None),
+        ("kms:Decrypt", "*", {}, False),
+    ],
+)
+def test_a_callers_own_policies_are_read_with_resource_and_condition(action, resource, context, expected):
+    """Allowed where action, resource and condition fit; silent where one does not; a deny wins."""
+    documents = [
+        {"Statement": {"Effect": "Allow", "Action": "kms:Import*", "Resource": "arn:aws:kms:eu-west-2:123456789012:key/*",
+                       "Condition": {"StringEquals": {"kms:ExpirationModel": "X"}}}},
+        {"Statement": [{"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*"}]},
+        {"Statement": [{"Effect": "Deny", "Action": "kms:Decrypt", "Resource": "*"}]},
+    ]  # fmt: skip
+    assert expected is policy.permitted(documents, action=action, resource=resource, context=context)
+
+
 @pytest.mark.parametrize(
     ("operator", "value", "found", "expected"),
     [
@@ -232,6 +264,22 @@ def test_an_explicit_deny_wins():
         ("ArnLike", "arn:aws:iam::*:role/x", "arn:aws:iam::1:role/x", True),
         ("Bool", "true", "True", True),
         ("Bool", "true", None, False),
+        ("StringEqualsIfExists", "a", None, True),
+        ("StringEqualsIfExists", "a", "b", False),
+        ("Null", "true", None, True),
+        ("Null", "false", None, False),
+        ("StringNotLike", "rds.*", "rds.eu-west-2", False),
+        ("NumericLessThanEquals", "365", 365, True),
+        ("NumericLessThanEquals", "365", "366", False),
+        ("NumericNotEquals", "7", 7, False),
+        ("DateLessThan", "2027-01-01T00:00:00Z", "2026-12-31T23:59:59+00:00", True),
+        ("DateLessThan", "2027-01-01T00:00:00Z", "2027-01-01T00:00:01+00:00", False),
+        ("ForAllValues:StringEquals", ["a", "b"], ["a", "c"], False),
+        ("ForAllValues:StringEquals", ["a", "b"], ["a"], True),
+        ("ForAllValues:StringEquals", ["a", "b"], None, True),
+        ("ForAnyValue:StringEquals", ["a", "b"], ["a", "c"], True),
+        ("ForAnyValue:StringEquals", ["a", "b"], None, False),
+        ("StringNotEquals", ["a", "b"], "b", False),
     ],
 )
 def test_conditions_are_read_as_iam_reads_them(operator, value, found, expected):
@@ -246,14 +294,17 @@ def test_conditions_are_read_as_iam_reads_them(operator, value, found, expected)
     [
         {"NotPrincipal": {"AWS": USER}, "Effect": "Deny", "Action": "kms:*"},
         {"Principal": {"AWS": USER}, "NotAction": "kms:Decrypt"},
-        {"Principal": {"AWS": USER}, "Action": "kms:Sign", "Condition": {"DateLessThan": {"aws:CurrentTime": "x"}}},
+        {"Principal": {"AWS": USER}, "Action": "kms:Sign", "Condition": {"DateLessThan": {"k": "x"}}},
+        {"Principal": {"AWS": USER}, "Action": "kms:Sign", "Condition": {"IpAddress": {"k": "10.0.0.0/8"}}},
+        {"Principal": {"AWS": USER}, "Action": "kms:Sign", "Condition": {"ForEach:StringEquals": {"k": "x"}}},
+        {"Principal": {"AWS": USER}, "Action": "kms:Sign", "Condition": {"StringEquals": "x"}},
     ],
 )
 def test_what_the_reader_does_not_judge_it_refuses(statement):
     """It never answers from a policy that it has not understood."""
     document = with_statement(**statement)
     with pytest.raises(PolicyInvalid, match=r"read (it|the policy) yourself"):
-        policy.allows(document, principal=USER, action="kms:Sign")
+        policy.allows(document, principal=USER, action="kms:Sign", context={"k": "2027-01-01"})
 
 
 def test_the_table_says_who_may_do_what_in_words():

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from kms_support import advance, now
-from openssl import put
+from openssl import private_key, private_pem, put, shell
 from walk import CHECK_VALUE, KNOWN, custody_of
 
 from runbook_lib import kms_import
@@ -286,3 +290,22 @@ def test_the_recovery_is_recorded_without_a_secret(walk):
         if path.is_file():
             assert KNOWN not in path.read_bytes()
             assert KNOWN.hex().encode() not in path.read_bytes()
+
+
+def test_the_page_brings_it_back_by_hand_with_openssl_and_aws_alone(walk, tmp_path, monkeypatch):
+    """CUSTODY.txt, pasted as it stands: no software of ours, and the old ciphertext opens again."""
+    sealed = lose(walk)
+    page = (walk.path / "CUSTODY.txt").read_text()
+    opening = re.findall(r"^openssl pkeyutl -decrypt (?:.*\\\n)*.*$", page, re.M)[1]
+    (again,) = re.findall(r"^aws kms get-parameters(?:.+\n)+", page, re.M)
+    put(tmp_path / "recovery-private.pem", private_pem(private_key(2048, 1)))
+    for path in walk.path.glob("KeyMaterial.*.bin"):
+        put(tmp_path / path.name, path.read_bytes())
+    for name, value in {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "AWS_ENDPOINT_URL": walk.endpoint,
+        "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "eu-west-2",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    shell(f"umask 077\n{opening}\n{again}", folder=tmp_path)
+    assert ("Enabled", SEALED) == (walk.key["KeyState"], opens(walk, sealed))
+    assert not (tmp_path / "PlaintextKeyMaterial.bin").exists()

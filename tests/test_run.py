@@ -20,7 +20,7 @@ from runbook_lib.errors import (
     RunNotWritable,
     StepMissing,
 )
-from runbook_lib.run import FORMAT, STATE, Run, all_runs, write_whole
+from runbook_lib.run import FORMAT, LAST_GOOD, STATE, Run, all_runs, write_whole
 
 TARGET = {"target": "sandbox", "account_id": "123456789012", "region": "eu-west-2", "sandbox_id": "s"}
 
@@ -78,13 +78,69 @@ def test_a_write_that_fails_leaves_the_old_content(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{", "[]", '{"format": 1}', '{"format": 1, "run_id": "x", "created": "", "target": {}, "steps": {"a": 1}}'],
+    [
+        "",
+        "{",
+        "[]",
+        '{"format": 1}',
+        '{"format": true}',
+        '{"format": 1, "run_id": "x", "created": "", "target": {}, "steps": {}}',
+        '{"format": 1, "run_id": "x", "created": "", "target": {}, "steps": {"a": 1}}',
+    ],
 )
 def test_a_damaged_state_is_recognised(run, tmp_path, content):
     """A damaged state.json is refused with what to do, never half read."""
     (run.path / STATE).write_text(content)
-    with pytest.raises(RunDamaged, match="runbook:run-id"):
+    with pytest.raises(RunDamaged, match="is damaged"):
         Run.open("demo", runs_dir=tmp_path)
+
+
+def test_the_last_good_state_is_offered_and_is_never_behind(run, tmp_path):
+    """Beside a damaged state.json lies a copy of the newest state, and the error says how to go on with it."""
+    run.intend("01_create_key", "kms:CreateKey")
+    (run.path / STATE).write_bytes((run.path / STATE).read_bytes()[:-9])
+    with pytest.raises(RunDamaged, match=r"the last good one is state\.last-good\.json .0 steps finished") as told:
+        Run.open("demo", runs_dir=tmp_path)
+    subprocess.run(str(told.value).rpartition("to go on with it: ")[2].split(), check=True)
+    assert Run.open("demo", runs_dir=tmp_path).is_unclear("01_create_key", "kms:CreateKey")
+
+
+def test_without_a_good_copy_the_account_is_to_be_searched(run, tmp_path):
+    """When both are damaged nothing is offered: the tags lead to what was made."""
+    for name in (STATE, LAST_GOOD):
+        (run.path / name).write_text("{")
+    with pytest.raises(RunDamaged, match="tagged runbook:run-id = demo"):
+        Run.open("demo", runs_dir=tmp_path)
+
+
+DIE_WRITING = """
+import os, resource, signal, sys
+from pathlib import Path
+from runbook_lib.run import Run
+run = Run.open("demo", runs_dir=Path(sys.argv[1]))
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # the system kills the process that writes past the limit
+for size in range(0, int(sys.argv[2]), 7):
+    if os.fork() == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        run.note("01_create_key", key_id="x" * 300)
+        os._exit(0)
+    _, status = os.wait()
+    assert os.WIFSIGNALED(status), size
+    assert Run.open("demo", runs_dir=Path(sys.argv[1])).made("01_create_key") == {"key_id": "old"}, size
+"""
+
+
+def test_a_process_killed_at_any_byte_leaves_the_whole_old_state(run, tmp_path):
+    """Killed by the system in the middle of the write, at every seventh byte of it: state.json is the old one."""
+    run.note("01_create_key", key_id="old")
+    environment = {name: value for name, value in os.environ.items() if name != "RUNBOOK_LOCK_TOKEN"}
+    done = subprocess.run(
+        [sys.executable, "-c", DIE_WRITING, str(tmp_path), "400"], capture_output=True, text=True, check=False,
+        env=environment,
+    )  # fmt: skip
+    assert 0 == done.returncode, done.stderr
+    with run.locked(what="the next"):
+        assert [] == [path.name for path in run.path.iterdir() if path.name.startswith(".writing-")]
 
 
 def test_a_newer_format_is_refused(run, tmp_path):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from click import Group
 from click.testing import CliRunner, Result
 from kms_support import connect, now, refusal, sandbox
 from rds_support import Aws
 
 from runbook_lib.cli import main
 from runbook_lib.errors import InputError
-from runbook_lib.sandbox import orders, process
+from runbook_lib.sandbox import control, orders, process
 from runbook_lib.sandbox.identity import account_of_seat
 
 Order = Callable[..., Result]
@@ -104,3 +106,14 @@ def test_what_is_no_span(span: str) -> None:
     """Anything else is refused, with examples."""
     with pytest.raises(InputError, match="no span of time"):
         orders.seconds(span)
+
+
+def test_the_page_names_what_there_is() -> None:
+    """Every command and control path in docs/sandbox.md exists, and every command is on the page."""
+    page = (Path(__file__).parent.parent / "docs" / "sandbox.md").read_text(encoding="utf-8")
+    group = main.commands["sandbox"]
+    assert isinstance(group, Group)
+    assert set(group.commands) == set(re.findall(r"`runbook sandbox ([a-z-]+) ", page)) - {"--port", "--stop"}
+    paths = {path.replace("/7/", "/0/") for path in re.findall(r"(/runbook/[a-z0-9/]+)", page)}
+    assert {"/runbook/clock", "/runbook/progression", "/runbook/faults"} < paths
+    assert set() == {path for path in paths if control.answer("HEAD", path, {}, None)[0] == 404}

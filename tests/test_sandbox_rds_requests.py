@@ -212,6 +212,7 @@ def test_instances_are_modified_and_rebooted(aws: Aws) -> None:
     assert "rebooting" == rds.reboot_db_instance(DBInstanceIdentifier=name)["DBInstance"]["DBInstanceStatus"]
     assert COMBINATION == refusal(rds.stop_db_instance, DBInstanceIdentifier=name)
     assert "DBInstanceNotFound" == refusal(modify, DBInstanceIdentifier="nope")
+    assert VALUE == refusal(rds.create_db_snapshot, DBInstanceIdentifier=name, DBSnapshotIdentifier=aws.name("s"))
 
 
 # ---- what is on offer
@@ -411,6 +412,7 @@ def test_clusters_come_in_pages(aws: Aws) -> None:
          {"DBClusterIdentifier": "x", "SnapshotIdentifier": "nope", "Engine": MYSQL}, "DBClusterSnapshotNotFoundFault"),
         ("describe_events", {"Duration": 99999999999}, VALUE),
         ("list_tags_for_resource", {"ResourceName": "nope"}, VALUE),
+        ("describe_db_proxy_targets", {"DBProxyName": "nope"}, "InvalidAction"),
     ],
 )  # fmt: skip
 def test_garbage_has_a_code(aws: Aws, operation: str, asked: dict[str, Any], code: str) -> None:

@@ -153,7 +153,7 @@ def is_read_only(operation: str) -> bool:
     """Say what CloudTrail's ReadOnly field says of this operation."""
     if operation.startswith("GenerateDataKey") or operation in ("Encrypt", "Decrypt", "ReEncrypt", "Verify"):
         return True
-    return operation.startswith(("Describe", "Get", "List", "Lookup", "Verify"))
+    return operation.startswith(("Describe", "Get", "List", "Lookup", "Simulate", "Verify"))
 
 
 def harmless(service: str, parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 from moto.core.base_backend import BackendDict, backend_lock
 from moto.moto_api import state_manager
 
-from runbook_lib.sandbox import calls, clock, dispatch, faults, identity, ids
+from runbook_lib.sandbox import calls, clock, dispatch, faults, iam_enforcement, identity, ids, visibility
 
 Answer = tuple[int, dict[str, Any]]
 MODELS = ("rds::cluster", "rds::instance")
@@ -38,6 +38,8 @@ def reset_everything() -> None:
     ids.reset()
     calls.clear()
     faults.clear()
+    visibility.forget()
+    iam_enforcement.forget()
     clock.reset()
     for model in MODELS:
         state_manager.unset_transition(model)
@@ -56,6 +58,8 @@ def reset_account(account: str) -> None:
         ids.reset(account)
         calls.clear(account)
         faults.clear(account)
+        visibility.forget(account)
+        iam_enforcement.forget(account)
         for forget in _on_reset:
             forget(account)
 
@@ -119,6 +123,10 @@ def _faults(method: str, query: dict[str, str], body: Any) -> Answer:
     return 200, {"faults": faults.as_json()}
 
 
+def _iam(method: str, query: dict[str, str], body: Any) -> Answer:
+    return 200, iam_enforcement.order(body) if method == "POST" else iam_enforcement.as_json()
+
+
 def _seat_reset(method: str, query: dict[str, str], body: Any, seat: str) -> Answer:
     account = identity.account_of_seat(int(seat))
     reset_account(account)
@@ -151,6 +159,7 @@ _ROUTES: tuple[tuple[str, tuple[str, ...], Callable[..., Answer]], ...] = (
     (r"/runbook/clock", ("GET", "POST"), _clock),
     (r"/runbook/calls", ("GET", "DELETE"), _calls),
     (r"/runbook/faults", ("GET", "POST", "DELETE"), _faults),
+    (r"/runbook/iam", ("GET", "POST"), _iam),
     (r"/runbook/seats/(\d+)/reset", ("POST",), _seat_reset),
     (r"/runbook/progression", ("GET", "POST", "DELETE"), _progression),
 )

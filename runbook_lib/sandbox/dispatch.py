@@ -1,7 +1,8 @@
 """What happens around every request that moto answers: one at a time per account, recorded, never an HTML page.
 
 moto gaps: its dictionaries have no locks, it records nothing that CloudTrail could read, and an operation that it
-lacks (or a crash in one that it has) is answered with a 500 and an HTML page, which SDKs retry and cannot read.
+lacks (or a crash in one that it has) is answered with a 500 and an HTML page, which SDKs retry and cannot read. Here
+both are a 400 that says so; a crash in code of ours is a 500 in the service's own form.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from xml.sax.saxutils import escape
 
 import moto.core.responses
 from moto.core.responses import BaseResponse
-from moto.core.utils import method_names_from_class
+from moto.core.utils import camelcase_to_underscores, method_names_from_class
 
-from runbook_lib.sandbox import accounts, calls
+from runbook_lib.sandbox import accounts, calls, iam_enforcement
 
 _moto_call_action = BaseResponse.call_action
 _locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
@@ -54,15 +55,26 @@ def _call_action(response: BaseResponse) -> Any:
         if service in _NEEDS_IAM:
             accounts.iam_of(account)
         try:
-            answer = _moto_call_action(response)
+            refused = iam_enforcement.refusal(response, service, operation) if iam_enforcement.is_on(account) else None
+            answer = _error(response, *refused) if refused else _moto_call_action(response)
         except NotImplementedError:
             message = f"The sandbox does not know the operation {operation} of {service}."
             answer = _error(response, 400, _unknown_operation[_form(response)], message)
         except Exception as error:  # noqa: BLE001 - answered as AWS would, and named in the log
             print(f"{service}:{operation} failed: {type(error).__name__}", file=sys.stderr)
-            answer = _error(response, 500, "InternalFailure", f"The sandbox failed on {operation}.")
+            if _is_moto_s(response, operation):
+                message = f"The sandbox does not do {operation} with what was given."
+                answer = _error(response, 400, _unknown_operation[_form(response)], message)
+            else:
+                answer = _error(response, 500, "InternalFailure", f"The sandbox failed on {operation}.")
         _record(response, service, operation, answer)
     return answer
+
+
+def _is_moto_s(response: BaseResponse, operation: str) -> bool:
+    """Say whether an operation is moto's own: what it cannot do is no fault of the server's, to be tried again."""
+    method = getattr(response, camelcase_to_underscores(operation), None)
+    return str(getattr(method, "__module__", "")).startswith("moto.")
 
 
 def _form(response: BaseResponse) -> str:

@@ -10,7 +10,7 @@ import threading
 from dataclasses import asdict, dataclass
 from typing import Any
 
-KINDS = ("throttle", "error", "latency", "drop_before", "drop_after")
+KINDS = ("throttle", "error", "latency", "drop_before", "drop_after", "invisible")
 
 
 @dataclass
@@ -20,6 +20,7 @@ class Fault:
     operation: "kms:CreateKey"; "kms:*" and "*" match more. account: one account only, or None for all.
     kind: "throttle" and "error" answer without the call being made; "latency" waits `seconds` and makes it;
     "drop_before" closes the connection instead of making it, "drop_after" makes it and closes the connection.
+    "invisible" makes it and hides what it made for `seconds` (`visibility` says from which calls).
     code and status: of kind "error", in place of the service's internal error and 500.
     """
 

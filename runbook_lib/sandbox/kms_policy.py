@@ -1,13 +1,12 @@
 """Key policies: is one well formed, may a principal do this under it, and could it still be changed.
 
 moto gap: it takes any text as a policy, and reads policies only for `Deny` on DescribeKey to `*`. This evaluator
-knows principals, actions, and the condition operators and keys that KMS policies commonly use. Permission given to
+knows principals and actions; conditions are read by the project's one reader of them, `conditions`. Permission given to
 an account's root means that IAM decides; without IAM enforcement the caller is an administrator there.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +14,10 @@ from typing import Any
 from moto.core.exceptions import JsonRESTError
 from moto.kms.models import Key
 
+from runbook_lib import conditions
+from runbook_lib.conditions import listed
+from runbook_lib.conditions import names as names_action
+from runbook_lib.errors import PolicyInvalid
 from runbook_lib.sandbox import accounts
 
 QUOTA = 32 * 1024
@@ -24,15 +27,11 @@ def _malformed(message: str) -> JsonRESTError:
     return JsonRESTError("MalformedPolicyDocumentException", message)
 
 
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
 def statements(policy: str) -> list[dict[str, Any]]:
     """Return a stored policy's statements."""
     try:
         parsed = json.loads(policy)
-        return [entry for entry in _listed(parsed["Statement"]) if isinstance(entry, dict)]
+        return [entry for entry in listed(parsed["Statement"]) if isinstance(entry, dict)]
     except (ValueError, KeyError, TypeError):
         return []
 
@@ -53,9 +52,9 @@ def check(policy: str, account: str, access_key: str, *, bypass_lockout: bool) -
         raise _malformed("Syntax errors in policy: a policy is an object with a Statement.")
     if parsed.get("Version", "2008-10-17") not in ("2012-10-17", "2008-10-17"):
         raise _malformed("The policy must contain a valid version string.")
-    if not _listed(parsed["Statement"]):
+    if not listed(parsed["Statement"]):
         raise _malformed("Policy statement must not be empty.")
-    for entry in _listed(parsed["Statement"]):
+    for entry in listed(parsed["Statement"]):
         _check_statement(entry)
     if not bypass_lockout and not allows(policy, caller_names(account, access_key), "kms:PutKeyPolicy", {}):
         raise _malformed("The new key policy will not allow you to update the key policy in the future.")
@@ -69,7 +68,7 @@ def _check_statement(entry: Any) -> None:
     if unknown:
         raise _malformed(f"Syntax errors in policy: unknown element {sorted(unknown)[0]}.")
     for name in ("Action", "NotAction", "Resource", "NotResource"):
-        if not all(isinstance(value, str) for value in _listed(entry.get(name, ""))):
+        if not all(isinstance(value, str) for value in listed(entry.get(name, ""))):
             raise _malformed(f"Syntax errors in policy: {name} must be text or a list of texts.")
     if not isinstance(entry.get("Condition", {}), dict):
         raise _malformed("Syntax errors in policy: Condition must be an object.")
@@ -81,7 +80,7 @@ def _check_statement(entry: Any) -> None:
     if not isinstance(principal, dict) or not principal:
         raise _malformed("Policy contains a statement with one or more invalid principals.")
     for kind, names in principal.items():
-        for name in _listed(names):
+        for name in listed(names):
             if not _exists(kind, name):
                 raise _malformed("Policy contains a statement with one or more invalid principals.")
 
@@ -120,7 +119,7 @@ def verdict(policy: str, names: frozenset[str], action: str, context: Mapping[st
     for entry in statements(policy):
         if not _concerns(entry, names, action):
             continue
-        if not all(_condition(op, keys, context) for op, keys in entry.get("Condition", {}).items()):
+        if not _condition(entry.get("Condition", {}), context):
             continue
         if entry.get("Effect") == "Deny":
             return False
@@ -132,11 +131,9 @@ def _concerns(entry: Mapping[str, Any], names: frozenset[str], action: str) -> b
     if "Resource" not in entry and "NotResource" not in entry:
         return False
     if "Action" in entry:
-        if not any(_like(action.lower(), str(pattern).lower()) for pattern in _listed(entry["Action"])):
+        if not names_action(action, entry["Action"]):
             return False
-    elif "NotAction" not in entry or any(
-        _like(action.lower(), str(pattern).lower()) for pattern in _listed(entry["NotAction"])
-    ):
+    elif "NotAction" not in entry or names_action(action, entry["NotAction"]):
         return False
     if "NotPrincipal" in entry:
         return not names & _named(entry["NotPrincipal"])
@@ -148,68 +145,16 @@ def _named(principal: Any) -> set[str]:
         return {"*"}
     if not isinstance(principal, dict):
         return set()
-    named = {str(name) for name in _listed(principal.get("AWS", []))}
+    named = {str(name) for name in listed(principal.get("AWS", []))}
     return named | {f"arn:aws:iam::{name}:root" for name in named if name.isdigit()}
 
 
-def _like(value: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(value, pattern.replace("[", "[[]"))
-
-
-def _condition(operator: str, keys: Any, context: Mapping[str, Any]) -> bool:
-    """Evaluate one operator of a Condition; an operator that is not known is not met."""
-    if not isinstance(keys, dict):
-        return False
-    name = operator.split(":")[-1]
-    every, if_exists = operator.startswith("ForAllValues:"), name.endswith("IfExists")
-    name = name.removesuffix("IfExists")
-    lowered = {key.lower(): value for key, value in context.items()}
-    for key, wanted in keys.items():
-        texts = [str(value).lower() if isinstance(value, bool) else str(value) for value in _listed(wanted)]
-        actual = lowered.get(str(key).lower())
-        if name == "Null":
-            if (actual is None) != (texts[0].lower() == "true"):
-                return False
-            continue
-        if actual is None:
-            if if_exists or every or "Not" in name:
-                continue
-            return False
-        values = [str(value).lower() if isinstance(value, bool) else str(value) for value in _listed(actual)]
-        results = [_compare(name, value, texts) for value in values]
-        if not (all(results) if every or "Not" in name else any(results)):
-            return False
-    return True
-
-
-def _compare(name: str, value: str, wanted: list[str]) -> bool:
-    match name:
-        case "StringEquals" | "ArnEquals" | "StringNotEquals" | "ArnNotEquals" | "Bool":
-            found = value in wanted or (name.startswith("Arn") and any(_like(value, w) for w in wanted))
-        case "StringEqualsIgnoreCase" | "StringNotEqualsIgnoreCase":
-            found = value.lower() in [text.lower() for text in wanted]
-        case "StringLike" | "ArnLike" | "StringNotLike" | "ArnNotLike":
-            found = any(_like(value, text) for text in wanted)
-        case _ if name.startswith(("Numeric", "Date")):
-            return any(_ordered(name.removeprefix("Numeric").removeprefix("Date"), value, w) for w in wanted)
-        case _:
-            return False
-    return not found if "Not" in name else found
-
-
-def _ordered(relation: str, value: str, wanted: str) -> bool:
-    left: Any = value
-    right: Any = wanted
+def _condition(condition: Any, context: Mapping[str, Any]) -> bool:
+    """Say whether a Condition holds; with an operator that is not known it does not."""
     try:
-        left, right = float(value), float(wanted)
-    except ValueError:
-        left, right = value.replace("+00:00", "Z"), wanted.replace("+00:00", "Z")
-    return bool(
-        {
-            "Equals": left == right, "NotEquals": left != right, "LessThan": left < right,
-            "LessThanEquals": left <= right, "GreaterThan": left > right, "GreaterThanEquals": left >= right,
-        }.get(relation, False)
-    )  # fmt: skip
+        return isinstance(condition, dict) and conditions.holds(condition, context)
+    except PolicyInvalid:
+        return False
 
 
 def caller_may(key: Key, account: str, access_key: str, action: str, context: Mapping[str, Any] | None = None) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 from moto.moto_api._internal import mock_random
 
-from runbook_lib.sandbox import calls, control, dispatch, faults, ids
+from runbook_lib.sandbox import calls, control, dispatch, faults, ids, visibility
 from runbook_lib.sandbox.identity import ACCOUNT_HEADER, DEFAULT_ACCOUNT
 from runbook_lib.sandbox.process import is_loopback
 
@@ -53,7 +53,7 @@ class Gate:
             form = "json" if "HTTP_X_AMZ_TARGET" in environ else "xml"
             status, headers, answer = dispatch.error_answer(form, 400, code, "The request's body cannot be read.")
             return _answer(start_response, status, headers, answer)
-        if faults.pending():
+        if faults.pending() or visibility.pending():
             return _with_faults(self.application, environ, start_response)
         return self.application(environ, start_response)
 
@@ -174,7 +174,12 @@ def _with_faults(
                 _drop(environ)
             status, headers, body = dispatch.error_answer(form, status, code, f"A fault injected into {operation}.")
             return _answer(start_response, status, headers, body)
+    if (unseen := visibility.answer(account, f"{service}:{operation}", form)) is not None:
+        return _answer(start_response, *unseen)
     answer = application(environ, start_response)
+    for fault in due:
+        if fault.kind == "invisible":
+            visibility.hide(account, f"{service}:{operation}", fault.seconds)
     if any(fault.kind == "drop_after" for fault in due):
         for _ in answer:
             pass

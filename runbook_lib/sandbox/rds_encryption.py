@@ -15,7 +15,7 @@ from moto import settings
 from moto.core.authorization import ActionAuthenticatorMixin
 from moto.kms.models import Key
 
-from runbook_lib.sandbox import calls, clock, kms_keys, kms_policy
+from runbook_lib.sandbox import calls, clock, iam_enforcement, iam_requests, kms_keys, kms_policy
 from runbook_lib.sandbox.rds_faults import bad_combination, fault
 from runbook_lib.sandbox.rds_records import INACCESSIBLE, LOST, RECOVERABLE, Cluster, Encryption, Record, add_event
 from runbook_lib.sandbox.rds_states import go
@@ -28,6 +28,8 @@ RECOVERABLE_FOR = timedelta(days=7)
 STOPPED_FOR = timedelta(days=7)
 GRANT_OPERATIONS = ("Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom",
                     "ReEncryptTo", "CreateGrant", "RetireGrant", "DescribeKey")  # fmt: skip
+# A secret under a key of one's own needs these of its key besides.
+_FOR_SECRETS = ("kms:Decrypt", "kms:GenerateDataKey")
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,16 @@ def usable_key(caller: Caller, name: str, *, service: str = "rds", resource_id: 
         "kms:GrantOperations": list(GRANT_OPERATIONS), "kms:EncryptionContextKeys": ["aws:rds:dbc-id"],
         "kms:EncryptionContext:aws:rds:dbc-id": resource_id,
     }  # fmt: skip
-    if not _may(caller, key, "kms:CreateGrant", context) or not _may(caller, key, "kms:DescribeKey", context):
+    needed = ("kms:CreateGrant", "kms:DescribeKey", *(_FOR_SECRETS if service == "secretsmanager" else ()))
+    if not all(_may(caller, key, action, context) for action in needed):
         not_accessible(name)
     return key
 
 
 def _may(caller: Caller, key: Key, action: str, context: Mapping[str, Any]) -> bool:
+    if iam_enforcement.is_on(caller.account):
+        question = iam_requests.Asked(action, str(key.arn), context)
+        return iam_enforcement.may(caller.account, caller.access_key, question, region=caller.region, key=key)
     if not kms_policy.caller_may(key, caller.account, caller.access_key, action, context):
         return False
     if ActionAuthenticatorMixin.request_count < settings.INITIAL_NO_AUTH_ACTION_COUNT:

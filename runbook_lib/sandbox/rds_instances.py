@@ -306,6 +306,16 @@ class InstanceOperations(RdsBase):
         go(instance, "deleting", "")
         return ActionResult({"DBInstance": describe_instance(instance)})
 
+    def create_db_snapshot(self) -> ActionResult:
+        """moto gap: it crashes on a member of a cluster."""
+        if not self._is_moto_s():
+            self._find_instance(self._given.get("DBInstanceIdentifier"))
+            bad_value(
+                "The specified instance is a member of a cluster and a snapshot cannot be created directly. Please use "
+                "the CreateDBClusterSnapshot API instead."
+            )
+        return super().create_db_snapshot()
+
 
 def _identifier(one: Any) -> str:
     return one.identifier if isinstance(one, Instance) else str(one.db_instance_identifier)

@@ -9,10 +9,10 @@ import moto.iam.urls
 import moto.sts.urls
 from moto.core.responses import ActionResult
 from moto.iam.exceptions import InvalidInput
-from moto.iam.responses import IamResponse
 from moto.sts.responses import TokenResponse
 
 from runbook_lib.sandbox import accounts
+from runbook_lib.sandbox.iam_simulation import SimulationResponse
 
 
 class SandboxTokenResponse(TokenResponse):
@@ -23,7 +23,7 @@ class SandboxTokenResponse(TokenResponse):
         return ActionResult({"UserId": user_id, "Account": self.current_account, "Arn": arn})
 
 
-class SandboxIamResponse(IamResponse):
+class SandboxIamResponse(SimulationResponse):
     """moto gap: names the role `AWSServiceRoleForrds`, and the second time answers EntityAlreadyExists."""
 
     def create_service_linked_role(self) -> ActionResult:

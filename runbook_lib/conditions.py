@@ -1,0 +1,120 @@
+"""Conditions of policies: does a Condition hold in a context, does a name match a pattern. Pure.
+
+The one reader of conditions, for the project's key policies and for the sandbox. It knows the operators of the IAM
+user guide (reference_policies_elements_condition_operators) but for IP addresses and binaries, and refuses what it
+does not know: a policy that has not been understood is not judged.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from runbook_lib.errors import PolicyInvalid
+
+
+def listed(value: Any) -> list[Any]:
+    """Return a list of one or more: policies write both."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def like(value: str, pattern: str) -> bool:
+    """Say whether a value matches a pattern with `*` and `?`; brackets mean themselves, as in IAM."""
+    return fnmatch.fnmatchcase(value, pattern.replace("[", "[[]"))
+
+
+def names(action: str, patterns: Any) -> bool:
+    """Say whether one of the patterns of an Action names this action; case does not count there."""
+    return any(like(action.lower(), str(pattern).lower()) for pattern in listed(patterns))
+
+
+def holds(condition: Mapping[str, Any], context: Mapping[str, Any]) -> bool:
+    """Say whether every operator and key of a Condition holds; key names have no case, a key may have many values.
+
+    Raises `PolicyInvalid` for an operator that is not known here.
+    """
+    found = {key.lower(): value for key, value in context.items()}
+    return all(
+        _one(operator, [_text(value) for value in listed(wanted)], found.get(str(key).lower()))
+        for operator, asked in condition.items()
+        for key, wanted in _mapping(operator, asked).items()
+    )
+
+
+def _mapping(operator: str, asked: Any) -> Mapping[str, Any]:
+    if not isinstance(asked, Mapping):
+        raise PolicyInvalid(f"condition operator {operator!r} has no keys and values; read the policy yourself")
+    return asked
+
+
+def _one(operator: str, wanted: Sequence[str], actual: Any) -> bool:
+    quantifier, _, name = operator.rpartition(":")
+    name, if_exists = name.removesuffix("IfExists"), name.endswith("IfExists")
+    if name == "Null":
+        return (actual is None) == (wanted[0].lower() == "true")
+    negated, compare = _comparison(operator, name)
+    if quantifier not in ("", "ForAllValues", "ForAnyValue"):
+        raise _unknown(operator)
+    if actual is None:
+        return if_exists or negated or quantifier == "ForAllValues"
+    results = [any(compare(_text(value), text) for text in wanted) is not negated for value in listed(actual)]
+    return all(results) if quantifier == "ForAllValues" or (negated and not quantifier) else any(results)
+
+
+def _comparison(operator: str, name: str) -> tuple[bool, Callable[[str, str], bool]]:
+    """Return whether an operator is a negated one, and how it compares."""
+    if name.startswith(("Numeric", "Date")):
+        kind, relation = ("Numeric", name[7:]) if name.startswith("Numeric") else ("Date", name[4:])
+        if relation.removeprefix("Not") not in _RELATIONS:
+            raise _unknown(operator)
+        order, parse = _RELATIONS[relation.removeprefix("Not")], float if kind == "Numeric" else _moment
+        return relation.startswith("Not"), lambda value, text: _ordered(order, parse, value, text)
+    plain = name.replace("Not", "", 1)
+    if plain not in _TEXTS:
+        raise _unknown(operator)
+    return "Not" in name, _TEXTS[plain]
+
+
+_TEXTS: dict[str, Callable[[str, str], bool]] = {
+    "StringEquals": lambda value, text: value == text,
+    "StringEqualsIgnoreCase": lambda value, text: value.lower() == text.lower(),
+    "StringLike": like,
+    "ArnEquals": like,
+    "ArnLike": like,
+    "Bool": lambda value, text: value.lower() == text.lower(),
+}
+_RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
+    "Equals": lambda left, right: left == right,
+    "LessThan": lambda left, right: left < right,
+    "LessThanEquals": lambda left, right: left <= right,
+    "GreaterThan": lambda left, right: left > right,
+    "GreaterThanEquals": lambda left, right: left >= right,
+}
+
+
+def _ordered(order: Callable[[Any, Any], bool], parse: Callable[[str], Any], value: str, text: str) -> bool:
+    try:
+        wanted = parse(text)
+    except ValueError:
+        raise PolicyInvalid(f"{text!r} in a condition is no number or date; read the policy yourself") from None
+    try:
+        return order(parse(value), wanted)
+    except ValueError:
+        return False
+
+
+def _moment(text: str) -> datetime:
+    if text.replace(".", "", 1).isdigit():
+        return datetime.fromtimestamp(float(text), UTC)
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _unknown(operator: str) -> PolicyInvalid:
+    return PolicyInvalid(f"condition operator {operator!r} is not one that this reader knows; read the policy yourself")

@@ -1,0 +1,217 @@
+"""Killed anywhere, run again, it converges: a sample of the crash matrix, and real runs that are stopped from outside.
+
+The whole matrix is `make crash-matrix` (tools/crash_matrix.py says what each point is and what must hold after it).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cells import run_cells, run_steps
+
+from runbook_lib import errors
+from runbook_lib.run import Run
+from runbook_lib.sandbox import process
+from runbook_lib.steps import chain
+
+ROOT = Path(__file__).parent.parent
+STEPS = [step.name for step in chain()]
+QUICK = ("-p", "wrapping_key_spec", "RSA_2048")
+
+
+def matrix(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run the crash matrix."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RUNBOOK_")}
+    return subprocess.run(
+        [sys.executable, "tools/crash_matrix.py", "--jobs", "2", *words],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1200, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_sample_of_all_points_converges():
+    """Killed, interrupted, dropped, throttled, refused and unseen: some points of each, over the whole chain."""
+    done = matrix("--sample", "40")
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert re.search(r"40 of \d{4} points tried .* 0 failed", done.stdout), done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("guard", "mode", "point", "words"),
+    [
+        ("retries", "drop", "CreateKey", "'CreateKey': 2"),
+        ("intents", "kill-after", "CreateKey", "'CreateKey': 2"),
+        ("patience", "invisible", "CreateAlias", "the alias points to it"),
+    ],
+)
+def test_the_matrix_notices_when_a_guard_is_taken_away(guard, mode, point, words):
+    """With the SDK's retries on creates, without intents, or without patience, it fails and says how."""
+    done = matrix("--unsafe", guard, "--mode", mode, "--point", point)
+    assert 1 == done.returncode, done.stdout + done.stderr
+    assert words in done.stdout
+
+
+# Real runs, stopped from outside -----------------------------------------------------------------------------------------
+
+
+def start(world: Any, run_id: str) -> subprocess.Popen[str]:
+    """Start `runbook run` and return when its key is there."""
+    url = world.sandbox.url
+    started = subprocess.Popen(
+        [sys.executable, "-m", "runbook_lib.cli", "run", "--run-id", run_id, *QUICK],
+        cwd=ROOT, env={**os.environ, "RUNBOOK_RUNS_DIR": str(world.folder)}, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not [c for c in process.call(url, "/runbook/calls")["calls"] if c["operation"] == "CreateAlias"]:
+        assert started.poll() is None, started.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return started
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+def test_a_run_stopped_by_a_signal_leaves_a_readable_ledger_and_no_lock(world, number):
+    """state.json can be read, the lock is free, and the same command finishes the run with one key."""
+    started = start(world, "stopped")
+    os.killpg(started.pid, number) if number == signal.SIGINT else started.send_signal(number)
+    started.communicate(timeout=60)
+    assert 0 != started.returncode
+    run = Run.open("stopped", runs_dir=world.folder)
+    deadline = time.monotonic() + 30
+    while True:  # a kernel that the killed runner had lent the lock may take a moment to notice
+        try:
+            with run.locked(what="the test"):
+                break
+        except errors.RunLocked:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    done = world.runbook("run", "--run-id", "stopped", *QUICK)
+    assert "Verified" in done.stdout
+    assert 1 == world.calls().count("kms:CreateKey")
+    assert 1 == world.calls().count("rds:CreateDBCluster")
+
+
+def test_two_runs_of_one_id_at_once_the_second_is_told_who_holds_it(world):
+    """Exit 1, naming the command and process that hold the run; nothing is done twice."""
+    folder = world.folder / "twice"
+    run = Run.create("twice", runs_dir=world.folder, target={"target": "sandbox", "account_id": "123456789012",
+                     "region": "eu-west-2", "sandbox_id": world.sandbox.sandbox_id})  # fmt: skip
+    with run.locked(what="runbook run"):
+        before = os.environ.pop("RUNBOOK_LOCK_TOKEN")
+        try:
+            done = world.runbook("run", "--run-id", "twice", *QUICK, code=1)
+        finally:
+            os.environ["RUNBOOK_LOCK_TOKEN"] = before
+    assert f"is held by runbook run (process {os.getpid()} on " in done.stderr
+    assert "kms:CreateKey" not in world.calls()
+    assert folder.is_dir()
+
+
+# What stops a run, and how it goes on --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def desk(world, monkeypatch):
+    """The notebooks' cells in this process, against a sandbox of its own."""
+    monkeypatch.setenv("RUNBOOK_RUNS_DIR", str(world.folder))
+    monkeypatch.setenv("RUNBOOK_SANDBOX_ENDPOINT", world.sandbox.url)
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
+    return world
+
+
+def go(*names: str) -> None:
+    run_steps(*names, run_id="desk", wrapping_key_spec="RSA_2048", db_cluster_identifier="desk")
+
+
+@pytest.mark.parametrize(
+    ("operation", "step", "error", "words"),
+    [
+        ("kms:CreateKey", "01_create_key", errors.AwsCallFailed, "AWS keeps throttling"),
+        ("rds:CreateDBCluster", "05_create_cluster", errors.AwsCallFailed, "AWS keeps throttling"),
+        ("kms:GetParametersForImport", "02_get_parameters_for_import", errors.AwsCallFailed, "AWS keeps throttling"),
+        ("rds:DescribeDBEngineVersions", "05_create_cluster", errors.AwsCallFailed, "AWS keeps throttling"),
+    ],
+)
+def test_throttling_beyond_the_budget_stops_and_says_what_to_do(desk, operation, step, error, words):
+    """In one line; the run goes on when AWS does."""
+    go(*STEPS[: STEPS.index(step)])
+    desk.ask("/runbook/faults", {"operation": operation, "kind": "throttle", "count": 99})
+    with pytest.raises(error, match=words):
+        go(step)
+    desk.ask("/runbook/faults", method="DELETE")
+    go(*STEPS[STEPS.index(step) :])
+    assert desk.report("desk")["verified"]
+    assert 1 == len([c for c in desk.ask("/runbook/calls")["calls"]
+                     if c["operation"] == "CreateKey" and c["outcome"]["status"] == 200])  # fmt: skip
+
+
+@pytest.mark.parametrize("code", ["ExpiredTokenException", "ExpiredToken", "RequestExpired"])
+def test_credentials_that_expire_in_the_middle_stop_it_resumably(desk, code):
+    """The import was about to be sent: sign in again, run again, and it is there once."""
+    go(*STEPS[:4])
+    desk.ask("/runbook/faults", {"operation": "kms:ImportKeyMaterial", "kind": "error", "status": 400, "code": code})
+    with pytest.raises(errors.NoCredentials, match="sign in again, then run the same command again"):
+        go("04_import_key_material")
+    go(*STEPS[4:])
+    assert desk.report("desk")["verified"]
+
+
+@pytest.mark.slow
+def test_a_token_that_runs_out_between_02_and_04_is_fetched_again(world):
+    """The pair is fetched again and the material wrapped anew for it; the custody copy is of what was imported."""
+    world.ask("/runbook/faults", {"operation": "kms:ImportKeyMaterial", "kind": "error", "status": 500, "count": 99})
+    world.runbook("run", "--run-id", "late", *QUICK, code=1)
+    world.ask("/runbook/faults", method="DELETE")
+    world.ask("/runbook/clock", {"advance_seconds": timedelta(hours=25).total_seconds()})
+    done = world.runbook("run", "--run-id", "late", *QUICK)
+    assert ["02", "03", "04", "05", "06"] == re.findall(r"^  (\d\d) ", done.stdout, re.M)
+    assert world.report("late")["verified"]
+
+
+def test_a_foreign_resource_of_the_same_name_is_never_touched(desk):
+    """A subnet group that another run made: it says so and stops; nothing of it changed, nothing was made beside it."""
+    go(*STEPS[:5])
+    rds = desk.client("rds")
+    subnets = [one["SubnetId"] for one in desk.client("ec2").describe_subnets()["Subnets"]]
+    tags = [{"Key": "runbook:run-id", "Value": "somebody"}]
+    rds.create_db_subnet_group(
+        DBSubnetGroupName="runbook-desk", DBSubnetGroupDescription="theirs", SubnetIds=subnets, Tags=tags
+    )
+    before = len(desk.ask("/runbook/calls")["calls"])
+    with pytest.raises(errors.PlanRefused, match=r"subnet group runbook-desk: exists, and run 'somebody' made it"):
+        go("05_create_cluster")
+    assert [] == [call for call in desk.calls(before) if not re.match(r"\w+:(Describe|Get|List)", call)]
+
+
+def test_a_finished_run_asked_again_step_by_step_only_reads(desk):
+    """Every notebook once more: everything is kept, and every call is a read."""
+    go(*STEPS)
+    before = len(desk.ask("/runbook/calls")["calls"])
+    go(*STEPS)
+    assert [] == [call for call in desk.calls(before) if not re.match(r"\w+:(Describe|Get|List|Lookup)", call)]
+
+
+def test_the_key_stays_while_anything_needs_it(desk):
+    """A snapshot that somebody took of the cluster keeps the key: named in the plan, and the key is not scheduled."""
+    go(*STEPS)
+    desk.client("rds").create_db_cluster_snapshot(DBClusterIdentifier="desk", DBClusterSnapshotIdentifier="theirs")
+    left = run_cells("90_clean_up", run_id="desk", confirm_db_cluster_identifier="desk")
+    kept = left["plan"].change("KMS key")
+    assert ("keep", "still needed by cluster snapshot theirs") == (kept.action, kept.detail)
+    key_id = json.loads((desk.folder / "desk" / "state.json").read_text())["steps"]["01_create_key"]["record"]["key_id"]
+    assert "Enabled" == desk.client("kms").describe_key(KeyId=key_id)["KeyMetadata"]["KeyState"]
+    assert [] == desk.client("rds").describe_db_clusters()["DBClusters"]

@@ -1,0 +1,251 @@
+"""Least privilege: each step passes with exactly its policy, and names what is missing when any one action is gone.
+
+The steps are the notebooks' own cells, against a sandbox that enforces IAM: conditions, and what stands behind a call.
+Key administrators and users are other roles than the caller's, so that nothing comes from the key's own policy.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kms_support import connect, sandbox
+
+from runbook_lib import permissions
+from runbook_lib.paths import notebooks_folder
+from runbook_lib.sandbox import process
+from runbook_lib.sandbox.identity import account_of_seat
+from runbook_lib.steps import all_steps
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
+from notebook_cells import execute_cells
+
+REGION, CLUSTER = "eu-west-2", "least"
+STEPS = list(all_steps())
+ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
+EVERYTHING = {
+    "key_administrators": ["role/KeyAdmin"], "key_users": ["role/KeyUser", "user/Ann"], "key_alias": "alias/least",
+    "db_cluster_identifier": CLUSTER, "allowed_cidr": "10.0.0.0/16", "take_snapshot": True, "deletion_protection": True,
+    "wrapping_key_spec": "RSA_2048", "monitoring_interval": 60, "master_user_secret_kms_key_id": "alias/password",
+    "db_cluster_parameter_group_name": "given-cluster", "db_parameter_group_name": "given-instance",
+}  # fmt: skip
+GIVEN_NETWORK = {"allowed_cidr": "", "take_snapshot": False, "final_db_snapshot_identifier": "last"}
+
+
+class Account:
+    """One account of the sandbox: a run in it, its caller's policy, and whether IAM is enforced."""
+
+    def __init__(self, endpoint: str, seat: int, runs: Path, **changed: Any) -> None:
+        self.endpoint, self.id, self.runs = endpoint, account_of_seat(seat), runs
+        self.iam, self.rds, self.ec2, self.kms = (
+            connect(endpoint, name, account=self.id) for name in ("iam", "rds", "ec2", "kms")
+        )
+        trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",
+                 "Principal": {"Service": "monitoring.rds.amazonaws.com"}}]}  # fmt: skip
+        for name in ("KeyAdmin", "KeyUser", "Monitoring"):
+            self.iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))
+        self.iam.create_user(UserName="Ann")
+        key = self.kms.create_key()["KeyMetadata"]["KeyId"]
+        self.kms.create_alias(AliasName="alias/password", TargetKeyId=key)
+        family, text = "aurora-mysql8.0", "given"
+        self.rds.create_db_cluster_parameter_group(
+            DBClusterParameterGroupName="given-cluster", DBParameterGroupFamily=family, Description=text
+        )
+        self.rds.create_db_parameter_group(
+            DBParameterGroupName="given-instance", DBParameterGroupFamily=family, Description=text
+        )
+        role = f"arn:aws:iam::{self.id}:role/Monitoring"
+        self.given = {
+            **EVERYTHING, "account_id": self.id, "region": REGION, "run_id": "least", "exercises": False,
+            "monitoring_role_arn": role, "confirm_db_cluster_identifier": CLUSTER, **changed,
+        }  # fmt: skip
+        self.given["monitoring_role_arn"] = role if self.given["monitoring_interval"] else ""
+
+    def known(self) -> dict[str, Any]:
+        """Return what the policies are made from."""
+        return permissions.values(self.given, run_id="least", account_id=self.id)
+
+    def enforce(self, on: bool) -> None:
+        process.call(self.endpoint, "/runbook/iam", body={"account": self.id, "enforce": on}, method="POST")
+
+    def allow(self, document: dict[str, Any] | None) -> None:
+        """Give the caller this policy and no other; None: whatever it likes."""
+        self.enforce(False)
+        if document is None:
+            self.iam.attach_role_policy(RoleName="Admin", PolicyArn=ADMINISTRATOR)
+        else:
+            attached = self.iam.list_attached_role_policies(RoleName="Admin")["AttachedPolicies"]
+            if attached:
+                self.iam.detach_role_policy(RoleName="Admin", PolicyArn=ADMINISTRATOR)
+            nothing = [{"Effect": "Deny", "Action": "none:Nothing", "Resource": "*"}]  # IAM takes no empty policy
+            text = json.dumps({**document, "Statement": document["Statement"] or nothing})
+            self.iam.put_role_policy(RoleName="Admin", PolicyName="step", PolicyDocument=text)
+        self.enforce(True)
+
+    def asked(self) -> list[str]:
+        """Return the actions that IAM was asked for since enforcement was switched on, each once, in order."""
+        return list(process.call(self.endpoint, "/runbook/iam", method="GET")["enforced"][self.id])
+
+    def run(self, name: str, monkeypatch: pytest.MonkeyPatch) -> str:
+        """Execute a step's cells; return '' or why it stopped."""
+        monkeypatch.setenv("RUNBOOK_RUNS_DIR", str(self.runs))
+        step = all_steps()[name]
+        given = {field: self.given[field] for field in step.inputs.model_fields if field in self.given}
+        return execute_cells(notebooks_folder() / f"{name}.ipynb", self.runs / "out.ipynb", given)
+
+    def die_after(self, name: str) -> None:
+        """Make the run's record of a step what it is when the process died before it could note anything."""
+        file = self.runs / "least" / "state.json"
+        state = json.loads(file.read_text())
+        state["steps"][name] |= {"status": "started", "record": {}}
+        file.write_text(json.dumps(state))
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    with sandbox() as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUNBOOK_SANDBOX_ENDPOINT", url)
+        patch.setenv("RUNBOOK_ATTENDED", "0")
+        process.call(url, "/runbook/progression", body={"mode": "immediate"}, method="POST")
+        yield url
+
+
+def take_away_one_by_one(
+    endpoint: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *, seat: int, given: dict[str, Any]
+) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """Walk the steps twice: once to see what each asks for, once with each of those taken away in turn.
+
+    The actions are taken away in the order in which they are asked for, so that each failure stops the step where the
+    last one did, and the whole policy then brings it through. Returns what was asked for and what the policies hold.
+    """
+    probe = Account(endpoint, seat, folder / "probe", **given)
+    tried = Account(endpoint, seat + 1, folder / "tried", **given)
+    for account in (probe, tried):
+        account.runs.mkdir()
+        if "final_db_snapshot_identifier" in given:
+            _give_network(account)
+    needed: dict[str, set[str]] = {}
+    held: dict[str, set[str]] = {}
+    for name in STEPS:
+        probe.allow(None)
+        assert "" == probe.run(name, monkeypatch), name
+        order = probe.asked()
+        policy = permissions.policy([name], tried.known())
+        for action in order:
+            tried.allow(permissions.without(policy, action))
+            reason = tried.run(name, monkeypatch)
+            assert action in reason, f"{name} without {action}: {reason or 'passed'}"
+        tried.allow(policy)
+        assert "" == tried.run(name, monkeypatch), name
+        needed[name], held[name] = set(order), set(permissions.actions_of(policy))
+    return needed, held
+
+
+def _give_network(account: Account) -> None:
+    """Make a subnet group and a security group that are given to the run."""
+    subnets = account.ec2.describe_subnets()["Subnets"]
+    account.rds.create_db_subnet_group(
+        DBSubnetGroupName="given", DBSubnetGroupDescription="given", SubnetIds=[one["SubnetId"] for one in subnets]
+    )
+    group = account.ec2.create_security_group(GroupName="given", Description="given", VpcId=subnets[0]["VpcId"])
+    account.given |= {"db_subnet_group_name": "given", "vpc_security_group_ids": [group["GroupId"]]}
+
+
+@pytest.fixture(scope="module")
+def walks(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Both walks: everything made by the run, and with a given network and a final snapshot."""
+    found = []
+    for seat, given in ((11, {}), (21, GIVEN_NETWORK)):
+        with pytest.MonkeyPatch.context() as patch:
+            folder = tmp_path_factory.mktemp("permissions")
+            found.append(take_away_one_by_one(endpoint, folder, patch, seat=seat, given=given))
+    return found
+
+
+@pytest.mark.slow
+def test_each_step_passes_with_exactly_its_policy_and_fails_without_any_one_action(walks: Any) -> None:
+    """Taken away one by one, each action is named by the error that comes; with all of them the step passes."""
+    taken = sum(len(actions) for needed, _ in walks for actions in needed.values())
+    assert 100 < taken
+
+
+def test_a_policy_names_its_conditions_and_the_run(endpoint: str) -> None:
+    """The policy of 02, whole: the algorithm and size asked for, and nothing else, on keys of this account and Region."""
+    known = permissions.values({"wrapping_key_spec": "RSA_3072"}, account_id="123456789012")
+    keys = ["arn:aws:kms:eu-west-2:123456789012:key/*"]
+    assert {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "Runbook1", "Effect": "Allow", "Action": ["kms:GetParametersForImport"], "Resource": keys,
+                "Condition": {"StringEquals": {"kms:WrappingAlgorithm": "RSAES_OAEP_SHA_256",
+                                               "kms:WrappingKeySpec": "RSA_3072"}},
+            },
+            {"Sid": "Runbook2", "Effect": "Allow", "Action": ["kms:DescribeKey"], "Resource": keys},
+        ],
+    } == permissions.policy(["02_get_parameters_for_import"], known)  # fmt: skip
+
+
+def test_the_table_holds_nothing_that_is_not_read() -> None:
+    """A misspelt word in the table of steps would widen a policy in silence."""
+    words = {"actions", "resources", "condition", "only_with", "only_without"}
+    parameters = set(permissions.values({}))
+    for step in all_steps().values():
+        for row in step.permissions:
+            assert set(row) <= words, (step.name, row)
+            assert {row.get("only_with"), row.get("only_without")} - {None} <= parameters
+
+
+def test_every_policy_fits_into_a_managed_policy() -> None:
+    """6,144 characters, also all steps together with every option."""
+    known = permissions.values({**EVERYTHING, "monitoring_role_arn": "arn:aws:iam::123456789012:role/Monitoring"})
+    text = json.dumps(permissions.policy(STEPS, known), separators=(",", ":"))
+    assert len(text) <= permissions.QUOTA_CHARACTERS
+
+
+# What a step needs only when it goes on after a crash, or the second time; each is tried below.
+AGAIN = {
+    "00_start": {"kms:ListResourceTags"},
+    "01_create_key": {"kms:ListKeys", "kms:ListResourceTags"},
+    "05_create_cluster": {"rds:ListTagsForResource"},
+    "90_clean_up": {"kms:ListKeys"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STEPS)
+def test_no_policy_allows_an_action_that_is_never_asked_for(walks: Any, name: str) -> None:
+    """Nothing in a policy is there for nothing, but for what only a second attempt needs."""
+    asked = set().union(*(needed[name] for needed, _ in walks))
+    held = set().union(*(policy[name] for _, policy in walks))
+    assert held - asked == AGAIN.get(name, set()) - asked
+    assert asked <= held
+
+
+@pytest.mark.slow
+def test_what_only_a_second_attempt_needs_is_needed(endpoint: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """After a crash the steps look for what they made; without the permission to look they stop, and double nothing."""
+    account = Account(endpoint, 31, tmp_path)
+    for name in STEPS[:-2]:
+        assert "" == account.run(name, monkeypatch), name
+    account.die_after("05_create_cluster")
+    for name in ("00_start", "01_create_key", "05_create_cluster", "90_clean_up"):
+        policy = permissions.policy([name], account.known())
+        for action in sorted(AGAIN[name]):
+            if name in ("01_create_key", "90_clean_up"):
+                account.enforce(False)
+                account.kms.delete_alias(AliasName="alias/least") if action == "kms:ListKeys" else None
+                account.die_after("01_create_key")
+            account.allow(permissions.without(policy, action))
+            assert action in account.run(name, monkeypatch), (name, action)
+        account.allow(policy)
+        assert "" == account.run(name, monkeypatch), name
+    account.enforce(False)
+    assert 2 == len(account.kms.list_keys()["Keys"]) - sum(
+        account.kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]["KeyManager"] == "AWS"
+        for key in account.kms.list_keys()["Keys"]
+    )  # the run's, and the one of the password
