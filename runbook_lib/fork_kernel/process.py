@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 
 from runbook_lib.fork_kernel import protocol
 
@@ -30,6 +31,7 @@ class ForkedProcess:
         self.returncode: int | None = None
         self._descriptor = descriptor
         self._connection = connection
+        self._lock = threading.Lock()  # one thread may wait for the end that another brings about
 
     def __del__(self) -> None:
         if self.returncode is None:
@@ -46,16 +48,17 @@ class ForkedProcess:
 
     def poll(self) -> int | None:
         """Return the exit status (negative: the signal that ended it), or None while it runs."""
-        if self.returncode is None and self._ended(0):
-            self._connection.settimeout(_STATUS_SECONDS)
-            try:
-                while "status" not in (line := protocol.receive_line(self._connection)[0]):
-                    continue
-                status = int(line["status"])
-            except (EOFError, OSError):  # the parent has gone too, and the status with it
-                status = UNKNOWN_STATUS
-            self.returncode = status
-            self._close()
+        with self._lock:
+            if self.returncode is None and self._ended(0):
+                self._connection.settimeout(_STATUS_SECONDS)
+                try:
+                    while "status" not in (line := protocol.receive_line(self._connection)[0]):
+                        continue
+                    status = int(line["status"])
+                except (EOFError, OSError):  # the parent has gone too, and the status with it
+                    status = UNKNOWN_STATUS
+                self.returncode = status
+                self._close()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
