@@ -47,7 +47,7 @@ class Desk:
         assert 1 == len(line.splitlines()), line
         for word in words:
             assert word in line
-        changing = [call for call in self.world.calls(before) if not re.match(r"\w+:(Describe|Get|List)", call)]
+        changing = [call for call in self.world.calls(before) if not re.match(r"\w+:(Describe|Get|List|Lookup)", call)]
         assert [] == changing
         assert state == self._state()
 
