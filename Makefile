@@ -11,11 +11,11 @@ lab: .venv/ready
 	@$(BIN)/runbook lab
 
 test: .venv/ready
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -p no:nbval -n auto --dist worksteal -m "not slow"
 	$(BIN)/pytest --nbval notebooks
 
 test-all: .venv/ready
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -p no:nbval -n auto --dist worksteal -m slow
 
 # Break the chain at every AWS call and every file write, and run it again; takes a while.
 crash-matrix: .venv/ready

@@ -166,6 +166,10 @@ def _principals(statement: Mapping[str, Any]) -> list[str]:
     principal = statement.get("Principal") or {}
     if isinstance(principal, str):
         return [principal]
+    if not isinstance(principal, Mapping):
+        raise PolicyInvalid(
+            f"the Principal {principal!r} is neither a name nor a mapping; write e.g. {{'AWS': 'arn:…'}}"
+        )
     return [str(one) for value in principal.values() for one in listed(value)]
 
 

@@ -180,6 +180,7 @@ def test_plain_papermill_works_on_a_single_notebook(world, tmp_path):
     assert "finished" == world.state("demo")["steps"]["01_create_key"]["status"]
 
 
+@pytest.mark.slow
 def test_plain_and_forked_kernels_leave_the_same(world):
     """`--kernel plain` and the default: the same lines, the same verdict, the same outputs in every notebook but for
     what is never the same twice."""

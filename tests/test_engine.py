@@ -215,7 +215,7 @@ def test_a_kernel_that_nobody_takes_is_ended(kernel: str) -> None:
 
 def test_kernels_end_politely_and_without_an_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a kernel does at its end is done; an interrupt, which jupyter_client sends first, would be an error in its log."""
-    sent: list[int] = []
+    before, sent = children(os.getpid()), []
 
     async def note(_: Any, signum: int) -> None:
         sent.append(signum)
@@ -227,6 +227,6 @@ def test_kernels_end_politely_and_without_an_interrupt(tmp_path: Path, monkeypat
     assert mark.exists()
     assert signal.SIGINT not in sent
     limit = time.monotonic() + 5
-    while children(os.getpid()) and time.monotonic() < limit:
+    while children(os.getpid()) - before and time.monotonic() < limit:
         time.sleep(0.02)
-    assert set() == children(os.getpid())
+    assert set() == children(os.getpid()) - before

@@ -75,6 +75,7 @@ def test_one_that_fails_keeps_no_other_from_finishing(world: Any, tmp_path: Path
     assert 2 == created(world).count("kms:CreateKey")
 
 
+@pytest.mark.slow
 def test_quiet_says_nothing_unless_something_fails(world: Any, tmp_path: Path) -> None:
     """With --quiet a schedule gets no mail; a failure still comes on standard error."""
     paths = [str(path) for path in files(tmp_path, "one", "two")]
@@ -86,6 +87,7 @@ def test_quiet_says_nothing_unless_something_fails(world: Any, tmp_path: Path) -
     assert done.stderr.startswith("error: run two: 06_verify_encryption: ")
 
 
+@pytest.mark.slow
 def test_all_that_wait_are_asked_for_together_and_hold_no_kernel(world: Any, tmp_path: Path) -> None:
     """While three clusters are being created: one call for each look, no worker and no kernel process."""
     world.ask("/runbook/progression", {"mode": "seconds", "seconds": 600})
@@ -108,6 +110,7 @@ def test_all_that_wait_are_asked_for_together_and_hold_no_kernel(world: Any, tmp
         assert 0 == running.wait(120)
 
 
+@pytest.mark.slow
 def test_killed_while_waiting_all_of_them_go_on(world: Any, tmp_path: Path) -> None:
     """SIGKILL, and the same command again: every run verified, nothing made twice."""
     world.ask("/runbook/progression", {"mode": "seconds", "seconds": 600})
@@ -122,6 +125,7 @@ def test_killed_while_waiting_all_of_them_go_on(world: Any, tmp_path: Path) -> N
     assert ["kms:CreateKey"] * 2 + ["rds:CreateDBCluster"] * 2 + ["rds:CreateDBInstance"] * 2 == created(world)
 
 
+@pytest.mark.slow
 def test_killed_at_work_no_worker_stays(world: Any, tmp_path: Path) -> None:
     """Workers and kernels end with the process that started them, so that the same command can go on at once."""
     world.ask(
@@ -132,6 +136,7 @@ def test_killed_at_work_no_worker_stays(world: Any, tmp_path: Path) -> None:
         _until(lambda: created(world).count("kms:CreateKey") == 2)
         workers = _workers(running.pid)
         running.kill()
+    world.ask("/runbook/faults", method="DELETE")
     assert 2 == len(workers)
     _until(lambda: not any(_alive(pid) for pid in workers), seconds=20)
     done = world.runbook("run", *map(str, paths))
@@ -139,6 +144,7 @@ def test_killed_at_work_no_worker_stays(world: Any, tmp_path: Path) -> None:
     assert 2 == created(world).count("rds:CreateDBCluster")
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_fails_its_run_only(world: Any, tmp_path: Path) -> None:
     """Out of memory, say: that run has failed and can go on, the other is verified."""
     paths = files(tmp_path, "one", "two")
@@ -189,6 +195,7 @@ def test_an_empty_folder_is_no_success(world: Any, tmp_path: Path) -> None:
     assert "no parameter file" in world.runbook("run", str(tmp_path / "runs"), code=2).stderr
 
 
+@pytest.mark.slow
 def test_a_parameter_that_changed_is_refused_before_anything_is_called(world: Any, tmp_path: Path) -> None:
     """Exit 2 and the field's name; the other run is not begun either."""
     one, two = files(tmp_path, "one", "two")
@@ -201,6 +208,7 @@ def test_a_parameter_that_changed_is_refused_before_anything_is_called(world: An
     assert not (world.folder / "two").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_holds_fails_alone(world: Any, tmp_path: Path) -> None:
     """One lock for each run; whoever holds it is named, the others finish."""
     from runbook_lib.run import run_lock
