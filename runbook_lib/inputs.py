@@ -623,6 +623,9 @@ class VerifyEncryptionInputs(Inputs):
         "Ask every", "Seconds between two looks; 0: 30 on AWS, 1 in the sandbox.", 0, ge=0, le=300
     )
     take_snapshot: bool = _field("Take a snapshot", "A manual snapshot as further evidence (it is kept).", False)
+    read_cloudtrail: bool = _field(
+        "Read CloudTrail", "What it recorded of key and cluster, for the report; needs cloudtrail:LookupEvents.", True
+    )
 
 
 class RecoveryDrillInputs(Inputs):

@@ -23,7 +23,7 @@ from runbook_lib.report import Change, Checks, Plan, Table, report_html, report_
 from runbook_lib.run import utc_stamp
 from runbook_lib.session import Session, error_code
 from runbook_lib.step import OpenStep
-from runbook_lib.trail import from_json, rows_for_json, trail
+from runbook_lib.trail import from_json, not_read, rows_for_json, trail
 from runbook_lib.waiting import seconds_between_looks, statuses, wait_until_available
 
 UNKNOWN = "unknown: none or sse-rds"
@@ -124,7 +124,8 @@ def verify_encryption(step: OpenStep) -> Checks:
     first = "verified_at" not in step.made()  # later ones judge what is there at once: nothing is new any more
     checks = settled(lambda: gather(step), target=step.session.target) if first else gather(step)
     facts = _facts(step, checks)
-    recorded = trail(step.session, step.run)
+    asked = step.run.steps[step.name]["inputs"].get("read_cloudtrail", True)
+    recorded = trail(step.session, step.run) if asked else not_read()
     tables = [_custody_table(step), recorded, _times(step)]
     page = report_html(facts, checks, tables=tables, pictures=_pictures(step))
     facts = {name: value for name, value in facts.items() if name != "summary"} | {"trail": rows_for_json(recorded)}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
-from cells import run_steps
+from cells import run_cells, run_steps
 
 from runbook_lib import trail as module
-from runbook_lib.errors import AccessDenied
 from runbook_lib.run import Run
 from runbook_lib.session import session_for
 from runbook_lib.steps import chain
@@ -56,14 +56,13 @@ def test_what_has_not_arrived_is_pending(made, monkeypatch):
     assert 6 == len(table.rows)
 
 
-def test_who_may_not_read_cloudtrail_is_told(made, monkeypatch):
-    """Lacking the permission costs the proof, not the verification."""
-
-    def denied(*_):
-        raise AccessDenied("you may not call cloudtrail:LookupEvents")
-
-    monkeypatch.setattr(module, "_events", denied)
-    assert [("not read", "", "", "you may not call cloudtrail:LookupEvents", "")] == list(trail(made[1], made[0]).rows)
+def test_a_verification_that_was_told_not_to_read_it_says_so(made, monkeypatch):
+    """Not reading is a choice that the report shows, not a silence."""
+    monkeypatch.setattr(module, "_events", lambda *_: pytest.fail("asked"))
+    run_cells("06_verify_encryption", run_id="trail", read_cloudtrail=False)
+    report = json.loads(made[0].read("report.json"))
+    assert [("not read", "read_cloudtrail is false")] == [(row["outcome"], row["says"]) for row in report["trail"]]
+    assert "read_cloudtrail is false" in made[0].read("report.html").decode()
 
 
 def test_after_ninety_days_nothing_is_asked(made, monkeypatch):
