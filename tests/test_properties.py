@@ -94,7 +94,7 @@ def verdict(values: dict[str, Any]) -> list[str]:
 
 @QUICK
 @given(st.one_of(st.text(max_size=200), st.binary(max_size=200).map(lambda data: data.decode("latin-1"))))
-@example("!!python/object/apply:os.system ['touch /tmp/owned']")
+@example("!!python/object/apply:os.system ['touch owned']")
 @example("a: !!python/name:os.system")
 @example("a: &a [*a]")
 @example("a: &x [1]\nb: [*x, *x]")
