@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -222,8 +223,14 @@ class Chain:
     def _prepare_session(self) -> None:
         """Make the clients that the wait will need while 05 is executed, which is another process's work."""
         with_thread = ThreadPoolExecutor(1, thread_name_prefix="session")
-        self._ready = with_thread.submit(self.session)
+        self._ready = with_thread.submit(self._session_to_wait_with)
         with_thread.shutdown(wait=False)
+
+    def _session_to_wait_with(self) -> Session:
+        import_module("runbook_lib.waiting")
+        session = self.session()
+        session.client("rds")
+        return session
 
     def _left(self) -> Iterator[Step]:
         """Yield the steps before 06 that are to be executed, looking again after each."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from runbook_lib.drawing import AMBER, BLUE, GREEN, INK, LINE, PURPLE, RED, SOFT, Canvas, Picture
@@ -23,6 +24,7 @@ _STATES = {
 }
 
 
+@cache
 def who_holds_which_key() -> Picture:
     """Draw envelope encryption: key material, KMS key, data key and encrypted data key, and who holds each."""
     canvas = Canvas(900, 366)

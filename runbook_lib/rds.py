@@ -29,13 +29,18 @@ LONG_TERM_SUPPORT = {
 
 def engine_versions(session: Session, engine: str) -> list[dict[str, Any]]:
     """Return the versions of `engine` that can be created today (rds:DescribeDBEngineVersions)."""
-    pages = session.client("rds").get_paginator("describe_db_engine_versions").paginate(Engine=engine)
-    return [
-        version
-        for page in pages
-        for version in page["DBEngineVersions"]
-        if version.get("Status", "available") == "available"
-    ]
+
+    def look() -> list[dict[str, Any]]:
+        pages = session.client("rds").get_paginator("describe_db_engine_versions").paginate(Engine=engine)
+        return [
+            version
+            for page in pages
+            for version in page["DBEngineVersions"]
+            if version.get("Status", "available") == "available"
+        ]
+
+    versions: list[dict[str, Any]] = session.offered("versions", engine, look=look)
+    return versions
 
 
 def choose_engine_version(session: Session, *, engine: str, engine_version: str) -> str:
@@ -66,9 +71,14 @@ def _by_number(version: str) -> tuple[int, ...]:
 
 def orderable_classes(session: Session, *, engine: str, engine_version: str) -> dict[str, dict[str, Any]]:
     """Return the orderable instance classes by name (rds:DescribeOrderableDBInstanceOptions)."""
-    pages = session.client("rds").get_paginator("describe_orderable_db_instance_options")
-    pages = pages.paginate(Engine=engine, EngineVersion=engine_version)
-    return {option["DBInstanceClass"]: option for page in pages for option in page["OrderableDBInstanceOptions"]}
+
+    def look() -> dict[str, dict[str, Any]]:
+        pages = session.client("rds").get_paginator("describe_orderable_db_instance_options")
+        pages = pages.paginate(Engine=engine, EngineVersion=engine_version)
+        return {option["DBInstanceClass"]: option for page in pages for option in page["OrderableDBInstanceOptions"]}
+
+    classes: dict[str, dict[str, Any]] = session.offered("classes", engine, engine_version, look=look)
+    return classes
 
 
 def require_class(

@@ -65,6 +65,12 @@ def _environment() -> Environment:
 _TEMPLATES = _environment()
 
 
+def load_templates() -> None:
+    """Read and compile the templates, which is otherwise done when each is first used."""
+    for name in _TEMPLATES.list_templates():
+        _TEMPLATES.get_template(name)
+
+
 class Table:
     """Rows under headings, with a caption; `rows` holds the values for programs."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache, partial
@@ -91,6 +91,7 @@ class Session:
         self._seen: tuple[datetime, float] | None = None
         self._identity: dict[str, str] | None = None
         self._clients: dict[tuple[str, str, bool], Any] = {}
+        self._offers: dict[tuple[str, ...], Any] = {}
         try:
             core = botocore.session.Session(session_vars=_ISOLATED if target == "sandbox" else None)
             if target == "sandbox":
@@ -142,6 +143,12 @@ class Session:
             client.meta.events.register("after-call-error", self._after_call_error)
             self._clients[key] = client
         return self._clients[key]
+
+    def offered(self, *what: str, look: Callable[[], Any]) -> Any:
+        """Return what AWS offers by the name `what`, looked up once: offers do not change while a notebook runs."""
+        if what not in self._offers:
+            self._offers[what] = look()
+        return self._offers[what]
 
     def _before_send(self, request: Any, **_: Any) -> None:
         sent_to = urlsplit(request.url)

@@ -60,9 +60,9 @@ class Step:
 @cache
 def all_steps() -> dict[str, Step]:
     """Return every step by name, in order."""
-    rows: list[dict[str, Any]] = yaml.safe_load(
-        (files("runbook_lib") / "data" / "steps.yaml").read_text(encoding="utf-8")
-    )
+    text = (files("runbook_lib") / "data" / "steps.yaml").read_text(encoding="utf-8")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where there is one: ten times as fast
+    rows: list[dict[str, Any]] = yaml.load(text, Loader=loader)  # noqa: S506 - a safe loader
     return {row["name"]: Step(**{**row, "permissions": tuple(row["permissions"])}) for row in rows}
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 
 import runbook_lib
+from runbook_lib import pictures, report, steps
 from runbook_lib.session import Session
 
 # What the steps call; another service works too, and its model is read when it is first needed.
-SERVICES = ("ec2", "iam", "kms", "rds", "secretsmanager", "sts")
+SERVICES = ("cloudtrail", "ec2", "iam", "kms", "rds", "secretsmanager", "sts")
 
 
 def everything() -> None:
@@ -16,6 +17,9 @@ def everything() -> None:
     for name in runbook_lib.__all__:
         getattr(runbook_lib, name)
     import_module("runbook_lib.waiting")
+    steps.all_steps()
+    pictures.who_holds_which_key()
+    report.load_templates()
     session = Session(target="sandbox", region="eu-west-2", endpoint_url="http://127.0.0.1:9")
     for service in SERVICES:
         session.client(service)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import gc
 import os
 import random
@@ -65,6 +67,21 @@ def run_kernel(connection: socket.socket, environment: dict[str, str]) -> None:
     _say_ready(connection)
     app.start()  # type: ignore[no-untyped-call]
     _end_control(app.control_thread)
+
+
+def leave() -> None:
+    """End this process as Python does, but for taking its memory to pieces.
+
+    Threads are waited for, what was registered to run at exit runs, streams are flushed. That an interpreter then
+    visits each of its objects would copy the parent's whole memory: 80 ms and as many MB for each kernel.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        with contextlib.suppress(OSError, ValueError):  # closed, or nobody listens
+            if stream is not None:
+                stream.flush()
+    os._exit(0)
 
 
 def _end_control(thread: Any) -> None:

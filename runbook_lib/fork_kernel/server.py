@@ -178,9 +178,10 @@ def main(arguments: list[str]) -> None:
     connection = Server(bound, int(folder), name, float(idle_seconds)).serve()
     del bound
     if connection is not None:
-        from runbook_lib.fork_kernel.child import run_kernel
+        from runbook_lib.fork_kernel.child import leave, run_kernel
 
         run_kernel(connection, made)
+        leave()
 
 
 if __name__ == "__main__":

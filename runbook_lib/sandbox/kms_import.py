@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from runbook_lib.sandbox import clock, kms_keys, kms_materials
+from runbook_lib.sandbox import clock, kms_keys, kms_materials, wrapping_keys
 from runbook_lib.sandbox.kms_base import KmsBase, error
 from runbook_lib.sandbox.kms_materials import LENGTH, OAEP_HASHES, Material
 
@@ -31,7 +31,7 @@ class ImportOperations(KmsBase):
                 f"{algorithm} cannot wrap the key material of a symmetric encryption key; "
                 f"use {' or '.join(OAEP_HASHES)}.",
             )
-        if spec not in kms_materials.WRAPPING_KEY_BITS:
+        if spec not in wrapping_keys.BITS:
             raise error("UnsupportedOperationException", f"{spec} is for China Regions only.")
         made = kms_materials.new_wrapping_set(self.key.arn, algorithm, spec)
         return json.dumps(

@@ -20,11 +20,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from runbook_lib.sandbox import clock
+from runbook_lib.sandbox import clock, wrapping_keys
 
 LENGTH = 32
 VALID_FOR = timedelta(hours=24)
-WRAPPING_KEY_BITS = {"RSA_2048": 2048, "RSA_3072": 3072, "RSA_4096": 4096}
 OAEP_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
     "RSAES_OAEP_SHA_256": hashes.SHA256,
     "RSAES_OAEP_SHA_1": hashes.SHA1,
@@ -93,7 +92,7 @@ class WrappingSet:
 
 def new_wrapping_set(key_arn: str, algorithm: str, spec: str) -> WrappingSet:
     """Generate a wrapping key for one KMS key and seal its private half into a token."""
-    private = rsa.generate_private_key(public_exponent=65537, key_size=WRAPPING_KEY_BITS[spec])
+    private = wrapping_keys.take(spec)
     valid_to = clock.now() + VALID_FOR
     secret = private.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

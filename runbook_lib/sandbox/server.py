@@ -24,7 +24,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from runbook_lib.errors import SandboxUnavailable
-from runbook_lib.sandbox import clock, control, ids
+from runbook_lib.sandbox import clock, control, ids, wrapping_keys
 from runbook_lib.sandbox.middleware import Gate
 from runbook_lib.sandbox.overrides import install as install
 from runbook_lib.sandbox.process import FILE_NAME, FORMAT, is_loopback
@@ -104,6 +104,7 @@ def serve(
         signal.signal(number, lambda *_: ended.set())
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     thread.start()
+    wrapping_keys.keep_spare()
     announce(url)
     while not ended.wait(1.0):
         if idle_minutes is not None and time.monotonic() - gate.last_request > idle_minutes * 60:

@@ -1,0 +1,48 @@
+"""RSA wrapping keys, one of them made in advance: making one of 4096 bits takes up to a second, AWS answers at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from concurrent.futures import Future
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+BITS = {"RSA_2048": 2048, "RSA_3072": 3072, "RSA_4096": 4096}
+_lock = threading.Lock()
+_spares: dict[str, Future[rsa.RSAPrivateKey]] = {}
+_keeping = False
+
+
+def keep_spare(spec: str = "RSA_4096") -> None:
+    """Make a wrapping key in the background, and another each time that one is taken."""
+    global _keeping
+    _keeping = True
+    with _lock:
+        if spec not in _spares:
+            _spares[spec] = spare = Future()
+            threading.Thread(target=_make, args=(spec, spare), name="wrapping-key", daemon=True).start()
+
+
+def take(spec: str) -> rsa.RSAPrivateKey:
+    """Return a wrapping key that nobody else has had."""
+    with _lock:
+        spare = _spares.pop(spec, None)
+    key = _generate(spec) if spare is None else spare.result()
+    if _keeping:
+        keep_spare(spec)
+    return key
+
+
+def _make(spec: str, spare: Future[rsa.RSAPrivateKey]) -> None:
+    with contextlib.suppress(OSError, AttributeError):  # Linux counts a thread as a process here
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+    try:
+        spare.set_result(_generate(spec))
+    except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
+        spare.set_exception(error)
+
+
+def _generate(spec: str) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=BITS[spec])
