@@ -280,6 +280,24 @@ def test_a_polite_shutdown_is_quick() -> None:
             assert process.returncode == 0
 
 
+def test_a_kernel_ends_as_an_interpreter_does(tmp_path: Path) -> None:
+    """Its threads are waited for, what was registered for the exit runs, and what was written is flushed."""
+    code = (
+        "import atexit, threading, time\n"
+        f"file = open({str(tmp_path / 'told')!r}, 'w')\n"
+        "def late():\n"
+        "    time.sleep(0.3); file.write('a thread; ')\n"
+        "atexit.register(lambda: (file.write('the exit'), file.flush()))\n"
+        "threading.Thread(target=late).start()"
+    )
+    with Kernel() as kernel:
+        kernel.run(code)
+        process = kernel.process
+        kernel.manager.shutdown_kernel()
+        assert process.returncode == 0
+    assert (tmp_path / "told").read_text() == "a thread; the exit"
+
+
 def test_kernels_outlive_the_parent() -> None:
     """A parent that is killed takes no kernel with it; the next kernel gets a new parent."""
     with Kernel() as kernel:

@@ -18,6 +18,8 @@ from runbook_lib.fork_kernel.process import ForkedProcess
 ANSWER_SECONDS = 60.0
 READY_SECONDS = 5.0
 RETRY_SECONDS = 60.0
+# glibc raises this limit by itself, and then keeps what large objects took: 11 MB of a kernel that has drawn pictures.
+_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(128 * 1024)}
 _BACKLOG = 128
 _SUFFIX = ".socket"
 
@@ -117,7 +119,7 @@ def _start(folder: Folder, spec: ServerSpec, identity: Identity) -> None:
                 command,
                 pass_fds=inherited,
                 cwd="/",
-                env=dict(spec.environment),
+                env={**_MALLOC, **spec.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -35,7 +35,9 @@ def preload(specs: list[str]) -> dict[str, str]:
     gc.disable()
     before = dict(os.environ)
 
-    import runbook_lib.fork_kernel.child  # noqa: F401 - there can be no kernel without these
+    import ipykernel.kernelapp  # noqa: F401 - there can be no kernel without these
+
+    import runbook_lib.fork_kernel.child  # noqa: F401
 
     for name in KERNEL_MODULES:
         try:
@@ -50,8 +52,7 @@ def preload(specs: list[str]) -> dict[str, str]:
     _stop_native_threads()
     if threading.active_count() != 1:
         raise SystemExit(f"a fork would lose threads: {', '.join(thread.name for thread in threading.enumerate())}")
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # without collecting first: what a child then put into the gaps would copy pages that are shared
     return {name: value for name, value in os.environ.items() if before.get(name) != value}
 
 
