@@ -276,9 +276,12 @@ class Chain:
 
 
 def _output(path: Path, step: Step) -> Path:
-    """Return where the next executed copy goes: each attempt's notebook is kept."""
+    """Return where the next executed copy goes: each attempt's notebook is kept. Raises `RunNotWritable`."""
     folder = path / "notebooks"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise RunNotWritable(f"cannot make {folder} ({error.strerror}); make room or mend the permissions") from error
     output, attempt = folder / f"{step.name}.ipynb", 1
     while output.exists():
         attempt += 1

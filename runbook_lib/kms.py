@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -85,12 +85,17 @@ def find_by_run(step: OpenStep) -> str | None:
 
 
 def _may_be_new(step: OpenStep, key_id: str) -> bool:
-    """Say whether a key may have been created since the run began; yes where it may not be looked at."""
+    """Say whether a key may have been created since the run began; yes where it may not be looked at.
+
+    The run's beginning is by this machine's clock, the key's by AWS's: a day between them is allowed for.
+    """
     try:
         metadata = describe(step.session, key_id)
     except AccessDenied:
         return True
-    return metadata is not None and metadata["CreationDate"] >= datetime.fromisoformat(step.run.created)
+    return metadata is not None and metadata["CreationDate"] >= datetime.fromisoformat(step.run.created) - timedelta(
+        days=1
+    )
 
 
 def require_usable(session: Session, key_id: str, *, region: str) -> dict[str, Any]:

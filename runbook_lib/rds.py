@@ -10,7 +10,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from runbook_lib import kms, network
-from runbook_lib.changes import create_once, until_seen
+from runbook_lib.changes import create_once, settled, until_seen
 from runbook_lib.errors import KeyNotUsable, PreflightFailed, StepMissing
 from runbook_lib.inputs import PORTS, CreateClusterInputs
 from runbook_lib.report import Change, Checks, Plan
@@ -146,7 +146,8 @@ def find_cluster(session: Session, identifier: str) -> dict[str, Any] | None:
 def find_instance(session: Session, identifier: str) -> dict[str, Any] | None:
     """Return a DB instance, or None."""
     try:
-        return dict(session.client("rds").describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"][0])
+        found = session.client("rds").describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"]
+        return dict(found[0]) if found else None
     except ClientError as error:
         if error_code(error) in ("DBInstanceNotFound", "DBInstanceNotFoundFault"):
             return None
@@ -365,22 +366,25 @@ def apply_create_cluster(step: OpenStep, plan: Plan) -> str:
         if cluster.action == "create":
             request = {**cluster.request, "DBSubnetGroupName": subnet_group, "VpcSecurityGroupIds": groups}
             try:
-                create_once(
+                there = create_once(
                     step.run,
                     step.name,
                     "rds:CreateDBCluster",
                     find=lambda: find_cluster(session, cluster.name),
-                    create=lambda: until_seen(  # just after the import RDS may not see yet that the key is Enabled
-                        lambda: dict(rds.create_db_cluster(**request)["DBCluster"]),
-                        codes=("KMSKeyNotAccessibleFault",),
-                        target=session.target,
+                    create=lambda: (
+                        until_seen(  # that the key is Enabled, and the subnet group there, may not be seen yet
+                            lambda: dict(rds.create_db_cluster(**request)["DBCluster"]),
+                            codes=("KMSKeyNotAccessibleFault", "DBSubnetGroupNotFoundFault"),
+                            target=session.target,
+                        )
                     ),
                 )
             except ClientError as error:
                 if error_code(error) != "KMSKeyNotAccessibleFault":
                     raise
                 raise KeyNotUsable(f"{error_text(error)}; {_key_advice(request)}") from error
-        there = find_cluster(session, cluster.name) or {}
+        else:
+            there = find_cluster(session, cluster.name) or {}
         step.run.note(
             step.name,
             db_cluster_identifier=cluster.name,
@@ -415,7 +419,11 @@ def _create_instance(step: OpenStep, rds: Any, change: Change) -> None:
         step.name,
         f"rds:CreateDBInstance {change.name}",
         find=lambda: find_instance(step.session, change.name),
-        create=lambda: dict(rds.create_db_instance(**change.request)["DBInstance"]),
+        create=lambda: until_seen(
+            lambda: dict(rds.create_db_instance(**change.request)["DBInstance"]),
+            codes=("DBClusterNotFoundFault",),
+            target=step.session.target,
+        ),
     )
 
 
@@ -427,7 +435,24 @@ def verify_create_cluster(step: OpenStep) -> Checks:
     made = step.made()
     if "db_cluster_identifier" not in made:
         raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
-    there = find_cluster(step.session, made["db_cluster_identifier"]) or {}
+    there: dict[str, Any] = {}
+
+    def gather() -> Checks:
+        there.update(find_cluster(step.session, made["db_cluster_identifier"]) or {})
+        return _held_against(step, made, there)
+
+    checks = settled(gather, target=step.session.target)
+    checks.require_passed()
+    count = len(made["db_instance_identifiers"])
+    step.run.finish(
+        step.name,
+        summary=f"{made['db_cluster_identifier']} {there['Status']}, {there['Engine']} {there['EngineVersion']}, {count} "
+        f"instance{'s' * (count > 1)}",
+    )
+    return checks
+
+
+def _held_against(step: OpenStep, made: dict[str, Any], there: dict[str, Any]) -> Checks:
     members = [
         instance["DBInstanceIdentifier"] for instance in instances_of(step.session, made["db_cluster_identifier"])
     ]
@@ -456,12 +481,5 @@ def verify_create_cluster(step: OpenStep) -> Checks:
         made["db_instance_identifiers"],
         members,
         source="rds:DescribeDBInstances",
-    )
-    checks.require_passed()
-    count = len(members)
-    step.run.finish(
-        step.name,
-        summary=f"{made['db_cluster_identifier']} {there['Status']}, {there['Engine']} {there['EngineVersion']}, {count} "
-        f"instance{'s' if count > 1 else ''}",
     )
     return checks

@@ -38,8 +38,10 @@ def trail(session: Session, run: Run) -> Table:
     read CloudTrail.
     """
     key, cluster = run.record("01_create_key"), run.record("05_create_cluster")
-    began = datetime.fromisoformat(run.steps["00_start"]["started"]) - timedelta(hours=1)
-    ended = datetime.fromisoformat(run.steps["05_create_cluster"]["finished"]) + timedelta(hours=1)
+    # By this machine's clock, which somebody may have set meanwhile: the earlier of the two is the beginning.
+    times = run.steps["00_start"]["started"], run.steps["05_create_cluster"]["finished"]
+    began, ended = sorted(map(datetime.fromisoformat, times))
+    began, ended = began - timedelta(hours=1), ended + timedelta(hours=1)
     if session.now() - ended > KEPT:
         return Table(_CAPTION, _HEAD, [("gone", "", "", "CloudTrail's event history reaches back 90 days only", "")])
     window = {"StartTime": began, "EndTime": ended}

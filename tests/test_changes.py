@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 
-from runbook_lib import changes
-from runbook_lib.errors import AwsCallFailed, OutcomeUnclear
+from runbook_lib import changes, kms
+from runbook_lib.errors import AccessDenied, AwsCallFailed, OutcomeUnclear
 from runbook_lib.run import Run
 
 TARGET = {"target": "sandbox", "account_id": "123456789012", "region": "eu-west-2", "sandbox_id": "s"}
@@ -122,3 +125,22 @@ def test_throttling_beyond_the_budget_stops_with_what_to_do(run):
     """Throttling is waited out, but not for ever."""
     with pytest.raises(AwsCallFailed, match="wait a minute"):
         once(run, World(*[("ThrottlingException", 400)] * 9))
+
+
+@pytest.mark.parametrize(("hours", "may_be"), [(0, True), (-20, True), (-72, False)])
+def test_a_key_whose_tags_may_not_be_read_could_be_the_runs_own(run, monkeypatch, hours, may_be):
+    """A new key is not made beside it, also when the clock of this machine is ahead of AWS's by some hours."""
+
+    def denied(*_):
+        raise AccessDenied("you may not call kms:ListResourceTags")
+
+    created = datetime.fromisoformat(run.created) + timedelta(hours=hours)
+    monkeypatch.setattr(kms, "tags_of", denied)
+    monkeypatch.setattr(kms, "describe", lambda *_: {"CreationDate": created})
+    keys = SimpleNamespace(paginate=lambda: [{"Keys": [{"KeyId": "a"}]}])
+    step = SimpleNamespace(client=lambda _: SimpleNamespace(get_paginator=lambda _: keys), session=None, run=run)
+    if may_be:
+        with pytest.raises(AccessDenied):
+            kms.find_by_run(step)
+    else:
+        assert kms.find_by_run(step) is None

@@ -12,14 +12,16 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cells import run_cells, run_steps
 
-from runbook_lib import errors
+from runbook_lib import errors, verification
+from runbook_lib import run as run_module
+from runbook_lib import session as session_module
 from runbook_lib.run import Run
 from runbook_lib.sandbox import process
 from runbook_lib.steps import chain
@@ -120,6 +122,52 @@ def test_two_runs_of_one_id_at_once_the_second_is_told_who_holds_it(world):
     assert folder.is_dir()
 
 
+# Files and clocks ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_nothing_new_needs_to_be_seen_at_once():
+    """Whatever was just made, and cannot be seen for a second, does not even stop the run."""
+    done = matrix("--mode", "invisible")
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert re.search(r"(\d+) of \1 points tried", done.stdout), done.stdout
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_in_the_middle_stops_it_resumably(world):
+    """No file may grow beyond 40 kB: executed notebooks do. One line says which; with room again the run ends verified."""
+    url = world.sandbox.url
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -f 80; exec "$@"', "sh", sys.executable, "-m", "runbook_lib.cli", "run", "--run-id", "full",
+         "--kernel", "plain", *QUICK],
+        cwd=ROOT, env={**os.environ, "RUNBOOK_RUNS_DIR": str(world.folder), "RUNBOOK_SANDBOX_ENDPOINT": url},
+        capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+    assert 1 == done.returncode
+    assert re.search(r"^error: .*cannot write \S+ \(File too large\); make room", done.stderr, re.M), done.stderr
+    assert "Traceback" not in done.stderr
+    again = world.runbook("run", "--run-id", "full", *QUICK)
+    assert "Verified" in again.stdout
+    assert 1 == world.calls().count("kms:CreateKey")
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder where not even root can make one")
+def test_a_place_where_nothing_can_be_written_is_refused_in_one_line(world):
+    """Exit 1 with the path, the system's reason and the way out; AWS was not asked for anything."""
+    done = world.runbook("run", "--run-id", "nowhere", "--runs-dir", "/sys/kernel/runs", code=1)
+    assert re.match(r"error: cannot make /sys/kernel/runs\S* \(.+\); mend the permissions or give --runs-dir DIR$",
+                    done.stderr.strip())  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", ["forked", "plain"])
+def test_a_service_account_without_a_home_can_run_it(world, kernel):
+    """Jupyter, IPython and the SDK look for folders below it; none of them is needed."""
+    nothing = {"HOME": "/dev/null/home", "XDG_RUNTIME_DIR": "", "TMPDIR": str(world.folder.parent)}
+    done = world.runbook("run", "--run-id", "homeless", "--kernel", kernel, *QUICK, **nothing)
+    assert "Verified" in done.stdout
+
+
 # What stops a run, and how it goes on --------------------------------------------------------------------------------------
 
 
@@ -215,3 +263,24 @@ def test_the_key_stays_while_anything_needs_it(desk):
     key_id = json.loads((desk.folder / "desk" / "state.json").read_text())["steps"]["01_create_key"]["record"]["key_id"]
     assert "Enabled" == desk.client("kms").describe_key(KeyId=key_id)["KeyMetadata"]["KeyState"]
     assert [] == desk.client("rds").describe_db_clusters()["DBClusters"]
+
+
+@pytest.mark.parametrize("whose", ["the machine's", "AWS's"])
+def test_a_clock_that_is_set_back_in_the_middle_spoils_nothing(desk, monkeypatch, whose):
+    """Two days back after 03: what was valid stays valid, the wait ends, and the report can be drawn."""
+    go(*STEPS[:4])
+    if whose == "AWS's":
+        desk.ask("/runbook/clock", {"advance_seconds": -timedelta(days=2).total_seconds()})
+    else:
+
+        class Back(datetime):
+            @classmethod
+            def now(cls, tz=None):
+                return datetime.now(tz) - timedelta(days=2)
+
+        for module in (run_module, session_module, verification):
+            monkeypatch.setattr(module, "datetime", Back)
+    go(*STEPS[4:])
+    assert desk.report("desk")["verified"]
+    assert "Timeline of the run" in (desk.folder / "desk" / "report.html").read_text()
+    go("06_verify_encryption")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import ipywidgets
 import pytest
+from html_tags import Tags
 
 from runbook_lib.errors import InputError, PlanOutdated
 from runbook_lib.form import Form, Offer
@@ -287,3 +288,29 @@ def test_a_value_cannot_become_markup():
     labelled(form, "Final snapshot").value = "<img src=x onerror=alert(1)>"
     assert "<img" not in beside(form, "Final snapshot")
     assert "&lt;img" in beside(form, "Final snapshot")
+
+
+@pytest.mark.parametrize("model", STEP_INPUTS.values(), ids=STEP_INPUTS)
+@pytest.mark.parametrize(
+    "text", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "' onmouseover='x", "</div></table><h1>"]
+)
+def test_no_value_becomes_html_in_a_form(model, text):
+    """Whether it is given, known from earlier, offered by the account or refused: it is text, beside every field."""
+    asked = [name for name in model.model_fields if name not in model.not_in_form]
+    for form in (
+        Form(model, given=dict.fromkeys(asked, text)),
+        Form(
+            model,
+            given={},
+            earlier=dict.fromkeys(asked, (text, text)),
+            offers=dict.fromkeys(asked, Offer(lambda _: [text])),
+        ),
+    ):
+        form.wait_for_offers()
+        shown = [widget for widget in walk(form._view) if isinstance(widget, ipywidgets.HTML)]
+        assert len(asked) < len(shown) + 1
+        for widget in shown:
+            assert {"div ['style']", "b ['style']", "span ['style']"} >= set(Tags(widget.value).tags), widget.value
+        assert not [widget for widget in walk(form._view) if getattr(widget, "description_allow_html", False)]
+        harmless = Form(model, given=dict.fromkeys(asked, "harmless"))._table()._repr_html_()
+        assert Tags(harmless).tags == Tags(Form(model, given=dict.fromkeys(asked, text))._table()._repr_html_()).tags

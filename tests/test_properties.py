@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from html_tags import Tags
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -251,19 +251,6 @@ def test_any_policy_is_judged_or_refused(document):
 
 
 # HTML ---------------------------------------------------------------------------------------------------------------------
-
-
-class Tags(HTMLParser):
-    """Counts the tags of a page and keeps its text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: Any) -> None:
-        if (tag, attrs) != ("wbr", []):  # where a long name may be broken, which depends on the name
-            self.tags.append(f"{tag} {sorted(name for name, _ in attrs)}")
 
 
 def faces(text: str) -> list[str]:

@@ -9,6 +9,8 @@ its own for each, the chain is broken there in each of these ways, and run again
   drop                      the call takes effect, its answer is lost (botocore's own retries included)
   throttle, error           the call is throttled, or answered with a 500, once: the run must not even stop
   invisible                 what the call made cannot be seen for a second: the run must not even stop
+  full                      from this write on the disk is full: nothing can be made or opened for writing
+  vanish                    the run's folder is taken away (and given back before the second run)
 
 After each: the run is verified; there is exactly one of everything and nothing else; the custody copy, opened with
 the recovery key, is the material in the key (KMS takes it again, and refuses any other); 90 leaves nothing but the
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import io
 import json
 import os
@@ -52,16 +55,18 @@ from notebook_cells import execute_cells  # noqa: E402
 from runbook_lib import changes, custody, execute, fork_kernel, key_material  # noqa: E402
 from runbook_lib.errors import RunbookError  # noqa: E402
 from runbook_lib.run import Run  # noqa: E402
-from runbook_lib.sandbox import process  # noqa: E402
+from runbook_lib.sandbox import process, visibility  # noqa: E402
 from runbook_lib.sandbox.identity import account_of_seat  # noqa: E402
 from runbook_lib.session import Session, sandbox_session  # noqa: E402
 
-MODES = ("kill-before", "kill-after", "interrupt", "drop", "throttle", "error", "invisible")
+MODES = ("kill-before", "kill-after", "interrupt", "drop", "throttle", "error", "invisible", "full", "vanish")
 OF_CALLS_ONLY = frozenset({"drop", "throttle", "error", "invisible"})
+OF_FILES_ONLY = frozenset({"full", "vanish"})
 MUST_NOT_STOP = frozenset({"throttle", "error", "invisible"})
 RUN, CLEAN_UP = "run", "clean-up"
-HIDES = frozenset({"CreateKey", "CreateAlias", "CreateServiceLinkedRole", "CreateSecurityGroup", "CreateDBCluster",
-                   "ImportKeyMaterial"})  # fmt: skip
+HIDES = frozenset(call.partition(":")[2] for call in visibility.HIDES)
+AWAY = "-away"
+_rename = os.rename
 RUN_ID, REGION, CLUSTER, ALIAS = "crash", "eu-west-2", "crash-cluster", "alias/crash"
 CREATES = {
     "CreateKey": 1, "CreateAlias": 1, "CreateDBSubnetGroup": 1, "CreateSecurityGroup": 1, "CreateDBCluster": 1,
@@ -93,6 +98,7 @@ class Events:
         self.folder = str(folder)
         self.point = point
         self.seen: list[str] = []
+        self.full = False
 
     def around(self, what: str, act: Callable[[], Any]) -> Any:
         """Do `act`; die before or after it when this is the point."""
@@ -103,6 +109,11 @@ class Events:
             os.kill(os.getpid(), signal.SIGKILL)
         if mode == "interrupt":
             raise KeyboardInterrupt
+        if mode == "vanish" and os.path.isdir(f"{self.folder}/{RUN_ID}"):
+            _rename(f"{self.folder}/{RUN_ID}", self.folder + AWAY)
+        self.full = self.full or mode == "full"
+        if self.full and what.startswith(("file:open", "file:mkdir")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         try:
             return act()
         finally:
@@ -243,7 +254,7 @@ class Attempts:
             events.install()
             self.run(runs, account, phase)
             code, said = 0, "\n".join(events.seen)
-            if point is not None and point.mode not in OF_CALLS_ONLY:
+            if point is not None and point.mode not in OF_CALLS_ONLY and len(events.seen) < point.number:
                 code, said = 3, f"the point was not reached; there were {len(events.seen)}"
         except RunbookError as error:
             code, said = 1, str(error)
@@ -439,7 +450,9 @@ class Matrix:
             for number, what in enumerate(whole.events, 1):
                 is_call = what.startswith("aws:")
                 for mode in modes:
-                    if mode in OF_CALLS_ONLY and not is_call:
+                    if (mode in OF_CALLS_ONLY and not is_call) or (mode in OF_FILES_ONLY and is_call):
+                        continue
+                    if mode == "full" and not what.startswith(("file:open", "file:mkdir")):
                         continue
                     if mode == "invisible" and what.removeprefix("aws:") not in HIDES:
                         continue
@@ -452,17 +465,24 @@ class Matrix:
         """Break the chain at the point, run it again, and say what is not as it must be."""
         account = self.world.enter(self.seat)
         runs = self.folder / f"seat-{self.seat}"
-        shutil.rmtree(runs, ignore_errors=True)
+        away = Path(f"{runs}{AWAY}")
+        for folder in (runs, away):
+            shutil.rmtree(folder, ignore_errors=True)
         runs.mkdir(mode=0o700)
         if point.phase == CLEAN_UP and (whole := self.attempts.attempt(runs, account, RUN)).how != "done":
             return [f"the run before it {whole.how}: {whole.said}"]
         if point.mode in OF_CALLS_ONLY:
             self.world.order(point)
         broken = self.attempts.attempt(runs, account, point.phase, point=point)
-        expected = {"kill-before": ("killed",), "kill-after": ("killed",), "interrupt": ("interrupted",)}
+        expected = {"kill-before": ("killed",), "kill-after": ("killed",), "interrupt": ("interrupted",),
+                    "full": ("stopped",)}  # fmt: skip
         allowed = expected.get(point.mode, ("done",) if point.mode in MUST_NOT_STOP else ("done", "stopped"))
         if broken.how not in allowed:
             return [f"broken, it {broken.how}: {broken.said}"]
+        if (away / "state.json").exists():  # without it nothing had begun
+            if (runs / RUN_ID).exists():
+                return [f"without its folder it made it anew: {sorted(_files(runs))}"]
+            away.rename(runs / RUN_ID)
         if broken.how != "done" and (again := self.attempts.attempt(runs, account, point.phase)).how != "done":
             return [f"run again, it {again.how}: {again.said}"]
         if point.phase == RUN:

@@ -28,7 +28,15 @@ HIDES: dict[str, dict[str, str]] = {
     "ec2:CreateSecurityGroup": {
         "ec2:AuthorizeSecurityGroupIngress": "InvalidGroup.NotFound", "ec2:DescribeSecurityGroups": "securityGroupInfo[]",
     },
-    "rds:CreateDBCluster": {"kms:ListGrants": "Grants[]"},
+    "rds:CreateDBSubnetGroup": {
+        "rds:DescribeDBSubnetGroups": "DBSubnetGroupNotFoundFault", "rds:CreateDBCluster": "DBSubnetGroupNotFoundFault",
+    },
+    "rds:CreateDBCluster": {
+        "kms:ListGrants": "Grants[]", "rds:DescribeDBClusters": "DBClusterNotFoundFault",
+        "rds:CreateDBInstance": "DBClusterNotFoundFault",
+    },
+    "rds:CreateDBInstance": {"rds:DescribeDBInstances": "DBInstances[]"},
+    "rds:CreateDBClusterSnapshot": {"rds:DescribeDBClusterSnapshots": "DBClusterSnapshotNotFoundFault"},
 }  # fmt: skip
 
 _lock = threading.Lock()
@@ -59,7 +67,11 @@ def answer(account: str, call: str, form: str) -> tuple[int, dict[str, str], str
     name = said.removesuffix("[]")
     if form == "json":
         return 200, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps({name: []})
-    return 200, {"Content-Type": "text/xml"}, f"<Response><{name}/></Response>"
+    operation = call.partition(":")[
+        2
+    ]  # RDS and IAM answer within a result, EC2 does not: here it stands in both places
+    result = f"<{operation}Result><{name}/></{operation}Result><{name}/>"
+    return 200, {"Content-Type": "text/xml"}, f"<{operation}Response>{result}</{operation}Response>"
 
 
 def forget(account: str | None = None) -> None:

@@ -21,7 +21,8 @@ def keep_spare(spec: str = "RSA_4096") -> None:
     _keeping = True
     with _lock:
         if spec not in _spares:
-            _spares[spec] = spare = Future()
+            spare: Future[rsa.RSAPrivateKey] = Future()
+            _spares[spec] = spare
             threading.Thread(target=_make, args=(spec, spare), name="wrapping-key", daemon=True).start()
 
 
