@@ -68,13 +68,19 @@ def hostile(request, monkeypatch, tmp_path):
         monkeypatch.setenv(name, value)
 
 
+class Sent(list):
+    """The addresses that requests would go to, and the proxies that they would take."""
+
+
 @pytest.fixture
-def sent(monkeypatch) -> list[str]:
+def sent(monkeypatch) -> Sent:
     """Record where each request would go, and let none leave."""
-    urls: list[str] = []
+    urls = Sent()
+    proxies = urls.proxies = []
 
     def stop(session, request):
         urls.append(request.url)
+        proxies.append(session._proxy_config.proxy_url_for(request.url))
         raise WrongEndpoint("stopped by the test")
 
     monkeypatch.setattr(botocore.httpsession.URLLib3Session, "send", stop)
@@ -99,11 +105,23 @@ def test_an_aws_run_reaches_aws_hosts_only(hostile, sent):
 
 
 def test_a_sandbox_run_reaches_its_sandbox_only(hostile, sent):
-    """Every service, in every such environment: the sandbox's address, and nothing else."""
+    """Every service, in every such environment: the sandbox's address, through no proxy, and nothing else."""
     sandbox = Sandbox("http://127.0.0.1:4566", "s")
     call_all(sandbox_session(sandbox, region="eu-west-2", account_id=ACCOUNT))
     assert {("http", "127.0.0.1:4566")} == {urlsplit(url)[:2] for url in sent}
+    assert {None} == set(sent.proxies)
     assert len(SERVICES) == len(sent)
+
+
+@pytest.mark.parametrize("config", ["", "[profile other]\nregion = us-east-1\n", "[default", "credential_process"])
+def test_a_sandbox_run_needs_nothing_of_what_is_configured_for_aws(monkeypatch, tmp_path, sent, config):
+    """A profile that does not exist, and files that nobody can read, are no concern of a sandbox run."""
+    (tmp_path / "config").write_text(config)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    call_all(sandbox_session(Sandbox("http://127.0.0.1:4566", "s"), region="eu-west-2", account_id=ACCOUNT))
+    assert {("http", "127.0.0.1:4566")} == {urlsplit(url)[:2] for url in sent}
 
 
 IDENTITY = """<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>
