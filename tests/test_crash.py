@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -284,3 +285,14 @@ def test_a_clock_that_is_set_back_in_the_middle_spoils_nothing(desk, monkeypatch
     assert desk.report("desk")["verified"]
     assert "Timeline of the run" in (desk.folder / "desk" / "report.html").read_text()
     go("06_verify_encryption")
+
+
+def test_a_run_whose_folder_was_deleted_is_not_taken_up_by_a_new_one_of_its_name(desk):
+    """What carries the same run id is not the new run's: refused in the plan, before anything is changed."""
+    go(*STEPS[:5])
+    shutil.rmtree(desk.folder / "desk")
+    go("00_start")
+    before = len(desk.ask("/runbook/calls")["calls"])
+    with pytest.raises(errors.PlanRefused, match=r"the folder it was made from was deleted or moved \(put it back"):
+        go("01_create_key")
+    assert [] == [call for call in desk.calls(before) if not re.match(r"\w+:(Describe|Get|List|Lookup)", call)]
