@@ -37,6 +37,11 @@ def major_versions_are_listed(aws: Aws) -> None:
     assert aws("rds").describe_db_major_engine_versions(Engine=MYSQL)["DBMajorEngineVersions"]
 
 
+@gap("rds_catalogue.CatalogueOperations.describe_account_attributes")
+def quotas_are_told(aws: Aws) -> None:
+    assert aws("rds").describe_account_attributes()["AccountQuotas"]
+
+
 @gap("rds_groups.GroupOperations.create_db_subnet_group")
 def subnet_groups_are_made_once(aws: Aws) -> None:
     name = aws.subnet_group()

@@ -250,6 +250,20 @@ def test_the_catalogue(aws: Aws) -> None:
     assert 2028 == ends["8.0"]
 
 
+def test_quotas_say_what_is_used(aws: Aws) -> None:
+    """DescribeAccountAttributes counts what is there, against the default quotas of an account."""
+
+    def used() -> dict[str, tuple[int, int]]:
+        quotas = aws("rds").describe_account_attributes()["AccountQuotas"]
+        return {one["AccountQuotaName"]: (one["Used"], one["Max"]) for one in quotas}
+
+    before = used()
+    aws.instance(aws.cluster())
+    after = used()
+    assert (before["DBClusters"][0] + 1, 40) == after["DBClusters"]
+    assert (before["DBInstances"][0] + 1, 40) == after["DBInstances"]
+
+
 # ---- groups and tags
 
 

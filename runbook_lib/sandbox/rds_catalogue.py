@@ -1,10 +1,11 @@
-"""What is on offer: DescribeDBEngineVersions, DescribeOrderableDBInstanceOptions and the like.
+"""What is on offer: DescribeDBEngineVersions, DescribeOrderableDBInstanceOptions and the like, and the quotas.
 
 moto gap: the first is not implemented, the second knows no Aurora MySQL.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,8 @@ from runbook_lib.sandbox import rds_engines
 from runbook_lib.sandbox.rds_base import RdsBase
 from runbook_lib.sandbox.rds_engines import VERSIONS
 from runbook_lib.sandbox.rds_faults import keep, page
+from runbook_lib.sandbox.rds_records import clusters, snapshots
+from runbook_lib.sandbox.rds_snapshots import QUOTA as snapshot_quota
 
 # End of standard support, by engine and major version.
 _SUPPORTED_UNTIL = {
@@ -24,8 +27,27 @@ _SUPPORTED_UNTIL = {
 }  # fmt: skip
 
 
+# The default quotas of an account, of those that Aurora touches (RDS User Guide, "Quotas and constraints").
+_QUOTAS = {"DBInstances": 40, "DBClusters": 40, "DBSubnetGroups": 50, "DBParameterGroups": 50,
+           "DBClusterParameterGroups": 50, "ManualClusterSnapshots": snapshot_quota}  # fmt: skip
+
+
 class CatalogueOperations(RdsBase):
-    """Engine versions, orderable options, major versions."""
+    """Engine versions, orderable options, major versions, quotas."""
+
+    def describe_account_attributes(self) -> ActionResult:
+        """moto gap: not implemented. Of the quotas only that of snapshots is enforced."""
+        backend = self.backend
+        used: dict[str, Collection[Any]] = {
+            "DBInstances": backend.databases,
+            "DBClusters": clusters(backend),
+            "DBSubnetGroups": backend.subnet_groups,
+            "DBParameterGroups": backend.db_parameter_groups,
+            "DBClusterParameterGroups": backend.db_cluster_parameter_groups,
+            "ManualClusterSnapshots": [one for one in snapshots(backend) if one.fields["SnapshotType"] == "manual"],
+        }
+        quotas = [{"AccountQuotaName": name, "Used": len(used[name]), "Max": most} for name, most in _QUOTAS.items()]
+        return ActionResult({"AccountQuotas": quotas})
 
     def describe_db_engine_versions(self) -> ActionResult:
         """moto gap: not implemented."""
