@@ -216,7 +216,7 @@ class PlanRefused(RunbookError):
 
 
 class PlanOutdated(RunbookError):
-    """The form was edited after the plan was shown; what is applied is what was shown, or nothing."""
+    """The form was edited, or another step run, after the plan was shown; what is applied is what was shown, or nothing."""
 
 
 class KeyNotUsable(RunbookError):

@@ -112,7 +112,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a step will change, in order. `apply` takes this very value; nothing has changed yet."""
+    """What a step will change, in order. `apply` takes this very value; nothing has changed yet.
+
+    `others` are fingerprints of what the run's other steps had done when it was made.
+    """
 
     step: str
     changes: tuple[Change, ...]
@@ -120,6 +123,7 @@ class Plan:
     edited: Mapping[str, tuple[str, object, object]] = field(default_factory=dict)
     changed_since: Callable[[], list[str]] = field(default=list, repr=False, compare=False)
     cost: str = ""
+    others: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def change(self, resource: str) -> Change:
         """Return the row of `resource`."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from hashlib import sha256
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from runbook_lib.errors import PlanOutdated
 from runbook_lib.inputs import Inputs
 from runbook_lib.report import Plan
 from runbook_lib.run import Run
@@ -96,7 +99,16 @@ class OpenStep:
     def plan(self, inputs: Inputs, changes: Any) -> Plan:
         """Return the plan of this step, with the inputs it was made from."""
         cost = all_steps()[self.name].cost
-        return Plan(self.name, tuple(changes), inputs.model_dump(), inputs.edited, inputs.changed_since, cost)
+        edited, since, others = inputs.edited, inputs.changed_since, self._others()
+        return Plan(self.name, tuple(changes), inputs.model_dump(), edited, since, cost, others)
+
+    def _others(self) -> dict[str, str]:
+        """Return a fingerprint of what each other step of the run has done so far."""
+        return {
+            name: sha256(json.dumps(section, sort_keys=True).encode()).hexdigest()
+            for name, section in self.run.steps.items()
+            if name != self.name
+        }
 
     def earlier(self) -> dict[str, tuple[Any, str]]:
         """Return the values that this step was applied with before, else those that 00_start checked, and which it is.
@@ -113,12 +125,21 @@ class OpenStep:
     def applying(self, plan: Plan) -> Iterator[None]:
         """Hold the run's lock and note the inputs while `plan` is applied.
 
-        Raises `PlanRefused` before anything is changed, and `RunLocked` when another process works on the run.
+        Raises, before anything is changed, `PlanRefused`, `PlanOutdated` when another step has been run since the plan
+        was made (in another tab, say), and `RunLocked` when another process works on the run.
         """
         plan.require_applicable()
         with self.run.locked(what=self.name):
+            now = self._others()
+            if changed := sorted(name for name in {*now, *plan.others} if now.get(name) != plan.others.get(name)):
+                raise PlanOutdated(
+                    f"nothing was changed: {' and '.join(changed)} went on since this plan was shown; run the plan's cell again"
+                )
             self.run.begin(self.name, inputs=plan.inputs)
-            yield
+            try:
+                yield
+            finally:
+                plan.others.update(self._others())  # what was done by this very plan does not make it old
 
 
 def open_step(name: str, *, run_id: str, runs_dir: Path | str | None = None) -> OpenStep:

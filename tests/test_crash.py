@@ -182,8 +182,8 @@ def desk(world, monkeypatch):
     return world
 
 
-def go(*names: str) -> None:
-    run_steps(*names, run_id="desk", wrapping_key_spec="RSA_2048", db_cluster_identifier="desk")
+def go(*names: str, times: int = 1) -> None:
+    run_steps(*names, times=times, run_id="desk", wrapping_key_spec="RSA_2048", db_cluster_identifier="desk")
 
 
 @pytest.mark.parametrize(
@@ -296,3 +296,12 @@ def test_a_run_whose_folder_was_deleted_is_not_taken_up_by_a_new_one_of_its_name
     with pytest.raises(errors.PlanRefused, match=r"the folder it was made from was deleted or moved \(put it back"):
         go("01_create_key")
     assert [] == [call for call in desk.calls(before) if not re.match(r"\w+:(Describe|Get|List|Lookup)", call)]
+
+
+def test_a_cell_that_is_run_twice_makes_nothing_twice(desk):
+    """Shift+Enter, and again because nothing seemed to happen, at every cell of every step."""
+    go(*STEPS, times=2)
+    assert desk.report("desk")["verified"]
+    made = [call for call in desk.calls() if ":Create" in call]
+    assert sorted(set(made)) == sorted(made)
+    assert {"kms:CreateKey", "kms:CreateAlias", "rds:CreateDBCluster", "rds:CreateDBInstance"} <= set(made)

@@ -1,0 +1,67 @@
+"""A plan is applied to the run that it was made for: what happened meanwhile, in another tab, makes it outdated."""
+
+from __future__ import annotations
+
+import pytest
+
+from runbook_lib import inputs, kms, kms_import, wrapping
+from runbook_lib.errors import PlanOutdated
+
+
+def shown(walk):
+    """Return 03 as it stands in an open tab: the plan is shown, and not applied yet."""
+    step, asked = walk.step("03"), inputs.EncryptKeyMaterialInputs.check({})
+    return step, wrapping.plan_encrypt_key_material(step, asked), asked
+
+
+def test_an_old_tab_of_03_cannot_replace_the_copies_of_what_was_imported(walk):
+    """Wrapped and imported in one tab; the other's plan to make material is refused, and the custody copy stays."""
+    walk.start().pair()
+    step, plan, asked = shown(walk)
+    walk.encrypt()
+    walk.bring_in()
+    before = {path.name: path.read_bytes() for path in walk.path.iterdir() if path.is_file()}
+    with pytest.raises(PlanOutdated, match="04_import_key_material went on since this plan was shown"):
+        wrapping.apply_encrypt_key_material(step, plan, asked)
+    assert before == {path.name: path.read_bytes() for path in walk.path.iterdir() if path.is_file()}
+    again = wrapping.plan_encrypt_key_material(step, asked)
+    assert ["keep"] == [change.action for change in again.changes]
+    wrapping.apply_encrypt_key_material(step, again, asked)
+
+
+def test_applied_twice_03_keeps_what_it_made_the_first_time(walk):
+    """Whoever has taken the first copy to the safe has the right one."""
+    walk.start().pair()
+    step, plan, asked = shown(walk)
+    first = wrapping.apply_encrypt_key_material(step, plan, asked)
+    copies = [path.read_bytes() for path in sorted(walk.path.glob("KeyMaterial.recovery-*"))]
+    assert first == wrapping.apply_encrypt_key_material(step, plan, asked)
+    assert copies == [path.read_bytes() for path in sorted(walk.path.glob("KeyMaterial.recovery-*"))]
+
+
+def test_a_set_that_the_plan_gives_up_is_given_up(walk):
+    """The twin: what the plan says will be superseded is."""
+    walk.start().pair().encrypt()
+    walk.pair(wrapping_key_spec="RSA_3072")
+    first = walk.run.record("03_encrypt_key_material")["set"]
+    walk.encrypt()
+    assert first != walk.run.record("03_encrypt_key_material")["set"]
+
+
+def test_an_old_tab_of_02_cannot_fetch_a_pair_after_the_import(walk):
+    """Its files are those that were used, and stay."""
+    walk.start()
+    step, asked = walk.step("02"), inputs.GetParametersForImportInputs.check({"wrapping_key_spec": "RSA_2048"})
+    plan = kms_import.plan_get_parameters_for_import(step, asked)
+    walk.pair().encrypt()
+    walk.bring_in()
+    with pytest.raises(PlanOutdated, match="03_encrypt_key_material and 04_import_key_material"):
+        kms_import.apply_get_parameters_for_import(step, plan)
+
+
+def test_what_the_same_step_did_does_not_make_its_plan_old(walk):
+    """An apply that broke off is run again as it stands: it looks before it creates."""
+    walk.start()
+    step, asked = walk.step("01"), inputs.CreateKeyInputs.check({})
+    plan = kms.plan_create_key(step, asked)
+    assert kms.apply_create_key(step, plan) == kms.apply_create_key(step, plan)
