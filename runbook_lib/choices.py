@@ -7,7 +7,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from runbook_lib import rds
+from runbook_lib import offers
 from runbook_lib.errors import RunbookError
 from runbook_lib.form import Offer
 from runbook_lib.session import known_regions
@@ -45,11 +45,11 @@ def for_cluster(step: OpenStep) -> dict[str, Offer]:
     session, ec2, client = step.session, step.client("ec2"), step.client("rds")
 
     def versions(now: Now) -> list[str]:
-        return [str(found["EngineVersion"]) for found in rds.engine_versions(session, now["engine"])]
+        return [str(found["EngineVersion"]) for found in offers.engine_versions(session, now["engine"])]
 
     def classes(now: Now) -> list[str]:
-        version = rds.choose_engine_version(session, engine=now["engine"], engine_version=now["engine_version"])
-        return sorted(rds.orderable_classes(session, engine=now["engine"], engine_version=version))
+        version = offers.choose_engine_version(session, engine=now["engine"], engine_version=now["engine_version"])
+        return sorted(offers.orderable_classes(session, engine=now["engine"], engine_version=version))
 
     def vpcs(_: Now) -> list[str]:
         return [str(found["VpcId"]) for found in ec2.describe_vpcs()["Vpcs"]]

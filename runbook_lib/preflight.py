@@ -11,7 +11,7 @@ from typing import Any
 import filelock
 from botocore.exceptions import ClientError
 
-from runbook_lib import costs, kms, network, rds
+from runbook_lib import costs, kms, network, offers, rds
 from runbook_lib.errors import (
     ParameterChanged,
     PreflightFailed,
@@ -304,11 +304,11 @@ def _instance(step: OpenStep, identifier: str) -> str:
 
 
 def _version(session: Session, inputs: StartInputs) -> str:
-    return rds.choose_engine_version(session, engine=inputs.engine, engine_version=inputs.engine_version)
+    return offers.choose_engine_version(session, engine=inputs.engine, engine_version=inputs.engine_version)
 
 
 def _class(session: Session, inputs: StartInputs) -> str:
-    option = rds.require_class(
+    option = offers.require_class(
         session,
         engine=inputs.engine,
         engine_version=_version(session, inputs),
@@ -332,12 +332,8 @@ def _network(session: Session, inputs: StartInputs) -> str:
 
 def _parameter_groups(session: Session, inputs: StartInputs) -> str:
     version = _version(session, inputs)
-    family = next(
-        v["DBParameterGroupFamily"]
-        for v in rds.engine_versions(session, inputs.engine)
-        if v["EngineVersion"] == version
-    )
-    rds.require_parameter_groups(
+    family = offers.parameter_group_family(session, engine=inputs.engine, engine_version=version)
+    offers.require_parameter_groups(
         session, inputs.db_cluster_parameter_group_name, inputs.db_parameter_group_name, family=family
     )
     named = [name for name in (inputs.db_cluster_parameter_group_name, inputs.db_parameter_group_name) if name]
