@@ -31,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.nbval_current_env = True
         # Before the first kernel; RUNBOOK_KERNEL=plain leaves Jupyter's own.
         os.environ.update(fork_kernel.environment())
+        fork_kernel.start()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

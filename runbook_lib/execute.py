@@ -30,6 +30,7 @@ from runbook_lib.errors import (
 from runbook_lib.inputs import StartInputs, VerifyEncryptionInputs
 from runbook_lib.parameters import check_parameters
 from runbook_lib.paths import notebooks_folder, shown
+from runbook_lib.private_files import private_folder
 from runbook_lib.run import Run, run_lock
 from runbook_lib.sandbox import process
 from runbook_lib.seats import sandbox_account
@@ -277,11 +278,7 @@ class Chain:
 
 def _output(path: Path, step: Step) -> Path:
     """Return where the next executed copy goes: each attempt's notebook is kept. Raises `RunNotWritable`."""
-    folder = path / "notebooks"
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise RunNotWritable(f"cannot make {folder} ({error.strerror}); make room or mend the permissions") from error
+    folder = private_folder(path / "notebooks")
     output, attempt = folder / f"{step.name}.ipynb", 1
     while output.exists():
         attempt += 1

@@ -25,6 +25,7 @@ from pathlib import Path
 from runbook_lib.errors import LabFailed, LabNotInstalled, PortTaken
 from runbook_lib.paths import checkout, notebooks_folder
 from runbook_lib.pictures import standing, who_holds_which_key
+from runbook_lib.private_files import private_folder
 from runbook_lib.run import all_runs, write_whole
 from runbook_lib.sandbox import process
 from runbook_lib.start_page import start_page
@@ -63,8 +64,7 @@ def place_for(runs_dir: Path) -> Place:
     top = checkout()
     if top and runs_dir.resolve().is_relative_to(top.resolve()):
         return Place(top, notebooks_folder(), runs_dir)
-    copy = runs_dir / "_notebooks"  # no run id begins so
-    copy.mkdir(mode=0o700, parents=True, exist_ok=True)
+    copy = private_folder(runs_dir / "_notebooks", parents=True)  # no run id begins so
     for notebook in sorted(notebooks_folder().glob("*.ipynb")):
         if not (copy / notebook.name).exists():
             shutil.copyfile(notebook, copy / notebook.name)
@@ -116,7 +116,7 @@ def serve(
     if find_spec("jupyterlab") is None:
         raise LabNotInstalled("JupyterLab is not installed; run: pip install 'aurora-byok-runbook[lab,sandbox]'")
     port = free_port(port)
-    runs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(runs_dir, parents=True)
     place = place_for(runs_dir)
     started_here = target == "sandbox" and process.find(runs_dir) is None
     ended = threading.Event()

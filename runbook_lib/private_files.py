@@ -1,4 +1,4 @@
-"""Files that hold a secret: read, written and destroyed so that only their owner can have them. Knows no secret."""
+"""Files that hold a secret, and folders: made, read and destroyed so that only their owner has them. Knows no secret."""
 
 from __future__ import annotations
 
@@ -9,6 +9,20 @@ from pathlib import Path
 from runbook_lib.errors import KeyMaterialFileUnsafe, RunNotWritable
 
 LIMIT = 64 * 1024
+
+
+def private_folder(path: Path, *, parents: bool = False) -> Path:
+    """Return the folder, made with mode 0700 unless it is there; with `parents` those above it too.
+
+    Raises `RunNotWritable`.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=parents, exist_ok=True)
+    except OSError as error:
+        raise RunNotWritable(
+            f"cannot make {path} ({error.strerror}); make room, mend the permissions or give --runs-dir DIR"
+        ) from error
+    return path
 
 
 def read_private(path: Path) -> bytearray:

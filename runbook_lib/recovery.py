@@ -18,7 +18,7 @@ from runbook_lib.hand_over import BUNDLE, is_archive, make_bundle, read_bundle, 
 from runbook_lib.inputs import ImportKeyMaterialInputs
 from runbook_lib.material_set import ENCRYPTED, Wrapping
 from runbook_lib.originals import Brought, recognise
-from runbook_lib.private_files import destroy
+from runbook_lib.private_files import destroy, private_folder
 from runbook_lib.report import Change, Plan
 from runbook_lib.run import Run, utc_stamp
 from runbook_lib.session import error_code, error_text
@@ -178,8 +178,7 @@ def start_cluster(step: OpenStep, changes: list[Change]) -> str:
 
 def prepare_hand_over(step: OpenStep) -> Path:
     """Fetch a pair for a machine where the original is; return the bundle to bring there. The token stays here."""
-    folder = step.run.path / FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = private_folder(step.run.path / FOLDER)
     (folder / BUNDLE).unlink(missing_ok=True)
     wrapping, token, valid_to = fetch_pair(step)
     step.run.write(f"{FOLDER}/{TOKEN}", token)

@@ -35,7 +35,7 @@ from runbook_lib.errors import (
     StepMissing,
 )
 from runbook_lib.paths import runs_folder
-from runbook_lib.private_files import destroy
+from runbook_lib.private_files import destroy, private_folder
 
 FORMAT = 1
 STATE, LAST_GOOD = "state.json", "state.last-good.json"
@@ -124,13 +124,8 @@ class Run:
         Raises `RunNotWritable`.
         """
         path = runs_folder(runs_dir) / run_id
-        try:
-            for folder in (path.parent, path, path / "notebooks"):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunNotWritable(
-                f"cannot make the run folder {path} ({error.strerror}); mend the permissions or give --runs-dir DIR"
-            ) from error
+        for folder in (path.parent, path, path / "notebooks"):
+            private_folder(folder, parents=True)
         run = cls.unsaved(run_id, runs_dir=runs_dir, target=target)
         run._save()
         return run

@@ -18,6 +18,7 @@ from runbook_lib.errors import StepMissing, WaitFailed
 from runbook_lib.expiry import in_words as expiry_in_words
 from runbook_lib.expiry import seconds_left
 from runbook_lib.inputs import VerifyEncryptionInputs
+from runbook_lib.private_files import private_folder
 from runbook_lib.progress import interruptible
 from runbook_lib.report import Change, Checks, Plan, Table, report_html, report_json
 from runbook_lib.run import utc_stamp
@@ -131,7 +132,7 @@ def verify_encryption(step: OpenStep) -> Checks:
     facts = {name: value for name, value in facts.items() if name != "summary"} | {"trail": rows_for_json(recorded)}
     content = report_json(facts, checks)
     stamp = f"{step.now():%Y%m%dT%H%M%SZ}"
-    (step.run.path / "reports").mkdir(mode=0o700, exist_ok=True)
+    private_folder(step.run.path / "reports")
     for name, data in (("report.json", content), ("report.html", page)):
         step.run.write(f"reports/{stamp}-{name}", data)
         step.run.write(name, data)

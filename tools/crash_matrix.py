@@ -480,8 +480,9 @@ class Matrix:
         if broken.how not in allowed:
             return [f"broken, it {broken.how}: {broken.said}"]
         if (away / "state.json").exists():  # without it nothing had begun
-            if (runs / RUN_ID).exists():
-                return [f"without its folder it made it anew: {sorted(_files(runs))}"]
+            if made := sorted(path.name for path in (runs / RUN_ID).glob("*") if path.name != ".lock"):
+                return [f"without its folder it made it anew, with {made}"]
+            shutil.rmtree(runs / RUN_ID, ignore_errors=True)  # taken away just before it was locked
             away.rename(runs / RUN_ID)
         if broken.how != "done" and (again := self.attempts.attempt(runs, account, point.phase)).how != "done":
             return [f"run again, it {again.how}: {again.said}"]
