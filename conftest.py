@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 
 from runbook_lib import fork_kernel
+from runbook_lib.sandbox import process
 
 _HERE = Path(__file__).parent
 _AWS = (
@@ -43,14 +45,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     os.environ.update(
         RUNBOOK_RUNS_DIR=folder, RUNBOOK_SANDBOX_SEED="7", RUNBOOK_ATTENDED="0", AWS_EC2_METADATA_DISABLED="true"
     )
+    if getattr(session.config.option, "nbval", False):  # it starts while the notebooks are collected
+        threading.Thread(target=process.ensure, args=(Path(folder),), daemon=True).start()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End the sandbox and remove the runs."""
     folder = session.config.stash.get(_FOLDER, None)
     if folder:
-        from runbook_lib.sandbox import process
-
         process.stop(Path(folder))
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -7,7 +7,6 @@ the engine that is used here.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -295,8 +294,7 @@ def kernels() -> Kernels:
 
 def import_papermill() -> Any:
     """Return papermill, imported without what it does not need."""
-    # JupyterLab brings a JSON Schema format whose parser takes most of a second to build; nothing here uses it.
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    import_module("runbook_lib.lean")
     import papermill
 
     return papermill
