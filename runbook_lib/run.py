@@ -43,7 +43,7 @@ _TARGET = ("target", "account_id", "region", "sandbox_id")
 _LOCK = ".lock"
 _HALF_WRITTEN = ".writing-"
 _HOLDER = ".lock-holder.json"
-_HOLDER_TOKEN = "RUNBOOK_LOCK_TOKEN"  # noqa: S105 - names an environment variable, holds no secret
+HOLDER_TOKEN = "RUNBOOK_LOCK_TOKEN"  # noqa: S105 - names an environment variable, holds no secret
 
 
 def utc_stamp(moment: datetime | None = None) -> str:
@@ -329,18 +329,18 @@ def run_lock(path: Path, *, what: str) -> Iterator[None]:
     except OSError as error:
         raise RunNotWritable(f"cannot lock {path} ({error.strerror}); mend the permissions") from error
     token = secrets.token_hex(8)
-    before = os.environ.get(_HOLDER_TOKEN)
+    before = os.environ.get(HOLDER_TOKEN)
     try:
         holder = {"token": token, "pid": os.getpid(), "host": socket.gethostname(), "what": what, "since": utc_stamp()}
         write_whole(path / _HOLDER, json.dumps(holder).encode())
-        os.environ[_HOLDER_TOKEN] = token
+        os.environ[HOLDER_TOKEN] = token
         _sweep(path)
         yield
     finally:
         if before is None:
-            os.environ.pop(_HOLDER_TOKEN, None)
+            os.environ.pop(HOLDER_TOKEN, None)
         else:
-            os.environ[_HOLDER_TOKEN] = before
+            os.environ[HOLDER_TOKEN] = before
         (path / _HOLDER).unlink(missing_ok=True)
         lock.release()
 
@@ -353,7 +353,7 @@ def _sweep(path: Path) -> None:
 
 def _is_lent(path: Path) -> bool:
     """Say whether the process that holds the lock started this one and lent it."""
-    token = os.environ.get(_HOLDER_TOKEN)
+    token = os.environ.get(HOLDER_TOKEN)
     try:
         return bool(token) and json.loads((path / _HOLDER).read_text()).get("token") == token
     except (OSError, ValueError):

@@ -27,7 +27,7 @@ from runbook_lib.errors import InputError, ParameterChanged, RunbookError, WaitF
 from runbook_lib.inputs import StartInputs, VerifyEncryptionInputs
 from runbook_lib.parameters import check_parameters
 from runbook_lib.paths import shown
-from runbook_lib.run import _HOLDER_TOKEN, Run, run_lock
+from runbook_lib.run import HOLDER_TOKEN, Run, run_lock
 from runbook_lib.sandbox import process
 from runbook_lib.waiting import LOST, Watch, seconds_between_looks
 
@@ -293,7 +293,7 @@ def _suffix(file: Path) -> str:
 def _hold(job: Job) -> None:
     """Hold the lock of the job's run until the job ends; lend it to the job's workers only."""
     job.held.enter_context(run_lock(job.path, what="runbook run"))
-    job.token = os.environ.pop(_HOLDER_TOKEN, "")
+    job.token = os.environ.pop(HOLDER_TOKEN, "")
 
 
 def _work(mouth: Any, path: Path, given: dict[str, Any], token: str, first: bool) -> None:
@@ -304,7 +304,7 @@ def _work(mouth: Any, path: Path, given: dict[str, Any], token: str, first: bool
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
-    os.environ[_HOLDER_TOKEN] = token
+    os.environ[HOLDER_TOKEN] = token
     try:
         with execute.kernel_environment(path.parent), execute.kernels() as source:
             source.start_ahead()
