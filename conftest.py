@@ -46,15 +46,19 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         RUNBOOK_RUNS_DIR=folder, RUNBOOK_SANDBOX_SEED="7", RUNBOOK_ATTENDED="0", AWS_EC2_METADATA_DISABLED="true"
     )
     if getattr(session.config.option, "nbval", False):  # it starts while the notebooks are collected
-        threading.Thread(target=process.ensure, args=(Path(folder),), daemon=True).start()
+        session.config.stash[_STARTING] = threading.Thread(target=process.ensure, args=(Path(folder),), daemon=True)
+        session.config.stash[_STARTING].start()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End the sandbox and remove the runs."""
     folder = session.config.stash.get(_FOLDER, None)
     if folder:
+        if (starting := session.config.stash.get(_STARTING, None)) is not None:
+            starting.join()
         process.stop(Path(folder))
         shutil.rmtree(folder, ignore_errors=True)
 
 
 _FOLDER: pytest.StashKey[str] = pytest.StashKey()
+_STARTING: pytest.StashKey[threading.Thread] = pytest.StashKey()

@@ -92,7 +92,7 @@ def make_folder(run_id: str, runs_dir: Path, say: Say, *, suffix: str = "") -> P
     name = run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}{suffix}"
     path, number = runs_dir / name, 1
     try:
-        runs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(runs_dir, parents=True)
         while True:
             try:
                 path.mkdir(mode=0o700)
@@ -106,7 +106,7 @@ def make_folder(run_id: str, runs_dir: Path, say: Say, *, suffix: str = "") -> P
                 path = runs_dir / f"{name}-{number}"
     except OSError as error:
         raise RunNotWritable(
-            f"cannot make {path} ({error.strerror}); mend the permissions or give --runs-dir DIR"
+            f"cannot make {path} ({error.strerror}); make room or mend the permissions, or give --runs-dir DIR"
         ) from error
 
 

@@ -1,6 +1,6 @@
 """What RDS offers in a Region: engine versions, instance classes, parameter groups; what is asked is held against it.
 
-Looked up once for a session: offers do not change while a notebook runs.
+Versions and classes are looked up once for a session: they do not change while a notebook runs.
 """
 
 from __future__ import annotations

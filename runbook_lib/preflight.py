@@ -24,6 +24,7 @@ from runbook_lib.errors import (
 )
 from runbook_lib.inputs import StartInputs
 from runbook_lib.paths import runs_folder
+from runbook_lib.private_files import private_folder
 from runbook_lib.report import Change, Checks, Plan, Table
 from runbook_lib.run import Run
 from runbook_lib.sandbox import process
@@ -47,7 +48,7 @@ def start_run(inputs: StartInputs, *, runs_dir: Path | str | None = None) -> Ope
     """
     folder = runs_folder(runs_dir)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(folder, parents=True)
         lock = filelock.FileLock(folder / ".start.lock", mode=0o600)
         lock.acquire(timeout=60)
     except OSError as error:

@@ -16,11 +16,14 @@ def private_folder(path: Path, *, parents: bool = False) -> Path:
 
     Raises `RunNotWritable`.
     """
+    missing = [folder for folder in path.parents if not folder.exists()] if parents else []
     try:
-        path.mkdir(mode=0o700, parents=parents, exist_ok=True)
+        for folder in (*reversed(missing), path):
+            folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
+        instead = "or give --runs-dir DIR" if parents else "then run this again"
         raise RunNotWritable(
-            f"cannot make {path} ({error.strerror}); make room, mend the permissions or give --runs-dir DIR"
+            f"cannot make {path} ({error.strerror}); make room or mend the permissions, {instead}"
         ) from error
     return path
 

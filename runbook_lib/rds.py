@@ -321,6 +321,7 @@ def verify_create_cluster(step: OpenStep) -> Checks:
     there: dict[str, Any] = {}
 
     def gather() -> Checks:
+        there.clear()
         there.update(find_cluster(step.session, made["db_cluster_identifier"]) or {})
         return _held_against(step, made, there)
 

@@ -114,7 +114,7 @@ class Change:
 class Plan:
     """What a step will change, in order. `apply` takes this very value; nothing has changed yet.
 
-    `others` are fingerprints of what the run's other steps had done when it was made.
+    `made_for` are fingerprints of what the run's steps had done when it was made: it is for that run and no other.
     """
 
     step: str
@@ -123,7 +123,7 @@ class Plan:
     edited: Mapping[str, tuple[str, object, object]] = field(default_factory=dict)
     changed_since: Callable[[], list[str]] = field(default=list, repr=False, compare=False)
     cost: str = ""
-    others: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    made_for: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def change(self, resource: str) -> Change:
         """Return the row of `resource`."""

@@ -327,7 +327,9 @@ def run_lock(path: Path, *, what: str) -> Iterator[None]:
     except filelock.Timeout:
         raise RunLocked(f"run {path.name!r} is held by {_holder(path)}; wait for it, or stop it") from None
     except OSError as error:
-        raise RunNotWritable(f"cannot lock {path} ({error.strerror}); mend the permissions") from error
+        raise RunNotWritable(
+            f"cannot lock {path} ({error.strerror}); make room or mend the permissions, then run this again"
+        ) from error
     token = secrets.token_hex(8)
     before = os.environ.get(HOLDER_TOKEN)
     try:

@@ -99,16 +99,13 @@ class OpenStep:
     def plan(self, inputs: Inputs, changes: Any) -> Plan:
         """Return the plan of this step, with the inputs it was made from."""
         cost = all_steps()[self.name].cost
-        edited, since, others = inputs.edited, inputs.changed_since, self._others()
-        return Plan(self.name, tuple(changes), inputs.model_dump(), edited, since, cost, others)
+        edited, since, made_for = inputs.edited, inputs.changed_since, self._done_so_far()
+        return Plan(self.name, tuple(changes), inputs.model_dump(), edited, since, cost, made_for)
 
-    def _others(self) -> dict[str, str]:
-        """Return a fingerprint of what each other step of the run has done so far."""
-        return {
-            name: sha256(json.dumps(section, sort_keys=True).encode()).hexdigest()
-            for name, section in self.run.steps.items()
-            if name != self.name
-        }
+    def _done_so_far(self) -> dict[str, str]:
+        """Return a fingerprint of what each step of the run has done so far."""
+        steps = self.run.steps.items()
+        return {name: sha256(json.dumps(section, sort_keys=True).encode()).hexdigest() for name, section in steps}
 
     def earlier(self) -> dict[str, tuple[Any, str]]:
         """Return the values that this step was applied with before, else those that 00_start checked, and which it is.
@@ -125,13 +122,14 @@ class OpenStep:
     def applying(self, plan: Plan) -> Iterator[None]:
         """Hold the run's lock and note the inputs while `plan` is applied.
 
-        Raises, before anything is changed, `PlanRefused`, `PlanOutdated` when another step has been run since the plan
-        was made (in another tab, say), and `RunLocked` when another process works on the run.
+        Raises, before anything is changed, `PlanRefused`, `PlanOutdated` when any step went on since the plan was made
+        (in another tab, say), and `RunLocked` when another process works on the run. The same plan may be applied again:
+        what it did itself does not make it old.
         """
         plan.require_applicable()
         with self.run.locked(what=self.name):
-            now = self._others()
-            if changed := sorted(name for name in {*now, *plan.others} if now.get(name) != plan.others.get(name)):
+            now = self._done_so_far()
+            if changed := sorted(name for name in {*now, *plan.made_for} if now.get(name) != plan.made_for.get(name)):
                 raise PlanOutdated(
                     f"nothing was changed: {' and '.join(changed)} went on since this plan was shown; run the plan's cell again"
                 )
@@ -139,7 +137,7 @@ class OpenStep:
             try:
                 yield
             finally:
-                plan.others.update(self._others())  # what was done by this very plan does not make it old
+                plan.made_for.update(self._done_so_far())
 
 
 def open_step(name: str, *, run_id: str, runs_dir: Path | str | None = None) -> OpenStep:

@@ -183,15 +183,15 @@ def _recovery_public_keys(step: OpenStep, inputs: EncryptKeyMaterialInputs) -> l
 def apply_encrypt_key_material(step: OpenStep, plan: Plan, inputs: EncryptKeyMaterialInputs) -> str:
     """Make the set: material, its encryption, its custody; return the key check value.
 
-    The material is in memory for as long as this takes, then overwritten as far as Python allows. Raises what
-    `sources.make_set` raises for files, keys and tokens that will not do; the old set is then still there.
+    The same plan applied again returns what it made the first time. The material is in memory for as long as this
+    takes, then overwritten as far as Python allows. Raises what `sources.make_set` raises for files, keys and tokens
+    that will not do; the old set is then still there.
     """
     with step.applying(plan):
         there = step.made().get("set", "")
-        superseded = there and any(change.name == there[:8] for change in plan.changes)
-        if plan.changes[0].action == "keep" or (
-            there and not superseded
-        ):  # made since by this very plan: its copies count
+        given_up = any(change.name == there[:8] for change in plan.changes)
+        applied_before = there and not given_up  # any other plan's set would have made this one old
+        if plan.changes[0].action == "keep" or applied_before:
             return str(step.made()["key_check_value"])
         pair = step.run.record(PAIR_STEP)
         public_key = step.run.read("WrappingPublicKey.bin")

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from runbook_lib.sandbox import kms_materials, process, server
+from runbook_lib.sandbox import process, server, wrapping_keys
 
 REGION, OTHER_REGION = "eu-west-2", "eu-west-1"
 ACCOUNT = "123456789012"
@@ -30,13 +30,13 @@ INCORRECT, VALIDATION, NOT_FOUND = "IncorrectKeyMaterialException", "ValidationE
 class _Two:
     """Generates two RSA keys of each size and hands them out in turn; each takes 60 to 600 ms."""
 
-    def __init__(self, generate: Callable[..., rsa.RSAPrivateKey]) -> None:
+    def __init__(self, generate: Callable[[str], rsa.RSAPrivateKey]) -> None:
         self.generate = generate
-        self.made: dict[int, list[rsa.RSAPrivateKey]] = {}
+        self.made: dict[str, list[rsa.RSAPrivateKey]] = {}
 
-    def __call__(self, public_exponent: int, key_size: int) -> rsa.RSAPrivateKey:
-        made = self.made.setdefault(key_size, [])
-        made.insert(0, made.pop() if len(made) == 2 else self.generate(public_exponent, key_size))
+    def __call__(self, spec: str) -> rsa.RSAPrivateKey:
+        made = self.made.setdefault(spec, [])
+        made.insert(0, made.pop() if len(made) == 2 else self.generate(spec))
         return made[0]
 
 
@@ -44,7 +44,7 @@ class _Two:
 def sandbox(*, seed: int | None = None) -> Iterator[str]:
     """Serve a sandbox whose wrapping keys are two of each size, in turn."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kms_materials.rsa, "generate_private_key", _Two(rsa.generate_private_key))
+        patch.setattr(wrapping_keys, "_generate", _Two(wrapping_keys._generate))
         with server.running(seed=seed) as url:
             yield url
 

@@ -281,21 +281,29 @@ def test_a_polite_shutdown_is_quick() -> None:
 
 
 def test_a_kernel_ends_as_an_interpreter_does(tmp_path: Path) -> None:
-    """Its threads are waited for, what was registered for the exit runs, and what was written is flushed."""
+    """Its threads are waited for, what was registered for the exit runs, what was written is flushed, garbage collected."""
     code = (
-        "import atexit, threading, time\n"
+        "import atexit, gc, json, tempfile, threading, time\n"
+        "gc.disable()\n"
         f"file = open({str(tmp_path / 'told')!r}, 'w')\n"
         "def late():\n"
         "    time.sleep(0.3); file.write('a thread; ')\n"
-        "atexit.register(lambda: (file.write('the exit'), file.flush()))\n"
-        "threading.Thread(target=late).start()"
+        "atexit.register(lambda: file.write('the exit'))\n"
+        "threading.Thread(target=late).start()\n"
+        "class Ring:\n"
+        "    pass\n"
+        "ring = Ring(); ring.ring = ring; ring.file = tempfile.NamedTemporaryFile(); print(ring.file.name); del ring\n"
+        f"json.file = open({str(tmp_path / 'module')!r}, 'w'); json.file.write('a module')"
     )
     with Kernel() as kernel:
-        kernel.run(code)
+        temporary = kernel.run(code)
         process = kernel.process
         kernel.manager.shutdown_kernel()
         assert process.returncode == 0
+    assert temporary.startswith("/")
+    assert not Path(temporary).exists()
     assert (tmp_path / "told").read_text() == "a thread; the exit"
+    assert (tmp_path / "module").read_text() == "a module"
 
 
 def test_kernels_outlive_the_parent() -> None:

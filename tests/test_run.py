@@ -143,10 +143,11 @@ for size in range(0, int(sys.argv[2]), 7):
 def test_a_process_killed_at_any_byte_leaves_the_whole_old_state(run, tmp_path, name):
     """Killed by the system in the middle of the write, at every seventh byte of it: each file is the old one, whole."""
     run.note("01_create_key", key_id="old")
+    size = (run.path / STATE).stat().st_size + 297  # of the state that would be written
     environment = {name: value for name, value in os.environ.items() if name != "RUNBOOK_LOCK_TOKEN"}
     done = subprocess.run(
-        [sys.executable, "-c", DIE_WRITING, str(tmp_path), "400", name], capture_output=True, text=True, check=False,
-        env=environment,
+        [sys.executable, "-c", DIE_WRITING, str(tmp_path), str(size), name],
+        capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
     assert 0 == done.returncode, done.stderr
     with run.locked(what="the next"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from runbook_lib import inputs, kms, kms_import, wrapping
@@ -37,6 +39,29 @@ def test_applied_twice_03_keeps_what_it_made_the_first_time(walk):
     copies = [path.read_bytes() for path in sorted(walk.path.glob("KeyMaterial.recovery-*"))]
     assert first == wrapping.apply_encrypt_key_material(step, plan, asked)
     assert copies == [path.read_bytes() for path in sorted(walk.path.glob("KeyMaterial.recovery-*"))]
+
+
+def test_of_two_tabs_of_03_the_second_is_refused_and_the_record_stays_true(walk):
+    """What state.json says of the copies is what they are: the second tab's choices are not noted over the first's."""
+    walk.start().pair()
+    step, asked = walk.step("03"), inputs.EncryptKeyMaterialInputs.check({"recovery_public_keys": [walk.public(0)]})
+    plan = wrapping.plan_encrypt_key_material(step, asked)
+    walk.encrypt(recovery_public_keys=[walk.public(1)])
+    before = walk.run.steps["03_encrypt_key_material"]
+    with pytest.raises(PlanOutdated, match="03_encrypt_key_material went on since this plan was shown"):
+        wrapping.apply_encrypt_key_material(step, plan, asked)
+    assert before == walk.run.steps["03_encrypt_key_material"]
+
+
+def test_a_key_that_was_adopted_stays_the_runs_own(walk):
+    """Its folder was lost before the import, a new run of its name took the key up; 01 once more keeps it."""
+    walk.start()
+    key_id = walk.key_id
+    shutil.rmtree(walk.path)
+    walk.start().pair().encrypt()
+    walk.bring_in()
+    again = kms.plan_create_key(walk.step("01"), inputs.CreateKeyInputs.check({}))
+    assert ("keep", key_id) == (again.change("KMS key").action, again.change("KMS key").name)
 
 
 def test_a_set_that_the_plan_gives_up_is_given_up(walk):

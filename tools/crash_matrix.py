@@ -519,22 +519,17 @@ def work(matrix: Matrix, points: list[Point], *, job: int, tell: int) -> None:
 
 def serve_sandbox() -> None:
     """Serve a sandbox that makes its RSA keys once; they take most of the time and are not what is tried."""
-    os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
     from cryptography.hazmat.primitives.asymmetric import rsa
 
-    from runbook_lib.sandbox import kms_materials, server
+    from runbook_lib.sandbox import server, wrapping_keys
 
     made = [rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(4)]
 
-    class _Rsa:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(rsa, name)
+    def generate(_: str) -> rsa.RSAPrivateKey:
+        made.append(made.pop(0))
+        return made[0]
 
-        def generate_private_key(self, public_exponent: int, key_size: int) -> Any:
-            made.append(made.pop(0))
-            return made[0]
-
-    kms_materials.rsa = _Rsa()
+    wrapping_keys._generate = generate
     server.serve(announce=lambda url: print(url, flush=True))
 
 

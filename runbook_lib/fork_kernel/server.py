@@ -2,7 +2,7 @@
 
 Started by `client` as `python -m runbook_lib.fork_kernel.server LISTENER FOLDER NAME IDLE_SECONDS PRELOAD…`, the
 first two being inherited descriptors. In a forked child `serve` returns the connection, so that the kernel runs
-with nothing of the parent on its stack and ends as any Python process does.
+with nothing of the parent on its stack, and ends by `child.leave`.
 """
 
 from __future__ import annotations

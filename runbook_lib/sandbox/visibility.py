@@ -67,9 +67,8 @@ def answer(account: str, call: str, form: str) -> tuple[int, dict[str, str], str
     name = said.removesuffix("[]")
     if form == "json":
         return 200, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps({name: []})
-    operation = call.partition(":")[
-        2
-    ]  # RDS and IAM answer within a result, EC2 does not: here it stands in both places
+    # RDS and IAM answer within a result, EC2 does not: here it stands in both places.
+    operation = call.partition(":")[2]
     result = f"<{operation}Result><{name}/></{operation}Result><{name}/>"
     return 200, {"Content-Type": "text/xml"}, f"<{operation}Response>{result}</{operation}Response>"
 

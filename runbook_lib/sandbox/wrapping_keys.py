@@ -27,9 +27,9 @@ def keep_spare(spec: str = "RSA_4096") -> None:
 
 
 def take(spec: str) -> rsa.RSAPrivateKey:
-    """Return a wrapping key that nobody else has had."""
+    """Return a wrapping key that nobody else has had: the spare, where it is ready."""
     with _lock:
-        spare = _spares.pop(spec, None)
+        spare = _spares.pop(spec) if spec in _spares and _spares[spec].done() else None
     key = _generate(spec) if spare is None else spare.result()
     if _keeping:
         keep_spare(spec)
