@@ -73,19 +73,17 @@ def run_kernel(connection: socket.socket, environment: dict[str, str]) -> None:
 def leave() -> None:
     """End this process as Python does, but for taking the parent's memory to pieces.
 
-    Threads are waited for, what was registered to run at exit runs, what this process has open is flushed, and its
-    garbage is collected. That an interpreter then visits each of its objects would copy all that is shared with the
+    Threads are waited for, what was registered to run at exit runs, and what this process has open is flushed. That an interpreter then visits each of its objects would copy all that is shared with the
     parent: 80 ms and as many MB for each kernel. What is left undone is what only the destructor of a module's global does.
     """
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    # The parent's objects are frozen: neither listed here nor collected.
+    # IPython has collected the garbage by now. The parent's objects are frozen: they are not listed here.
     opened = [one for one in gc.get_objects() if type(one) in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)]
     for one in (*opened, sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         with contextlib.suppress(OSError, ValueError):  # closed, or nobody listens
             if one is not None:
                 one.flush()
-    gc.collect()
     os._exit(0)
 
 
