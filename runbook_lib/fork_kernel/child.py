@@ -73,8 +73,9 @@ def run_kernel(connection: socket.socket, environment: dict[str, str]) -> None:
 def leave() -> None:
     """End this process as Python does, but for taking the parent's memory to pieces.
 
-    Threads are waited for, what was registered to run at exit runs, and what this process has open is flushed. That an interpreter then visits each of its objects would copy all that is shared with the
-    parent: 80 ms and as many MB for each kernel. What is left undone is what only the destructor of a module's global does.
+    Threads are waited for, what was registered to run at exit runs, and what this process has open is flushed. That an
+    interpreter then visits each of its objects would copy all that is shared with the parent: 80 ms and as many MB for
+    each kernel. What is left undone is what only the destructor of a module's global does.
     """
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
