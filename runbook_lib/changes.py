@@ -69,7 +69,7 @@ def create_once(run: Run, step: str, what: str, *, find: Callable[[], T | None],
     Raises `OutcomeUnclear` when nothing answers, `AwsCallFailed` when throttling goes on; other errors of AWS
     pass through, since they say that nothing was made.
     """
-    target = run.target["target"]
+    target, unclear = run.target["target"], run.is_unclear(step, what)
     if run.was_sent(step, what) and (found := look(find, target=target)) is not None:
         run.settle(step, what, "found")
         return found
@@ -81,18 +81,19 @@ def create_once(run: Run, step: str, what: str, *, find: Callable[[], T | None],
             if (found := look(find, target=target)) is not None:
                 run.settle(step, what, "found")
                 return found
-            reason = str(error)
+            unclear, reason = True, str(error)
         except ClientError as error:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             reason = error_text(error)
             if status >= 500 and (found := look(find, target=target)) is not None:
                 run.settle(step, what, "found")
                 return found
-            if status < 500 and error_code(error) not in THROTTLED:
+            unclear = unclear or status >= 500
+            if not unclear:  # a refusal says nothing about an earlier attempt whose answer was lost
                 run.settle(step, what, "refused")
+            if status < 500 and error_code(error) not in THROTTLED:
                 raise
             if status < 500:
-                run.settle(step, what, "refused")
                 time.sleep(min(2**attempt, 8) * (0.1 if target == "sandbox" else 1.0))
                 if attempt == _ATTEMPTS - 1:
                     raise AwsCallFailed(

@@ -33,8 +33,9 @@ _GONE = frozenset(
 
 def cluster_name(step: OpenStep) -> str:
     """Return the name of the run's cluster: what must be typed to delete."""
+    made = step.made("05_create_cluster").get("db_cluster_identifier")
     asked = step.run.steps.get("05_create_cluster", {}).get("inputs", {}).get("db_cluster_identifier")
-    return str(asked or step.run.record("00_start")["db_cluster_identifier"])
+    return str(made or asked or step.run.record("00_start")["db_cluster_identifier"])
 
 
 class KeyUser(NamedTuple):
@@ -169,6 +170,7 @@ def _key(step: OpenStep, inputs: CleanUpInputs, leaving: set[tuple[str, str]]) -
     aliases = [
         Change("delete", "alias", alias, "", "kms:DeleteAlias", {"AliasName": alias})
         for alias in kms.aliases_of(session, key_id)
+        if alias in (made.get("key_alias"), step.run.steps["01_create_key"]["inputs"].get("key_alias"))
     ]
     if metadata["KeyState"] == "PendingDeletion":
         until = f"gone on {metadata['DeletionDate']:%Y-%m-%d}; until then kms:CancelKeyDeletion"

@@ -165,6 +165,14 @@ def make_training_recovery_key() -> tuple[bytes, bytes]:
     return TRAINING_LABEL + private_pem, TRAINING_LABEL + public_pem
 
 
+def training_public_key(private_pem: bytes) -> bytes:
+    """Return the public half (PEM) of a training pair whose file has gone."""
+    public = load_recovery_private_key(private_pem).public_key()
+    return TRAINING_LABEL + public.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
 def record(
     *,
     custody: str,

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from runbook_lib import key_material, kms, rds
 from runbook_lib.clean_up import KeyUser, who_uses
-from runbook_lib.errors import KeyNotUsable, MaterialNotProved, NotConfirmed, StepMissing, WaitFailed
+from runbook_lib.errors import KeyNotUsable, MaterialNotProved, NotConfirmed, PlanOutdated, StepMissing, WaitFailed
 from runbook_lib.inputs import RecoveryDrillInputs
 from runbook_lib.key_material import KeyMaterial
 from runbook_lib.originals import Brought, rehearse, wrap_original
@@ -66,8 +66,9 @@ def plan_recovery_drill(step: OpenStep, inputs: RecoveryDrillInputs) -> Plan:
             f"key {key['key_id']} is {metadata.get('KeyState', 'gone')}, not by this drill; if its material is gone: runbook "
             f"recover {step.run.run_id}"
         )
-    others = sorted({user.name for user in who_uses(step.session, key["key_arn"]) if _is_other(user, identifier)})
-    request = {"KeyId": key["key_id"]}
+    others = _others(step, identifier)
+    imported, current = step.run.record(IMPORT_STEP), metadata.get("CurrentKeyMaterialId", "")
+    request = {"KeyId": key["key_id"], "KeyMaterialId": imported["key_material_id"]}
     loses = f"deleted: Decrypt fails and {identifier} becomes inaccessible"
     changes = [
         opens,
@@ -76,6 +77,9 @@ def plan_recovery_drill(step: OpenStep, inputs: RecoveryDrillInputs) -> Plan:
     if others:
         why = f"{', '.join(others)} would become inaccessible too; move them to another key first"
         changes.append(Change("refuse", "DB cluster", identifier, why))
+    if current and current != imported["key_material_id"]:
+        why = f"current is {current[:16]}, which this run did not import: somebody rotated the key, and nobody proved that"
+        changes.append(Change("refuse", "key material", key["key_alias"], why))
     return step.plan(
         inputs,
         [
@@ -87,7 +91,15 @@ def plan_recovery_drill(step: OpenStep, inputs: RecoveryDrillInputs) -> Plan:
     )
 
 
+def _others(step: OpenStep, identifier: str) -> list[str]:
+    """Return the clusters and instances that need the key and are not of the run's cluster."""
+    users = who_uses(step.session, step.run.record("01_create_key")["key_arn"])
+    return sorted({user.name for user in users if _is_other(user, identifier)})
+
+
 def _is_other(user: KeyUser, identifier: str) -> bool:
+    if user.kind == "DB instance":
+        return user.leaves_with != identifier
     return user.kind == "DB cluster" and user.name != identifier
 
 
@@ -165,6 +177,11 @@ def lose_material(step: OpenStep, plan: Plan, inputs: RecoveryDrillInputs) -> Ta
             )
             step.run.write(CIPHERTEXT, sealed["CiphertextBlob"])
             _recover(step, inputs)
+            if others := _others(step, identifier):
+                raise PlanOutdated(
+                    f"nothing was deleted: {', '.join(others)} came under the key since this plan was shown, and would become "
+                    "inaccessible too; run the plan's cell again"
+                )
             step.client("kms").delete_imported_key_material(**plan.change("key material").request)
         metadata = kms.wait_for_state(step, key_id, lambda found: found == "PendingImport")
         status = _wait_lost(step, identifier, minutes=inputs.wait_timeout_minutes)

@@ -291,12 +291,6 @@ def _key_differences(
         differs.append("its key policy is not the one asked for (compare, then kms:PutKeyPolicy)")
     if metadata["KeyState"] == "PendingDeletion":
         differs.append(f"its deletion is scheduled for {metadata['DeletionDate']:%Y-%m-%d} (kms:CancelKeyDeletion)")
-    known = step.made().get("key_id") == key_id or step.run.was_sent(step.name, CREATE_KEY)
-    if metadata["KeyState"] not in ("PendingImport", "PendingDeletion") and not known:
-        differs.append(
-            f"it carries this run's tag and is {metadata['KeyState']}, but this folder knows nothing of it: the folder it "
-            "was made from was deleted or moved (put it back, or choose another run_id and key_alias)"
-        )
     return differs
 
 

@@ -31,6 +31,7 @@ from runbook_lib.step import OpenStep
 from runbook_lib.wrapping import read_custody, settle_plaintext
 
 PUBLIC_KEY, IMPORT_TOKEN, README = "WrappingPublicKey.bin", "ImportToken.bin", "README.txt"
+IMPORT = "kms:ImportKeyMaterial"
 _MARGIN = timedelta(minutes=10)
 
 
@@ -235,15 +236,23 @@ def plan_import_key_material(step: OpenStep, inputs: ImportKeyMaterialInputs) ->
         else "does not expire"
     )
     made = step.made()
-    if metadata["KeyState"] != "PendingImport" and (
-        made.get("key_material_id") or step.run.was_sent(step.name, "kms:ImportKeyMaterial")
-    ):
+    valid = datetime.fromisoformat(pair["parameters_valid_to"]) > step.now()
+    # Nobody saw how it ended: sent once more, KMS takes it only if what the key has is this very material.
+    to_prove = valid and not made.get("key_material_id") and step.run.is_unclear(step.name, IMPORT)
+    sent = made.get("key_material_id") or step.run.was_sent(step.name, IMPORT)
+    if metadata["KeyState"] != "PendingImport" and sent and not to_prove:
         differs = "" if made.get("recovered_at") else _import_differences(metadata, inputs)
+        current = metadata.get("CurrentKeyMaterialId", "")
+        if made.get("key_material_id", current) != current:
+            differs = (
+                f"this run imported {made['key_material_id'][:16]}, current is {current[:16]}: somebody rotated the key; its "
+                "other material is not in this run's custody"
+            )
         action = "refuse" if differs else "keep"
         if made.get("recovered_at"):
             detail = f"again by `runbook recover` at {made['recovered_at']}"
         return step.plan(inputs, [Change(action, "key material", name, differs or f"imported, {detail}")])  # type: ignore[arg-type]
-    if metadata["KeyState"] != "PendingImport":
+    if metadata["KeyState"] != "PendingImport" and not to_prove:
         change = Change(
             "refuse",
             "key material",
@@ -261,7 +270,7 @@ def plan_import_key_material(step: OpenStep, inputs: ImportKeyMaterialInputs) ->
         request["ValidTo"] = inputs.valid_to
     if inputs.key_material_description:
         request["KeyMaterialDescription"] = inputs.key_material_description
-    return step.plan(inputs, [Change("create", "key material", name, detail, "kms:ImportKeyMaterial", request)])
+    return step.plan(inputs, [Change("create", "key material", name, detail, IMPORT, request)])
 
 
 def _import_differences(metadata: dict[str, Any], inputs: ImportKeyMaterialInputs) -> str:
@@ -320,19 +329,13 @@ def apply_import_key_material(step: OpenStep, plan: Plan) -> str:
             request = dict(change.request)
             if "ValidTo" in request:
                 request["ValidTo"] = datetime.fromisoformat(request["ValidTo"])
-            step.run.intend(step.name, "kms:ImportKeyMaterial")
+            token, encrypted = _read_set(step)
+            step.run.intend(step.name, IMPORT)
             try:
-                step.client("kms").import_key_material(
-                    **request,
-                    ImportToken=step.run.read(IMPORT_TOKEN),
-                    EncryptedKeyMaterial=step.run.read(ENCRYPTED),
-                )
+                step.client("kms").import_key_material(**request, ImportToken=token, EncryptedKeyMaterial=encrypted)
             except ClientError as error:
-                step.run.settle(step.name, "kms:ImportKeyMaterial", "refused")
-                if (reason := _REFUSALS.get(error_code(error))) is not None:
-                    raise ImportRefused(f"{error_code(error)}: {reason}") from error
-                raise ImportRefused(f"{error_text(error)}; nothing was imported") from error
-            step.run.settle(step.name, "kms:ImportKeyMaterial", "made")
+                raise _refused(step, key_id, error) from error
+            step.run.settle(step.name, IMPORT, "made")
         metadata = kms.wait_for_state(step, key_id, lambda state: state != "PendingImport")
         step.run.note(
             step.name,
@@ -341,6 +344,38 @@ def apply_import_key_material(step: OpenStep, plan: Plan) -> str:
             valid_to=metadata["ValidTo"].isoformat(timespec="seconds") if metadata.get("ValidTo") else "",
         )
     return str(metadata["KeyState"])
+
+
+def _read_set(step: OpenStep) -> tuple[bytes, bytes]:
+    """Return token and encrypted material, the very bytes that 02 and 03 left. Raises `ArtefactsMismatch`."""
+    pair, material = step.run.record("02_get_parameters_for_import"), step.run.record("03_encrypt_key_material")
+    token, encrypted = step.run.read(IMPORT_TOKEN), step.run.read(ENCRYPTED)
+    for name, content, digest in (
+        (IMPORT_TOKEN, token, pair["sha256"][IMPORT_TOKEN]),
+        (ENCRYPTED, encrypted, material["files"][ENCRYPTED]),
+    ):
+        if key_material.fingerprint(content) != digest:
+            raise ArtefactsMismatch(
+                f"nothing was imported: {name} is not the file that its step left; run "
+                "notebooks/03_encrypt_key_material.ipynb again"
+            )
+    return token, encrypted
+
+
+def _refused(step: OpenStep, key_id: str, error: ClientError) -> ImportRefused:
+    """Return what KMS's refusal means, and note it where it means that nothing was imported.
+
+    It may be the answer to a second sending, the first having taken effect: then the key is no longer PendingImport.
+    """
+    state = (kms.describe(step.session, key_id) or {}).get("KeyState")
+    reason = _REFUSALS.get(error_code(error))
+    words = f"{error_code(error)}: {reason}" if reason else error_text(error)
+    if state == "PendingImport" or error_code(error) == "IncorrectKeyMaterialException":
+        step.run.settle(step.name, IMPORT, "refused")
+        return ImportRefused(words if reason else f"{words}; nothing was imported")
+    return ImportRefused(
+        f"{words}; but the key is {state}: an earlier attempt may have taken effect. Run this step again"
+    )
 
 
 def verify_import_key_material(step: OpenStep) -> Checks:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -63,9 +63,14 @@ class MaterialSet:
         return key_material.fingerprint(self.manifest)
 
 
-def write_set(material_set: MaterialSet, *, folder: Path, write: Callable[[str, bytes], Any]) -> None:
-    """Put the set in place of what lies in `folder`: old files go first, custody.json is written last."""
-    remove_set(folder)
+def write_set(
+    material_set: MaterialSet, *, folder: Path, write: Callable[[str, bytes], Any], instead_of: Collection[str] = ()
+) -> None:
+    """Put the set in place of the files `instead_of`: those go first, custody.json is written last.
+
+    Nothing else in `folder` is touched, unless the set has a file of its name.
+    """
+    remove_set(folder, instead_of)
     if material_set.plaintext:
         # Not through a temporary file, which a kill could leave.
         write_private(folder / PLAINTEXT, material_set.plaintext)
@@ -74,13 +79,20 @@ def write_set(material_set: MaterialSet, *, folder: Path, write: Callable[[str, 
     write(CUSTODY, material_set.manifest)
 
 
-def remove_set(folder: Path) -> None:
-    """Remove every file that a set may have, half-written ones too; material in clear is overwritten first."""
+def remove_set(folder: Path, names: Collection[str]) -> None:
+    """Remove these files of a set, and its custody.json; material in clear is overwritten first."""
     (folder / CUSTODY).unlink(missing_ok=True)
-    destroy(folder / PLAINTEXT)
-    names = (CUSTODY, ENCRYPTED, README, f"{PREFIX}*.bin")
-    for path in (found for name in names for pattern in (name, f".{name}.*") for found in folder.glob(pattern)):
-        path.unlink(missing_ok=True)
+    if PLAINTEXT in names:
+        destroy(folder / PLAINTEXT)
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+
+
+def strangers(folder: Path, known: Collection[str]) -> list[str]:
+    """Return the names of files that hold material, in clear or in copies, and are not among the `known` ones."""
+    found = [path.name for path in folder.glob(f"{PREFIX}*.bin")]
+    found += [PLAINTEXT] if (folder / PLAINTEXT).exists() else []
+    return sorted(set(found) - set(known))
 
 
 def belongs(name: str) -> bool:

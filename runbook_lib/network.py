@@ -230,11 +230,16 @@ def apply_subnet_group(step: OpenStep, change: Change) -> str:
             step.run,
             step.name,
             "rds:CreateDBSubnetGroup",
-            find=lambda: find_subnet_group(step.session, change.name),
+            find=lambda: _our_subnet_group(step, change.name),
             create=lambda: dict(rds.create_db_subnet_group(**change.request)["DBSubnetGroup"]),
         )
         step.run.note(step.name, made_subnet_group=change.name)
     return change.name
+
+
+def _our_subnet_group(step: OpenStep, name: str) -> dict[str, Any] | None:
+    found = find_subnet_group(step.session, name)
+    return found if found and step.is_ours(tags_of(step.session, found["DBSubnetGroupArn"])) else None
 
 
 def apply_security_group(step: OpenStep, change: Change, *, port: int, allowed_cidr: str) -> list[str]:
@@ -245,7 +250,7 @@ def apply_security_group(step: OpenStep, change: Change, *, port: int, allowed_c
 
     def find() -> str | None:
         found = find_security_group(step.session, change.name, change.request["VpcId"])
-        return str(found["GroupId"]) if found else None
+        return str(found["GroupId"]) if found and step.is_ours(ec2_tags(found)) else None
 
     group_id = (
         create_once(

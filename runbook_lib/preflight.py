@@ -277,10 +277,11 @@ def _alias(step: OpenStep, alias: str) -> str:
     target = kms.find_alias(step.session, alias)
     if target is None:
         return "free"
-    if step.is_ours(kms.tags_of(step.session, target)):
+    tags = kms.tags_of(step.session, target)
+    if step.is_ours(tags):
         return "made by this run"
     raise PreflightFailed(
-        f"key_alias {alias!r} already points to key {target}, which this run did not make; choose another"
+        f"key_alias {alias!r} already points to key {target}, and {step.whose(tags)}; choose another alias"
     )
 
 
@@ -288,9 +289,10 @@ def _cluster(step: OpenStep, identifier: str) -> str:
     there = rds.find_cluster(step.session, identifier)
     if there is None:
         return "free"
-    if step.is_ours(rds.rds_tags(there)):
+    tags = rds.rds_tags(there)
+    if step.is_ours(tags):
         return "made by this run"
-    raise PreflightFailed(f"db_cluster_identifier {identifier!r} exists, and this run did not make it; choose another")
+    raise PreflightFailed(f"db_cluster_identifier {identifier!r} exists, and {step.whose(tags)}; choose another name")
 
 
 def _instance(step: OpenStep, identifier: str) -> str:

@@ -93,6 +93,10 @@ def plan_create_cluster(step: OpenStep, inputs: CreateClusterInputs) -> Plan:
         session, inputs.db_cluster_parameter_group_name, inputs.db_parameter_group_name, family=family
     )
     changes = network.plan_network(step, inputs)
+    made = step.made().get("db_cluster_identifier", inputs.db_cluster_identifier)
+    if made != inputs.db_cluster_identifier and find_cluster(step.session, made) is not None:
+        why = f"this run has made {made} already; ask for that name, delete it with 90, or start a new run for another"
+        changes.append(Change("refuse", "DB cluster", inputs.db_cluster_identifier, why))
     cluster = _cluster_request(step, inputs, version=version, key_arn=metadata["Arn"])
     changes.append(_cluster_change(step, inputs, cluster))
     for index, name in enumerate(instance_names(inputs)):
@@ -253,7 +257,7 @@ def apply_create_cluster(step: OpenStep, plan: Plan) -> str:
                     step.run,
                     step.name,
                     "rds:CreateDBCluster",
-                    find=lambda: find_cluster(session, cluster.name),
+                    find=lambda: _ours(step, find_cluster(session, cluster.name)),
                     create=lambda: (
                         until_seen(  # that the key is Enabled, and the subnet group there, may not be seen yet
                             lambda: dict(rds.create_db_cluster(**request)["DBCluster"]),
@@ -296,12 +300,17 @@ def _key_advice(request: dict[str, Any]) -> str:
     return advice
 
 
+def _ours(step: OpenStep, found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return what was found if this run made it: somebody else may have taken the name meanwhile."""
+    return found if found is not None and step.is_ours(rds_tags(found)) else None
+
+
 def _create_instance(step: OpenStep, rds: Any, change: Change) -> None:
     create_once(
         step.run,
         step.name,
         f"rds:CreateDBInstance {change.name}",
-        find=lambda: find_instance(step.session, change.name),
+        find=lambda: _ours(step, find_instance(step.session, change.name)),
         create=lambda: until_seen(
             lambda: dict(rds.create_db_instance(**change.request)["DBInstance"]),
             codes=("DBClusterNotFoundFault",),

@@ -154,6 +154,8 @@ class Run:
         try:
             text = file.read_text(encoding="utf-8")
         except FileNotFoundError:
+            if self._had_steps():
+                raise RunDamaged(f"{file} is gone; {self._out_of_damage()}") from None
             raise RunNotFound(f"there is no run {self.path.name!r} in {self.path.parent}; {advice}") from None
         except UnicodeDecodeError as error:
             raise RunDamaged(f"{file} is damaged ({error}); {self._out_of_damage()}") from None
@@ -167,6 +169,15 @@ class Run:
             raise RunFormatTooNew(
                 f"{file} has format {self._state['format']}, this version knows {FORMAT}; update aurora-byok-runbook"
             )
+
+    def _had_steps(self) -> bool:
+        """Say whether the copy of a state that is gone has steps; one without is of a run that had not begun."""
+        try:
+            return bool(_checked((self.path / LAST_GOOD).read_text(encoding="utf-8"))["steps"])
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError):
+            return True
 
     def _out_of_damage(self) -> str:
         copy_of = self.path / LAST_GOOD

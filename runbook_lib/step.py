@@ -88,12 +88,23 @@ class OpenStep:
         return [{"Key": key, "Value": value} for key, value in self.tags(given).items()]
 
     def is_ours(self, tags: Mapping[str, str]) -> bool:
-        """Say whether a resource with these tags was made by this run."""
-        return tags.get("runbook:run-id") == self.run.run_id
+        """Say whether a resource with these tags was made by this run.
+
+        It carries the run's id, and the step that it names has announced a create in this very folder: a run of the
+        same name in another folder, a colleague's say, is another run.
+        """
+        section = self.run.steps.get(tags.get("runbook:step", ""), {})
+        announced = any(intent.get("outcome") != "refused" for intent in section.get("intents", {}).values())
+        return tags.get("runbook:run-id") == self.run.run_id and bool(announced or section.get("record"))
 
     def whose(self, tags: Mapping[str, str]) -> str:
         """Say of a resource that is not ours whose it is, as far as its tags tell."""
         owner = tags.get("runbook:run-id")
+        if owner == self.run.run_id:
+            return (
+                f"a run {owner!r} made it of which this folder knows nothing (a colleague's, or a folder that was deleted or "
+                "moved: put it back, or choose another run_id)"
+            )
         return f"run {owner!r} made it" if owner else "this run did not make it"
 
     def plan(self, inputs: Inputs, changes: Any) -> Plan:

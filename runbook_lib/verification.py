@@ -18,6 +18,7 @@ from runbook_lib.errors import StepMissing, WaitFailed
 from runbook_lib.expiry import in_words as expiry_in_words
 from runbook_lib.expiry import seconds_left
 from runbook_lib.inputs import VerifyEncryptionInputs
+from runbook_lib.key_material import fingerprint
 from runbook_lib.private_files import private_folder
 from runbook_lib.progress import interruptible
 from runbook_lib.report import Change, Checks, Plan, Table, report_html, report_json
@@ -105,13 +106,18 @@ def apply_verify_encryption(step: OpenStep, plan: Plan) -> dict[str, str]:
     return found
 
 
+def _our_snapshot(step: OpenStep, name: str) -> dict[str, Any] | None:
+    found = find_snapshot(step.session, name)
+    return found if found and step.is_ours(rds.rds_tags(found)) else None
+
+
 def _take_snapshot(step: OpenStep, change: Change) -> None:
     client = step.client("rds", retry=False)
     create_once(
         step.run,
         step.name,
         f"rds:CreateDBClusterSnapshot {change.name}",
-        find=lambda: find_snapshot(step.session, change.name),
+        find=lambda: _our_snapshot(step, change.name),
         create=lambda: dict(client.create_db_cluster_snapshot(**change.request)["DBClusterSnapshot"]),
     )
 
@@ -194,6 +200,7 @@ def gather(step: OpenStep) -> Checks:
     if "db_cluster_snapshot_identifier" in step.made():
         snapshot = find_snapshot(session, step.made()["db_cluster_snapshot_identifier"]) or {}
         _encrypted(checks, "the snapshot", snapshot, arn, "rds:DescribeDBClusterSnapshots")
+    _copies(checks, step)
     _secret(checks, session, cluster)
     _key(checks, session, key, imported, cluster, run_id=step.run.run_id)
     return checks
@@ -202,6 +209,15 @@ def gather(step: OpenStep) -> Checks:
 def _encrypted(checks: Checks, name: str, resource: dict[str, Any], key_arn: str, source: str) -> None:
     checks.equal(f"{name} is encrypted with a KMS key", "sse-kms", storage_encryption_type(resource), source=source)
     checks.equal(f"{name} is encrypted with your key", key_arn, resource.get("KmsKeyId"), source=source)
+
+
+def _copies(checks: Checks, step: OpenStep) -> None:
+    """Check that what lies in the folder of the set that was imported is of that set; what was moved away is not missed."""
+    files = step.run.record("03_encrypt_key_material")["files"]
+    there = [name for name in files if (step.run.path / name).is_file()]
+    others = [name for name in there if fingerprint(step.run.read(name)) != files[name]]
+    words = "none" if not others else ", ".join(others)
+    checks.equal("copies in the run's folder that are not of this material", "none", words, source="the run's folder")
 
 
 def _secret(checks: Checks, session: Session, cluster: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ Where material comes from is `sources`, what belongs together is `material_set`.
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 from runbook_lib import components, custody, key_material
@@ -14,10 +15,11 @@ from runbook_lib.errors import (
     ArtefactsMismatch,
     CustodyMissing,
     PlaintextRefused,
+    PlanOutdated,
     StepMissing,
 )
 from runbook_lib.inputs import EncryptKeyMaterialInputs
-from runbook_lib.material_set import CUSTODY, ENCRYPTED, Wrapping, read_set, write_set
+from runbook_lib.material_set import CUSTODY, ENCRYPTED, Wrapping, read_set, strangers, write_set
 from runbook_lib.private_files import destroy
 from runbook_lib.report import Change, Checks, Plan, Text
 from runbook_lib.run import Run, utc_stamp
@@ -34,6 +36,8 @@ _SOURCES = {
     "pkcs11": "key {0.pkcs11_key_label!r} of token {0.pkcs11_token_label!r}, made there if it is not; never outside in clear",
 }
 
+_STRANGER = "lies in the run's folder, and this run did not put it there; move it to a place of its own"
+
 
 def plan_encrypt_key_material(step: OpenStep, inputs: EncryptKeyMaterialInputs) -> Plan:
     """Plan to make a set, or to keep the one that belongs to the present wrapping key; calls nothing.
@@ -49,6 +53,7 @@ def plan_encrypt_key_material(step: OpenStep, inputs: EncryptKeyMaterialInputs) 
     if pair.get("key_material_id") and inputs.key_material_source == "generate":
         why = f"the key had material (KeyMaterialId {pair['key_material_id'][:16]}), KMS takes no other; bring that"
         changes.append(Change("refuse", "key material", "generate", f"{why}: source recovery, file, wrapped or pkcs11"))
+    changes += [Change("refuse", "file", name, _STRANGER) for name in strangers(step.run.path, _files_of(made))]
     if made.get("set"):
         why = "nothing was imported from it; its copies go with it"
         changes.append(Change("delete", "superseded set", made["set"][:8], why))
@@ -59,6 +64,12 @@ def plan_encrypt_key_material(step: OpenStep, inputs: EncryptKeyMaterialInputs) 
         changes.append(_token(inputs, algorithm))
     changes.append(Change("create", ENCRYPTED, ENCRYPTED, f"under {pair['request']['WrappingKeySpec']}, {algorithm}"))
     return step.plan(inputs, [*changes, *_custody_changes(step, inputs)])
+
+
+def _files_of(made: dict[str, Any]) -> list[str]:
+    """Return the names of the files that 03 has made in the run's folder, or was making when it broke off."""
+    in_clear = [custody.PLAINTEXT] if made.get("custody", {}).get("custody") == "file" else []
+    return [*made.get("files", {}), *in_clear, *made.get("writing", [])]
 
 
 def _token(inputs: EncryptKeyMaterialInputs, algorithm: str) -> Change:
@@ -81,7 +92,7 @@ def _kept(
     # 02 fetches another pair only while the key has no material, and notes whether it ever had any. If not, an import
     # with an older pair did not happen.
     of_this_pair = made["wrapping_public_key_sha256"] == pair["sha256"]["WrappingPublicKey.bin"]
-    before, asked = step.run.steps[step.name]["inputs"], inputs.model_dump()
+    before, asked = made.get("made_with", {}), inputs.model_dump()
     unclear = step.run.was_sent(IMPORT_STEP, "kms:ImportKeyMaterial")
     if step.run.made(IMPORT_STEP).get("key_material_id") or (
         unclear and pair.get("key_material_id") and not of_this_pair
@@ -96,10 +107,31 @@ def _kept(
             return Change("refuse", "key material", name, why)
         return Change("keep", "key material", name, "it is imported")
     if of_this_pair and unclear:
+        if differ := sorted(field for field in asked if field in before and asked[field] != before[field]):
+            why = f"its import may be under way, and other choices come too late ({', '.join(differ)}): finish 04"
+            return Change("refuse", "key material", name, why)
         return Change("keep", "key material", name, "its import may be under way: finish 04")
-    if of_this_pair and before == asked and _is_whole(step.run, made):
+    if of_this_pair and before == asked and _is_whole(step.run, made) and _is_what_was_brought(made, inputs):
         return Change("keep", "key material", name, "it belongs to the wrapping key")
     return None
+
+
+def _brought(inputs: EncryptKeyMaterialInputs) -> str:
+    """Return the SHA-256 of material that was brought ready wrapped, which is public; "" for all else."""
+    if inputs.key_material_source != "wrapped":
+        return ""
+    return key_material.fingerprint(read_public(inputs.key_material_file))
+
+
+def _is_what_was_brought(made: dict[str, Any], inputs: EncryptKeyMaterialInputs) -> bool:
+    """Say whether the file that the material came from, if it is still there, holds what the set was made of."""
+    path = Path(inputs.key_material_file).expanduser()
+    if inputs.key_material_source not in ("file", "wrapped") or not path.is_file():
+        return True
+    if inputs.key_material_source == "file":
+        with key_material.KeyMaterial.from_file(path, encoding=inputs.key_material_encoding) as material:
+            return bool(material.key_check_value == made["key_check_value"])
+    return bool(made.get("brought", "") == _brought(inputs))
 
 
 def _is_whole(run: Run, made: dict[str, Any]) -> bool:
@@ -172,9 +204,12 @@ def _recovery_public_keys(step: OpenStep, inputs: EncryptKeyMaterialInputs) -> l
     found = []
     for shown in _recovery_keys(step, inputs):
         public = shown.partition(" ")[0]
+        private = public.replace("public", "private")
+        if not (step.run.path / public).is_file() and (step.run.path / private).is_file():
+            step.run.write(public, custody.training_public_key(step.run.read(private)))
         if not (step.run.path / public).is_file():
             private_pem, public_pem = custody.make_training_recovery_key()
-            step.run.write(public.replace("public", "private"), private_pem)
+            step.run.write(private, private_pem)
             step.run.write(public, public_pem)
         found.append(step.run.read(public))
     return found
@@ -201,10 +236,17 @@ def apply_encrypt_key_material(step: OpenStep, plan: Plan, inputs: EncryptKeyMat
             )
         request = pair["request"]
         wrapping = Wrapping(public_key, request["WrappingAlgorithm"], request["WrappingKeySpec"], pair["key_arn"])
+        if found := strangers(step.run.path, _files_of(step.made())):
+            raise PlanOutdated(f"nothing was changed: {', '.join(found)}: {_STRANGER}; then run the plan's cell again")
         made = make_set(inputs, wrapping, recovery_public_keys=_recovery_public_keys(step, inputs))
-        write_set(made, folder=step.run.path, write=step.run.write)
+        before = _files_of(step.made())
+        step.run.note(step.name, writing=[*made.files, *([custody.PLAINTEXT] if made.plaintext else []), *before])
+        write_set(made, folder=step.run.path, write=step.run.write, instead_of=before)
         step.run.note(
             step.name,
+            writing=[],
+            made_with=plan.inputs,
+            brought=_brought(inputs),
             set=made.fingerprint,
             key_check_value=made.record["key_check_value"],
             wrapping_public_key_sha256=made.wrapping_public_key_sha256,

@@ -227,7 +227,8 @@ def test_surroundings_are_those_of_a_plain_kernel(tmp_path: Path, monkeypatch: p
 def test_an_interrupt_stops_the_cell_and_not_the_kernel() -> None:
     """SIGINT raises KeyboardInterrupt in the running cell; the kernel goes on, and so do others."""
     with Kernel() as kernel, Kernel() as other:
-        kernel.client.execute("import time; print('begun', flush=True); time.sleep(60)")
+        # Else the kernel may still be refusing what was sent after the error when the next cell comes.
+        kernel.client.execute("import time; print('begun', flush=True); time.sleep(60)", stop_on_error=False)
         while kernel.client.get_iopub_msg(timeout=10)["msg_type"] != "stream":
             continue
         kernel.manager.interrupt_kernel()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from runbook_lib import inputs, kms, kms_import, wrapping
@@ -51,17 +49,6 @@ def test_of_two_tabs_of_03_the_second_is_refused_and_the_record_stays_true(walk)
     with pytest.raises(PlanOutdated, match="03_encrypt_key_material went on since this plan was shown"):
         wrapping.apply_encrypt_key_material(step, plan, asked)
     assert before == walk.run.steps["03_encrypt_key_material"]
-
-
-def test_a_key_that_was_adopted_stays_the_runs_own(walk):
-    """Its folder was lost before the import, a new run of its name took the key up; 01 once more keeps it."""
-    walk.start()
-    key_id = walk.key_id
-    shutil.rmtree(walk.path)
-    walk.start().pair().encrypt()
-    walk.bring_in()
-    again = kms.plan_create_key(walk.step("01"), inputs.CreateKeyInputs.check({}))
-    assert ("keep", key_id) == (again.change("KMS key").action, again.change("KMS key").name)
 
 
 def test_a_set_that_the_plan_gives_up_is_given_up(walk):

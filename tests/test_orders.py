@@ -1,0 +1,505 @@
+"""Orders of steps by an honest but clumsy operator: none destroys what holds the original, or doubles anything."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError, ConnectionClosedError
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding
+from openssl import private_key
+from walk import CHECK_VALUE, KNOWN, Walk
+
+from runbook_lib import (
+    ceremony,
+    clean_up,
+    custody,
+    drill,
+    inputs,
+    kms,
+    kms_import,
+    originals,
+    preflight,
+    rds,
+    recovery,
+    wrapping,
+)
+from runbook_lib.errors import RunbookError
+from runbook_lib.sandbox import process
+
+OTHER = bytes(range(32))
+OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+FOREVER = {"ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"}
+
+
+def order(walk, path, **body):
+    process.call(walk.endpoint, path, body=body, method="POST")
+
+
+def by_hand(public_key, material):
+    """What the openssl commands that 03 shows do."""
+    return serialization.load_der_public_key(public_key).encrypt(material, OAEP)
+
+
+def rotate(walk, material=OTHER):
+    """New material into the key and made current, as the console's 'Import new key material' and 'Rotate now' do."""
+    client = walk.client()
+    pair = client.get_parameters_for_import(
+        KeyId=walk.key_id, WrappingAlgorithm="RSAES_OAEP_SHA_256", WrappingKeySpec="RSA_2048"
+    )
+    client.import_key_material(
+        KeyId=walk.key_id, ImportToken=pair["ImportToken"], ImportType="NEW_KEY_MATERIAL",
+        EncryptedKeyMaterial=by_hand(pair["PublicKey"], material), **FOREVER,
+    )  # fmt: skip
+    client.rotate_key_on_demand(KeyId=walk.key_id)
+
+
+def copies(walk):
+    return {path.name: path.read_bytes() for path in walk.path.glob("KeyMaterial.*.bin")}
+
+
+def prove_custody(walk):
+    """`runbook recover` with the recovery key: KMS says whether the copy in the folder is the material in the key."""
+    step = walk.step("04")
+    changes = recovery.plan_recovery(step, recovery.asked_expiry(step.run))
+    pair, token, _ = recovery.fetch_pair(step)
+    content, _ = originals.wrap_original(
+        recovery.custody_record(step.run), pair, read=step.run.read,
+        brought=originals.Brought(private_keys=(walk.private(0),)), made_with=recovery.made_with(step.run),
+    )  # fmt: skip
+    recovery.prove(step, changes[1], encrypted=content, token=token)
+
+
+def imported(walk, **given):
+    walk.start().pair().encrypt(recovery_public_keys=[walk.public(0)], **given)
+    walk.bring_in()
+    return walk
+
+
+def shown_04(walk):
+    step, asked = walk.step("04"), inputs.ImportKeyMaterialInputs.check({})
+    return step, kms_import.plan_import_key_material(step, asked)
+
+
+def clusters(walk):
+    return sorted(one["DBClusterIdentifier"] for one in walk.client("rds").describe_db_clusters()["DBClusters"])
+
+
+# R1 ------------------------------------------------------------------------------------------------------------
+
+
+def test_r1a_03_leaves_the_only_copy_that_was_laid_beside_it(walk):
+    """As the bundle's README.txt says: openssl there, EncryptedKeyMaterial.bin and KeyMaterial.recovery.bin brought back."""
+    walk.start().pair()
+    encrypted, only = walk.path / "EncryptedKeyMaterial.bin", walk.path / "KeyMaterial.recovery.bin"
+    encrypted.write_bytes(by_hand((walk.path / "WrappingPublicKey.bin").read_bytes(), KNOWN))
+    only.write_bytes(b"the only copy")
+    with suppress(RunbookError):
+        walk.encrypt(key_material_source="wrapped", key_material_file=str(encrypted), custody="none")
+        walk.bring_in()
+    assert only.exists()
+
+
+def test_r1b_03_leaves_the_original_that_it_reads(walk):
+    """openssl rand -out PlaintextKeyMaterial.bin in the run folder; custody none: I keep the original elsewhere."""
+    walk.start().pair()
+    original = walk.path / "PlaintextKeyMaterial.bin"
+    original.write_bytes(KNOWN)
+    original.chmod(0o600)
+    asked = {"key_material_source": "file", "key_material_file": str(original)}
+    with suppress(RunbookError):
+        walk.encrypt(**asked, custody="none", accept_no_custody=True)
+        walk.bring_in()
+    assert original.is_file()
+    assert KNOWN == original.read_bytes()
+
+
+def test_r1c_state_json_removed_and_another_alias(walk):
+    """The copies of what is in the first key stay, though the folder has forgotten them; and there is one key."""
+    imported(walk)
+    before = copies(walk)
+    (walk.path / "state.json").unlink()
+    with suppress(RunbookError):
+        given = {"key_alias": "alias/again"}
+        asked = inputs.StartInputs.check({"run_id": "demo", **given})
+        step = preflight.start_run(asked, runs_dir=walk.folder)
+        preflight.check_everything(step, asked, preflight.plan_start(step, asked))
+        step = walk.step("01")
+        kms.apply_create_key(step, kms.plan_create_key(step, inputs.CreateKeyInputs.check(given)))
+        kms.verify_create_key(step)
+        walk.pair().encrypt(recovery_public_keys=[walk.public(0)])
+    assert before == copies(walk)
+
+
+# R2 ------------------------------------------------------------------------------------------------------------
+
+
+def copies_survive_other_choices(walk):
+    assert "Enabled" == walk.key["KeyState"]  # it holds the material
+    before = copies(walk)
+    with suppress(RunbookError):
+        walk.encrypt(recovery_public_keys=[walk.public(0), walk.public(1)])
+    assert before.items() <= copies(walk).items()
+
+
+def test_r2a_import_that_took_effect_then_a_refusal_in_the_same_apply(walk):
+    """The SDK sends again by itself; a 4xx to the second says nothing about the first."""
+    walk.start().pair().encrypt(recovery_public_keys=[walk.public(0)])
+    fault = {"operation": "kms:ImportKeyMaterial"}
+    order(walk, "/runbook/faults", **fault, kind="drop_after")
+    order(walk, "/runbook/faults", **fault, kind="error", after=1, code="InvalidSignatureException", status=400)
+    with pytest.raises(RunbookError):
+        walk.bring_in()
+    copies_survive_other_choices(walk)
+
+
+def test_r2b_lid_closed_in_mid_import_and_the_cell_run_again_next_day(walk, monkeypatch):
+    """The answer was lost, the token has expired since: 'refused' does not mean that nothing was imported."""
+    walk.start().pair().encrypt(recovery_public_keys=[walk.public(0)])
+    step, plan = shown_04(walk)
+    send = step.client("kms").import_key_material
+
+    def lost(**request):
+        send(**request)
+        raise ConnectionClosedError(endpoint_url=walk.endpoint)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step.client("kms"), "import_key_material", lost)
+        with pytest.raises(ConnectionClosedError):
+            kms_import.apply_import_key_material(step, plan)
+    order(walk, "/runbook/clock", advance_seconds=25 * 3600)
+    with suppress(RunbookError):
+        kms_import.apply_import_key_material(step, plan)
+    copies_survive_other_choices(walk)
+
+
+# R3 ------------------------------------------------------------------------------------------------------------
+
+
+def test_r3a_choices_whose_apply_failed_do_not_count_as_made(walk):
+    """A set is there; the next choice fails on the file's mode; chmod, and the same cells again."""
+    walk.start().pair().encrypt(recovery_public_keys=[walk.public(0)])
+    mine = Path(walk.material())
+    mine.chmod(0o644)
+    asked = {"key_material_source": "file", "key_material_file": str(mine), "recovery_public_keys": [walk.public(1)]}
+    with pytest.raises(RunbookError, match="can be read by others"):
+        walk.encrypt(**asked)
+    mine.chmod(0o600)
+    walk.encrypt(**asked)
+    walk.bring_in()
+    assert CHECK_VALUE == walk.run.record("03_encrypt_key_material")["key_check_value"]
+
+
+def test_r3b_two_tabs_of_03_with_different_recovery_keys(walk):
+    """The last one applied asked for key 1; the set is for key 0, and the page says that all is well."""
+    walk.start().pair()
+    step, asked = walk.step("03"), inputs.EncryptKeyMaterialInputs.check({"recovery_public_keys": [walk.public(1)]})
+    plan = wrapping.plan_encrypt_key_material(step, asked)
+    walk.encrypt(recovery_public_keys=[walk.public(0)])  # the other tab
+    try:
+        wrapping.apply_encrypt_key_material(step, plan, asked)
+    except RunbookError:
+        walk.encrypt(recovery_public_keys=[walk.public(1)])
+    holder = walk.run.record("03_encrypt_key_material")["custody"]["holders"][0]
+    assert custody.key_fingerprint(private_key(2048, 1).public_key()) == holder["recovery_key_sha256"]
+
+
+def test_r3c_a_file_that_was_put_right_in_place(walk):
+    """Same path, other content, same cells again: what is imported is what the file holds."""
+    walk.start().pair()
+    path = Path(walk.material(os.urandom(32), "mine.bin"))
+    asked = {
+        "key_material_source": "file",
+        "key_material_file": str(path),
+        "custody": "none",
+        "accept_no_custody": True,
+    }
+    walk.encrypt(**asked)
+    path.write_bytes(KNOWN)
+    walk.encrypt(**asked)
+    walk.bring_in()
+    assert CHECK_VALUE == walk.run.record("03_encrypt_key_material")["key_check_value"]
+
+
+def test_r3d_a_second_hand_back_of_the_same_name(walk, tmp_path):
+    """The ceremony was held again, its first recovery key being the wrong one."""
+    walk.start().pair()
+    brought = tmp_path / "hand-back.zip"
+    asked = {"key_material_source": "wrapped", "key_material_file": str(brought), "custody": "none"}
+    for number in (0, 1):
+        chosen = inputs.EncryptKeyMaterialInputs.check({"recovery_public_keys": [walk.public(number)]})
+        folder = tmp_path / f"wrapped-{number}"
+        ceremony.wrap_bundle(str(walk.path / "hand-over.zip"), chosen, folder=folder)
+        brought.write_bytes((folder / "hand-back.zip").read_bytes())
+        walk.encrypt(**asked)
+    holder = walk.run.record("03_encrypt_key_material")["custody"]["holders"][0]
+    assert custody.key_fingerprint(private_key(2048, 1).public_key()) == holder["recovery_key_sha256"]
+
+
+def test_r3e_other_choices_while_an_import_is_unclear_are_refused(walk, monkeypatch):
+    """'keep' would say that they were taken."""
+    walk.start().pair().encrypt(recovery_public_keys=[walk.public(0)])
+    never_arrives(walk, monkeypatch)
+    assert ["refuse"] == [change.action for change in walk.plan(recovery_public_keys=[walk.public(1)]).changes]
+
+
+# R4 ------------------------------------------------------------------------------------------------------------
+
+
+def test_r4_the_drill_deletes_no_material_but_the_one_that_it_proved(walk):
+    """Rotated by hand since: the current material is somebody's, and its original may be nowhere."""
+    imported(walk).cluster()
+    rotate(walk)
+    step = walk.step("80")
+    asked = inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
+    with suppress(RunbookError):
+        drill.lose_material(step, drill.plan_recovery_drill(step, asked), asked)
+    listed = walk.client().list_key_rotations(KeyId=walk.key_id, IncludeKeyMaterial="ALL_KEY_MATERIAL")["Rotations"]
+    assert ["IMPORTED"] == [one["ImportState"] for one in listed if one["KeyMaterialState"] == "CURRENT"]
+
+
+# R5 ------------------------------------------------------------------------------------------------------------
+
+
+def test_r5a_04_imports_the_very_file_that_its_plan_checked(walk):
+    """Between plan and apply somebody tries 03's openssl commands in the run folder."""
+    walk.start().pair().encrypt(recovery_public_keys=[walk.public(0)])
+    step, plan = shown_04(walk)
+    pair = (walk.path / "WrappingPublicKey.bin").read_bytes()
+    (walk.path / "EncryptedKeyMaterial.bin").write_bytes(by_hand(pair, OTHER))
+    try:
+        kms_import.apply_import_key_material(step, plan)
+        kms_import.verify_import_key_material(step)
+    except RunbookError:
+        return
+    prove_custody(walk)
+
+
+def never_arrives(walk, monkeypatch):
+    step, plan = shown_04(walk)
+
+    def dropped(**_):
+        raise ConnectionClosedError(endpoint_url=walk.endpoint)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step.client("kms"), "import_key_material", dropped)
+        with pytest.raises(ConnectionClosedError):
+            kms_import.apply_import_key_material(step, plan)
+
+
+def test_r5b_04_takes_nothing_for_its_own_import_that_kms_has_not_proved(walk, monkeypatch):
+    """04 never arrived; the operator imports by hand with the run's own token; 04 again."""
+    walk.start().pair().encrypt(recovery_public_keys=[walk.public(0)])
+    never_arrives(walk, monkeypatch)
+    encrypted = by_hand((walk.path / "WrappingPublicKey.bin").read_bytes(), OTHER)
+    token = (walk.path / "ImportToken.bin").read_bytes()
+    walk.client().import_key_material(KeyId=walk.key_id, ImportToken=token, EncryptedKeyMaterial=encrypted, **FOREVER)
+    try:
+        walk.bring_in()
+    except RunbookError:
+        return
+    prove_custody(walk)
+
+
+def test_r5c_04_again_after_a_rotation_does_not_adopt_the_new_material(walk):
+    """04 and 06 must not say that the material in the key is the one that this run imported."""
+    imported(walk)
+    rotate(walk)
+    try:
+        walk.bring_in()
+        walk.cluster()  # 05, and 06 verified
+    except RunbookError:
+        return
+    prove_custody(walk)
+
+
+# R6 ------------------------------------------------------------------------------------------------------------
+
+
+def colleague(walk, tmp_path):
+    folder = tmp_path / "colleague" / "runs"
+    folder.mkdir(parents=True, mode=0o700)
+    return Walk(folder, walk.endpoint)
+
+
+def cleans_up(walk):
+    step, asked = walk.step("90"), inputs.CleanUpInputs.check({"confirm_db_cluster_identifier": "aurora-byok"})
+    clean_up.apply_clean_up(step, clean_up.plan_clean_up(step, asked), confirmed=clean_up.confirm(step, asked))
+
+
+def test_r6a_a_colleague_with_the_same_run_id_cannot_delete_this_runs_cluster(walk, tmp_path):
+    """Both keep the notebooks' defaults: run_id demo, cluster aurora-byok; the colleague did 00 only."""
+    imported(walk).cluster()
+    other = colleague(walk, tmp_path)
+    with suppress(RunbookError):
+        asked = inputs.StartInputs.check({"run_id": "demo"})
+        step = preflight.start_run(asked, runs_dir=other.folder)
+        other._session = step.session
+        preflight.check_everything(step, asked, preflight.plan_start(step, asked))
+        cleans_up(other)
+    assert ["aurora-byok"] == clusters(walk)
+
+
+def test_r6b_a_colleague_with_the_same_run_id_does_not_take_over_the_key(walk, tmp_path):
+    """The key waits for its material; the colleague's 01 keeps it as its own, the colleague's 90 deletes it."""
+    walk.start().pair().encrypt()
+    other = colleague(walk, tmp_path)
+    with suppress(RunbookError):
+        other.start()
+        cleans_up(other)
+    assert "PendingImport" == walk.key["KeyState"]
+
+
+# R7 ------------------------------------------------------------------------------------------------------------
+
+
+def test_r7a_05_with_another_name_makes_no_second_cluster(walk):
+    """The form is edited after the cluster was made, plan and apply again."""
+    imported(walk).cluster()
+    step, asked = walk.step("05"), inputs.CreateClusterInputs.check({"db_cluster_identifier": "other"})
+    with suppress(RunbookError):
+        rds.apply_create_cluster(step, rds.plan_create_cluster(step, asked))
+        rds.verify_create_cluster(step)
+    assert ["aurora-byok"] == clusters(walk)
+
+
+def test_r7b_clean_up_finds_the_cluster_that_was_made_not_the_one_last_asked_for(walk, monkeypatch):
+    """The same, but AWS refused: the run's own cluster, which goes on costing, is still the one to clean up."""
+    imported(walk).cluster()
+    step, asked = walk.step("05"), inputs.CreateClusterInputs.check({"db_cluster_identifier": "other"})
+
+    def refused(**_):
+        told = {"Error": {"Code": "DBSubnetGroupQuotaExceeded"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+        raise ClientError(told, "CreateDBSubnetGroup")
+
+    monkeypatch.setattr(step.client("rds", retry=False), "create_db_subnet_group", refused)
+    with suppress(RunbookError, ClientError):
+        rds.apply_create_cluster(step, rds.plan_create_cluster(step, asked))
+    plan = clean_up.plan_clean_up(walk.step("90"), inputs.CleanUpInputs.check({}))
+    assert "aurora-byok" in [change.name for change in plan.changes if change.action == "delete"]
+
+
+def test_r7c_dropped_unseen_throttled_then_run_again_makes_one_key(walk):
+    """An unclear create stays unclear, whatever a later attempt is answered: the next run looks first."""
+    asked = inputs.StartInputs.check({"run_id": walk.run_id})
+    step = preflight.start_run(asked, runs_dir=walk.folder)
+    walk._session = step.session
+    preflight.check_everything(step, asked, preflight.plan_start(step, asked))
+    fault = {"operation": "kms:CreateKey"}
+    order(walk, "/runbook/faults", **fault, kind="invisible", seconds=3)
+    order(walk, "/runbook/faults", **fault, kind="drop_after")
+    order(walk, "/runbook/faults", **fault, kind="throttle", after=1, count=4)
+
+    def one():
+        step = walk.step("01")
+        kms.apply_create_key(step, kms.plan_create_key(step, inputs.CreateKeyInputs.check({})))
+
+    with pytest.raises(RunbookError, match="keeps throttling"):
+        one()
+    time.sleep(2)
+    one()
+    assert 1 == len(tagged_keys(walk))
+
+
+def tagged_keys(walk):
+    client = walk.client()
+    keys = [key["KeyId"] for key in client.list_keys()["Keys"]]
+    return [key for key in keys if client.list_resource_tags(KeyId=key)["Tags"]]
+
+
+# R8 ------------------------------------------------------------------------------------------------------------
+
+
+def under_the_key(walk):
+    return {"StorageEncrypted": True, "KmsKeyId": walk.run.record("01_create_key")["key_arn"]}
+
+
+def test_r8a_the_drill_refuses_while_an_instance_of_others_needs_the_key(walk):
+    """RDS for PostgreSQL has no cluster, and needs the key no less."""
+    imported(walk).cluster()
+    walk.client("rds").create_db_instance(
+        DBInstanceIdentifier="somebodys", Engine="postgres", DBInstanceClass="db.t4g.medium", AllocatedStorage=20,
+        MasterUsername="dbadmin", ManageMasterUserPassword=True, **under_the_key(walk),
+    )  # fmt: skip
+    asked = inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
+    plan = drill.plan_recovery_drill(walk.step("80"), asked)
+    assert ["somebodys" in change.detail for change in plan.changes if change.action == "refuse"] == [True]
+
+
+def test_r8b_the_drill_looks_again_who_needs_the_key(walk):
+    """A cluster restored by somebody while the plan stood there stays available."""
+    imported(walk).cluster()
+    step = walk.step("80")
+    asked = inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
+    plan, client = drill.plan_recovery_drill(step, asked), walk.client("rds")
+    client.create_db_cluster(
+        DBClusterIdentifier="restored", Engine="aurora-mysql", MasterUsername="dbadmin", ManageMasterUserPassword=True,
+        **under_the_key(walk),
+    )  # fmt: skip
+
+    def status():
+        return client.describe_db_clusters(DBClusterIdentifier="restored")["DBClusters"][0]["Status"]
+
+    while status() != "available":
+        pass
+    with suppress(RunbookError):
+        drill.lose_material(step, plan, asked)
+    assert "available" == status()
+
+
+def test_r8c_05_again_puts_no_instance_into_a_cluster_of_others(walk, monkeypatch):
+    """The create never arrived; somebody took the name meanwhile; the apply cell again."""
+    imported(walk)
+    step, asked = walk.step("05"), inputs.CreateClusterInputs.check({})
+    plan = rds.plan_create_cluster(step, asked)
+
+    def dropped(**_):
+        raise ConnectionClosedError(endpoint_url=walk.endpoint)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step.client("rds", retry=False), "create_db_cluster", dropped)
+        with pytest.raises(RunbookError):
+            rds.apply_create_cluster(step, plan)
+    walk.client("rds").create_db_cluster(
+        DBClusterIdentifier="aurora-byok",
+        Engine="aurora-mysql",
+        MasterUsername="dbadmin",
+        ManageMasterUserPassword=True,
+    )
+    with suppress(RunbookError, ClientError):
+        rds.apply_create_cluster(step, plan)
+    assert [] == walk.client("rds").describe_db_instances()["DBInstances"]
+
+
+def test_r8d_clean_up_leaves_an_alias_of_others(walk):
+    """Somebody's name for the key goes when the key does, not thirty days before."""
+    walk.start()
+    walk.client().create_alias(AliasName="alias/somebodys", TargetKeyId=walk.key_id)
+    plan = clean_up.plan_clean_up(walk.step("90"), inputs.CleanUpInputs.check({}))
+    assert "alias/somebodys" not in [change.name for change in plan.changes if change.action == "delete"]
+
+
+# R9 ------------------------------------------------------------------------------------------------------------
+
+
+def test_r9a_06_sees_a_custody_copy_of_another_set(walk):
+    """Its report tells who holds what; a copy that is there and is another is no evidence."""
+    imported(walk)
+    next(walk.path.glob("KeyMaterial.recovery-*")).write_bytes(b"of another run".ljust(256))
+    with pytest.raises(RunbookError):
+        walk.cluster()
+
+
+def test_r9b_a_training_key_is_not_replaced_by_an_apply_that_fails(walk):
+    """'The old set is then still there', and so must be what opens it."""
+    walk.start().pair().encrypt()
+    private = walk.path / "TRAINING-recovery-private-key.pem"
+    before = private.read_bytes()
+    (walk.path / "TRAINING-recovery-public-key.pem").unlink()
+    with pytest.raises(RunbookError):
+        walk.encrypt(key_material_source="file", key_material_file="/nowhere")
+    assert before == private.read_bytes()
