@@ -2,7 +2,9 @@
 
 Target `sandbox` reaches one endpoint on this machine, with made-up credentials; target `aws` reaches AWS hosts
 only, in the account that the run is fixed to. No environment variable, profile or configuration file changes
-that: endpoint, Region, retries and proxies are set here, and each request's host is checked as it leaves.
+that: endpoint, Region, retries and proxies are set here, and each request's host is checked as it leaves. So is
+the account: credentials can be replaced while a session lives, so STS is asked about each access key before a
+request is signed with it.
 This module knows no step.
 """
 
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -17,12 +20,13 @@ from email.utils import parsedate_to_datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import boto3
 import botocore.loaders
 import botocore.session
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -33,6 +37,7 @@ from botocore.exceptions import (
     ProfileNotFound,
     SSOError,
 )
+from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from runbook_lib.errors import (
     AccessDenied,
@@ -89,7 +94,9 @@ class Session:
         self.endpoint_url = endpoint_url
         self._expected_account = account_id
         self._seen: tuple[datetime, float] | None = None
-        self._identity: dict[str, str] | None = None
+        self._identities: dict[str, dict[str, str]] = {}  # by access key: what STS answered to it
+        self._asking = threading.Lock()
+        self._asks_with = threading.local()
         self._clients: dict[tuple[str, str, bool], Any] = {}
         self._offers: dict[tuple[str, ...], Any] = {}
         try:
@@ -138,6 +145,7 @@ class Session:
             client = self._boto.client(
                 service, region_name=region or None, endpoint_url=self.endpoint_url or None, config=config
             )
+            client.meta.events.register_first("before-sign", self._before_sign)
             client.meta.events.register_first("before-send", self._before_send)
             client.meta.events.register("after-call", partial(self._after_call, retried=retry))
             client.meta.events.register("after-call-error", self._after_call_error)
@@ -150,7 +158,22 @@ class Session:
             self._offers[what] = look()
         return self._offers[what]
 
-    def _before_send(self, request: Any, **_: Any) -> None:
+    def _before_sign(self, request: Any, operation_name: str = "", **_: Any) -> None:
+        """Sign each AWS request, botocore's retries included, with credentials whose account STS confirmed.
+
+        The credentials are fixed for this one request. Otherwise botocore could refresh them between the check and
+        the signature.
+        """
+        if self.endpoint_url:
+            return  # made-up credentials, set here: they never change
+        if operation_name == _WHO:
+            checked = getattr(self._asks_with, "credentials", None)
+        else:
+            checked, _identity = self._caller()
+        if checked is not None:
+            request.context["signing"] = {**request.context.get("signing", {}), "request_credentials": checked}
+
+    def _before_send(self, request: Any, event_name: str = "", **_: Any) -> None:
         sent_to = urlsplit(request.url)
         if self.endpoint_url:
             if (sent_to.scheme, sent_to.netloc) != urlsplit(self.endpoint_url)[:2]:
@@ -162,6 +185,14 @@ class Session:
             raise WrongEndpoint(
                 f"an AWS run was about to call {sent_to.geturl()!r}; it may call AWS hosts over https only"
             )
+        elif event_name.rpartition(".")[2] != _WHO:
+            identity = self._identities.get(_access_key(request))
+            if identity is None:
+                raise WrongAccount(
+                    "an AWS run was about to send a request signed with credentials whose account was not checked; "
+                    "nothing was sent; run this again"
+                )
+            self._require_account(identity)
 
     def _after_call(self, parsed: Mapping[str, Any], model: Any, retried: bool = True, **_: Any) -> None:
         date = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
@@ -194,9 +225,7 @@ class Session:
 
     def _after_call_error(self, exception: Exception, **_: Any) -> None:
         if isinstance(exception, NoCredentialsError | PartialCredentialsError | SSOError):
-            raise NoCredentials(
-                f"{exception}; sign in (aws sso login, AWS_PROFILE, or the environment's role)"
-            ) from exception
+            raise NoCredentials(f"{exception}; {_SIGN_IN}") from exception
         if isinstance(exception, EndpointConnectionError) and self.endpoint_url:
             raise SandboxGone(_gone(f"the sandbox at {self.endpoint_url} does not answer")) from exception
 
@@ -212,34 +241,65 @@ class Session:
         return moment + timedelta(seconds=time.monotonic() - at)
 
     def identity(self) -> dict[str, str]:
-        """Return `Account`, `Arn` and `UserId` of the caller (sts:GetCallerIdentity).
+        """Return `Account`, `Arn` and `UserId` of the present caller (sts:GetCallerIdentity).
 
-        Raises `NoCredentials`, `WrongAccount` or `WrongRegion`.
+        STS is asked once for each access key. Raises `NoCredentials`, `WrongAccount` or `WrongRegion`.
         """
-        if self._identity is None:
-            try:
-                answer = self.client("sts").get_caller_identity()
-            except (NoCredentialsError, PartialCredentialsError, SSOError) as error:
-                raise NoCredentials(
-                    f"{error}; sign in (aws sso login, AWS_PROFILE, or the environment's role)"
-                ) from error
-            except (EndpointConnectionError, HTTPClientError) as error:
-                if self.endpoint_url:
-                    raise SandboxGone(_gone(f"the sandbox at {self.endpoint_url} does not answer")) from error
-                raise WrongRegion(
-                    f"AWS does not answer in Region {self.region!r} ({error}); check the Region's name and the network"
-                ) from error
-            except ClientError as error:
-                raise NoCredentials(f"AWS refused the credentials ({error_text(error)}); sign in again") from error
-            except BotoCoreError as error:
-                raise NoCredentials(f"{error}; sign in, then run this again") from error
-            self._identity = {name: answer[name] for name in ("Account", "Arn", "UserId")}
-        if self._expected_account and self._identity["Account"] != self._expected_account:
+        try:
+            _, identity = self._caller()
+        except (BotoConnectionError, HTTPClientError) as error:
+            if self.endpoint_url:
+                raise SandboxGone(_gone(f"the sandbox at {self.endpoint_url} does not answer")) from error
+            raise WrongRegion(
+                f"AWS does not answer in Region {self.region!r} ({error}); check the Region's name and the network"
+            ) from error
+        return dict(identity)
+
+    def _caller(self) -> tuple[Credentials, dict[str, str]]:
+        """Return the present credentials, fixed, and what STS says about them.
+
+        Raises `NoCredentials`, `WrongAccount`, and botocore's connection errors, which a wait outlasts.
+        """
+        try:
+            found = self._boto.get_credentials()
+            frozen = found.get_frozen_credentials() if found else None
+        except (BotoConnectionError, HTTPClientError):
+            raise
+        except (BotoCoreError, ClientError, RuntimeError, OSError, ValueError) as error:  # what providers raise
+            raise NoCredentials(f"{' '.join(str(error).split())}; {_SIGN_IN}") from error
+        if frozen is None:
+            raise NoCredentials(f"{NoCredentialsError()}; {_SIGN_IN}")
+        credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token, account_id=frozen.account_id)
+        with self._asking:
+            if frozen.access_key not in self._identities:
+                self._identities[frozen.access_key] = self._ask(credentials)
+            identity = self._identities[frozen.access_key]
+            if not self._expected_account and not self.endpoint_url:
+                self._expected_account = identity["Account"]
+        self._require_account(identity)
+        return credentials, identity
+
+    def _ask(self, credentials: Credentials) -> dict[str, str]:
+        """Ask STS whose `credentials` are, in a request that is signed with them and no others."""
+        self._asks_with.credentials = credentials
+        try:
+            answer = self.client("sts").get_caller_identity()
+        except (BotoConnectionError, HTTPClientError):
+            raise
+        except ClientError as error:
+            raise NoCredentials(f"AWS refused the credentials ({error_text(error)}); sign in again") from error
+        except BotoCoreError as error:
+            raise NoCredentials(f"{error}; sign in, then run this again") from error
+        finally:
+            self._asks_with.credentials = None
+        return {name: answer[name] for name in ("Account", "Arn", "UserId")}
+
+    def _require_account(self, identity: Mapping[str, str]) -> None:
+        if self._expected_account and identity["Account"] != self._expected_account:
             raise WrongAccount(
-                f"you are signed in to account {self._identity['Account']}, the run is for {self._expected_account}; "
-                "sign in to the other account, or correct account_id"
+                f"you are signed in to account {identity['Account']}, the run is for {self._expected_account}; "
+                "sign in to the run's account and start the notebook or command again, or correct account_id"
             )
-        return dict(self._identity)
 
     @property
     def account_id(self) -> str:
@@ -257,6 +317,8 @@ class Session:
         return str(self.client("iam").get_role(RoleName=match[1])["Role"]["Arn"])
 
 
+_WHO = "GetCallerIdentity"  # the one call that is sent before the account is known
+_SIGN_IN = "sign in (aws sso login, AWS_PROFILE, or the environment's role)"
 _ISOLATED: Any = {
     "profile": (None, None, None, None),
     "config_file": (None, None, os.devnull, None),
@@ -274,6 +336,13 @@ _DNS_SUFFIX = {
 def _loader(data_path: str | None) -> Any:
     """Return the one loader of this process: it keeps the service models that it has read."""
     return botocore.loaders.create_loader(data_path)
+
+
+def _access_key(request: Any) -> str:
+    """Return the access key that signed `request` (Signature Version 4, in a header or in the query), or ""."""
+    signed = f"{request.headers.get('Authorization', '')!s} {unquote(request.url)}"
+    found = re.search(r"[ ,?&](?:X-Amz-)?Credential=([^/&, ]+)/", signed)
+    return found[1] if found else ""
 
 
 def _is_region_name(region: str) -> bool:
