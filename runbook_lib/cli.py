@@ -371,7 +371,7 @@ def reset_seat(runs_dir: Path | None, seat: int) -> None:
 
 @main.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0 takes a free port.")
-@click.option("--no-browser", is_flag=True, help="Do not open a browser.")
+@click.option("--no-browser", is_flag=True, help="Open no browser; print the address with its token.")
 @click.option(
     "--target",
     type=click.Choice(["sandbox", "aws"]),

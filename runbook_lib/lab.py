@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import os
 import secrets
 import shutil
@@ -25,12 +26,13 @@ from pathlib import Path
 from runbook_lib.errors import LabFailed, LabNotInstalled, PortTaken
 from runbook_lib.paths import checkout, notebooks_folder
 from runbook_lib.pictures import standing, who_holds_which_key
-from runbook_lib.private_files import private_folder
+from runbook_lib.private_files import private_folder, write_private
 from runbook_lib.run import all_runs, write_whole
 from runbook_lib.sandbox import process
 from runbook_lib.start_page import start_page
 
 PAGE = "START.md"
+_TOKEN = "token"  # noqa: S105 - names a file
 _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 15.0
 _LOOK_SECONDS = 1.0
@@ -111,6 +113,9 @@ def serve(
 ) -> None:
     """Serve JupyterLab until interrupted, then end it, its kernels, and the sandbox if it was started here.
 
+    Whoever has the token is the learner. It lies in files that only their owner can read, is on no command line and in
+    no environment, and is printed only without a browser.
+
     Raises `LabNotInstalled`, `PortTaken`, `LabFailed` and `SandboxUnavailable`.
     """
     if find_spec("jupyterlab") is None:
@@ -126,6 +131,8 @@ def serve(
     token = secrets.token_hex(16)
     # A folder of its own for the kernels' sockets: their paths must be short, and nothing is left of them.
     runtime = tempfile.mkdtemp(prefix="runbook-lab-", dir="/tmp" if Path("/tmp").is_dir() else None)  # noqa: S108 - 0700
+    # Beside the runs, because a browser that is packaged as a snap sees no /tmp but its own.
+    opening = tempfile.mkdtemp(prefix=".lab-", dir=runs_dir.resolve())
     try:
         if target == "sandbox":
             say(f"Sandbox     {process.ensure(runs_dir, idle_minutes=_IDLE_MINUTES).url}")
@@ -136,18 +143,36 @@ def serve(
         url = f"http://127.0.0.1:{port}{place.url_path}?token={token}"
         _wait(server, port, ended)
         if not ended.is_set():
-            say(f"JupyterLab  {url}\nCtrl-C ends everything.")
-            if browser:
-                webbrowser.open(url)
+            shown = f"http://127.0.0.1:{port}, opening in your browser (if not: --no-browser prints the address)"
+            say(f"JupyterLab  {shown if browser else url}\nCtrl-C ends everything.")
+            if browser and not _open(url, Path(opening)):
+                say(f"No browser could be started; open {url}")
         while not ended.wait(_LOOK_SECONDS):
             write_page(place, target=target)
             if server.poll() is not None:
                 raise LabFailed(f"JupyterLab ended by itself (exit code {server.returncode}); run the command again")
     finally:
         _end(server, f"http://127.0.0.1:{port}/api/shutdown", token)
-        shutil.rmtree(runtime, ignore_errors=True)
+        for folder in (runtime, opening):
+            shutil.rmtree(folder, ignore_errors=True)
         stopped = started_here and process.stop(runs_dir)
         say(f"JupyterLab and its kernels have ended{', and the sandbox' if stopped else ''}.")
+
+
+def _open(url: str, folder: Path) -> bool:
+    """Have a browser open `url` by a page that leads there, so that the token is not on its command line.
+
+    As Jupyter's `use_redirect_file` does, which would start the browser apart from the terminal. Return whether a
+    browser was started.
+    """
+    page = folder / "open.html"
+    link = html.escape(url)
+    write_private(
+        page,
+        f'<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>Opening JupyterLab</title>\n'
+        f'<meta http-equiv="refresh" content="0;url={link}"><p><a href="{link}">Open JupyterLab</a></p></html>\n'.encode(),
+    )
+    return webbrowser.open(page.as_uri())
 
 
 def _start(place: Place, port: int, token: str, runtime: str) -> subprocess.Popen[bytes]:
@@ -167,9 +192,11 @@ def _start(place: Place, port: int, token: str, runtime: str) -> subprocess.Pope
         "Application.log_level": "ERROR",
     }
     command = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
-    # The token goes through the environment: a command line can be read by everybody on the machine.
-    environment = {**os.environ, "RUNBOOK_RUNS_DIR": str(place.runs)}
-    environment |= {"JUPYTER_TOKEN": token, "JUPYTER_RUNTIME_DIR": runtime}
+    # By a file: everybody on the machine can read a command line, and every kernel inherits the environment.
+    write_private(Path(runtime) / _TOKEN, token.encode())
+    environment = {name: value for name, value in os.environ.items() if name != "JUPYTER_TOKEN"}
+    environment |= {"JUPYTER_TOKEN_FILE": f"{runtime}/{_TOKEN}", "JUPYTER_RUNTIME_DIR": runtime}
+    environment["RUNBOOK_RUNS_DIR"] = str(place.runs)
     return subprocess.Popen(  # noqa: S603 - our own interpreter
         command, stdin=subprocess.DEVNULL, start_new_session=True, env=environment
     )

@@ -10,6 +10,7 @@ import importlib.util
 import ipaddress
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -30,6 +31,11 @@ LOG_NAME = "sandbox.log"
 ENDPOINT_VARIABLE = "RUNBOOK_SANDBOX_ENDPOINT"
 HOST_VARIABLE = "RUNBOOK_SANDBOX_HOST"
 SEED_VARIABLE = "RUNBOOK_SANDBOX_SEED"
+# What an interpreter and its libraries need. No credentials, passwords or tokens reach a process that outlives its caller.
+_KEPT = re.compile(
+    r"PYTHON\w*|VIRTUAL_ENV|COVERAGE_\w+|HOME|PATH|TMPDIR|TZ|LANG|LANGUAGE|LC_\w+|LD_\w+|DYLD_\w+|OPENSSL_\w+"
+    r"|GLIBC_TUNABLES|MALLOC_\w+|MOTO_\w+|RUNBOOK_SANDBOX_\w+"
+)
 _START_TIMEOUT = 30.0
 # A sandbox that has gone refuses at once; one that thirty learners keep busy takes its time, and has not gone.
 _ANSWER_TIMEOUT = 60.0
@@ -186,7 +192,8 @@ def _start(runs_dir: Path, idle_minutes: float) -> Sandbox:
     command += ["--idle-minutes", str(idle_minutes)]
     package_parent = str(Path(__file__).resolve().parents[2])
     inherited = os.environ.get("PYTHONPATH")
-    environment = os.environ | {"PYTHONPATH": package_parent + (os.pathsep + inherited if inherited else "")}
+    environment = {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)}
+    environment["PYTHONPATH"] = package_parent + (os.pathsep + inherited if inherited else "")
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as output:
         child = subprocess.Popen(  # noqa: S603 - our own interpreter and module

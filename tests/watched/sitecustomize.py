@@ -3,9 +3,12 @@
 WATCHED_GRAVEYARD   a folder: a file that is removed, replaced or emptied leaves its content there
 WATCHED_LOG         a file: everything is logged into it at level DEBUG, boto3's requests included
 WATCHED_KILL        the end of a path: whoever puts such a file in place is killed on the spot (SIGKILL)
+PYTHONWATCHEDCHILDREN  a folder: the command line and environment of this process and of each that it starts are
+                    appended to two files there (its name begins so that sandbox and fork server are given it too)
 WATCHED_LEAK        when set, the key check value is the whole key: the suite must find that
 """
 
+import json
 import os
 import shutil
 import signal
@@ -26,6 +29,32 @@ def _keep(path):
             shutil.copyfileobj(source, target)
     except OSError:
         return
+
+
+def _note_child(words, environment):
+    """Append what a process is started with; one write each, so that processes do not mix their lines."""
+    if isinstance(words, str | bytes | os.PathLike):
+        words = [words]
+    told = {os.fsdecode(name): os.fsdecode(value) for name, value in (environment or os.environ).items()}
+    words = [os.fsdecode(word) for word in words]
+    for name, value in (("argv", words), ("environments", {"argv": words, "environment": told})):
+        place = os.open(os.path.join(_children, name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.write(place, (json.dumps(value) + "\n").encode())
+        os.close(place)
+
+
+_STARTS = {  # audit event: where its arguments hold the command line and the environment
+    "subprocess.Popen": (1, 3),
+    "os.exec": (1, 2),
+    "os.posix_spawn": (1, 2),
+    "os.system": (0, None),
+}
+
+
+def _watch_children(event, arguments):
+    if event in _STARTS:
+        words, environment = _STARTS[event]
+        _note_child(arguments[words], None if environment is None else arguments[environment])
 
 
 def _watch(event, arguments):
@@ -54,6 +83,10 @@ _mine = threading.local()  # what the hook itself opens is not watched
 _graveyard = os.environ.get("WATCHED_GRAVEYARD", "")
 _kill = os.environ.get("WATCHED_KILL", "")
 sys.addaudithook(_watch)
+_children = os.environ.get("PYTHONWATCHEDCHILDREN", "")
+if _children:
+    _note_child(sys.orig_argv, None)
+    sys.addaudithook(_watch_children)
 
 if os.environ.get("WATCHED_LOG"):
     import logging
