@@ -7,7 +7,6 @@ throw away. Before anything is deleted, KMS has taken the original as the live m
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -18,6 +17,7 @@ from runbook_lib.errors import KeyNotUsable, MaterialNotProved, NotConfirmed, Pl
 from runbook_lib.inputs import RecoveryDrillInputs
 from runbook_lib.key_material import KeyMaterial
 from runbook_lib.originals import Brought, rehearse, wrap_original
+from runbook_lib.private_files import holds, keep_aside
 from runbook_lib.recovery import (
     CLUSTER_STEP,
     IMPORT_STEP,
@@ -130,6 +130,11 @@ def _plaintext(step: OpenStep) -> bytes:
     return f"encrypted before the material of run {step.run.run_id} was lost".encode()
 
 
+def _is_ours(step: OpenStep) -> bool:
+    """Return whether the ciphertext in the run's folder is the one that the drill wrote."""
+    return holds(step.run.path / CIPHERTEXT, step.made().get("ciphertext_sha256", ""))
+
+
 def _decrypts(step: OpenStep) -> str:
     """Say what becomes of the old ciphertext now: that it opens, or AWS's error code."""
     try:
@@ -175,6 +180,9 @@ def lose_material(step: OpenStep, plan: Plan, inputs: RecoveryDrillInputs) -> Ta
             sealed = step.client("kms").encrypt(
                 KeyId=key_id, Plaintext=_plaintext(step), EncryptionContext=_context(step)
             )
+            if not _is_ours(step):
+                keep_aside(step.run.path / CIPHERTEXT)
+            step.run.note(step.name, ciphertext_sha256=key_material.fingerprint(sealed["CiphertextBlob"]))
             step.run.write(CIPHERTEXT, sealed["CiphertextBlob"])
             _recover(step, inputs)
             if others := _others(step, identifier):
@@ -319,7 +327,7 @@ def verify_recovery_drill(step: OpenStep) -> Checks:
         source="kms:ListKeyRotations",
     )
     checks.require_passed()
-    with suppress(FileNotFoundError):
+    if _is_ours(step):
         (step.run.path / CIPHERTEXT).unlink()
     done = "lost and brought back" if "after" in made else "read only"
     step.run.finish(step.name, summary=f"{done}: {checks.summary}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from runbook_lib import key_material, kms
+from runbook_lib import custody, key_material, kms
 from runbook_lib.changes import look, settled, until_seen
 from runbook_lib.errors import (
     ArtefactsMismatch,
@@ -25,10 +25,11 @@ from runbook_lib.errors import (
 from runbook_lib.hand_over import BUNDLE, make_bundle
 from runbook_lib.inputs import GetParametersForImportInputs, ImportKeyMaterialInputs
 from runbook_lib.material_set import ENCRYPTED, Wrapping
+from runbook_lib.private_files import holds, keep_aside
 from runbook_lib.report import Change, Checks, Plan
 from runbook_lib.session import error_code, error_text
 from runbook_lib.step import OpenStep
-from runbook_lib.wrapping import read_custody, settle_plaintext
+from runbook_lib.wrapping import kept_aside, plaintext_changes, read_custody, settle_plaintext
 
 PUBLIC_KEY, IMPORT_TOKEN, README = "WrappingPublicKey.bin", "ImportToken.bin", "README.txt"
 IMPORT = "kms:ImportKeyMaterial"
@@ -64,7 +65,7 @@ def plan_get_parameters_for_import(step: OpenStep, inputs: GetParametersForImpor
         change = Change(
             "keep", "wrapping key and import token", name, "the material is imported: no new pair is needed"
         )
-    elif not made or made["request"] != request:
+    elif made.get("request") != request:
         change = Change("create", "wrapping key and import token", name, why, "kms:GetParametersForImport", request)
     elif (broken := _pair_problem(step, made)) is not None:
         change = Change(
@@ -77,7 +78,15 @@ def plan_get_parameters_for_import(step: OpenStep, inputs: GetParametersForImpor
         )
     else:
         change = Change("keep", "wrapping key and import token", name, "the pair is whole and valid", "", request)
-    return step.plan(inputs, [change])
+    others = [name for name in (PUBLIC_KEY, IMPORT_TOKEN, README, BUNDLE) if not _is_ours(step, name)]
+    return step.plan(inputs, [change, *(kept_aside(step.run, others) if change.action == "create" else [])])
+
+
+def _is_ours(step: OpenStep, name: str) -> bool:
+    """Return whether a file in the run's folder is what 02 wrote, or was writing when it broke off."""
+    made = step.made()
+    written = [*made.get("sha256", {}).items(), *made.get("sha256_of_others", {}).items(), *made.get("writing", [])]
+    return any(name == one and holds(step.run.path / name, digest) for one, digest in written)
 
 
 def _pair_problem(step: OpenStep, made: dict[str, Any]) -> str | None:
@@ -115,13 +124,18 @@ def apply_get_parameters_for_import(step: OpenStep, plan: Plan) -> str:
                 IMPORT_TOKEN: answer["ImportToken"],
                 README: _pair_readme(answer["KeyId"], change.request, valid_to).encode(),
             }
-            for name, content in contents.items():
-                step.run.write(name, content)
-            step.run.write(archive, _zipped(contents))
-            step.run.write(BUNDLE, _bundle(answer, change.request, valid_to))
+            others = {archive: _zipped(contents), BUNDLE: _bundle(answer, change.request, valid_to)}
+            everything = contents | others
+            for name in everything:
+                if not _is_ours(step, name):
+                    keep_aside(step.run.path / name)
             old = step.made().get("archive", archive)
-            if old != archive:
-                (step.run.path / old).unlink(missing_ok=True)
+            if old != archive and _is_ours(step, old):
+                (step.run.path / old).unlink()
+            writing = [[name, key_material.fingerprint(content)] for name, content in everything.items()]
+            step.run.note(step.name, writing=[*step.made().get("writing", []), *writing])
+            for name, content in everything.items():
+                step.run.write(name, content)
             metadata = kms.describe(step.session, change.request["KeyId"]) or {}
             step.run.note(
                 step.name,
@@ -130,7 +144,9 @@ def apply_get_parameters_for_import(step: OpenStep, plan: Plan) -> str:
                 request=dict(change.request),
                 parameters_valid_to=valid_to.isoformat(timespec="seconds"),
                 sha256={name: key_material.fingerprint(content) for name, content in contents.items()},
+                sha256_of_others={name: key_material.fingerprint(content) for name, content in others.items()},
                 archive=archive,
+                writing=[],
             )
     return str(step.made()["parameters_valid_to"])
 
@@ -251,7 +267,8 @@ def plan_import_key_material(step: OpenStep, inputs: ImportKeyMaterialInputs) ->
         action = "refuse" if differs else "keep"
         if made.get("recovered_at"):
             detail = f"again by `runbook recover` at {made['recovered_at']}"
-        return step.plan(inputs, [Change(action, "key material", name, differs or f"imported, {detail}")])  # type: ignore[arg-type]
+        change = Change(action, "key material", name, differs or f"imported, {detail}")  # type: ignore[arg-type]
+        return step.plan(inputs, [change, *plaintext_changes(step.run)])
     if metadata["KeyState"] != "PendingImport" and not to_prove:
         change = Change(
             "refuse",
@@ -270,7 +287,8 @@ def plan_import_key_material(step: OpenStep, inputs: ImportKeyMaterialInputs) ->
         request["ValidTo"] = inputs.valid_to
     if inputs.key_material_description:
         request["KeyMaterialDescription"] = inputs.key_material_description
-    return step.plan(inputs, [Change("create", "key material", name, detail, IMPORT, request)])
+    change = Change("create", "key material", name, detail, IMPORT, request)
+    return step.plan(inputs, [change, *plaintext_changes(step.run)])
 
 
 def _import_differences(metadata: dict[str, Any], inputs: ImportKeyMaterialInputs) -> str:
@@ -343,7 +361,19 @@ def apply_import_key_material(step: OpenStep, plan: Plan) -> str:
             expiration_model=metadata.get("ExpirationModel", ""),
             valid_to=metadata["ValidTo"].isoformat(timespec="seconds") if metadata.get("ValidTo") else "",
         )
+        _agree(step, plan)
     return str(metadata["KeyState"])
+
+
+def _agree(step: OpenStep, plan: Plan) -> None:
+    """Note which file in clear the plan shows as to be deleted: `verify` deletes it once the import is proved, and no other."""
+    shown = [
+        change.request["file"]
+        for change in plan.changes
+        if change.resource == custody.PLAINTEXT and change.action == "delete"
+    ]
+    if shown or step.made().get("plaintext_to_delete"):
+        step.run.note(step.name, plaintext_to_delete=shown[0] if shown else [])
 
 
 def _read_set(step: OpenStep) -> tuple[bytes, bytes]:

@@ -7,8 +7,9 @@ is recognised. Where the material comes from is `sources`; which step writes the
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -17,7 +18,7 @@ from runbook_lib import key_material
 from runbook_lib.custody import PLAINTEXT, PREFIX, Custody
 from runbook_lib.custody_readme import NAME as README
 from runbook_lib.errors import ArtefactsMismatch
-from runbook_lib.private_files import destroy, write_private
+from runbook_lib.private_files import destroy, keep_aside, write_private
 
 FORMAT = 1
 ENCRYPTED = "EncryptedKeyMaterial.bin"
@@ -64,34 +65,43 @@ class MaterialSet:
 
 
 def write_set(
-    material_set: MaterialSet, *, folder: Path, write: Callable[[str, bytes], Any], instead_of: Collection[str] = ()
+    material_set: MaterialSet,
+    *,
+    folder: Path,
+    write: Callable[[str, bytes], Any],
+    instead_of: Collection[str] = (),
+    made_in_clear: Sequence[int] = (),
+    wrote_in_clear: Callable[[list[int]], Any] = lambda _: None,
 ) -> None:
     """Put the set in place of the files `instead_of`: those go first, custody.json is written last.
 
-    Nothing else in `folder` is touched, unless the set has a file of its name.
+    `instead_of` are names whose files the caller has proved to be its own; `made_in_clear` is the identity of
+    the one in clear among them, and `wrote_in_clear` is told that of the new one. Another file whose name the set needs
+    is renamed to `<name>.kept-N`; nothing else in `folder` is touched.
     """
-    remove_set(folder, instead_of)
+    remove_set(folder, instead_of, made_in_clear=made_in_clear)
+    for name in (CUSTODY, *material_set.files):
+        keep_aside(folder / name)
     if material_set.plaintext:
         # Not through a temporary file, which a kill could leave.
-        write_private(folder / PLAINTEXT, material_set.plaintext)
+        wrote_in_clear(write_private(folder / PLAINTEXT, material_set.plaintext))
     for name, content in material_set.files.items():
         write(name, content)
     write(CUSTODY, material_set.manifest)
 
 
-def remove_set(folder: Path, names: Collection[str]) -> None:
-    """Remove these files of a set, and its custody.json; material in clear is overwritten first."""
-    (folder / CUSTODY).unlink(missing_ok=True)
+def remove_set(folder: Path, names: Collection[str], *, made_in_clear: Sequence[int]) -> None:
+    """Remove these files of a set, custody.json first; material in clear is overwritten, if it is the file that was made."""
     if PLAINTEXT in names:
-        destroy(folder / PLAINTEXT)
-    for name in names:
+        destroy(folder / PLAINTEXT, made=made_in_clear)
+    for name in sorted(set(names) - {PLAINTEXT}, key=lambda name: name != CUSTODY):
         (folder / name).unlink(missing_ok=True)
 
 
 def strangers(folder: Path, known: Collection[str]) -> list[str]:
     """Return the names of files that hold material, in clear or in copies, and are not among the `known` ones."""
     found = [path.name for path in folder.glob(f"{PREFIX}*.bin")]
-    found += [PLAINTEXT] if (folder / PLAINTEXT).exists() else []
+    found += [PLAINTEXT] if os.path.lexists(folder / PLAINTEXT) else []
     return sorted(set(found) - set(known))
 
 

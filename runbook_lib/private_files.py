@@ -1,9 +1,15 @@
-"""Files that hold a secret, and folders: made, read and destroyed so that only their owner has them. Knows no secret."""
+"""Files that hold a secret, and folders: made, read and destroyed so that only their owner has them. Knows no secret.
+
+A name proves nothing: between making a file and deleting it somebody may have put another one there. Whatever is
+deleted later than it was made is held against the digest or the identity that was recorded when it was made.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from runbook_lib.errors import KeyMaterialFileUnsafe, RunNotWritable
@@ -54,10 +60,10 @@ def read_private(path: Path) -> bytearray:
         os.close(descriptor)
 
 
-def write_private(path: Path, content: bytes | bytearray) -> None:
+def write_private(path: Path, content: bytes | bytearray) -> list[int]:
     """Write a new file of mode 0600, whatever the umask; what lies there already is not overwritten.
 
-    Raises `RunNotWritable`.
+    Return its identity, for `is_the_very`. Raises `RunNotWritable`.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -65,14 +71,65 @@ def write_private(path: Path, content: bytes | bytearray) -> None:
             os.fchmod(descriptor, 0o600)
             file.write(content)
             os.fsync(descriptor)
+            return _identity(os.fstat(descriptor))
     except OSError as error:
         raise RunNotWritable(
             f"cannot write {path} ({error.strerror}); give a place that is free and that you may write"
         ) from error
 
 
-def destroy(path: Path) -> bool:
-    """Overwrite a regular file with zeros and remove it; say whether it was there.
+def _identity(found: os.stat_result) -> list[int]:
+    """Return inode number and time of the last change (ns): no copy has both, and nobody can set the second."""
+    return [found.st_ino, found.st_ctime_ns]
+
+
+def is_the_very(path: Path, made: Sequence[int]) -> bool:
+    """Return whether this is the file that `write_private` made, untouched since: no copy of it, put back under its name.
+
+    A changed mode, a hard link or a renaming counts as a change.
+    """
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and _identity(found) == list(made)
+
+
+def holds(path: Path, digest: str) -> bool:
+    """Return whether this is a regular file, and no link, whose content has this SHA-256."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode) and sha256(path.read_bytes()).hexdigest() == digest
+    except OSError:
+        return False
+
+
+def aside(path: Path) -> Path:
+    """Return the first free name `<name>.kept-N` beside a file."""
+    number = 1
+    while os.path.lexists(other := path.with_name(f"{path.name}.kept-{number}")):
+        number += 1
+    return other
+
+
+def keep_aside(path: Path) -> str:
+    """Rename a regular file that is about to be overwritten to `<name>.kept-N`; return that name, or "" for none there.
+
+    Raises `RunNotWritable`.
+    """
+    try:
+        if not os.path.lexists(path) or not stat.S_ISREG(os.lstat(path).st_mode):
+            return ""
+        other = aside(path)
+        os.rename(path, other)
+    except OSError as error:
+        raise RunNotWritable(f"cannot rename {path} ({error.strerror}); move it away yourself") from error
+    return other.name
+
+
+def destroy(path: Path, *, made: Sequence[int] | None = None) -> bool:
+    """Overwrite a regular file with zeros and remove it; return whether that was done.
+
+    With `made`, the identity that `write_private` returned, any other file under this name is kept.
 
     Overwriting reaches the file's present blocks. Journals, copies of the file system and flash memory may keep
     older ones: no program can promise more. Raises `RunNotWritable`.
@@ -85,6 +142,8 @@ def destroy(path: Path) -> bool:
         raise RunNotWritable(f"cannot destroy {path} ({error.strerror}); remove it yourself") from error
     try:
         found = os.fstat(descriptor)
+        if made is not None and _identity(found) != list(made):
+            return False
         if stat.S_ISREG(found.st_mode):
             os.write(descriptor, bytes(found.st_size))
             os.fsync(descriptor)

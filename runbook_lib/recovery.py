@@ -18,7 +18,7 @@ from runbook_lib.hand_over import BUNDLE, is_archive, make_bundle, read_bundle, 
 from runbook_lib.inputs import ImportKeyMaterialInputs
 from runbook_lib.material_set import ENCRYPTED, Wrapping
 from runbook_lib.originals import Brought, recognise
-from runbook_lib.private_files import destroy, private_folder
+from runbook_lib.private_files import destroy, holds, keep_aside, private_folder
 from runbook_lib.report import Change, Plan
 from runbook_lib.run import Run, utc_stamp
 from runbook_lib.session import error_code, error_text
@@ -178,11 +178,16 @@ def start_cluster(step: OpenStep, changes: list[Change]) -> str:
 
 def prepare_hand_over(step: OpenStep) -> Path:
     """Fetch a pair for a machine where the original is; return the bundle to bring there. The token stays here."""
-    folder = private_folder(step.run.path / FOLDER)
-    (folder / BUNDLE).unlink(missing_ok=True)
+    private_folder(step.run.path / FOLDER)
+    forget_hand_over(step.run)
     wrapping, token, valid_to = fetch_pair(step)
-    step.run.write(f"{FOLDER}/{TOKEN}", token)
-    return step.run.write(f"{FOLDER}/{BUNDLE}", make_bundle(wrapping, valid_to=valid_to))
+    files = {TOKEN: token, BUNDLE: make_bundle(wrapping, valid_to=valid_to)}
+    step.run.note(IMPORT_STEP, handed_over={name: key_material.fingerprint(content) for name, content in files.items()})
+    for name, content in files.items():
+        if kept := keep_aside(step.run.path / FOLDER / name):
+            print(f"{FOLDER}/{name} was not made by this run; kept as {FOLDER}/{kept}")
+        step.run.write(f"{FOLDER}/{name}", content)
+    return step.run.path / FOLDER / BUNDLE
 
 
 def take_back(step: OpenStep, path: str) -> tuple[bytes, bytes]:
@@ -203,6 +208,7 @@ def take_back(step: OpenStep, path: str) -> tuple[bytes, bytes]:
 
 
 def forget_hand_over(run: Run) -> None:
-    """Remove the pair that was handed over: it has done its work."""
-    for name in (BUNDLE, TOKEN):
-        destroy(run.path / FOLDER / name)
+    """Remove the pair that was handed over, which has done its work; files that this run did not make are kept."""
+    for name, digest in run.made(IMPORT_STEP).get("handed_over", {}).items():
+        if holds(run.path / FOLDER / name, digest):
+            destroy(run.path / FOLDER / name)

@@ -6,21 +6,26 @@ Where material comes from is `sources`, what belongs together is `material_set`.
 from __future__ import annotations
 
 import inspect
+import os
 from pathlib import Path
 from typing import Any
 
 from runbook_lib import components, custody, key_material
+from runbook_lib.custody_readme import NAME as README
 from runbook_lib.errors import (
     ArtefactMissing,
     ArtefactsMismatch,
     CustodyMissing,
+    KeyMaterialEncoded,
+    KeyMaterialFileUnsafe,
+    KeyMaterialLength,
     PlaintextRefused,
     PlanOutdated,
     StepMissing,
 )
 from runbook_lib.inputs import EncryptKeyMaterialInputs
 from runbook_lib.material_set import CUSTODY, ENCRYPTED, Wrapping, read_set, strangers, write_set
-from runbook_lib.private_files import destroy
+from runbook_lib.private_files import aside, destroy, holds, is_the_very
 from runbook_lib.report import Change, Checks, Plan, Text
 from runbook_lib.run import Run, utc_stamp
 from runbook_lib.sources import make_set, read_public
@@ -36,7 +41,8 @@ _SOURCES = {
     "pkcs11": "key {0.pkcs11_key_label!r} of token {0.pkcs11_token_label!r}, made there if it is not; never outside in clear",
 }
 
-_STRANGER = "lies in the run's folder, and this run did not put it there; move it to a place of its own"
+_STRANGER = "lies in the run's folder, and is not as this run wrote it; move it to a place of its own"
+_DESTROYED = "destroyed "
 
 
 def plan_encrypt_key_material(step: OpenStep, inputs: EncryptKeyMaterialInputs) -> Plan:
@@ -53,7 +59,8 @@ def plan_encrypt_key_material(step: OpenStep, inputs: EncryptKeyMaterialInputs) 
     if pair.get("key_material_id") and inputs.key_material_source == "generate":
         why = f"the key had material (KeyMaterialId {pair['key_material_id'][:16]}), KMS takes no other; bring that"
         changes.append(Change("refuse", "key material", "generate", f"{why}: source recovery, file, wrapped or pkcs11"))
-    changes += [Change("refuse", "file", name, _STRANGER) for name in strangers(step.run.path, _files_of(made))]
+    ours = _files_of(step.run, made)
+    changes += [Change("refuse", "file", name, _STRANGER) for name in strangers(step.run.path, ours)]
     if made.get("set"):
         why = "nothing was imported from it; its copies go with it"
         changes.append(Change("delete", "superseded set", made["set"][:8], why))
@@ -63,13 +70,38 @@ def plan_encrypt_key_material(step: OpenStep, inputs: EncryptKeyMaterialInputs) 
     if inputs.key_material_source == "pkcs11":
         changes.append(_token(inputs, algorithm))
     changes.append(Change("create", ENCRYPTED, ENCRYPTED, f"under {pair['request']['WrappingKeySpec']}, {algorithm}"))
+    changes += kept_aside(step.run, [name for name in (ENCRYPTED, README, CUSTODY) if name not in ours])
     return step.plan(inputs, [*changes, *_custody_changes(step, inputs)])
 
 
-def _files_of(made: dict[str, Any]) -> list[str]:
-    """Return the names of the files that 03 has made in the run's folder, or was making when it broke off."""
-    in_clear = [custody.PLAINTEXT] if made.get("custody", {}).get("custody") == "file" else []
-    return [*made.get("files", {}), *in_clear, *made.get("writing", [])]
+def kept_aside(run: Run, names: list[str]) -> list[Change]:
+    """Return a row for each of these files that is there: not this run's, and renamed before its name is taken."""
+    there = [run.path / name for name in names if (run.path / name).is_file() and not (run.path / name).is_symlink()]
+    why = "is not as this run wrote it; kept as {}"
+    return [Change("keep", "file", path.name, why.format(aside(path).name)) for path in there]
+
+
+def _written(made: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return name and SHA-256 of each public file that 03 wrote, or was writing when it broke off."""
+    return [*made.get("files", {}).items(), (CUSTODY, made.get("set", "")), *map(tuple, made.get("writing", []))]
+
+
+def _files_of(run: Run, made: dict[str, Any]) -> list[str]:
+    """Return the names of the files in the run's folder that are proved to be what 03 wrote."""
+    found = {name for name, digest in _written(made) if holds(run.path / name, digest)}
+    return sorted(found | ({custody.PLAINTEXT} if _is_ours_in_clear(run, made) else set()))
+
+
+def _is_ours_in_clear(run: Run, made: dict[str, Any]) -> bool:
+    """Return whether PlaintextKeyMaterial.bin is the very file that 03 wrote: by identity, then by key check value."""
+    path, noted = run.path / custody.PLAINTEXT, made.get("in_clear", {})
+    if not noted or not is_the_very(path, noted["file"]):
+        return False
+    try:
+        with key_material.KeyMaterial.from_file(path) as material:
+            return bool(material.key_check_value == noted["key_check_value"])
+    except (KeyMaterialFileUnsafe, KeyMaterialLength, KeyMaterialEncoded):
+        return False
 
 
 def _token(inputs: EncryptKeyMaterialInputs, algorithm: str) -> Change:
@@ -226,7 +258,7 @@ def apply_encrypt_key_material(step: OpenStep, plan: Plan, inputs: EncryptKeyMat
         there = step.made().get("set", "")
         given_up = any(change.name == there[:8] for change in plan.changes)
         applied_before = there and not given_up  # any other plan's set would have made this one old
-        if plan.changes[0].action == "keep" or applied_before:
+        if plan.change("key material").action == "keep" or applied_before:
             return str(step.made()["key_check_value"])
         pair = step.run.record(PAIR_STEP)
         public_key = step.run.read("WrappingPublicKey.bin")
@@ -236,34 +268,72 @@ def apply_encrypt_key_material(step: OpenStep, plan: Plan, inputs: EncryptKeyMat
             )
         request = pair["request"]
         wrapping = Wrapping(public_key, request["WrappingAlgorithm"], request["WrappingKeySpec"], pair["key_arn"])
-        if found := strangers(step.run.path, _files_of(step.made())):
+        if found := strangers(step.run.path, _files_of(step.run, step.made())):
             raise PlanOutdated(f"nothing was changed: {', '.join(found)}: {_STRANGER}; then run the plan's cell again")
         made = make_set(inputs, wrapping, recovery_public_keys=_recovery_public_keys(step, inputs))
-        before = _files_of(step.made())
-        step.run.note(step.name, writing=[*made.files, *([custody.PLAINTEXT] if made.plaintext else []), *before])
-        write_set(made, folder=step.run.path, write=step.run.write, instead_of=before)
+        noted = step.made()
+        before = _files_of(step.run, noted)
+        files = {name: key_material.fingerprint(content) for name, content in sorted(made.files.items())}
+        left = [[name, digest] for name, digest in _written(noted) if name in before]
+        step.run.note(step.name, writing=[*map(list, files.items()), [CUSTODY, made.fingerprint], *left])
+        value = made.record["key_check_value"]
+        write_set(
+            made,
+            folder=step.run.path,
+            write=step.run.write,
+            instead_of=before,
+            made_in_clear=noted.get("in_clear", {}).get("file", ()),
+            wrote_in_clear=lambda made: step.run.note(step.name, in_clear={"file": made, "key_check_value": value}),
+        )
         step.run.note(
             step.name,
             writing=[],
             made_with=plan.inputs,
             brought=_brought(inputs),
             set=made.fingerprint,
-            key_check_value=made.record["key_check_value"],
+            key_check_value=value,
             wrapping_public_key_sha256=made.wrapping_public_key_sha256,
-            files={name: key_material.fingerprint(content) for name, content in sorted(made.files.items())},
+            files=files,
             custody=dict(made.record),
         )
     return str(made.record["key_check_value"])
 
 
+def plaintext_changes(run: Run) -> list[Change]:
+    """Return the row of 04's plan that says what becomes of PlaintextKeyMaterial.bin: none where custody is another.
+
+    It is deleted once, and only if it is the very file that 03 wrote: what somebody puts there is the original.
+    """
+    made, name = run.made("03_encrypt_key_material"), custody.PLAINTEXT
+    record = made.get("custody", {})
+    if record.get("custody") != "file" or record["keep_plaintext_file"] or not os.path.lexists(run.path / name):
+        return []
+    told = str(run.made(IMPORT_STEP).get("plaintext_file", ""))
+    if told.startswith(_DESTROYED):
+        return [Change("keep", name, name, f"the file that 03 wrote was {told}; this one was put there since")]
+    if not _is_ours_in_clear(run, made):
+        why = "is not the file that 03 wrote, or was changed since; if nobody needs it, delete it yourself"
+        return [Change("keep", name, name, why)]
+    why = "in clear; overwritten and deleted once the import is verified"
+    return [Change("delete", name, name, why, request={"file": made["in_clear"]["file"]})]
+
+
 def settle_plaintext(run: Run) -> str:
-    """After the import, destroy PlaintextKeyMaterial.bin unless it is kept on purpose; return what became of it."""
-    record = run.made("03_encrypt_key_material").get("custody", {})
+    """After the import, destroy the PlaintextKeyMaterial.bin that 04's applied plan showed; return what became of it."""
+    made, imported = run.made("03_encrypt_key_material"), run.made(IMPORT_STEP)
+    record, path = made.get("custody", {}), run.path / custody.PLAINTEXT
     if record.get("custody") != "file":
         return ""
     if record["keep_plaintext_file"]:
         return "kept on purpose"
-    return f"destroyed {utc_stamp()}" if destroy(run.path / custody.PLAINTEXT) else "gone"
+    told, shown = str(imported.get("plaintext_file", "")), imported.get("plaintext_to_delete", [])
+    if told.startswith(_DESTROYED):
+        return told
+    if not os.path.lexists(path):
+        return "gone"
+    if shown and shown == made.get("in_clear", {}).get("file") and _is_ours_in_clear(run, made):
+        return f"{_DESTROYED}{utc_stamp()}" if destroy(path, made=shown) else "kept: changed meanwhile"
+    return "kept: not the file that 03 wrote, or not in the plan"
 
 
 def show_encrypting_function() -> Text:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
-from openssl import private_key
-from walk import CHECK_VALUE, KNOWN, Walk
+from openssl import private_key, put
+from walk import CHECK_VALUE, KNOWN, Walk, custody_of
 
 from runbook_lib import (
     ceremony,
@@ -503,3 +505,239 @@ def test_r9b_a_training_key_is_not_replaced_by_an_apply_that_fails(walk):
     with pytest.raises(RunbookError):
         walk.encrypt(key_material_source="file", key_material_file="/nowhere")
     assert before == private.read_bytes()
+
+
+# R10: what is deleted later than it was made is proved to be the very file, and was in the plan --------------------
+
+
+def in_clear(walk):
+    """A set whose original is in PlaintextKeyMaterial.bin, to be destroyed after the import; return that file."""
+    walk.start().pair().encrypt(**{**custody_of("file", walk), "keep_plaintext_file": False})
+    return walk.path / "PlaintextKeyMaterial.bin"
+
+
+def rows(plan):
+    return {change.name: change.action for change in plan.changes}
+
+
+def test_r10a_04_again_keeps_the_original_that_was_put_back(walk):
+    """The file of 03 is deleted once, as the plan says; under its name `recover` looks for what was put back."""
+    plain = in_clear(walk)
+    assert "delete" == rows(walk.plan_import())[plain.name]
+    walk.bring_in()
+    assert not plain.exists()
+    told = walk.run.record("04_import_key_material")["plaintext_file"]
+    assert told.startswith("destroyed 20")
+    assert plain.name not in rows(walk.plan_import())
+    put(plain, KNOWN)
+    assert "keep" == rows(walk.plan_import())[plain.name]
+    walk.bring_in()
+    assert KNOWN == plain.read_bytes()
+    assert told == walk.run.record("04_import_key_material")["plaintext_file"]
+
+
+def put_back(plain):
+    """As it was, times and mode included: all that a backup restores."""
+    backup = plain.with_name("backup")
+    shutil.copy2(plain, backup)
+    plain.unlink()
+    shutil.copy2(backup, plain)
+    backup.unlink()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [put_back, lambda plain: plain.write_bytes(OTHER), lambda plain: os.link(plain, plain.with_name("my-backup"))],
+    ids=["the same content", "another check value", "a hard link"],
+)
+@pytest.mark.parametrize("when", ["before the plan", "before the apply", "before the verify"])
+def test_r10b_04_keeps_a_file_that_is_not_the_very_one_that_03_wrote(walk, change, when):
+    """Whatever it holds, and whenever it came."""
+    plain = in_clear(walk)
+    if when == "before the plan":
+        change(plain)
+    step, plan = shown_04(walk)
+    assert ("keep" if when == "before the plan" else "delete") == rows(plan)[plain.name]
+    if when == "before the apply":
+        change(plain)
+    kms_import.apply_import_key_material(step, plan)
+    if when == "before the verify":
+        change(plain)
+    content = plain.read_bytes()
+    kms_import.verify_import_key_material(step)
+    assert content == plain.read_bytes()
+    assert step.run.record(step.name)["plaintext_file"].startswith("kept")
+
+
+def test_r10c_04_deletes_nothing_that_its_plan_did_not_show(walk):
+    """A plan without the row; then one with it."""
+    plain = in_clear(walk)
+    step, plan = shown_04(walk)
+    kms_import.apply_import_key_material(step, replace(plan, changes=plan.changes[:1]))
+    kms_import.verify_import_key_material(step)
+    assert KNOWN == plain.read_bytes()
+    walk.bring_in()
+    assert not plain.exists()
+
+
+def test_r10d_the_same_plan_of_04_again_keeps_the_original_that_was_put_back(walk):
+    """It shows the row 'delete' still, and its file is gone."""
+    plain = in_clear(walk)
+    step, plan = shown_04(walk)
+    kms_import.apply_import_key_material(step, plan)
+    kms_import.verify_import_key_material(step)
+    put(plain, KNOWN)
+    with suppress(RunbookError):
+        kms_import.apply_import_key_material(step, plan)
+    kms_import.verify_import_key_material(step)
+    assert KNOWN == plain.read_bytes()
+
+
+@pytest.mark.parametrize("moment", ["before it", "after it"])
+def test_r10e_killed_beside_the_deletion_04_goes_on_and_keeps_what_was_put_back(walk, monkeypatch, moment):
+    """Deleted and not recorded, nobody can tell from the record: the file itself has to."""
+    plain = in_clear(walk)
+    real = wrapping.destroy
+
+    def killed(path, **given):
+        if moment == "after it":
+            real(path, **given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wrapping, "destroy", killed)
+        with pytest.raises(KeyboardInterrupt):
+            walk.bring_in()
+    assert plain.exists() == (moment == "before it")
+    if moment == "after it":
+        put(plain, KNOWN)
+    walk.bring_in()
+    assert plain.exists() == (moment == "after it")
+    assert walk.run.is_finished("04_import_key_material")
+
+
+@pytest.mark.parametrize("change", [put_back, lambda plain: plain.write_bytes(OTHER)], ids=["the same", "another"])
+def test_r10f_03_supersedes_no_file_in_clear_but_its_own(walk, change):
+    """Refused before anything goes; untouched, the file of the superseded set goes as the plan says."""
+    plain = in_clear(walk)
+    change(plain)
+    content = plain.read_bytes()
+    assert "refuse" == rows(walk.plan(recovery_public_keys=[walk.public(0)]))[plain.name]
+    with pytest.raises(RunbookError, match=r"PlaintextKeyMaterial\.bin"):
+        walk.encrypt(recovery_public_keys=[walk.public(0)])
+    assert content == plain.read_bytes()
+
+
+def test_r10g_03_supersedes_its_own_file_in_clear(walk):
+    """The twin."""
+    plain = in_clear(walk)
+    walk.encrypt(recovery_public_keys=[walk.public(0)])
+    assert not plain.exists()
+
+
+def test_r10h_03_supersedes_no_copy_that_was_put_under_a_name_of_its_own(walk):
+    """A copy of another run, brought into the wrong folder."""
+    walk.start().pair().encrypt(recovery_public_keys=[walk.public(0)])
+    copy = next(walk.path.glob("KeyMaterial.recovery-*"))
+    copy.write_bytes(b"of another run".ljust(256))
+    with pytest.raises(RunbookError, match=copy.name):
+        walk.encrypt(recovery_public_keys=[walk.public(1)])
+    assert copy.read_bytes().startswith(b"of another run")
+
+
+@pytest.mark.parametrize("name", ["EncryptedKeyMaterial.bin", "CUSTODY.txt", "custody.json"])
+@pytest.mark.parametrize("made", [False, True], ids=["first", "superseding"])
+def test_r10i_03_keeps_aside_what_lies_under_the_names_of_its_set(walk, name, made):
+    """And its plan says under which name."""
+    walk.start().pair()
+    if made:
+        walk.encrypt(recovery_public_keys=[walk.public(0)])
+    put(walk.path / name, b"my notes")
+    plan = walk.plan(recovery_public_keys=[walk.public(1)])
+    assert [
+        f"{name}.kept-1" in change.detail for change in plan.changes if change.name == name and change.action == "keep"
+    ]
+    walk.encrypt(recovery_public_keys=[walk.public(1)])
+    assert b"my notes" == (walk.path / f"{name}.kept-1").read_bytes()
+    assert [f"{name}.kept-1"] == [path.name for path in walk.path.glob("*.kept-*")]
+
+
+def fetched_again(walk):
+    """02 once more, for another kind of pair; two minutes later, so that the archive has another name."""
+    order(walk, "/runbook/clock", advance_seconds=120)
+    step, asked = walk.step("02"), inputs.GetParametersForImportInputs.check({"wrapping_key_spec": "RSA_3072"})
+    plan = kms_import.plan_get_parameters_for_import(step, asked)
+    kms_import.apply_get_parameters_for_import(step, plan)
+    kms_import.verify_get_parameters_for_import(step)
+    return plan
+
+
+def test_r10j_02_again_keeps_what_is_not_its_own(walk):
+    """README.txt is a name that people use; and the old archive may have been replaced."""
+    walk.start().pair()
+    archive = walk.path / walk.run.record("02_get_parameters_for_import")["archive"]
+    for path in (walk.path / "README.txt", archive):
+        path.write_bytes(b"my notes")
+    plan = fetched_again(walk)
+    assert "keep" == rows(plan)["README.txt"]
+    assert b"my notes" == (walk.path / "README.txt.kept-1").read_bytes() == archive.read_bytes()
+
+
+def test_r10k_02_again_replaces_its_own(walk):
+    """The twin: no file of the first pair is left."""
+    walk.start().pair()
+    archive = walk.path / walk.run.record("02_get_parameters_for_import")["archive"]
+    fetched_again(walk)
+    assert not archive.exists()
+    assert [] == list(walk.path.glob("*.kept-*"))
+
+
+@pytest.mark.parametrize("name", ["WrappingPublicKey.bin", "README.txt", "hand-over.zip"])
+def test_r10n_02_killed_while_it_writes_goes_on_and_knows_its_own(walk, monkeypatch, name):
+    """What it had written is replaced, not kept aside as somebody's."""
+    walk.start()
+    step, real = walk.step("02"), walk.run.write
+
+    def killed(one, content):
+        real(one, content)
+        if one == name:
+            raise KeyboardInterrupt
+
+    asked = inputs.GetParametersForImportInputs.check({"wrapping_key_spec": "RSA_2048"})
+    with monkeypatch.context() as patch:
+        patch.setattr(step.run, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            kms_import.apply_get_parameters_for_import(step, kms_import.plan_get_parameters_for_import(step, asked))
+    walk.pair()
+    assert [] == list(walk.path.glob("*.kept-*"))
+
+
+def test_r10l_a_hand_over_for_recovery_takes_away_only_what_it_made(walk, capsys):
+    """Prepared twice, then done; a file of another under either name stays."""
+    imported(walk)
+    folder = walk.path / "recovery"
+    folder.mkdir(mode=0o700)
+    put(folder / "hand-over.zip", b"mine")
+    recovery.prepare_hand_over(walk.step("04"))
+    assert "hand-over.zip.kept-1" in capsys.readouterr().out
+    recovery.prepare_hand_over(walk.step("04"))
+    assert ["ImportToken.bin", "hand-over.zip", "hand-over.zip.kept-1"] == sorted(
+        path.name for path in folder.iterdir()
+    )
+    put(folder / "ImportToken.bin", b"mine too")
+    recovery.forget_hand_over(walk.run)
+    assert ["ImportToken.bin", "hand-over.zip.kept-1"] == sorted(path.name for path in folder.iterdir())
+
+
+def test_r10m_the_drill_takes_away_only_its_own_ciphertext(walk):
+    """What lies under that name is renamed, and the drill's own is gone at the end."""
+    imported(walk).cluster()
+    put(walk.path / drill.CIPHERTEXT, b"mine")
+    step, asked = walk.step("80"), inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
+    plan = drill.plan_recovery_drill(step, asked)
+    drill.lose_material(step, plan, asked)
+    drill.try_other_material(step, plan)
+    drill.bring_back(step, plan, asked)
+    drill.verify_recovery_drill(step)
+    assert [f"{drill.CIPHERTEXT}.kept-1"] == [path.name for path in walk.path.glob(f"{drill.CIPHERTEXT}*")]
+    assert b"mine" == (walk.path / f"{drill.CIPHERTEXT}.kept-1").read_bytes()
