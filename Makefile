@@ -34,6 +34,7 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python tools/notebooks.py --check
 
 # Execute all notebooks against a fresh sandbox and store their outputs.

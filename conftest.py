@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib import fork_kernel
-from runbook_lib.sandbox import process
+import runbook_kernels
+from runbook_lib.aws import sandbox_process
 
 _HERE = Path(__file__).parent
 _AWS = (
@@ -32,8 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
         )
         config.option.nbval_current_env = True
         # Before the first kernel; RUNBOOK_KERNEL=plain leaves Jupyter's own.
-        os.environ.update(fork_kernel.environment())
-        fork_kernel.start()
+        os.environ.update(runbook_kernels.environment())
+        runbook_kernels.start()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -46,7 +46,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         RUNBOOK_RUNS_DIR=folder, RUNBOOK_SANDBOX_SEED="7", RUNBOOK_ATTENDED="0", AWS_EC2_METADATA_DISABLED="true"
     )
     if getattr(session.config.option, "nbval", False):  # it starts while the notebooks are collected
-        session.config.stash[_STARTING] = threading.Thread(target=process.ensure, args=(Path(folder),), daemon=True)
+        session.config.stash[_STARTING] = threading.Thread(
+            target=sandbox_process.ensure, args=(Path(folder),), daemon=True
+        )
         session.config.stash[_STARTING].start()
 
 
@@ -56,7 +58,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if folder:
         if (starting := session.config.stash.get(_STARTING, None)) is not None:
             starting.join()
-        process.stop(Path(folder))
+        sandbox_process.stop(Path(folder))
         shutil.rmtree(folder, ignore_errors=True)
 
 

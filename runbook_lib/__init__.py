@@ -8,43 +8,47 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_HOME = {"Form": "form", "open_step": "step"}
-_MODULES = (
-    "choices",
-    "clean_up",
-    "drill",
-    "inputs",
-    "kms",
-    "kms_import",
-    "pictures",
-    "practice",
-    "preflight",
-    "rds",
-    "verification",
-    "wrapping",
-)
+# Each public name and the module that holds it; a name that is the module's own is that module.
+_HOME = {
+    "Form": "pages.form",
+    "choices": "steps.choices",
+    "clean_up": "steps.clean_up",
+    "create_cluster": "steps.create_cluster",
+    "create_key": "steps.create_key",
+    "encrypt_key_material": "steps.encrypt_key_material",
+    "get_parameters_for_import": "steps.get_parameters_for_import",
+    "import_key_material": "steps.import_key_material",
+    "inputs": "inputs",
+    "open_step": "steps.open_step",
+    "pictures": "pages.pictures",
+    "recovery_drill": "steps.recovery_drill",
+    "start": "steps.start",
+    "try_it": "steps.exercises",
+    "verify_encryption": "steps.verify_encryption",
+}
+_OBJECTS = {"Form", "open_step", "try_it"}
 
 __all__ = [
     "Form",
     "choices",
     "clean_up",
-    "drill",
+    "create_cluster",
+    "create_key",
+    "encrypt_key_material",
+    "get_parameters_for_import",
+    "import_key_material",
     "inputs",
-    "kms",
-    "kms_import",
     "open_step",
     "pictures",
-    "practice",
-    "preflight",
-    "rds",
-    "verification",
-    "wrapping",
+    "recovery_drill",
+    "start",
+    "try_it",
+    "verify_encryption",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"runbook_lib.{_HOME[name]}"), name)
-    if name in _MODULES:
-        return import_module(f"runbook_lib.{name}")
-    raise AttributeError(f"module 'runbook_lib' has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'runbook_lib' has no attribute {name!r}")
+    module = import_module(f"runbook_lib.{_HOME[name]}")
+    return getattr(module, name) if name in _OBJECTS else module

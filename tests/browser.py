@@ -54,7 +54,7 @@ class Server:
         exposed = json.dumps({"LabApp": {"expose_app_in_browser": True}})
         (folder / "jupyter-config" / "jupyter_lab_config.json").write_text(exposed)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "runbook_lib.cli", "lab", "--no-browser", "--runs-dir", str(self.runs), *words],
+            [sys.executable, "-m", "runbook_cli.main", "lab", "--no-browser", "--runs-dir", str(self.runs), *words],
             env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         self.said: list[str] = []

@@ -6,7 +6,7 @@ from typing import Any
 
 import nbformat
 
-from runbook_lib.paths import notebooks_folder
+from runbook_lib.run.paths import notebooks_folder
 
 
 def run_cells(name: str, *, times: int = 1, **parameters: Any) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def run_cells(name: str, *, times: int = 1, **parameters: Any) -> dict[str, Any]
 
 def run_steps(*names: str, times: int = 1, **parameters: Any) -> None:
     """Run several notebooks of one run, each with those of `parameters` that it takes."""
-    from runbook_lib.inputs import STEP_INPUTS
+    from runbook_lib.inputs.start import STEP_INPUTS
 
     for name in names:
         run_cells(

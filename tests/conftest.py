@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from walk import Walk
 
-from runbook_lib.sandbox import process
-from runbook_lib.sandbox.identity import DEFAULT_ACCOUNT, role_arn
+from runbook_lib.aws import sandbox_process
+from runbook_lib.aws.sandbox_accounts import DEFAULT_ACCOUNT, role_arn
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,7 +28,7 @@ class World:
     def runbook(self, *words: str, code: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run the command; `code` is the exit code that is expected, None for any."""
         done = subprocess.run(
-            [sys.executable, "-m", "runbook_lib.cli", *words],
+            [sys.executable, "-m", "runbook_cli.main", *words],
             env={**os.environ, "RUNBOOK_RUNS_DIR": str(self.folder), **environment},
             cwd=ROOT,
             capture_output=True,
@@ -41,13 +41,13 @@ class World:
         return done
 
     @property
-    def sandbox(self) -> process.Sandbox:
+    def sandbox(self) -> sandbox_process.Sandbox:
         """The sandbox of this folder, started if need be."""
-        return process.ensure(self.folder)
+        return sandbox_process.ensure(self.folder)
 
     def ask(self, path: str, body: object = None, *, method: str = "") -> Any:
         """Ask the sandbox one of its own questions."""
-        return process.call(self.sandbox.url, path, body=body, method=method or ("POST" if body else "GET"))
+        return sandbox_process.call(self.sandbox.url, path, body=body, method=method or ("POST" if body else "GET"))
 
     def client(self, service: str, *, region: str = "eu-west-2", account: str = DEFAULT_ACCOUNT) -> Any:
         """Return a plain boto3 client, as somebody has who knows nothing of the runbook."""
@@ -82,7 +82,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     folder = tmp_path / "runs"
     folder.mkdir(mode=0o700)
     yield World(folder)
-    process.stop(folder)
+    sandbox_process.stop(folder)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder.mkdir(mode=0o700)
     before = os.environ.pop("RUNBOOK_SANDBOX_ENDPOINT", None)
     yield World(folder)
-    process.stop(folder)
+    sandbox_process.stop(folder)
     if before:
         os.environ["RUNBOOK_SANDBOX_ENDPOINT"] = before
 
@@ -115,7 +115,7 @@ def walk(served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Walk:
     from kms_support import reset
 
     reset(served)
-    monkeypatch.setenv(process.ENDPOINT_VARIABLE, served)
+    monkeypatch.setenv(sandbox_process.ENDPOINT_VARIABLE, served)
     folder = tmp_path / "runs"
     folder.mkdir(mode=0o700)
     return Walk(folder, served)

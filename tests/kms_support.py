@@ -14,7 +14,9 @@ from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from runbook_lib.sandbox import process, server, wrapping_keys
+from runbook_lib.aws import sandbox_process
+from runbook_sandbox.kms import wrapping_keys
+from runbook_sandbox.server import server
 
 REGION, OTHER_REGION = "eu-west-2", "eu-west-1"
 ACCOUNT = "123456789012"
@@ -64,18 +66,18 @@ def connect(endpoint: str, service: str = "kms", *, region: str = REGION, accoun
 
 def reset(endpoint: str) -> None:
     """Empty the sandbox."""
-    process.call(endpoint, "/moto-api/reset", method="POST", body={})
+    sandbox_process.call(endpoint, "/moto-api/reset", method="POST", body={})
 
 
 def advance(endpoint: str, **by: float) -> None:
     """Move the sandbox's clock."""
     seconds = timedelta(**by).total_seconds()
-    process.call(endpoint, "/runbook/clock", method="POST", body={"advance_seconds": seconds})
+    sandbox_process.call(endpoint, "/runbook/clock", method="POST", body={"advance_seconds": seconds})
 
 
 def now(endpoint: str) -> datetime:
     """Read the sandbox's clock."""
-    return datetime.fromisoformat(process.call(endpoint, "/runbook/clock")["now"])
+    return datetime.fromisoformat(sandbox_process.call(endpoint, "/runbook/clock")["now"])
 
 
 def refusal(call: Callable[..., Any], **parameters: Any) -> str:

@@ -16,7 +16,7 @@ from rds_support import Aws
 
 @dataclass(frozen=True)
 class Gap:
-    """A check, and the override that it justifies (module.name under runbook_lib.sandbox)."""
+    """A check, and the override that it justifies (module.name under runbook_sandbox)."""
 
     override: str
     check: Callable[[Aws], None]

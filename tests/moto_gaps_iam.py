@@ -6,7 +6,7 @@ from moto_gaps import gap
 from rds_support import Aws
 
 
-@gap("iam_simulation.SimulationResponse.simulate_principal_policy")
+@gap("iam.simulation.SimulationResponse.simulate_principal_policy")
 def policies_can_be_simulated(aws: Aws) -> None:
     iam, name = aws("iam"), aws.name("user")
     arn = iam.create_user(UserName=name)["User"]["Arn"]

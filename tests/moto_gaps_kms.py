@@ -29,28 +29,28 @@ from rds_support import MALFORMED, NOBODY, ROOT, Aws, policy
 # ---- KMS: keys and policies
 
 
-@gap("kms_lifecycle.LifecycleOperations.create_key")
+@gap("kms.lifecycle.LifecycleOperations.create_key")
 def external_keys_wait_for_material(aws: Aws) -> None:
     key = aws.key(Origin="EXTERNAL")
     assert ("PendingImport", False) == (key["KeyState"], key["Enabled"])
 
 
-@gap("kms_validate.parse")
+@gap("kms.validate.parse")
 def unknown_origins_are_refused(aws: Aws) -> None:
     assert VALIDATION == refusal(aws("kms").create_key, Origin="ELSEWHERE")
 
 
-@gap("kms_policy.check")
+@gap("kms.policy.check")
 def policies_name_principals_that_exist(aws: Aws) -> None:
     assert MALFORMED == refusal(aws("kms").create_key, Policy=policy(ROOT, NOBODY))
 
 
-@gap("kms_policy.check")
+@gap("kms.policy.check")
 def policies_are_json(aws: Aws) -> None:
     assert MALFORMED == refusal(aws("kms").create_key, Policy="no json")
 
 
-@gap("kms_policy.check")
+@gap("kms.policy.check")
 def policies_that_are_put_name_principals_that_exist(aws: Aws) -> None:
     key = aws.key()
     assert MALFORMED == refusal(
@@ -58,7 +58,7 @@ def policies_that_are_put_name_principals_that_exist(aws: Aws) -> None:
     )
 
 
-@gap("kms_policy.check")
+@gap("kms.policy.check")
 def nobody_locks_himself_out(aws: Aws) -> None:
     key, other = aws.key(), "arn:aws:iam::999999999999:root"
     assert MALFORMED == refusal(
@@ -66,50 +66,50 @@ def nobody_locks_himself_out(aws: Aws) -> None:
     )
 
 
-@gap("kms_aliases.AliasOperations.create_alias")
+@gap("kms.aliases.AliasOperations.create_alias")
 def aliases_of_aws_are_reserved(aws: Aws) -> None:
     wanted = ("NotAuthorizedException", "InvalidAliasNameException")
     assert refusal(aws("kms").create_alias, AliasName="alias/aws/x", TargetKeyId=aws.key()["KeyId"]) in wanted
 
 
-@gap("kms._default_key")
+@gap("kms.handler._default_key")
 def keys_of_services_are_aws_managed(aws: Aws) -> None:
     assert "AWS" == aws("kms").describe_key(KeyId="alias/aws/rds")["KeyMetadata"]["KeyManager"]
 
 
-@gap("kms_aliases.AliasOperations.list_aliases")
+@gap("kms.aliases.AliasOperations.list_aliases")
 def aliases_have_dates(aws: Aws) -> None:
     key, name = aws.key(), "alias/" + aws.name("a")
     aws("kms").create_alias(AliasName=name, TargetKeyId=key["KeyId"])
     assert aws("kms").list_aliases(KeyId=key["KeyId"])["Aliases"][0]["CreationDate"] <= datetime.now(UTC)
 
 
-@gap("kms_base.KmsBase.page")
+@gap("kms.base.KmsBase.page")
 def lists_of_keys_are_paged(aws: Aws) -> None:
     aws.key(), aws.key()
     answer = aws("kms").list_keys(Limit=1)
     assert (1, True) == (len(answer["Keys"]), answer["Truncated"])
 
 
-@gap("kms_lifecycle.LifecycleOperations.schedule_key_deletion")
+@gap("kms.lifecycle.LifecycleOperations.schedule_key_deletion")
 def waiting_periods_are_7_to_30_days(aws: Aws) -> None:
     assert VALIDATION == refusal(aws("kms").schedule_key_deletion, KeyId=aws.key()["KeyId"], PendingWindowInDays=5)
 
 
-@gap("kms_lifecycle.LifecycleOperations.schedule_key_deletion")
+@gap("kms.lifecycle.LifecycleOperations.schedule_key_deletion")
 def scheduling_tells_state_and_period(aws: Aws) -> None:
     answer = aws("kms").schedule_key_deletion(KeyId=aws.key()["KeyId"], PendingWindowInDays=7)
     assert ("PendingDeletion", 7) == (answer["KeyState"], answer["PendingWindowInDays"])
 
 
-@gap("kms_lifecycle.LifecycleOperations.enable_key")
+@gap("kms.lifecycle.LifecycleOperations.enable_key")
 def keys_are_switched_by_arn(aws: Aws) -> None:
     key = aws.key()
     aws("kms").disable_key(KeyId=key["Arn"])
     aws("kms").enable_key(KeyId=key["Arn"])
 
 
-@gap("kms_lifecycle.LifecycleOperations.cancel_key_deletion")
+@gap("kms.lifecycle.LifecycleOperations.cancel_key_deletion")
 def deletion_is_scheduled_and_cancelled_by_arn(aws: Aws) -> None:
     key = aws.key()
     aws("kms").schedule_key_deletion(KeyId=key["Arn"], PendingWindowInDays=7)
@@ -119,19 +119,19 @@ def deletion_is_scheduled_and_cancelled_by_arn(aws: Aws) -> None:
 # ---- KMS: the table of key states
 
 
-@gap("kms_base.check_state")
+@gap("kms.base.check_state")
 def keys_without_material_do_not_encrypt(aws: Aws) -> None:
     key = aws.key(Origin="EXTERNAL")
     assert INVALID == refusal(aws("kms").encrypt, KeyId=key["KeyId"], Plaintext=b"x")
 
 
-@gap("kms_base.check_state")
+@gap("kms.base.check_state")
 def keys_without_material_make_no_data_keys(aws: Aws) -> None:
     key = aws.key(Origin="EXTERNAL")
     assert INVALID == refusal(aws("kms").generate_data_key, KeyId=key["KeyId"], KeySpec="AES_256")
 
 
-@gap("kms_base.check_state")
+@gap("kms.base.check_state")
 def keys_without_material_take_no_grants(aws: Aws) -> None:
     key = aws.key(Origin="EXTERNAL")
     assert INVALID == refusal(
@@ -139,27 +139,27 @@ def keys_without_material_take_no_grants(aws: Aws) -> None:
     )
 
 
-@gap("kms_base.check_state")
+@gap("kms.base.check_state")
 def keys_without_material_are_not_enabled(aws: Aws) -> None:
     assert INVALID == refusal(aws("kms").enable_key, KeyId=aws.key(Origin="EXTERNAL")["KeyId"])
 
 
-@gap("kms_base.check_state")
+@gap("kms.base.check_state")
 def keys_without_material_are_not_disabled(aws: Aws) -> None:
     assert INVALID == refusal(aws("kms").disable_key, KeyId=aws.key(Origin="EXTERNAL")["KeyId"])
 
 
-@gap("kms_base.KmsBase.check_origin")
+@gap("kms.base.KmsBase.check_origin")
 def imported_keys_do_not_rotate_by_themselves(aws: Aws) -> None:
     assert UNSUPPORTED == refusal(aws("kms").enable_key_rotation, KeyId=aws.key(Origin="EXTERNAL")["KeyId"])
 
 
-@gap("kms_base.check_state")
+@gap("kms.base.check_state")
 def disabled_keys_do_not_encrypt(aws: Aws) -> None:
     assert DISABLED == refusal(aws("kms").encrypt, KeyId=aws.disabled().split("/")[-1], Plaintext=b"x")
 
 
-@gap("kms_base.check_state")
+@gap("kms.base.check_state")
 def disabled_keys_do_not_decrypt(aws: Aws) -> None:
     key = aws.key()
     blob = aws("kms").encrypt(KeyId=key["KeyId"], Plaintext=b"x")["CiphertextBlob"]
@@ -167,41 +167,41 @@ def disabled_keys_do_not_decrypt(aws: Aws) -> None:
     assert DISABLED == refusal(aws("kms").decrypt, CiphertextBlob=blob)
 
 
-@gap("kms_base.check_state")
+@gap("kms.base.check_state")
 def disabled_keys_make_no_data_keys(aws: Aws) -> None:
     key_id = aws.disabled().split("/")[-1]
     assert DISABLED == refusal(aws("kms").generate_data_key, KeyId=key_id, KeySpec="AES_256")
 
 
-@gap("kms_base.check_state")
+@gap("kms.base.check_state")
 def disabled_keys_take_no_grants(aws: Aws) -> None:
     key_id = aws.disabled().split("/")[-1]
     assert DISABLED == refusal(aws("kms").create_grant, KeyId=key_id, GranteePrincipal=ROOT, Operations=["Decrypt"])
 
 
-@gap("kms_base.check_state")
+@gap("kms.base.check_state")
 def keys_to_be_deleted_do_not_encrypt(aws: Aws) -> None:
     assert INVALID == refusal(aws("kms").encrypt, KeyId=aws.pending_deletion().split("/")[-1], Plaintext=b"x")
 
 
-@gap("kms_base.check_state")
+@gap("kms.base.check_state")
 def keys_to_be_deleted_are_not_enabled(aws: Aws) -> None:
     assert INVALID == refusal(aws("kms").enable_key, KeyId=aws.pending_deletion().split("/")[-1])
 
 
-@gap("kms_base.check_state")
+@gap("kms.base.check_state")
 def deletion_is_not_scheduled_twice(aws: Aws) -> None:
     key_id = aws.pending_deletion().split("/")[-1]
     assert INVALID == refusal(aws("kms").schedule_key_deletion, KeyId=key_id, PendingWindowInDays=7)
 
 
-@gap("kms_base.check_state")
+@gap("kms.base.check_state")
 def keys_to_be_deleted_get_no_alias(aws: Aws) -> None:
     key_id = aws.pending_deletion().split("/")[-1]
     assert INVALID == refusal(aws("kms").create_alias, AliasName="alias/" + aws.name("a"), TargetKeyId=key_id)
 
 
-@gap("kms_base.check_state")
+@gap("kms.base.check_state")
 def only_scheduled_deletions_are_cancelled(aws: Aws) -> None:
     assert INVALID == refusal(aws("kms").cancel_key_deletion, KeyId=aws.key()["KeyId"])
 
@@ -209,18 +209,18 @@ def only_scheduled_deletions_are_cancelled(aws: Aws) -> None:
 # ---- KMS: importing
 
 
-@gap("kms_import.ImportOperations.get_parameters_for_import")
+@gap("kms.import_material.ImportOperations.get_parameters_for_import")
 def wrapping_keys_are_handed_out(aws: Aws) -> None:
     key = aws.key(Origin="EXTERNAL")
     assert 294 == len(aws("kms").get_parameters_for_import(KeyId=key["KeyId"], **WRAPPING)["PublicKey"])
 
 
-@gap("kms_import.ImportOperations.get_parameters_for_import")
+@gap("kms.import_material.ImportOperations.get_parameters_for_import")
 def keys_of_kms_take_no_material(aws: Aws) -> None:
     assert UNSUPPORTED == refusal(aws("kms").get_parameters_for_import, KeyId=aws.key()["KeyId"], **WRAPPING)
 
 
-@gap("kms_import.ImportOperations.import_key_material")
+@gap("kms.import_material.ImportOperations.import_key_material")
 def tokens_are_looked_at(aws: Aws) -> None:
     assert "InvalidImportTokenException" == refusal(
         aws("kms").import_key_material, KeyId=aws.key(Origin="EXTERNAL")["KeyId"], ImportToken=b"t" * 64,
@@ -228,7 +228,7 @@ def tokens_are_looked_at(aws: Aws) -> None:
     )  # fmt: skip
 
 
-@gap("kms_import.ImportOperations.delete_imported_key_material")
+@gap("kms.import_material.ImportOperations.delete_imported_key_material")
 def imported_material_is_deleted(aws: Aws) -> None:
     key = aws.key(Origin="EXTERNAL")
     import_material(aws("kms"), key["KeyId"], os.urandom(32))
@@ -236,13 +236,13 @@ def imported_material_is_deleted(aws: Aws) -> None:
     assert "PendingImport" == aws("kms").describe_key(KeyId=key["KeyId"])["KeyMetadata"]["KeyState"]
 
 
-@gap("kms_rotation.RotationOperations.list_key_rotations")
+@gap("kms.rotation.RotationOperations.list_key_rotations")
 def materials_are_listed(aws: Aws) -> None:
     answer = aws("kms").list_key_rotations(KeyId=aws.key()["KeyId"], IncludeKeyMaterial="ALL_KEY_MATERIAL")
     assert ["CURRENT"] == [entry["KeyMaterialState"] for entry in answer["Rotations"]]
 
 
-@gap("kms_rotation.RotationOperations.rotate_key_on_demand")
+@gap("kms.rotation.RotationOperations.rotate_key_on_demand")
 def rotation_needs_material_that_waits(aws: Aws) -> None:
     assert INVALID == refusal(aws("kms").rotate_key_on_demand, KeyId=aws.key(Origin="EXTERNAL")["KeyId"])
 
@@ -250,21 +250,21 @@ def rotation_needs_material_that_waits(aws: Aws) -> None:
 # ---- KMS: using keys, grants
 
 
-@gap("kms_use.UseOperations.get_key_last_usage")
+@gap("kms.use.UseOperations.get_key_last_usage")
 def last_usage_is_told(aws: Aws) -> None:
     key = aws.key()
     aws("kms").encrypt(KeyId=key["KeyId"], Plaintext=b"x")
     assert "Encrypt" == aws("kms").get_key_last_usage(KeyId=key["KeyId"])["KeyLastUsage"]["Operation"]
 
 
-@gap("kms_keys.new_key")
+@gap("kms.keys.new_key")
 def multi_region_keys_decrypt(aws: Aws) -> None:
     key = aws.key(MultiRegion=True)
     blob = aws("kms").encrypt(KeyId=key["KeyId"], Plaintext=b"x")["CiphertextBlob"]
     assert b"x" == aws("kms").decrypt(CiphertextBlob=blob)["Plaintext"]
 
 
-@gap("kms_crypto.encrypt")
+@gap("kms.crypto.encrypt")
 def ciphertexts_are_bound_to_their_context(aws: Aws) -> None:
     key = aws.key()
     blob = aws("kms").encrypt(KeyId=key["KeyId"], Plaintext=b"x", EncryptionContext={"a": "bc"})["CiphertextBlob"]
@@ -273,19 +273,19 @@ def ciphertexts_are_bound_to_their_context(aws: Aws) -> None:
     )
 
 
-@gap("kms_asymmetric.AsymmetricOperations.get_public_key")
+@gap("kms.asymmetric.AsymmetricOperations.get_public_key")
 def symmetric_keys_have_no_public_half(aws: Aws) -> None:
     assert UNSUPPORTED == refusal(aws("kms").get_public_key, KeyId=aws.key()["KeyId"])
 
 
-@gap("kms_asymmetric.AsymmetricOperations.generate_mac")
+@gap("kms.asymmetric.AsymmetricOperations.generate_mac")
 def macs_name_the_keys_arn(aws: Aws) -> None:
     key = aws.key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
     made = aws("kms").generate_mac(KeyId=key["KeyId"], Message=b"x", MacAlgorithm="HMAC_SHA_256")
     assert key["Arn"] == made["KeyId"]
 
 
-@gap("kms_base.KmsBase.find")
+@gap("kms.base.KmsBase.find")
 def grants_are_for_keys_not_aliases(aws: Aws) -> None:
     name = "alias/" + aws.name("a")
     aws("kms").create_alias(AliasName=name, TargetKeyId=aws.key()["KeyId"])
@@ -294,19 +294,19 @@ def grants_are_for_keys_not_aliases(aws: Aws) -> None:
     )  # fmt: skip
 
 
-@gap("kms_grants.GrantOperations.create_grant")
+@gap("kms.grants.GrantOperations.create_grant")
 def grants_are_for_keys_that_exist(aws: Aws) -> None:
     assert NOT_FOUND == refusal(aws("kms").create_grant, KeyId=UNKNOWN, GranteePrincipal=ROOT, Operations=["Decrypt"])
 
 
-@gap("kms_grants._grant_entry")
+@gap("kms.grants._grant_entry")
 def grants_have_dates(aws: Aws) -> None:
     key = aws.key()
     aws("kms").create_grant(KeyId=key["KeyId"], GranteePrincipal=ROOT, Operations=["Decrypt"])
     assert aws("kms").list_grants(KeyId=key["KeyId"])["Grants"][0]["CreationDate"]
 
 
-@gap("kms_tokens.is_genuine")
+@gap("kms.tokens.is_genuine")
 def grant_tokens_are_looked_at(aws: Aws) -> None:
     assert "InvalidGrantTokenException" == refusal(
         aws("kms").encrypt, KeyId=aws.key()["KeyId"], Plaintext=b"x", GrantTokens=["x"]
@@ -316,12 +316,12 @@ def grant_tokens_are_looked_at(aws: Aws) -> None:
 # ---- STS, IAM and what stands around
 
 
-@gap("sts_iam.SandboxTokenResponse")
+@gap("iam.sts_iam.SandboxTokenResponse")
 def the_caller_is_a_role_that_exists(aws: Aws) -> None:
     assert aws("sts").get_caller_identity()["Arn"].startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/Admin/")
 
 
-@gap("sts_iam.SandboxIamResponse")
+@gap("iam.sts_iam.SandboxIamResponse")
 def service_linked_roles_are_named_rightly(aws: Aws) -> None:
     try:
         role = aws("iam").create_service_linked_role(AWSServiceName="rds.amazonaws.com")["Role"]
@@ -330,14 +330,14 @@ def service_linked_roles_are_named_rightly(aws: Aws) -> None:
     assert f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS" == role["Arn"]
 
 
-@gap("sts_iam.SandboxIamResponse")
+@gap("iam.sts_iam.SandboxIamResponse")
 def service_linked_roles_are_made_once(aws: Aws) -> None:
     with contextlib.suppress(ClientError):  # made already, with the first cluster
         aws("iam").create_service_linked_role(AWSServiceName="rds.amazonaws.com")
     assert "InvalidInput" == refusal(aws("iam").create_service_linked_role, AWSServiceName="rds.amazonaws.com")
 
 
-@gap("accounts.iam_of")
+@gap("instruments.accounts.iam_of")
 def the_monitoring_policy_exists(aws: Aws) -> None:
     name = aws.name("monitoring")
     aws("iam").create_role(RoleName=name, AssumeRolePolicyDocument=policy(ROOT))
@@ -345,7 +345,7 @@ def the_monitoring_policy_exists(aws: Aws) -> None:
     aws("iam").attach_role_policy(RoleName=name, PolicyArn=arn)
 
 
-@gap("cloudtrail.SandboxCloudTrailResponse")
+@gap("records.cloudtrail.SandboxCloudTrailResponse")
 def events_are_looked_up(aws: Aws) -> None:
     key = aws.key()
     asked = [{"AttributeKey": "ResourceName", "AttributeValue": key["Arn"]}]
@@ -354,7 +354,7 @@ def events_are_looked_up(aws: Aws) -> None:
     ]
 
 
-@gap("cloudwatch.kms_metrics")
+@gap("records.cloudwatch.kms_metrics")
 def expiry_has_a_metric(aws: Aws) -> None:
     now = datetime.now(UTC)
     key = aws.key(Origin="EXTERNAL")
@@ -372,7 +372,7 @@ def operations_that_are_missing_are_a_400(aws: Aws) -> None:
     assert "UnknownOperationException" == refusal(aws("kms").describe_custom_key_stores)
 
 
-@gap("server._make")
+@gap("server.server._make")
 def no_web_page_may_ask(aws: Aws) -> None:
     scope = "Credential=a/20260101/eu-west-2/kms/aws4_request, SignedHeaders=host, Signature=0"
     headers = {"Origin": "http://elsewhere.example", "X-Amz-Target": "TrentService.ListKeys",
@@ -386,7 +386,7 @@ def no_web_page_may_ask(aws: Aws) -> None:
     assert allowed is None
 
 
-@gap("middleware._unreadable")
+@gap("server.middleware._unreadable")
 def bodies_that_are_no_text_are_a_400(aws: Aws) -> None:
     scope = "Credential=a/20260101/eu-west-2/kms/aws4_request, SignedHeaders=host, Signature=0"
     headers = {"X-Amz-Target": "TrentService.ListKeys", "Authorization": f"AWS4-HMAC-SHA256 {scope}"}

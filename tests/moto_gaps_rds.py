@@ -17,32 +17,32 @@ from rds_support import CLUSTER, COMBINATION, MYSQL, NO_KEY, VALUE, Aws
 # ---- RDS: what is on offer, groups
 
 
-@gap("rds_faults.page")
+@gap("rds.faults.page")
 def record_limits_are_looked_at(aws: Aws) -> None:
     assert VALUE == refusal(aws("rds").describe_db_subnet_groups, MaxRecords=3)
 
 
-@gap("rds_catalogue.CatalogueOperations.describe_db_engine_versions")
+@gap("rds.catalogue.CatalogueOperations.describe_db_engine_versions")
 def engine_versions_are_listed(aws: Aws) -> None:
     assert aws("rds").describe_db_engine_versions(Engine=MYSQL)["DBEngineVersions"]
 
 
-@gap("rds_catalogue.CatalogueOperations.describe_orderable_db_instance_options")
+@gap("rds.catalogue.CatalogueOperations.describe_orderable_db_instance_options")
 def instance_options_are_listed(aws: Aws) -> None:
     assert aws("rds").describe_orderable_db_instance_options(Engine=MYSQL)["OrderableDBInstanceOptions"]
 
 
-@gap("rds_catalogue.CatalogueOperations.describe_db_major_engine_versions")
+@gap("rds.catalogue.CatalogueOperations.describe_db_major_engine_versions")
 def major_versions_are_listed(aws: Aws) -> None:
     assert aws("rds").describe_db_major_engine_versions(Engine=MYSQL)["DBMajorEngineVersions"]
 
 
-@gap("rds_catalogue.CatalogueOperations.describe_account_attributes")
+@gap("rds.catalogue.CatalogueOperations.describe_account_attributes")
 def quotas_are_told(aws: Aws) -> None:
     assert aws("rds").describe_account_attributes()["AccountQuotas"]
 
 
-@gap("rds_groups.GroupOperations.create_db_subnet_group")
+@gap("rds.groups.GroupOperations.create_db_subnet_group")
 def subnet_groups_are_made_once(aws: Aws) -> None:
     name = aws.subnet_group()
     assert "DBSubnetGroupAlreadyExists" == refusal(
@@ -51,7 +51,7 @@ def subnet_groups_are_made_once(aws: Aws) -> None:
     )  # fmt: skip
 
 
-@gap("rds_placement.subnets")
+@gap("rds.placement.subnets")
 def subnet_groups_cover_two_zones(aws: Aws) -> None:
     assert "DBSubnetGroupDoesNotCoverEnoughAZs" == refusal(
         aws("rds").create_db_subnet_group, DBSubnetGroupName=aws.name("group"), DBSubnetGroupDescription="x",
@@ -59,7 +59,7 @@ def subnet_groups_cover_two_zones(aws: Aws) -> None:
     )  # fmt: skip
 
 
-@gap("rds_groups.GroupOperations.create_db_cluster_parameter_group")
+@gap("rds.groups.GroupOperations.create_db_cluster_parameter_group")
 def parameter_groups_are_of_families_that_exist(aws: Aws) -> None:
     assert VALUE == refusal(
         aws("rds").create_db_cluster_parameter_group, DBClusterParameterGroupName=aws.name("pg"),
@@ -67,7 +67,7 @@ def parameter_groups_are_of_families_that_exist(aws: Aws) -> None:
     )  # fmt: skip
 
 
-@gap("rds_groups.GroupOperations.delete_db_subnet_group")
+@gap("rds.groups.GroupOperations.delete_db_subnet_group")
 def subnet_groups_in_use_stay(aws: Aws) -> None:
     name = aws.subnet_group()
     aws.cluster(DBSubnetGroupName=name)
@@ -83,61 +83,61 @@ def _refused_key(aws: Aws, name: str) -> str:
     )
 
 
-@gap("rds_encryption.usable_key")
+@gap("rds.encryption.usable_key")
 def unknown_aliases_are_no_key(aws: Aws) -> None:
     assert NO_KEY == _refused_key(aws, "alias/there-is-none")
 
 
-@gap("rds_encryption.usable_key")
+@gap("rds.encryption.usable_key")
 def unknown_ids_are_no_key(aws: Aws) -> None:
     assert NO_KEY == _refused_key(aws, UNKNOWN)
 
 
-@gap("rds_encryption.usable_key")
+@gap("rds.encryption.usable_key")
 def keys_of_another_region_are_no_key(aws: Aws) -> None:
     assert NO_KEY == _refused_key(aws, aws.key(OTHER_REGION)["Arn"])
 
 
-@gap("rds_encryption.usable_key")
+@gap("rds.encryption.usable_key")
 def disabled_keys_are_no_key(aws: Aws) -> None:
     assert NO_KEY == _refused_key(aws, aws.disabled())
 
 
-@gap("rds_encryption.usable_key")
+@gap("rds.encryption.usable_key")
 def keys_to_be_deleted_are_no_key(aws: Aws) -> None:
     assert NO_KEY == _refused_key(aws, aws.pending_deletion())
 
 
-@gap("rds_encryption.usable_key")
+@gap("rds.encryption.usable_key")
 def keys_without_material_are_no_key(aws: Aws) -> None:
     assert NO_KEY == _refused_key(aws, aws.key(Origin="EXTERNAL")["Arn"])
 
 
-@gap("rds_encryption.usable_key")
+@gap("rds.encryption.usable_key")
 def asymmetric_keys_are_no_key(aws: Aws) -> None:
     assert NO_KEY == _refused_key(aws, aws.key(KeySpec="RSA_2048", KeyUsage="ENCRYPT_DECRYPT")["Arn"])
 
 
-@gap("rds_encryption.for_new_cluster")
+@gap("rds.encryption.for_new_cluster")
 def an_alias_becomes_the_keys_arn(aws: Aws) -> None:
     key, name = aws.key(), "alias/" + aws.name("a")
     aws("kms").create_alias(AliasName=name, TargetKeyId=key["KeyId"])
     assert key["Arn"] == aws.cluster(StorageEncrypted=True, KmsKeyId=name)["KmsKeyId"]
 
 
-@gap("rds_encryption.for_new_cluster")
+@gap("rds.encryption.for_new_cluster")
 def a_key_id_becomes_the_keys_arn(aws: Aws) -> None:
     key = aws.key()
     assert key["Arn"] == aws.cluster(StorageEncrypted=True, KmsKeyId=key["KeyId"])["KmsKeyId"]
 
 
-@gap("rds_encryption.for_new_cluster")
+@gap("rds.encryption.for_new_cluster")
 def without_a_key_it_is_aws_rds(aws: Aws) -> None:
     cluster = aws.cluster(StorageEncrypted=True)
     assert cluster["KmsKeyId"] == aws("kms").describe_key(KeyId="alias/aws/rds")["KeyMetadata"]["Arn"]
 
 
-@gap("rds_encryption.for_new_cluster")
+@gap("rds.encryption.for_new_cluster")
 def a_key_without_encryption_is_refused(aws: Aws) -> None:
     assert COMBINATION == refusal(
         aws("rds").create_db_cluster, DBClusterIdentifier=aws.name(), StorageEncrypted=False,
@@ -145,23 +145,23 @@ def a_key_without_encryption_is_refused(aws: Aws) -> None:
     )  # fmt: skip
 
 
-@gap("rds_records.Encryption.wire")
+@gap("rds.records.Encryption.wire")
 def without_a_key_there_is_no_kms_key_id(aws: Aws) -> None:
     assert "KmsKeyId" not in aws.cluster()
 
 
-@gap("rds_records.Encryption.wire")
+@gap("rds.records.Encryption.wire")
 def the_type_of_encryption_is_told(aws: Aws) -> None:
     assert "sse-kms" == aws.encrypted()["StorageEncryptionType"]
 
 
-@gap("rds_encryption.default_encryption")
+@gap("rds.encryption.default_encryption")
 def encryption_by_default_is_sse_rds(aws: Aws) -> None:
     cluster = aws.cluster()
     assert ("sse-rds", False) == (cluster["StorageEncryptionType"], cluster["StorageEncrypted"])
 
 
-@gap("rds_encryption.add_grant")
+@gap("rds.encryption.add_grant")
 def rds_holds_a_grant(aws: Aws) -> None:
     key = aws.key()
     cluster = aws.cluster(StorageEncrypted=True, KmsKeyId=key["Arn"])
@@ -179,55 +179,55 @@ def _refused(aws: Aws, **asked: Any) -> str:
     return refusal(aws("rds").create_db_cluster, **{name: value for name, value in given.items() if value is not None})
 
 
-@gap("rds_placement.subnet_group")
+@gap("rds.placement.subnet_group")
 def subnet_groups_must_exist(aws: Aws) -> None:
     assert "DBSubnetGroupNotFoundFault" == _refused(aws, DBSubnetGroupName="there-is-none")
 
 
-@gap("rds_placement.cluster_parameter_group")
+@gap("rds.placement.cluster_parameter_group")
 def parameter_groups_must_exist(aws: Aws) -> None:
     assert "DBClusterParameterGroupNotFound" == _refused(aws, DBClusterParameterGroupName="there-is-none")
 
 
-@gap("rds_placement.security_groups")
+@gap("rds.placement.security_groups")
 def security_groups_must_exist(aws: Aws) -> None:
     assert _refused(aws, VpcSecurityGroupIds=["sg-00000000"]) in ("InvalidVPCNetworkStateFault", VALUE)
 
 
-@gap("rds_engines.find_version")
+@gap("rds.engines.find_version")
 def engine_versions_must_exist(aws: Aws) -> None:
     assert _refused(aws, EngineVersion="5.6.10a") in (COMBINATION, VALUE)
 
 
-@gap("rds_checks.password_choice")
+@gap("rds.checks.password_choice")
 def passwords_are_given_or_managed(aws: Aws) -> None:
     assert COMBINATION == _refused(aws, MasterUserPassword="correct horse")
 
 
-@gap("rds_checks.master_user")
+@gap("rds.checks.master_user")
 def reserved_users_are_refused(aws: Aws) -> None:
     assert VALUE == _refused(aws, MasterUsername="rdsadmin")
 
 
-@gap("rds_checks.identifier")
+@gap("rds.checks.identifier")
 def identifiers_have_rules(aws: Aws) -> None:
     assert VALUE == _refused(aws, DBClusterIdentifier="1-begins-with-a-digit")
 
 
-@gap("rds_clusters.claim_identifier")
+@gap("rds.clusters.claim_identifier")
 def identifiers_are_taken_once(aws: Aws) -> None:
     there = aws.cluster()
     assert "DBClusterAlreadyExistsFault" == _refused(aws, DBClusterIdentifier=there["DBClusterIdentifier"])
 
 
-@gap("rds_clusters.claim_identifier")
+@gap("rds.clusters.claim_identifier")
 def a_second_create_loses_nothing(aws: Aws) -> None:
     there = aws.cluster()
     _refused(aws, DBClusterIdentifier=there["DBClusterIdentifier"])
     assert there["DbClusterResourceId"] == aws.described(there)["DbClusterResourceId"]
 
 
-@gap("rds_clusters.ClusterOperations")
+@gap("rds.clusters.ClusterOperations")
 def a_name_is_free_again_at_once(aws: Aws) -> None:
     there = aws.cluster()
     aws("rds").delete_db_cluster(DBClusterIdentifier=there["DBClusterIdentifier"], SkipFinalSnapshot=True)
@@ -236,7 +236,7 @@ def a_name_is_free_again_at_once(aws: Aws) -> None:
     aws.cluster(DBClusterIdentifier=there["DBClusterIdentifier"])
 
 
-@gap("rds_base.RdsBase.parse_parameters")
+@gap("rds.base.RdsBase.parse_parameters")
 def numbers_are_numbers(aws: Aws) -> None:
     assert "MalformedInput" == _refused(aws, Port="x")
 
@@ -244,27 +244,27 @@ def numbers_are_numbers(aws: Aws) -> None:
 # ---- RDS: instances
 
 
-@gap("rds_instances.InstanceOperations.create_db_instance")
+@gap("rds.instances.InstanceOperations.create_db_instance")
 def instances_begin_as_creating_under_the_clusters_key(aws: Aws) -> None:
     cluster = aws.encrypted()
     made = aws.instance(cluster)
     assert ("creating", cluster["KmsKeyId"]) == (made["DBInstanceStatus"], made.get("KmsKeyId"))
 
 
-@gap("rds_shown.describe_instance")
+@gap("rds.shown.describe_instance")
 def instances_show_performance_insights(aws: Aws) -> None:
     made = aws.instance(aws.cluster(), EnablePerformanceInsights=True)
     assert made["PerformanceInsightsEnabled"]
     assert made["PerformanceInsightsKMSKeyId"].startswith("arn:aws:kms:")
 
 
-@gap("rds_instances.InstanceOperations.create_db_instance")
+@gap("rds.instances.InstanceOperations.create_db_instance")
 def instances_have_ids_of_their_own(aws: Aws) -> None:
     cluster = aws.cluster()
     assert 2 == len({aws.instance(cluster)["DbiResourceId"] for _ in range(2)})
 
 
-@gap("rds_engines.check_class")
+@gap("rds.engines.check_class")
 def the_posts_class_is_refused(aws: Aws) -> None:
     cluster = aws.cluster()
     assert COMBINATION == refusal(
@@ -273,7 +273,7 @@ def the_posts_class_is_refused(aws: Aws) -> None:
     )  # fmt: skip
 
 
-@gap("rds_instances.InstanceOperations.create_db_instance")
+@gap("rds.instances.InstanceOperations.create_db_instance")
 def members_take_no_key(aws: Aws) -> None:
     cluster = aws.encrypted()
     assert COMBINATION == refusal(

@@ -16,7 +16,7 @@ from rds_support import CLUSTER, COMBINATION, MYSQL, NO_KEY, PASSWORD, VALUE, Aw
 # ---- RDS: changing, stopping, deleting
 
 
-@gap("rds_cluster_changes.ChangeOperations.modify_db_cluster")
+@gap("rds.cluster_changes.ChangeOperations.modify_db_cluster")
 def a_failed_change_keeps_the_cluster(aws: Aws) -> None:
     there = aws.cluster()
     refusal(
@@ -26,12 +26,12 @@ def a_failed_change_keeps_the_cluster(aws: Aws) -> None:
     assert there["DbClusterResourceId"] == aws.described(there)["DbClusterResourceId"]
 
 
-@gap("rds_cluster_changes.ChangeOperations.modify_db_cluster")
+@gap("rds.cluster_changes.ChangeOperations.modify_db_cluster")
 def changing_what_is_not_there_is_a_404(aws: Aws) -> None:
     assert "DBClusterNotFoundFault" == refusal(aws("rds").modify_db_cluster, DBClusterIdentifier="nope")
 
 
-@gap("rds_cluster_changes.ChangeOperations.start_db_cluster")
+@gap("rds.cluster_changes.ChangeOperations.start_db_cluster")
 def clusters_do_not_start_without_their_key(aws: Aws) -> None:
     cluster = aws.encrypted()
     name = cluster["DBClusterIdentifier"]
@@ -41,7 +41,7 @@ def clusters_do_not_start_without_their_key(aws: Aws) -> None:
     assert NO_KEY == refusal(aws("rds").start_db_cluster, DBClusterIdentifier=name)
 
 
-@gap("rds_encryption.notice")
+@gap("rds.encryption.notice")
 def clusters_notice_that_their_key_has_gone(aws: Aws) -> None:
     cluster = aws.encrypted()
     aws("kms").disable_key(KeyId=cluster["KmsKeyId"].split("/")[-1])
@@ -49,7 +49,7 @@ def clusters_notice_that_their_key_has_gone(aws: Aws) -> None:
     assert "inaccessible-encryption-credentials-recoverable" in states
 
 
-@gap("rds_states.look")
+@gap("rds.states.look")
 def states_take_as_long_as_is_set(aws: Aws) -> None:
     set_transition(aws.url, "rds::cluster", {"progression": "manual", "times": 3})
     try:
@@ -60,46 +60,46 @@ def states_take_as_long_as_is_set(aws: Aws) -> None:
     assert ["creating", "creating", "creating", "available"] == seen
 
 
-@gap("rds_clusters.ClusterOperations.delete_db_cluster")
+@gap("rds.clusters.ClusterOperations.delete_db_cluster")
 def deleting_says_what_of_a_final_snapshot(aws: Aws) -> None:
     name = aws.cluster()["DBClusterIdentifier"]
     assert COMBINATION == refusal(aws("rds").delete_db_cluster, DBClusterIdentifier=name)
 
 
-@gap("rds_clusters.ClusterOperations.delete_db_cluster")
+@gap("rds.clusters.ClusterOperations.delete_db_cluster")
 def deleting_takes_time(aws: Aws) -> None:
     name = aws.cluster()["DBClusterIdentifier"]
     answer = aws("rds").delete_db_cluster(DBClusterIdentifier=name, FinalDBSnapshotIdentifier=aws.name("final"))
     assert "deleting" == answer["DBCluster"]["Status"]
 
 
-@gap("rds_history.HistoryOperations.describe_events")
+@gap("rds.history.HistoryOperations.describe_events")
 def clusters_have_events(aws: Aws) -> None:
     name = aws.cluster()["DBClusterIdentifier"]
     assert aws("rds").describe_events(SourceType="db-cluster", SourceIdentifier=name)["Events"]
 
 
-@gap("rds_history.HistoryOperations.describe_db_cluster_automated_backups")
+@gap("rds.history.HistoryOperations.describe_db_cluster_automated_backups")
 def automated_backups_are_listed(aws: Aws) -> None:
     name = aws.cluster()["DBClusterIdentifier"]
     found = aws("rds").describe_db_cluster_automated_backups(DBClusterIdentifier=name)
     assert [name] == [one["DBClusterIdentifier"] for one in found["DBClusterAutomatedBackups"]]
 
 
-@gap("rds_clusters.export_logs")
+@gap("rds.clusters.export_logs")
 def exported_logs_have_groups(aws: Aws) -> None:
     name = aws.cluster(EnableCloudwatchLogsExports=["audit"])["DBClusterIdentifier"]
     found = aws("logs").describe_log_groups(logGroupNamePrefix=f"/aws/rds/cluster/{name}/")["logGroups"]
     assert [f"/aws/rds/cluster/{name}/audit"] == [group["logGroupName"] for group in found]
 
 
-@gap("rds_global.GlobalOperations.create_global_cluster")
+@gap("rds.global_clusters.GlobalOperations.create_global_cluster")
 def global_clusters_tell_their_encryption(aws: Aws) -> None:
     made = aws("rds").create_global_cluster(GlobalClusterIdentifier=aws.name("world"), Engine=MYSQL)
     assert "sse-rds" == made["GlobalCluster"]["StorageEncryptionType"]
 
 
-@gap("secrets.SandboxSecretsManagerResponse.describe_secret")
+@gap("rds.secrets.SandboxSecretsManagerResponse.describe_secret")
 def managed_secrets_rotate(aws: Aws) -> None:
     arn = aws.cluster()["MasterUserSecret"]["SecretArn"]
     shown = aws("secretsmanager").describe_secret(SecretId=arn)
@@ -108,7 +108,7 @@ def managed_secrets_rotate(aws: Aws) -> None:
     )  # fmt: skip
 
 
-@gap("secrets.SandboxSecretsManagerResponse.delete_secret")
+@gap("rds.secrets.SandboxSecretsManagerResponse.delete_secret")
 def managed_secrets_are_not_deleted_by_hand(aws: Aws) -> None:
     arn = aws.cluster()["MasterUserSecret"]["SecretArn"]
     assert "InvalidRequestException" == refusal(aws("secretsmanager").delete_secret, SecretId=arn)
@@ -117,12 +117,12 @@ def managed_secrets_are_not_deleted_by_hand(aws: Aws) -> None:
 # ---- RDS: snapshots and restores
 
 
-@gap("rds_snapshots.describe_snapshot")
+@gap("rds.snapshots.describe_snapshot")
 def snapshots_without_a_key_have_no_kms_key_id(aws: Aws) -> None:
     assert "KmsKeyId" not in aws.snapshot(aws.cluster())
 
 
-@gap("rds_snapshots.SnapshotOperations.describe_db_cluster_snapshots")
+@gap("rds.snapshots.SnapshotOperations.describe_db_cluster_snapshots")
 def snapshots_are_found_by_arn(aws: Aws) -> None:
     taken = aws.snapshot(aws.cluster())
     found = aws("rds").describe_db_cluster_snapshots(DBClusterSnapshotIdentifier=taken["DBClusterSnapshotArn"])
@@ -140,34 +140,34 @@ def _copy_refusal(aws: Aws, source: Any, region: str = REGION, **asked: Any) -> 
     return refusal(lambda: _copy(aws, source, region, **asked))
 
 
-@gap("rds_snapshots.SnapshotOperations.copy_db_cluster_snapshot")
+@gap("rds.snapshots.SnapshotOperations.copy_db_cluster_snapshot")
 def copies_name_their_source(aws: Aws) -> None:
     source = aws.snapshot(aws.cluster())
     assert source["DBClusterSnapshotArn"] == _copy(aws, source)["SourceDBClusterSnapshotArn"]
 
 
-@gap("rds_snapshots.SnapshotOperations.copy_db_cluster_snapshot")
+@gap("rds.snapshots.SnapshotOperations.copy_db_cluster_snapshot")
 def copies_take_no_disabled_key(aws: Aws) -> None:
     assert NO_KEY == _copy_refusal(aws, aws.snapshot(aws.encrypted()), KmsKeyId=aws.disabled())
 
 
-@gap("rds_snapshots.SnapshotOperations.copy_db_cluster_snapshot")
+@gap("rds.snapshots.SnapshotOperations.copy_db_cluster_snapshot")
 def copies_take_no_unknown_alias(aws: Aws) -> None:
     assert NO_KEY == _copy_refusal(aws, aws.snapshot(aws.encrypted()), KmsKeyId="alias/there-is-none")
 
 
-@gap("rds_snapshots.SnapshotOperations.copy_db_cluster_snapshot")
+@gap("rds.snapshots.SnapshotOperations.copy_db_cluster_snapshot")
 def copies_to_another_region_need_a_key(aws: Aws) -> None:
     assert _copy_refusal(aws, aws.snapshot(aws.encrypted()), OTHER_REGION) in (NO_KEY, COMBINATION, VALUE)
 
 
-@gap("rds_snapshots.SnapshotOperations.copy_db_cluster_snapshot")
+@gap("rds.snapshots.SnapshotOperations.copy_db_cluster_snapshot")
 def copying_does_not_encrypt(aws: Aws) -> None:
     asked = _copy_refusal(aws, aws.snapshot(aws.cluster()), KmsKeyId=aws.key()["Arn"])
     assert asked in (COMBINATION, "InvalidDBClusterSnapshotStateFault")
 
 
-@gap("rds_snapshots.SnapshotOperations.modify_db_cluster_snapshot_attribute")
+@gap("rds.snapshots.SnapshotOperations.modify_db_cluster_snapshot_attribute")
 def encrypted_snapshots_are_not_public(aws: Aws) -> None:
     taken = aws.snapshot(aws.encrypted())
     assert refusal(
@@ -183,25 +183,25 @@ def _restore(aws: Aws, source: Any, **asked: Any) -> Any:
     )["DBCluster"]  # fmt: skip
 
 
-@gap("rds_restores.RestoreOperations.restore_db_cluster_from_snapshot")
+@gap("rds.restores.RestoreOperations.restore_db_cluster_from_snapshot")
 def restoring_a_source_with_a_managed_password_works(aws: Aws) -> None:
     assert "creating" == _restore(aws, aws.snapshot(aws.encrypted()))["Status"]
 
 
-@gap("rds_restores.RestoreOperations.restore_db_cluster_from_snapshot")
+@gap("rds.restores.RestoreOperations.restore_db_cluster_from_snapshot")
 def restores_take_no_unknown_key(aws: Aws) -> None:
     source = aws.snapshot(aws.cluster(**PASSWORD))
     assert NO_KEY == refusal(lambda: _restore(aws, source, KmsKeyId=UNKNOWN))
 
 
-@gap("rds_restores.RestoreOperations.restore_db_cluster_from_snapshot")
+@gap("rds.restores.RestoreOperations.restore_db_cluster_from_snapshot")
 def restoring_under_a_key_encrypts(aws: Aws) -> None:
     key, source = aws.key(), aws.snapshot(aws.cluster(**PASSWORD))
     made = _restore(aws, source, KmsKeyId=key["Arn"])
     assert (True, key["Arn"]) == (made["StorageEncrypted"], made["KmsKeyId"])
 
 
-@gap("rds_restores.RestoreOperations.restore_db_cluster_to_point_in_time")
+@gap("rds.restores.RestoreOperations.restore_db_cluster_to_point_in_time")
 def points_in_time_take_no_disabled_key(aws: Aws) -> None:
     cluster = aws.encrypted(**PASSWORD)
     assert NO_KEY == refusal(

@@ -12,7 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib import inputs, kms, kms_import, open_step, preflight, wrapping
+from runbook_lib import open_step
+from runbook_lib.inputs import kms as kms_inputs
+from runbook_lib.inputs import start as start_inputs
+from runbook_lib.steps import (
+    create_key,
+    encrypt_key_material,
+    get_parameters_for_import,
+)
+from runbook_lib.steps import (
+    start as start_step,
+)
 
 AWS = Path(sys.executable).parent / "aws"
 pytestmark = pytest.mark.skipif(not AWS.exists() and not shutil.which("aws"), reason="awscli is not installed")
@@ -35,19 +45,23 @@ def aws(world, *words):
 def run_folder(world, monkeypatch):
     """A run that has come to 03: its key waits for material, its files lie in the folder."""
     monkeypatch.setenv("RUNBOOK_RUNS_DIR", str(world.folder))
-    started = inputs.StartInputs(run_id="cli")
-    step = preflight.start_run(started)
-    preflight.check_everything(step, started, preflight.plan_start(step, started))
+    started = start_inputs.StartInputs(run_id="cli")
+    step = start_step.start_run(started)
+    start_step.check_everything(step, started, start_step.plan_start(step, started))
     step = open_step("01_create_key", run_id="cli")
-    kms.apply_create_key(step, kms.plan_create_key(step, inputs.CreateKeyInputs(run_id="cli")))
-    kms.verify_create_key(step)
+    create_key.apply_create_key(step, create_key.plan_create_key(step, kms_inputs.CreateKeyInputs(run_id="cli")))
+    create_key.verify_create_key(step)
     step = open_step("02_get_parameters_for_import", run_id="cli")
-    asked = inputs.GetParametersForImportInputs(run_id="cli", wrapping_key_spec="RSA_3072")
-    kms_import.apply_get_parameters_for_import(step, kms_import.plan_get_parameters_for_import(step, asked))
-    kms_import.verify_get_parameters_for_import(step)
+    asked = kms_inputs.GetParametersForImportInputs(run_id="cli", wrapping_key_spec="RSA_3072")
+    get_parameters_for_import.apply_get_parameters_for_import(
+        step, get_parameters_for_import.plan_get_parameters_for_import(step, asked)
+    )
+    get_parameters_for_import.verify_get_parameters_for_import(step)
     step = open_step("03_encrypt_key_material", run_id="cli")
-    material = inputs.EncryptKeyMaterialInputs(run_id="cli")
-    wrapping.apply_encrypt_key_material(step, wrapping.plan_encrypt_key_material(step, material), material)
+    material = kms_inputs.EncryptKeyMaterialInputs(run_id="cli")
+    encrypt_key_material.apply_encrypt_key_material(
+        step, encrypt_key_material.plan_encrypt_key_material(step, material), material
+    )
     return world.folder / "cli"
 
 
@@ -71,7 +85,7 @@ def test_the_aws_command_line_imports_the_files_of_a_run(world, run_folder, tmp_
 
 def test_what_the_aws_command_line_fetched_is_what_the_library_wraps_for(world, tmp_path):
     """The other way round: create and fetch with aws, wrap with the library, import with aws."""
-    from runbook_lib.key_material import KeyMaterial, encrypt_key_material
+    from runbook_lib.material.key_material import KeyMaterial, encrypt_key_material
 
     key_id = aws(world, "kms", "create-key", "--origin", "EXTERNAL")["KeyMetadata"]["KeyId"]
     fetched = aws(world, "kms", "get-parameters-for-import", "--key-id", key_id,

@@ -11,8 +11,8 @@ import pytest
 from cells import run_cells, run_steps
 
 from runbook_lib import errors
-from runbook_lib.sandbox import process
-from runbook_lib.steps import chain
+from runbook_lib.aws import sandbox_process
+from runbook_lib.run.steps import chain
 
 STEPS = [step.name for step in chain()]
 UNTIL = {name: STEPS[: STEPS.index(name)] for name in STEPS}
@@ -228,7 +228,7 @@ def test_a_sandbox_that_has_ended(world, monkeypatch):
     """A run whose world is gone says so, and leaves the folder as it was."""
     monkeypatch.setenv("RUNBOOK_RUNS_DIR", str(world.folder))
     run_steps("00_start", "01_create_key", run_id="gone")
-    process.stop(world.folder)
+    sandbox_process.stop(world.folder)
     before = (world.folder / "gone" / "state.json").read_bytes()
     with pytest.raises(errors.SandboxGone, match=r"has ended.*00_start") as told:
         run_cells("02_get_parameters_for_import", run_id="gone")

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("playwright", reason="the browser suite is part of the extra dev")
 from browser import Server, Tab, chromium, is_installed
 
-from runbook_lib.sandbox import process
+from runbook_lib.aws import sandbox_process
 
 pytestmark = [
     pytest.mark.slow,
@@ -56,7 +56,7 @@ def calm(walk):
 
 def sandbox(server, path, body=None, method="POST"):
     """Ask the server's sandbox one of its own questions."""
-    return process.call(process.find(server.runs).url, path, body=body, method=method)
+    return sandbox_process.call(sandbox_process.find(server.runs).url, path, body=body, method=method)
 
 
 def state(server):

@@ -18,11 +18,16 @@ from click.testing import CliRunner
 from openssl import openssl, private_key, private_pem, public_der, public_pem, put, shell
 from walk import CHECK_VALUE, KNOWN
 
-from runbook_lib import hand_over, key_material
-from runbook_lib.cli import main
-from runbook_lib.errors import ArtefactsMismatch, HandOverInvalid, ImportTokenExpired, WrappingAlgorithmRefused
-from runbook_lib.key_material import KeyMaterial
-from runbook_lib.material_set import Wrapping
+from runbook_cli.main import main
+from runbook_lib.errors import (
+    ArtefactsMismatch,
+    HandOverInvalid,
+    ImportTokenExpired,
+    WrappingAlgorithmRefused,
+)
+from runbook_lib.material import hand_over, key_material
+from runbook_lib.material.key_material import KeyMaterial
+from runbook_lib.material.material_set import Wrapping
 
 ARN = "arn:aws:kms:eu-west-2:123456789012:key/0f1c2a3b-0000-4000-8000-000000000000"
 NOW = datetime.now(UTC)
@@ -160,7 +165,7 @@ def watched(code, *words):
 def test_wrapping_opens_no_socket_and_loads_no_aws(desk):
     """Nothing to switch off: the command never tries, and boto3 is not even imported."""
     code = """
-from runbook_lib.cli import main
+from runbook_cli.main import main
 try:
     main()
 except SystemExit as end:

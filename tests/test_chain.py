@@ -10,8 +10,8 @@ import sys
 import nbformat
 import pytest
 
-from runbook_lib.paths import notebooks_folder
-from runbook_lib.steps import chain
+from runbook_lib.run.paths import notebooks_folder
+from runbook_lib.run.steps import chain
 
 README = (notebooks_folder().parent / "README.md").read_text(encoding="utf-8")
 LINE = re.compile(r"^  (\d\d) (.{26}) +\d+\.\d s  (.+)$")

@@ -8,16 +8,17 @@ from types import SimpleNamespace
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 
-from runbook_lib import changes, kms
+from runbook_lib.aws import create_once
 from runbook_lib.errors import AccessDenied, AwsCallFailed, OutcomeUnclear
-from runbook_lib.run import Run
+from runbook_lib.run.run import Run
+from runbook_lib.steps import create_key
 
 TARGET = {"target": "sandbox", "account_id": "123456789012", "region": "eu-west-2", "sandbox_id": "s"}
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    monkeypatch.setattr(changes.time, "sleep", lambda _: None)
+    monkeypatch.setattr(create_once.time, "sleep", lambda _: None)
     return Run.create("demo", runs_dir=tmp_path, target=TARGET)
 
 
@@ -46,7 +47,7 @@ class World:
 
 
 def once(run, world):
-    return changes.create_once(run, "01_create_key", "kms:CreateKey", find=world.find, create=world.create)
+    return create_once.create_once(run, "01_create_key", "kms:CreateKey", find=world.find, create=world.create)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_the_intent_is_written_before_the_request(run, tmp_path):
         seen.append(Run.open("demo", runs_dir=tmp_path).is_unclear("01_create_key", "kms:CreateKey"))
         return "x"
 
-    changes.create_once(run, "01_create_key", "kms:CreateKey", find=lambda: None, create=create)
+    create_once.create_once(run, "01_create_key", "kms:CreateKey", find=lambda: None, create=create)
     assert seen == [True]
 
 
@@ -135,12 +136,12 @@ def test_a_key_whose_tags_may_not_be_read_could_be_the_runs_own(run, monkeypatch
         raise AccessDenied("you may not call kms:ListResourceTags")
 
     created = datetime.fromisoformat(run.created) + timedelta(hours=hours)
-    monkeypatch.setattr(kms, "tags_of", denied)
-    monkeypatch.setattr(kms, "describe", lambda *_: {"CreationDate": created})
+    monkeypatch.setattr(create_key.kms, "tags_of", denied)
+    monkeypatch.setattr(create_key.kms, "describe", lambda *_: {"CreationDate": created})
     keys = SimpleNamespace(paginate=lambda: [{"Keys": [{"KeyId": "a"}]}])
     step = SimpleNamespace(client=lambda _: SimpleNamespace(get_paginator=lambda _: keys), session=None, run=run)
     if may_be:
         with pytest.raises(AccessDenied):
-            kms.find_by_run(step)
+            create_key.find_by_run(step)
     else:
-        assert kms.find_by_run(step) is None
+        assert create_key.find_by_run(step) is None

@@ -21,7 +21,7 @@ import pytest
 from leaks import in_content
 from openssl import oaep_options, openssl, private_key, private_pem, public_pem, put
 
-from runbook_lib.sandbox import process
+from runbook_lib.aws import sandbox_process
 
 ROOT = Path(__file__).parent.parent
 PASSWORD = "a recovery pass phrase of some length"  # noqa: S105 - planted, to be found nowhere
@@ -65,7 +65,7 @@ class Watched:
 def kind(words: list[str]) -> str:
     """Return what a process is, by its command line."""
     line = " ".join(words)
-    for name in ("runbook_lib.sandbox", "fork_kernel.server", "ipykernel_launcher", "jupyterlab", "runbook_lib.cli"):
+    for name in ("runbook_sandbox", "fork_kernel.server", "ipykernel_launcher", "jupyterlab", "runbook_cli.main"):
         if name in line:
             return name
     return line
@@ -75,7 +75,7 @@ def kind(words: list[str]) -> str:
 def watched(tmp_path):
     there = Watched(tmp_path)
     yield there
-    process.stop(there.runs)
+    sandbox_process.stop(there.runs)
 
 
 def below(pid: int) -> list[int]:
@@ -95,7 +95,7 @@ def test_the_token_of_the_lab_is_on_no_command_line_and_in_no_environment(watche
     browser.write_text(BROWSER.format(python=sys.executable, folder=str(watched.folder)))
     browser.chmod(0o700)
     lab = subprocess.Popen(
-        [sys.executable, "-m", "runbook_lib.cli", "lab"], env={**watched.environment, "BROWSER": str(browser)}, cwd=ROOT,
+        [sys.executable, "-m", "runbook_cli.main", "lab"], env={**watched.environment, "BROWSER": str(browser)}, cwd=ROOT,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
@@ -125,7 +125,7 @@ def test_the_token_of_the_lab_is_on_no_command_line_and_in_no_environment(watche
         lab.kill()
     assert token not in said
     assert token not in repr(given)
-    assert {"runbook_lib.cli", "jupyterlab", "ipykernel_launcher", "runbook_lib.sandbox"} <= {
+    assert {"runbook_cli.main", "jupyterlab", "ipykernel_launcher", "runbook_sandbox"} <= {
         kind(words) for words, _ in watched.started
     }
     assert token not in (watched.folder / "environments").read_text()
@@ -148,7 +148,7 @@ def in_any_process(pid: int, token: str) -> list[int]:
 def test_a_browser_that_cannot_be_started_leaves_the_address(watched):
     """As on a machine without one; with --no-browser nothing else is promised."""
     lab = subprocess.Popen(
-        [sys.executable, "-m", "runbook_lib.cli", "lab", "--target", "aws"],
+        [sys.executable, "-m", "runbook_cli.main", "lab", "--target", "aws"],
         env={**watched.environment, "BROWSER": "false"}, cwd=ROOT, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -185,13 +185,13 @@ def test_a_run_gives_no_secret_to_a_command_line_and_a_password_only_to_whom_it_
         shutil.copy(tmp_path / "run.yaml", tmp_path / f"{name}.yaml")
     files = [str(tmp_path / f"{name}.yaml") for name in ("a", "b")]
     done = subprocess.run(
-        [sys.executable, "-m", "runbook_lib.cli", "run", *files, "--kernel", kernel],
+        [sys.executable, "-m", "runbook_cli.main", "run", *files, "--kernel", kernel],
         env={**watched.environment, "RECOVERY_PASSWORD": PASSWORD}, cwd=ROOT, capture_output=True, text=True, timeout=300,
         check=False,
     )  # fmt: skip
     assert 0 == done.returncode, done.stdout + done.stderr
     assert set() == in_content((watched.folder / "argv").read_bytes(), [PASSWORD.encode(), KNOWN])
-    assert {"runbook_lib.sandbox", "runbook_lib.cli"} <= {kind(words) for words, _ in watched.started}
+    assert {"runbook_sandbox", "runbook_cli.main"} <= {kind(words) for words, _ in watched.started}
     assert ("fork_kernel.server" in {kind(words) for words, _ in watched.started}) == (kernel == "forked")
     # `uname -p` is Python's own: the module `platform` asks so for the processor.
-    assert watched.kinds(PASSWORD) <= {"runbook_lib.cli", "ipykernel_launcher", "uname -p"}
+    assert watched.kinds(PASSWORD) <= {"runbook_cli.main", "ipykernel_launcher", "uname -p"}

@@ -63,9 +63,7 @@ def test_a_missing_parameter_file_is_named(world):
 def test_outside_a_checkout_the_runs_folder_must_be_named(tmp_path):
     """No guessing where runs lie: exit 2 and the option to give."""
     environment = {name: value for name, value in os.environ.items() if name != "RUNBOOK_RUNS_DIR"}
-    script = (
-        "import runbook_lib.paths as p; p.checkout = lambda: None; from runbook_lib.cli import main; main(['status'])"
-    )
+    script = "import runbook_lib.run.paths as p; p.checkout = lambda: None; from runbook_cli.main import main; main(['status'])"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
@@ -106,7 +104,7 @@ def test_an_unwritable_runs_folder_is_named(world):
 
 def test_a_second_runner_is_told_who_holds_the_run(world):
     """One lock per run folder, named with its holder."""
-    from runbook_lib.run import run_lock
+    from runbook_lib.run.run import run_lock
 
     (world.folder / "held").mkdir(mode=0o700)
     with run_lock(world.folder / "held", what="a test"):
@@ -119,13 +117,13 @@ def test_the_first_line_of_the_sandbox_holds_its_url(world):
     """`runbook sandbox --port 0` says where it listens, answers there, and ends on an interrupt."""
     import signal
 
-    from runbook_lib.sandbox import process
+    from runbook_lib.aws import sandbox_process
 
-    command = [sys.executable, "-u", "-m", "runbook_lib.cli", "sandbox", "--port", "0"]
+    command = [sys.executable, "-u", "-m", "runbook_cli.main", "sandbox", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as started:
         assert started.stdout is not None
         line = started.stdout.readline()
         url = next(word for word in line.split() if word.startswith("http://127.0.0.1:"))
-        assert url == process.identify(url).url
+        assert url == sandbox_process.identify(url).url
         started.send_signal(signal.SIGINT)
         assert 0 == started.wait(10)

@@ -20,12 +20,12 @@ from typing import Any
 import pytest
 from cells import run_cells, run_steps
 
-from runbook_lib import errors, verification
-from runbook_lib import run as run_module
-from runbook_lib import session as session_module
-from runbook_lib.run import Run
-from runbook_lib.sandbox import process
-from runbook_lib.steps import chain
+from runbook_lib import errors, files
+from runbook_lib.aws import sandbox_process
+from runbook_lib.aws import session as session_module
+from runbook_lib.run.run import Run
+from runbook_lib.run.steps import chain
+from runbook_lib.steps import verify_encryption
 
 ROOT = Path(__file__).parent.parent
 STEPS = [step.name for step in chain()]
@@ -72,12 +72,12 @@ def start(world: Any, run_id: str) -> subprocess.Popen[str]:
     """Start `runbook run` and return when its key is there."""
     url = world.sandbox.url
     started = subprocess.Popen(
-        [sys.executable, "-m", "runbook_lib.cli", "run", "--run-id", run_id, *QUICK],
+        [sys.executable, "-m", "runbook_cli.main", "run", "--run-id", run_id, *QUICK],
         cwd=ROOT, env={**os.environ, "RUNBOOK_RUNS_DIR": str(world.folder)}, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     deadline = time.monotonic() + 120
-    while not [c for c in process.call(url, "/runbook/calls")["calls"] if c["operation"] == "CreateAlias"]:
+    while not [c for c in sandbox_process.call(url, "/runbook/calls")["calls"] if c["operation"] == "CreateAlias"]:
         assert started.poll() is None, started.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -139,7 +139,7 @@ def test_a_disk_that_is_full_in_the_middle_stops_it_resumably(world):
     """No file may grow beyond 40 kB: executed notebooks do. One line says which; with room again the run ends verified."""
     url = world.sandbox.url
     done = subprocess.run(
-        ["sh", "-c", 'ulimit -f 80; exec "$@"', "sh", sys.executable, "-m", "runbook_lib.cli", "run", "--run-id", "full",
+        ["sh", "-c", 'ulimit -f 80; exec "$@"', "sh", sys.executable, "-m", "runbook_cli.main", "run", "--run-id", "full",
          "--kernel", "plain", *QUICK],
         cwd=ROOT, env={**os.environ, "RUNBOOK_RUNS_DIR": str(world.folder), "RUNBOOK_SANDBOX_ENDPOINT": url},
         capture_output=True, text=True, timeout=180, check=False,
@@ -283,7 +283,7 @@ def test_a_clock_that_is_set_back_in_the_middle_spoils_nothing(desk, monkeypatch
             def now(cls, tz=None):
                 return datetime.now(tz) - timedelta(days=2)
 
-        for module in (run_module, session_module, verification):
+        for module in (files, session_module, verify_encryption):
             monkeypatch.setattr(module, "datetime", Back)
     go(*STEPS[4:])
     assert desk.report("desk")["verified"]

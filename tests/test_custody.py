@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 import pytest
 from openssl import openssl, private_key, private_pem, public_der, public_pem, put, shell
 
-from runbook_lib import components, custody
 from runbook_lib.errors import (
     ComponentsIncomplete,
     EncryptedKeyMaterialInvalid,
     RecoveryKeyInvalid,
     RecoveryKeyRepeated,
 )
-from runbook_lib.inputs import EncryptKeyMaterialInputs
-from runbook_lib.key_material import KeyMaterial
-from runbook_lib.material_set import Wrapping
-from runbook_lib.sources import make_set
+from runbook_lib.inputs.kms import EncryptKeyMaterialInputs
+from runbook_lib.material import recovery_copies
+from runbook_lib.material.key_material import KeyMaterial
+from runbook_lib.material.material_set import Wrapping
+from runbook_lib.material.sources import make_set
 
 KNOWN = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
 ARN = "arn:aws:kms:eu-west-2:123456789012:key/0f1c2a3b-0000-4000-8000-000000000000"
@@ -31,7 +31,7 @@ def made(tmp_path, keys, **choices):
         {"key_material_source": "file", "key_material_file": str(put(tmp_path / "material", KNOWN)), **choices}
     )
     wrapping = Wrapping(public_der(private_key(2048, 9)), "RSAES_OAEP_SHA_256", "RSA_2048", ARN)
-    found = make_set(inputs, wrapping, recovery_public_keys=[public_pem(key) for key in keys], now=WHEN)
+    found = make_set(inputs.request(), wrapping, recovery_public_keys=[public_pem(key) for key in keys], now=WHEN)
     folder = tmp_path / "set"
     folder.mkdir(mode=0o700)
     for name, content in found.files.items():
@@ -89,8 +89,8 @@ def test_another_key_and_a_damaged_copy_do_not_open(tmp_path):
     content = found.files[name]
     for wrong, key in ((content, private_key(2048, 1)), (content[:-1], private_key(2048)), (b"", private_key(2048))):
         with pytest.raises(EncryptedKeyMaterialInvalid, match="not for this recovery key, or damaged"):
-            custody.open_copy(wrong, key)
-    assert KeyMaterial(KNOWN) == custody.open_copy(content, private_key(2048))
+            recovery_copies.open_copy(wrong, key)
+    assert KeyMaterial(KNOWN) == recovery_copies.open_copy(content, private_key(2048))
 
 
 def test_a_copy_that_openssl_made_opens_here(tmp_path):
@@ -102,7 +102,7 @@ def test_a_copy_that_openssl_made_opens_here(tmp_path):
         "-pkeyopt", "rsa_padding_mode:oaep", "-pkeyopt", "rsa_oaep_md:sha256", "-pkeyopt", "rsa_mgf1_md:sha256",
         folder=tmp_path,
     )  # fmt: skip
-    assert KeyMaterial(KNOWN) == custody.open_copy((tmp_path / "copy.bin").read_bytes(), private_key(3072))
+    assert KeyMaterial(KNOWN) == recovery_copies.open_copy((tmp_path / "copy.bin").read_bytes(), private_key(3072))
 
 
 def test_each_holder_has_a_file_and_a_line_in_the_record(tmp_path):
@@ -112,15 +112,15 @@ def test_each_holder_has_a_file_and_a_line_in_the_record(tmp_path):
     holders = found.record["holders"]
     assert 3 == len(holders) == len(commands(found.files["CUSTODY.txt"].decode()))
     for holder, key in zip(holders, keys, strict=True):
-        assert KeyMaterial(KNOWN) == custody.open_copy(found.files[holder["file"]], key)
+        assert KeyMaterial(KNOWN) == recovery_copies.open_copy(found.files[holder["file"]], key)
     with pytest.raises(EncryptedKeyMaterialInvalid):
-        custody.open_copy(found.files[holders[0]["file"]], keys[1])
+        recovery_copies.open_copy(found.files[holders[0]["file"]], keys[1])
 
 
 def test_the_record_is_this_and_holds_no_secret(tmp_path):
     """Who holds what, since when, under which algorithm."""
     found, _ = made(tmp_path, [private_key(2048)])
-    fingerprint = custody.key_fingerprint(private_key(2048).public_key())
+    fingerprint = recovery_copies.key_fingerprint(private_key(2048).public_key())
     assert {
         "custody": "recovery_key",
         "source": "file",
@@ -143,10 +143,10 @@ def test_the_record_is_this_and_holds_no_secret(tmp_path):
 
 def test_a_training_key_says_what_it_is(tmp_path):
     """In the key, in the record and on the page; openssl reads it all the same."""
-    private, public = custody.make_training_recovery_key()
+    private, public = recovery_copies.make_training_recovery_key()
     assert private.startswith(b"TRAINING ONLY")
     wrapping = Wrapping(public_der(private_key(2048, 9)), "RSAES_OAEP_SHA_256", "RSA_2048", ARN)
-    found = make_set(EncryptKeyMaterialInputs.check({}), wrapping, recovery_public_keys=[public], now=WHEN)
+    found = make_set(EncryptKeyMaterialInputs.check({}).request(), wrapping, recovery_public_keys=[public], now=WHEN)
     assert [True] == [holder["training_only"] for holder in found.record["holders"]]
     assert "TRAINING ONLY: protects nothing real" in found.files["CUSTODY.txt"].decode()
     put(tmp_path / "recovery-private.pem", private)
@@ -173,14 +173,16 @@ def test_a_training_key_says_what_it_is(tmp_path):
 def test_what_is_no_recovery_public_key_is_refused(pem, words):
     """A private key above all: it does not belong here."""
     with pytest.raises(RecoveryKeyInvalid, match=words):
-        custody.load_recovery_public_key(pem())
+        recovery_copies.load_recovery_public_key(pem())
 
 
 def test_the_same_recovery_key_twice_is_refused():
     """The second copy would protect nothing further."""
     pem = public_pem(private_key(2048))
     with pytest.raises(RecoveryKeyRepeated, match="given 2 times"):
-        custody.seal(KeyMaterial(KNOWN), [pem, public_pem(private_key(2048, 1)), custody.TRAINING_LABEL + pem])
+        recovery_copies.seal(
+            KeyMaterial(KNOWN), [pem, public_pem(private_key(2048, 1)), recovery_copies.TRAINING_LABEL + pem]
+        )
 
 
 @pytest.mark.parametrize(
@@ -194,7 +196,7 @@ def test_the_same_recovery_key_twice_is_refused():
 def test_a_private_key_and_its_password_must_fit(stored, given, words):
     """Each case in its own words; the password is never quoted."""
     with pytest.raises(RecoveryKeyInvalid, match=words) as refused:
-        custody.load_recovery_private_key(private_pem(private_key(2048), stored), password=given)
+        recovery_copies.load_recovery_private_key(private_pem(private_key(2048), stored), password=given)
     assert "secret" not in str(refused.value)
     assert refused.value.__cause__ is None
 
@@ -205,33 +207,33 @@ def test_a_private_key_and_its_password_must_fit(stored, given, words):
 @pytest.mark.parametrize("number", [2, 3, 5])
 def test_components_together_are_the_material(number):
     """In any order; each has a key check value of its own."""
-    parts = components.split(KeyMaterial(KNOWN), number)
+    parts = recovery_copies.split(KeyMaterial(KNOWN), number)
     assert number == len({part.key_check_value for part in parts})
-    assert KeyMaterial(KNOWN) == components.combine(parts)
-    assert KeyMaterial(KNOWN) == components.combine(parts[::-1])
+    assert KeyMaterial(KNOWN) == recovery_copies.combine(parts)
+    assert KeyMaterial(KNOWN) == recovery_copies.combine(parts[::-1])
 
 
 def test_all_components_but_one_are_not_the_material():
     """The twin: whoever lacks one has nothing; the last is as random as the others."""
-    parts = components.split(KeyMaterial(KNOWN), 3)
-    assert KeyMaterial(KNOWN) != components.combine(parts[:2])
-    assert bytes(parts[2]) != bytes(components.split(KeyMaterial(KNOWN), 3)[2])
+    parts = recovery_copies.split(KeyMaterial(KNOWN), 3)
+    assert KeyMaterial(KNOWN) != recovery_copies.combine(parts[:2])
+    assert bytes(parts[2]) != bytes(recovery_copies.split(KeyMaterial(KNOWN), 3)[2])
 
 
 @pytest.mark.parametrize("number", [0, 1, 10])
 def test_a_senseless_number_of_components_is_refused(number):
     """Two to nine."""
     with pytest.raises(ComponentsIncomplete, match="2 to 9"):
-        components.split(KeyMaterial(KNOWN), number)
+        recovery_copies.split(KeyMaterial(KNOWN), number)
 
 
 def test_a_component_brought_twice_or_alone_is_refused():
     """What would silently give other bytes is said."""
-    parts = components.split(KeyMaterial(KNOWN), 2)
+    parts = recovery_copies.split(KeyMaterial(KNOWN), 2)
     with pytest.raises(ComponentsIncomplete, match="not all of them"):
-        components.combine(parts[:1])
+        recovery_copies.combine(parts[:1])
     with pytest.raises(ComponentsIncomplete, match="brought twice"):
-        components.combine([parts[0], parts[1], parts[0]])
+        recovery_copies.combine([parts[0], parts[1], parts[0]])
 
 
 def test_custodians_get_the_material_back_by_the_page_alone(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from cells import run_steps
 
 from runbook_lib import errors
-from runbook_lib.steps import chain
+from runbook_lib.run.steps import chain
 
 STEPS = [step.name for step in chain()]
 

@@ -7,7 +7,7 @@ from kms_support import wrap as wrapped_by
 from openssl import put
 from walk import FAST, KNOWN, custody_of
 
-from runbook_lib import drill, recovery
+from runbook_lib.aws import sandbox_process
 from runbook_lib.errors import (
     EncryptedKeyMaterialInvalid,
     KeyNotUsable,
@@ -19,8 +19,8 @@ from runbook_lib.errors import (
     StepMissing,
     VerificationFailed,
 )
-from runbook_lib.inputs import RecoveryDrillInputs
-from runbook_lib.sandbox import process
+from runbook_lib.inputs.kms import RecoveryDrillInputs
+from runbook_lib.steps import recover, recovery_drill
 
 LOST = "inaccessible-encryption-credentials-recoverable"
 
@@ -38,7 +38,7 @@ def under(walk):
 
 
 def calls(walk, since=0):
-    found = process.call(walk.endpoint, "/runbook/calls?since=0")["calls"]
+    found = sandbox_process.call(walk.endpoint, "/runbook/calls?since=0")["calls"]
     return [f"{call['service']}:{call['operation']}" for call in found[since:]]
 
 
@@ -49,11 +49,11 @@ def status(walk):
 def drilled(walk, **given):
     """Do the whole drill."""
     step = walk.step("80")
-    plan = drill.plan_recovery_drill(step, asked(**given))
-    drill.lose_material(step, plan, asked(**given))
-    drill.try_other_material(step, plan)
-    drill.bring_back(step, plan, asked(**given))
-    return drill.verify_recovery_drill(step)
+    plan = recovery_drill.plan_recovery_drill(step, asked(**given))
+    recovery_drill.lose_material(step, plan, asked(**given))
+    recovery_drill.try_other_material(step, plan)
+    recovery_drill.bring_back(step, plan, asked(**given))
+    return recovery_drill.verify_recovery_drill(step)
 
 
 def test_the_drill_as_a_whole(under):
@@ -65,25 +65,25 @@ def test_the_drill_as_a_whole(under):
     assert "IncorrectKeyMaterialException" == made["other_material"]
     assert {"key": "Enabled", "decrypt": "opens", "cluster": "available"} == made["after"]
     assert (material, "available") == (under.key["CurrentKeyMaterialId"], status(under))
-    assert not (under.path / drill.CIPHERTEXT).exists()
+    assert not (under.path / recovery_drill.CIPHERTEXT).exists()
     under.cluster()
 
 
 def test_in_between_the_loss_is_real(under):
     """Asked by somebody who knows nothing of the runbook: the key has no material, the cluster is gone from service."""
     step = under.step("80")
-    drill.lose_material(step, drill.plan_recovery_drill(step, asked()), asked())
+    recovery_drill.lose_material(step, recovery_drill.plan_recovery_drill(step, asked()), asked())
     assert ("PendingImport", LOST) == (under.key["KeyState"], status(under))
     with pytest.raises(StepMissing, match="not complete"):
-        drill.verify_recovery_drill(step)
+        recovery_drill.verify_recovery_drill(step)
 
 
 def test_before_anything_is_deleted_kms_has_taken_the_original(under):
     """A copy that opens to other bytes ends the drill while the live material is still there."""
     before = len(calls(under))
     step = under.step("80")
-    plan = drill.plan_recovery_drill(step, asked())
-    drill.lose_material(step, plan, asked())
+    plan = recovery_drill.plan_recovery_drill(step, asked())
+    recovery_drill.lose_material(step, plan, asked())
     order = [
         call for call in calls(under, before) if call in ("kms:ImportKeyMaterial", "kms:DeleteImportedKeyMaterial")
     ]
@@ -104,7 +104,7 @@ def test_other_material_ends_the_drill_with_nothing_lost(walk):
     given = asked(original_file=walk.material(bytes(range(32)), "other"))
     step = walk.step("80")
     with pytest.raises(MaterialNotProved, match="not the material that the key had"):
-        drill.lose_material(step, drill.plan_recovery_drill(step, given), given)
+        recovery_drill.lose_material(step, recovery_drill.plan_recovery_drill(step, given), given)
     assert ("Enabled", "available") == (walk.key["KeyState"], status(walk))
     assert drilled(walk, original_file=walk.material()).passed
 
@@ -119,7 +119,7 @@ def test_a_copy_that_does_not_open_is_found_when_planning(under, harm):
     if harm in ("key", "both"):
         (under.path / "TRAINING-recovery-private-key.pem").unlink()
     with pytest.raises((EncryptedKeyMaterialInvalid, RecoveryCopyUnknown)):
-        drill.plan_recovery_drill(under.step("80"), asked())
+        recovery_drill.plan_recovery_drill(under.step("80"), asked())
     assert not [call for call in calls(under, before) if "Import" in call or "Delete" in call]
     assert "Enabled" == under.key["KeyState"]
 
@@ -127,7 +127,7 @@ def test_a_copy_that_does_not_open_is_found_when_planning(under, harm):
 def test_a_drill_that_broke_off_goes_on(under):
     """After the deletion the kernel died: the same cells bring everything back."""
     step = under.step("80")
-    drill.lose_material(step, drill.plan_recovery_drill(step, asked()), asked())
+    recovery_drill.lose_material(step, recovery_drill.plan_recovery_drill(step, asked()), asked())
     assert drilled(under).passed
 
 
@@ -135,10 +135,10 @@ def test_runbook_recover_ends_a_broken_drill_too(under):
     """It is an ordinary loss: the same command, and the cluster is started with it."""
     from click.testing import CliRunner
 
-    from runbook_lib.cli import main
+    from runbook_cli.main import main
 
     step = under.step("80")
-    drill.lose_material(step, drill.plan_recovery_drill(step, asked()), asked())
+    recovery_drill.lose_material(step, recovery_drill.plan_recovery_drill(step, asked()), asked())
     told = CliRunner().invoke(main, ["recover", "demo", "--runs-dir", str(under.folder)]).output
     assert "cluster aurora-byok is starting" in told
     assert "runbook run --run-id demo" in told
@@ -149,7 +149,7 @@ def test_a_loss_that_was_no_drill_is_not_drilled_with(under):
     """Somebody else deleted the material: recover first."""
     under.delete_material()
     with pytest.raises(KeyNotUsable, match=r"not by this drill.*runbook recover demo"):
-        drill.plan_recovery_drill(under.step("80"), asked())
+        recovery_drill.plan_recovery_drill(under.step("80"), asked())
 
 
 def test_another_cluster_under_the_key_is_not_taken_down(under):
@@ -159,10 +159,10 @@ def test_another_cluster_under_the_key_is_not_taken_down(under):
         StorageEncrypted=True, KmsKeyId=under.key_id,
     )  # fmt: skip
     step = under.step("80")
-    plan = drill.plan_recovery_drill(step, asked())
+    plan = recovery_drill.plan_recovery_drill(step, asked())
     assert "innocent would become inaccessible too" in plan.changes[2].detail
     with pytest.raises(PlanRefused, match="innocent"):
-        drill.lose_material(step, plan, asked())
+        recovery_drill.lose_material(step, plan, asked())
     assert "Enabled" == under.key["KeyState"]
 
 
@@ -172,7 +172,7 @@ def test_verify_finds_a_cluster_that_did_not_come_back(under):
     step = under.step("80")
     step.run.note("80_recovery_drill", after={"key": "Enabled", "decrypt": "opens", "cluster": "starting"})
     with pytest.raises(VerificationFailed, match="the cluster is available again"):
-        drill.verify_recovery_drill(step)
+        recovery_drill.verify_recovery_drill(step)
 
 
 # With target aws ------------------------------------------------------------------------------------------------------
@@ -196,14 +196,16 @@ def test_with_target_aws_the_drill_only_reads(walk):
     step = as_aws(walk)
     before = len(calls(walk))
     given = asked(recovery_private_keys=[walk.private()])
-    plan = drill.plan_recovery_drill(step, given)
+    plan = recovery_drill.plan_recovery_drill(step, given)
     assert {"keep"} == {change.action for change in plan.changes}
     assert "would be deleted and imported again" in repr(plan)
     for told in (
-        drill.lose_material(step, plan, given), drill.try_other_material(step, plan), drill.bring_back(step, plan, given),
-    ):  # fmt: skip
+        recovery_drill.lose_material(step, plan, given),
+        recovery_drill.try_other_material(step, plan),
+        recovery_drill.bring_back(step, plan, given),
+    ):
         assert "Nothing was done" in told
-    assert drill.verify_recovery_drill(step).passed
+    assert recovery_drill.verify_recovery_drill(step).passed
     assert not [call for call in calls(walk, before) if not call.split(":")[1].startswith(("Describe", "List", "Get"))]
     assert "read only" in walk.run.record("80_recovery_drill")["summary"]
 
@@ -212,8 +214,8 @@ def test_with_target_aws_a_throw_away_cluster_must_be_named_exactly(under):
     """Another name is refused; the run's own lets the drill begin."""
     step = as_aws(under)
     with pytest.raises(NotConfirmed, match="this run's cluster is 'aurora-byok'"):
-        drill.plan_recovery_drill(step, asked(throw_away_db_cluster_identifier="production"))
-    plan = drill.plan_recovery_drill(step, asked(throw_away_db_cluster_identifier="aurora-byok"))
+        recovery_drill.plan_recovery_drill(step, asked(throw_away_db_cluster_identifier="production"))
+    plan = recovery_drill.plan_recovery_drill(step, asked(throw_away_db_cluster_identifier="aurora-byok"))
     assert ["keep", "delete", "keep", "create", "change"] == [change.action for change in plan.changes]
 
 
@@ -221,12 +223,12 @@ def test_training_keys_are_never_taken_for_real_ones(walk):
     """with_training_keys looks at the record, not at what lies in the folder."""
     walk.start().pair().encrypt(**custody_of("recovery_key", walk))
     (walk.path / "TRAINING-recovery-private-key.pem").write_bytes(b"left over")
-    assert () == recovery.with_training_keys(walk.run, recovery.Brought()).private_keys
+    assert () == recover.with_training_keys(walk.run, recover.Brought()).private_keys
 
 
 def test_a_finished_drill_does_not_stand_in_the_way_of_the_nightly_verification(under):
     """Its choices are its own: a run that goes on with its parameter file is not held to them."""
-    from runbook_lib.execute import _require_same_parameters
+    from runbook_cli.runner.chain import _require_same_parameters
 
     key = str(put(under.keys / "key.pem", (under.path / "TRAINING-recovery-private-key.pem").read_bytes()))
     assert drilled(under, recovery_private_keys=[key]).passed
@@ -262,9 +264,9 @@ def test_the_report_says_who_holds_what_and_how_long_is_left(walk):
 
 def test_a_report_without_material_asks_for_recover(under):
     """The nightly verification of a key that lost its material says what to do."""
-    from runbook_lib import verification
+    from runbook_lib.steps import verify_encryption
 
     under.delete_material()
     with pytest.raises(VerificationFailed, match="bring it back with: runbook recover demo"):
-        verification.verify_encryption(under.step("06"))
+        verify_encryption.verify_encryption(under.step("06"))
     assert "runbook recover demo" in (under.path / "report.html").read_text()

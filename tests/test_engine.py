@@ -19,9 +19,9 @@ import pytest
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-from runbook_lib import fork_kernel
-from runbook_lib.fork_kernel import engine, settings
-from runbook_lib.fork_kernel.kernels import Kernels
+import runbook_kernels
+from runbook_kernels import engine, settings
+from runbook_kernels.kernels import Kernels
 
 CELLS = (
     "x = 1",
@@ -30,7 +30,7 @@ CELLS = (
     "x + 1",
     "{'a': [x] * 3}",
 )
-WAYS = [pytest.param("", marks=pytest.mark.skipif(not fork_kernel.supported(), reason="Linux only")), "plain"]
+WAYS = [pytest.param("", marks=pytest.mark.skipif(not runbook_kernels.supported(), reason="Linux only")), "plain"]
 
 
 @pytest.fixture(autouse=True, params=WAYS, ids=["forked", "plain"])
@@ -39,10 +39,10 @@ def kernel(request: pytest.FixtureRequest, tmp_path_factory: Any, monkeypatch: p
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
     monkeypatch.setenv(settings.PRELOAD, "")
     monkeypatch.setenv(settings.KIND, request.param)
-    name = fork_kernel.PROVISIONER if not request.param else "local-provisioner"
+    name = runbook_kernels.PROVISIONER if not request.param else "local-provisioner"
     monkeypatch.setattr(KernelProvisionerFactory.instance(), "default_provisioner_name", name)
     yield request.param
-    fork_kernel.stop()
+    runbook_kernels.stop()
 
 
 def write(folder: Path, *cells: str) -> Path:
@@ -86,7 +86,7 @@ def test_its_notebooks_are_those_of_papermills_own_engine(tmp_path: Path) -> Non
     """Sources, outputs, counts, tags and papermill's records are equal, parameters injected."""
     source = write(tmp_path, *CELLS)
     execute(source, tmp_path / "stock.ipynb", parameters={"x": 7})
-    execute(source, tmp_path / "ours.ipynb", parameters={"x": 7}, engine_name=fork_kernel.PROVISIONER)
+    execute(source, tmp_path / "ours.ipynb", parameters={"x": 7}, engine_name=runbook_kernels.PROVISIONER)
     assert without_times(tmp_path / "stock.ipynb") == without_times(tmp_path / "ours.ipynb")
     assert "8" == without_times(tmp_path / "ours.ipynb").cells[-2].outputs[0].data["text/plain"]
 
@@ -94,7 +94,7 @@ def test_its_notebooks_are_those_of_papermills_own_engine(tmp_path: Path) -> Non
 def test_a_failing_cell_fails_as_papermills_own_engine_has_it(tmp_path: Path) -> None:
     """The error is raised, the cell marked, what came before and the traceback kept, what follows not executed."""
     source = write(tmp_path, "x = 1", "1 / 0", "print('never')")
-    for name, more in (("stock", {}), ("ours", {"engine_name": fork_kernel.PROVISIONER})):
+    for name, more in (("stock", {}), ("ours", {"engine_name": runbook_kernels.PROVISIONER})):
         with pytest.raises(papermill.PapermillExecutionError, match="ZeroDivisionError"):
             execute(source, tmp_path / f"{name}.ipynb", **more)
     assert without_times(tmp_path / "stock.ipynb") == without_times(tmp_path / "ours.ipynb")
@@ -105,12 +105,12 @@ def test_papermills_own_options_work(tmp_path: Path) -> None:
     source = write(tmp_path, "import time", "time.sleep(60)")
     for more in ({"execution_timeout": 1}, {"timeout": 1}, {"execution_timeout": 1, "timeout": 60}):
         with pytest.raises(CellTimeoutError):
-            execute(source, tmp_path / "out.ipynb", engine_name=fork_kernel.PROVISIONER, **more)
+            execute(source, tmp_path / "out.ipynb", engine_name=runbook_kernels.PROVISIONER, **more)
 
 
 def test_it_is_registered_with_papermill() -> None:
     """`papermill --engine fork-server` finds it by its entry point."""
-    (found,) = entry_points(group="papermill.engine", name=fork_kernel.PROVISIONER)
+    (found,) = entry_points(group="papermill.engine", name=runbook_kernels.PROVISIONER)
     assert engine.ForkServerEngine is found.load()
 
 
@@ -126,7 +126,7 @@ def test_a_notebook_is_saved_before_each_code_cell_and_at_its_ends(
         write_it(path, text)
 
     monkeypatch.setattr(engine, "_write", note)
-    execute(write(tmp_path, "1", "2"), tmp_path / "out.ipynb", engine_name=fork_kernel.PROVISIONER)
+    execute(write(tmp_path, "1", "2"), tmp_path / "out.ipynb", engine_name=runbook_kernels.PROVISIONER)
     p, r, c = "pending", "running", "completed"
     assert [[p, p, p], [r, p, p], [c, c, r], [c, c, c]] == saved
 
@@ -141,7 +141,7 @@ def test_a_kill_leaves_all_that_had_come_before(tmp_path: Path) -> None:
     )
     code = (
         "import os, papermill; os.environ['CLIENT'] = str(os.getpid())\n"
-        f"papermill.execute_notebook('in.ipynb', 'out.ipynb', engine_name={fork_kernel.PROVISIONER!r}, progress_bar=False)"
+        f"papermill.execute_notebook('in.ipynb', 'out.ipynb', engine_name={runbook_kernels.PROVISIONER!r}, progress_bar=False)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=source.parent, capture_output=True, check=False)
     assert -signal.SIGKILL == done.returncode
@@ -155,7 +155,7 @@ def test_a_kernel_that_dies_is_noticed(tmp_path: Path) -> None:
     """A kernel that was killed ends the notebook with an error, not with a wait."""
     source = write(tmp_path, "import os", "os._exit(1)")
     with pytest.raises(DeadKernelError):
-        execute(source, tmp_path / "out.ipynb", engine_name=fork_kernel.PROVISIONER)
+        execute(source, tmp_path / "out.ipynb", engine_name=runbook_kernels.PROVISIONER)
 
 
 def test_sockets_lie_in_a_folder_of_ones_own_which_goes_in_the_end(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_sockets_lie_in_a_folder_of_ones_own_which_goes_in_the_end(tmp_path: Pat
     source = write(tmp_path, "import os", "from ipykernel.kernelapp import IPKernelApp; app = IPKernelApp.instance()",
                    "print(app.transport, app.ip)")  # fmt: skip
     with Kernels() as kernels:
-        done = execute(source, tmp_path / "out.ipynb", engine_name=fork_kernel.PROVISIONER, kernels=kernels)
+        done = execute(source, tmp_path / "out.ipynb", engine_name=runbook_kernels.PROVISIONER, kernels=kernels)
         transport, address = done.cells[-1].outputs[0].text.split()
         folder = Path(address).parent
         assert ("ipc", 0o700) == (transport, folder.stat().st_mode & 0o777)
@@ -189,7 +189,7 @@ def test_the_next_kernel_is_started_meanwhile_and_is_another(tmp_path: Path) -> 
     with Kernels() as kernels:
         for _ in range(2):
             done = execute(
-                source, tmp_path / "o.ipynb", engine_name=fork_kernel.PROVISIONER, kernels=kernels, another=True
+                source, tmp_path / "o.ipynb", engine_name=runbook_kernels.PROVISIONER, kernels=kernels, another=True
             )
             assert kernels._next is not None
             told.append(done.cells[2].outputs[0].text.split())
@@ -223,7 +223,7 @@ def test_kernels_end_politely_and_without_an_interrupt(tmp_path: Path, monkeypat
     monkeypatch.setattr(LocalProvisioner, "send_signal", note)
     mark = tmp_path / "ended"
     source = write(tmp_path, "import atexit, pathlib", f"atexit.register(pathlib.Path({str(mark)!r}).touch)")
-    execute(source, tmp_path / "out.ipynb", engine_name=fork_kernel.PROVISIONER)
+    execute(source, tmp_path / "out.ipynb", engine_name=runbook_kernels.PROVISIONER)
     assert mark.exists()
     assert signal.SIGINT not in sent
     limit = time.monotonic() + 5

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from runbook_lib import expiry
-from runbook_lib.run import Run
+from runbook_lib.run import expiry
+from runbook_lib.run.run import Run
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,16 +24,16 @@ import pytest
 from jupyter_client import KernelManager
 from jupyter_client.provisioning import KernelProvisionerFactory
 
-from runbook_lib import fork_kernel
-from runbook_lib.fork_kernel import client, protocol, server, settings
-from runbook_lib.fork_kernel.errors import ServerUnavailable, Unsuitable
-from runbook_lib.fork_kernel.folder import Folder
-from runbook_lib.fork_kernel.identity import ServerSpec, identify
-from runbook_lib.fork_kernel.process import ForkedProcess
+import runbook_kernels
+from runbook_kernels import client, protocol, server, settings
+from runbook_kernels.errors import ServerUnavailable, Unsuitable
+from runbook_kernels.folder import Folder
+from runbook_kernels.identity import ServerSpec, identify
+from runbook_kernels.process import ForkedProcess
 
-pytestmark = pytest.mark.skipif(not fork_kernel.supported(), reason="kernels are forked on Linux only")
+pytestmark = pytest.mark.skipif(not runbook_kernels.supported(), reason="kernels are forked on Linux only")
 
-FORK, PLAIN = fork_kernel.PROVISIONER, "local-provisioner"
+FORK, PLAIN = runbook_kernels.PROVISIONER, "local-provisioner"
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def _end_of_parents(runtime: Path) -> Iterator[None]:
     yield
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(runtime))
-        fork_kernel.stop()
+        runbook_kernels.stop()
 
 
 @contextmanager
@@ -265,7 +266,7 @@ def test_a_kernel_ends_with_its_client() -> None:
         "km = KernelManager(transport='ipc'); km.start_kernel(); print(km.provisioner.process.pid, flush=True)\n"
         "print(type(km.provisioner.process).__name__, flush=True); os.kill(os.getpid(), 9)"
     )
-    environment = {**os.environ, **fork_kernel.environment()}
+    environment = {**os.environ, **runbook_kernels.environment()}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     pid, kind = done.stdout.split()
     assert kind == "ForkedProcess"
@@ -418,6 +419,46 @@ def test_changed_code_gets_a_new_parent(tmp_path: Path, monkeypatch: pytest.Monk
     assert ends(parent)
 
 
+PARENT_OF_A_KERNEL = """
+from jupyter_client import KernelManager
+manager = KernelManager(kernel_name="python3")
+manager.start_kernel()
+client = manager.blocking_client()
+client.start_channels()
+client.wait_for_ready(timeout=30)
+client.execute_interactive("import os; print(os.getppid())", timeout=30)
+manager.shutdown_kernel(now=True)
+"""
+
+
+def test_a_change_in_any_package_gets_a_new_parent(tmp_path: Path) -> None:
+    """A file of each of the four packages is changed in turn: the next kernel has a parent that was started after it."""
+    packages = ("runbook_lib", "runbook_cli", "runbook_sandbox", "runbook_kernels")
+    for name in packages:
+        shutil.copytree(
+            Path(__file__).parent.parent / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    more = {"PYTHONPATH": str(tmp_path), settings.PRELOAD: "runbook_lib.errors", **runbook_kernels.environment()}
+
+    def parent() -> int:
+        done = subprocess.run(
+            [sys.executable, "-c", PARENT_OF_A_KERNEL], capture_output=True, text=True, cwd=tmp_path,
+            env={**os.environ, **more}, check=False,
+        )  # fmt: skip
+        assert done.stdout.strip().isdigit(), done.stderr
+        return int(done.stdout)
+
+    parents = [parent()]
+    assert parents == [parent()], "nothing was changed"
+    for name in packages:
+        file = max((tmp_path / name).rglob("*.py"))
+        file.write_text(file.read_text() + "\n# changed\n")
+        parents.append(parent())
+        assert ends(parents[-2])
+    assert len(packages) + 1 == len(set(parents))
+    os.kill(parents[-1], signal.SIGTERM)
+
+
 def test_an_idle_parent_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A parent without kernels removes its socket and ends when its time is over."""
     monkeypatch.setenv(settings.IDLE, "0.2")
@@ -450,7 +491,7 @@ def test_kernels_are_forked_where_nothing_is_in_the_way() -> None:
 def test_a_parent_can_be_started_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """`start` returns at once; the kernel asked for afterwards comes from that parent."""
     monkeypatch.setenv(settings.PRELOAD, "fractions")
-    thread = fork_kernel.start()
+    thread = runbook_kernels.start()
     assert thread is not None
     thread.join(timeout=10)
     name = identify(ServerSpec.of(os.environ)).name
@@ -461,10 +502,10 @@ def test_a_parent_can_be_started_early(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_plain_when_opted_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """RUNBOOK_KERNEL=plain starts a plain kernel, and asks for no provisioner."""
-    assert fork_kernel.environment() == {"JUPYTER_DEFAULT_PROVISIONER_NAME": "fork-server"}
+    assert runbook_kernels.environment() == {"JUPYTER_DEFAULT_PROVISIONER_NAME": "fork-server"}
     monkeypatch.setenv(settings.KIND, "plain")
-    assert fork_kernel.environment() == {}
-    assert fork_kernel.start() is None
+    assert runbook_kernels.environment() == {}
+    assert runbook_kernels.start() is None
     assert _kind() == "Popen"
 
 
@@ -472,8 +513,8 @@ def test_plain_on_another_system(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where kernels cannot be forked they are started."""
     with monkeypatch.context() as patch:
         patch.setattr(sys, "platform", "darwin")
-        assert not fork_kernel.supported()
-        assert fork_kernel.environment() == {}
+        assert not runbook_kernels.supported()
+        assert runbook_kernels.environment() == {}
     monkeypatch.setattr(settings, "supported", lambda: False)
     assert _kind() == "Popen"
 
@@ -502,7 +543,7 @@ def test_plain_when_the_folder_is_open_to_others(monkeypatch: pytest.MonkeyPatch
 
 def test_plain_for_what_cannot_be_forked(tmp_path: Path) -> None:
     """A kernel that is no ipykernel of this interpreter, or needs a new process, is none of ours."""
-    from runbook_lib.fork_kernel.asking import split_command
+    from runbook_kernels.asking import split_command
 
     launchers = ("ipykernel_launcher",)
     fit = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "x.json"]

@@ -10,19 +10,16 @@ import pytest
 from html_tags import Tags
 
 from runbook_lib.errors import InputError, PlanOutdated
-from runbook_lib.form import Form, Offer
-from runbook_lib.inputs import (
-    GROUPS,
-    STEP_INPUTS,
-    CleanUpInputs,
-    CreateClusterInputs,
+from runbook_lib.inputs.kms import (
     CreateKeyInputs,
     EncryptKeyMaterialInputs,
     GetParametersForImportInputs,
     ImportKeyMaterialInputs,
-    StartInputs,
 )
-from runbook_lib.report import Change, Plan
+from runbook_lib.inputs.rds import CleanUpInputs, CreateClusterInputs
+from runbook_lib.inputs.start import GROUPS, STEP_INPUTS, StartInputs
+from runbook_lib.pages.form import Form, Offer
+from runbook_lib.plan import Change, Plan
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,11 @@ from click.testing import CliRunner
 from openssl import private_key, put
 from softhsm import INSTALLED, MODULE, PIN, WRONG_PIN, choices, make_tokens
 
-from runbook_lib import custody, hsm, key_material
-from runbook_lib.cli import main
+from runbook_cli.main import main
 from runbook_lib.errors import HsmIncapable, HsmUnavailable, PassPhraseMissing, PlanRefused
-from runbook_lib.inputs import EncryptKeyMaterialInputs
-from runbook_lib.key_material import RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256
+from runbook_lib.inputs.kms import EncryptKeyMaterialInputs
+from runbook_lib.material import key_material, pkcs11, recovery_copies
+from runbook_lib.material.key_material import RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256
 
 pytestmark = pytest.mark.skipif(not INSTALLED, reason="SoftHSM 2 is not installed (apt-get install softhsm2)")
 SHA_1 = {"wrapping_algorithm": RSAES_OAEP_SHA_1}
@@ -31,7 +31,7 @@ def tokens(tmp_path_factory):
 
 
 def asked(**more):
-    return EncryptKeyMaterialInputs.check(choices(**more))
+    return EncryptKeyMaterialInputs.check(choices(**more)).request().token
 
 
 def session(label="ceremony"):
@@ -45,7 +45,7 @@ def session(label="ceremony"):
 
 def test_what_the_token_wraps_is_a_key_of_256_bits_with_the_check_value_it_tells():
     """The token's own CMAC and what is unwrapped outside agree: one definition on both sides."""
-    with hsm.open_key(asked(pkcs11_key_label="agreed"), create=True) as key:
+    with pkcs11.open_key(asked(pkcs11_key_label="agreed"), create=True) as key:
         wrapped = key.encrypt_to(private_key(2048).public_key(), RSAES_OAEP_SHA_1)
         told = key.key_check_value
     opened = key_material.decrypt_key_material(
@@ -58,25 +58,25 @@ def test_what_the_token_wraps_is_a_key_of_256_bits_with_the_check_value_it_tells
 @pytest.mark.parametrize("bits", [2048, 3072, 4096])
 def test_every_wrapping_key_spec_can_be_wrapped_to(bits):
     """256, 384 and 512 bytes."""
-    with hsm.open_key(asked(pkcs11_key_label="sizes"), create=True) as key:
+    with pkcs11.open_key(asked(pkcs11_key_label="sizes"), create=True) as key:
         assert bits // 8 == len(key.encrypt_to(private_key(bits).public_key(), RSAES_OAEP_SHA_1))
 
 
 def test_the_token_gives_its_key_to_nobody_in_clear():
     """Sensitive from its first moment, made in the token; reading its value is refused by the token itself."""
-    import pkcs11
+    import pkcs11 as library
 
-    with hsm.open_key(asked(pkcs11_key_label="secret"), create=True) as key:
+    with pkcs11.open_key(asked(pkcs11_key_label="secret"), create=True) as key:
         facts = key.facts
         assert (True, True, False) == (facts["made_in_token"], facts["always_sensitive"], facts["was_there_before"])
-        with pytest.raises(pkcs11.exceptions.AttributeSensitive):
-            key._key[pkcs11.Attribute.VALUE]
+        with pytest.raises(library.exceptions.AttributeSensitive):
+            key._key[library.Attribute.VALUE]
 
 
 def test_this_token_does_sha_1_only_and_says_so():
     """Found by trying, with the PIN and without."""
-    assert [RSAES_OAEP_SHA_1] == hsm.capabilities(asked())
-    with hsm.open_key(asked(pkcs11_key_label="tried"), create=True) as key:
+    assert [RSAES_OAEP_SHA_1] == pkcs11.capabilities(asked())
+    with pkcs11.open_key(asked(pkcs11_key_label="tried"), create=True) as key:
         assert ([RSAES_OAEP_SHA_1], RSAES_OAEP_SHA_1) == (key.algorithms, key.best_algorithm())
         with pytest.raises(HsmIncapable, match="cannot wrap with RSAES_OAEP_SHA_256, it can do RSAES_OAEP_SHA_1"):
             key.encrypt_to(private_key(2048).public_key(), RSAES_OAEP_SHA_256)
@@ -86,18 +86,18 @@ def test_trying_leaves_nothing_in_the_token():
     """Throw-away keys and wrapping keys are objects of the session."""
     with session() as open_session:
         before = len(list(open_session.get_objects()))
-    hsm.capabilities(asked())
+    pkcs11.capabilities(asked())
     with session() as open_session:
         assert before == len(list(open_session.get_objects()))
 
 
 def test_the_same_label_is_the_same_key():
     """So that a ceremony that was broken off goes on, and a recovery finds it; the record says that it was there."""
-    with hsm.open_key(asked(pkcs11_key_label="again"), create=True) as key:
+    with pkcs11.open_key(asked(pkcs11_key_label="again"), create=True) as key:
         first = key.key_check_value
-    with hsm.open_key(asked(pkcs11_key_label="again"), create=True) as key:
+    with pkcs11.open_key(asked(pkcs11_key_label="again"), create=True) as key:
         assert (first, True) == (key.key_check_value, key.facts["was_there_before"])
-    with hsm.open_key(asked(pkcs11_key_label="another"), create=True) as key:
+    with pkcs11.open_key(asked(pkcs11_key_label="another"), create=True) as key:
         assert first != key.key_check_value
 
 
@@ -117,7 +117,7 @@ def test_the_same_label_is_the_same_key():
 def test_what_is_not_there_is_said(monkeypatch, given, words):
     """Module, token, PIN, key: each in its own line, and the PIN in none."""
     monkeypatch.setenv("WRONG_PIN", WRONG_PIN)
-    with pytest.raises(HsmUnavailable, match=words) as refused, hsm.open_key(asked(**given), create=False):
+    with pytest.raises(HsmUnavailable, match=words) as refused, pkcs11.open_key(asked(**given), create=False):
         pass
     assert WRONG_PIN not in str(refused.value)
 
@@ -125,11 +125,11 @@ def test_what_is_not_there_is_said(monkeypatch, given, words):
 def test_a_pin_that_is_nowhere_is_asked_for_and_never_a_parameter(monkeypatch):
     """From a prompt, an environment variable or a file; headless there is nobody to ask."""
     monkeypatch.delenv("TOKEN_PIN")
-    with pytest.raises(PassPhraseMissing, match="TOKEN_PIN is not set"), hsm.open_key(asked(), create=True):
+    with pytest.raises(PassPhraseMissing, match="TOKEN_PIN is not set"), pkcs11.open_key(asked(), create=True):
         pass
     with (
         pytest.raises(PassPhraseMissing, match="nobody to ask"),
-        hsm.open_key(asked(pkcs11_pin_from="prompt"), create=True),
+        pkcs11.open_key(asked(pkcs11_pin_from="prompt"), create=True),
     ):
         pass
 
@@ -137,7 +137,7 @@ def test_a_pin_that_is_nowhere_is_asked_for_and_never_a_parameter(monkeypatch):
 def test_a_pin_from_a_file(tmp_path):
     """Its line feed is no part of it."""
     put(tmp_path / "pin", f"{PIN}\n".encode())
-    with hsm.open_key(asked(pkcs11_pin_from=f"file:{tmp_path / 'pin'}"), create=True) as key:
+    with pkcs11.open_key(asked(pkcs11_pin_from=f"file:{tmp_path / 'pin'}"), create=True) as key:
         assert key.key_check_value
 
 
@@ -146,14 +146,14 @@ def test_a_pin_from_a_file(tmp_path):
 )
 def test_a_key_that_kms_cannot_take_is_refused(length, extractable, words):
     """Another size, or one that cannot be wrapped."""
-    import pkcs11
+    import pkcs11 as library
 
     label = f"bad-{length}"
     with session() as open_session:
         open_session.generate_key(
-            pkcs11.KeyType.AES, length, label=label, store=True, template={pkcs11.Attribute.EXTRACTABLE: extractable}
+            library.KeyType.AES, length, label=label, store=True, template={library.Attribute.EXTRACTABLE: extractable}
         )
-    with pytest.raises(HsmIncapable, match=words), hsm.open_key(asked(pkcs11_key_label=label), create=True):
+    with pytest.raises(HsmIncapable, match=words), pkcs11.open_key(asked(pkcs11_key_label=label), create=True):
         pass
 
 
@@ -161,9 +161,8 @@ def test_without_the_extra_the_way_out_is_named():
     """python-pkcs11 is optional: everything else works, and this says what to install."""
     code = (
         "import sys; sys.modules['pkcs11'] = None\n"
-        "from runbook_lib import hsm\nfrom runbook_lib.inputs import EncryptKeyMaterialInputs as Inputs\n"
-        "hsm.find_token(Inputs.check({'key_material_source': 'pkcs11', 'pkcs11_module': 'm', "
-        "'pkcs11_token_label': 't', 'custody': 'hsm'}))"
+        "from runbook_lib.material import pkcs11\nfrom runbook_lib.material.request import HsmToken\n"
+        "pkcs11.find_token(HsmToken('m', 't'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "pip install 'aurora-byok-runbook[hsm]'" in done.stderr
@@ -193,7 +192,7 @@ def test_another_key_of_the_token_is_not_the_material(walk):
     with session() as open_session:
         for key in open_session.get_objects({__import__("pkcs11").Attribute.LABEL: "lost"}):
             key.destroy()
-    with hsm.open_key(asked(pkcs11_key_label="lost"), create=True):
+    with pkcs11.open_key(asked(pkcs11_key_label="lost"), create=True):
         pass
     done = CliRunner().invoke(main, ["recover", "demo", "--runs-dir", str(walk.folder)])
     assert (1, True) == (done.exit_code, "was recorded as" in done.output)
@@ -206,7 +205,7 @@ def test_the_token_can_also_encrypt_to_recovery_keys(walk):
     record = walk.run.record("03_encrypt_key_material")["custody"]
     (holder,) = record["holders"]
     assert RSAES_OAEP_SHA_1 == holder["algorithm"]
-    opened = custody.open_copy(
+    opened = recovery_copies.open_copy(
         (walk.path / holder["file"]).read_bytes(), private_key(2048, 0), algorithm=holder["algorithm"]
     )
     assert record["key_check_value"] == opened.key_check_value

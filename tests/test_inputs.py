@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from runbook_cli.parameters import check_parameters, from_command_line, read_parameters
 from runbook_lib.errors import InputError, ParameterFileError, UnknownParameter
-from runbook_lib.inputs import (
-    STEP_INPUTS,
-    CreateClusterInputs,
+from runbook_lib.inputs.kms import (
     CreateKeyInputs,
     EncryptKeyMaterialInputs,
     GetParametersForImportInputs,
     ImportKeyMaterialInputs,
-    StartInputs,
 )
-from runbook_lib.parameters import check_parameters, from_command_line, read_parameters
+from runbook_lib.inputs.rds import CreateClusterInputs
+from runbook_lib.inputs.start import STEP_INPUTS, StartInputs
 
 
 @pytest.mark.parametrize("model", STEP_INPUTS.values(), ids=STEP_INPUTS)

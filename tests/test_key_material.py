@@ -12,7 +12,6 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from runbook_lib import key_material
 from runbook_lib.errors import (
     EncryptedKeyMaterialInvalid,
     KeyMaterialEncoded,
@@ -22,7 +21,8 @@ from runbook_lib.errors import (
     WrappingAlgorithmRefused,
     WrappingKeyInvalid,
 )
-from runbook_lib.key_material import KeyMaterial
+from runbook_lib.material import key_material
+from runbook_lib.material.key_material import KeyMaterial
 
 # AES-CMAC over one zero block, as `openssl mac -cipher AES-256-CBC -macopt hexkey:… CMAC` gives it.
 CHECK_VALUES = {

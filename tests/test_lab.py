@@ -10,10 +10,10 @@ import urllib.request
 
 import pytest
 
-from runbook_lib import lab
+from runbook_cli.lab import lab
+from runbook_lib.aws import sandbox_process
 from runbook_lib.errors import LabNotInstalled, PortTaken
-from runbook_lib.paths import notebooks_folder
-from runbook_lib.sandbox import process
+from runbook_lib.run.paths import notebooks_folder
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(world):
@@ -25,7 +25,7 @@ def test_a_port_that_is_taken_is_told_in_one_line(world):
         done = world.runbook("lab", "--no-browser", "--port", port, code=1)
     assert done.stderr.startswith(f"error: port {port} cannot be used")
     assert 1 == len(done.stderr.splitlines())
-    assert process.find(world.folder) is None
+    assert sandbox_process.find(world.folder) is None
 
 
 def test_zero_takes_a_free_port():
@@ -95,7 +95,7 @@ def started(tmp_path, monkeypatch):
     for server in servers:
         if server.process.poll() is None:
             server.process.kill()
-        process.stop(server.runs)
+        sandbox_process.stop(server.runs)
 
 
 def api(server, path, method="GET"):
@@ -140,7 +140,7 @@ def test_the_end_leaves_no_server_no_kernel_and_no_sandbox(started, number):
     below = descendants(server.process.pid)
     assert any("ipykernel" in words for _, words in below)
     assert not any(server.token in words for _, words in below), "a command line can be read by everybody"
-    assert process.find(server.runs) is not None
+    assert sandbox_process.find(server.runs) is not None
     server.process.send_signal(number)
     assert 0 == server.stop()
     assert "JupyterLab and its kernels have ended, and the sandbox." == server.said[-1]
@@ -149,17 +149,17 @@ def test_the_end_leaves_no_server_no_kernel_and_no_sandbox(started, number):
         time.sleep(0.05)
     assert [] == left
     assert not listens(server)
-    assert process.find(server.runs) is None
+    assert sandbox_process.find(server.runs) is None
 
 
 @pytest.mark.slow
 def test_a_sandbox_that_was_running_already_is_left_alone(started, tmp_path):
     """It belongs to whoever started it."""
-    running = process.ensure(tmp_path / "runs")
+    running = sandbox_process.ensure(tmp_path / "runs")
     server = started()
     assert 0 == server.stop()
     assert "JupyterLab and its kernels have ended." == server.said[-1]
-    assert running == process.find(server.runs)
+    assert running == sandbox_process.find(server.runs)
 
 
 @pytest.mark.slow
@@ -167,6 +167,6 @@ def test_with_target_aws_no_sandbox_is_started_and_the_page_warns(started):
     """The page says it, and so does the terminal."""
     server = started("--target", "aws")
     assert server.said[0].startswith("REAL AWS    no sandbox was started")
-    assert process.find(server.runs) is None
+    assert sandbox_process.find(server.runs) is None
     assert "⚠ REAL AWS." in (server.runs / "START.md").read_text()
     assert 0 == server.stop()

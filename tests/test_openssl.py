@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from openssl import DIGESTS, oaep_options, openssl, private_key, private_pem, public_der, put, shell
 
-from runbook_lib import key_material
 from runbook_lib.errors import EncryptedKeyMaterialInvalid, KeyMaterialLength
-from runbook_lib.key_material import KeyMaterial
+from runbook_lib.material import key_material
+from runbook_lib.material.key_material import KeyMaterial
 
 SIZES = (2048, 3072, 4096)
 EVERY = [(algorithm, bits) for algorithm in DIGESTS for bits in SIZES]

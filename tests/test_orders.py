@@ -16,22 +16,25 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from openssl import private_key, put
 from walk import CHECK_VALUE, KNOWN, Walk, custody_of
 
-from runbook_lib import (
-    ceremony,
-    clean_up,
-    custody,
-    drill,
-    inputs,
-    kms,
-    kms_import,
-    originals,
-    preflight,
-    rds,
-    recovery,
-    wrapping,
-)
+from runbook_lib.aws import sandbox_process
 from runbook_lib.errors import RunbookError
-from runbook_lib.sandbox import process
+from runbook_lib.inputs import kms as kms_inputs
+from runbook_lib.inputs import rds as rds_inputs
+from runbook_lib.inputs import start as start_inputs
+from runbook_lib.material import open_recovery_copy, recovery_copies, wrap_offline
+from runbook_lib.steps import (
+    clean_up,
+    create_cluster,
+    create_key,
+    encrypt_key_material,
+    get_parameters_for_import,
+    import_key_material,
+    recover,
+    recovery_drill,
+)
+from runbook_lib.steps import (
+    start as start_step,
+)
 
 OTHER = bytes(range(32))
 OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
@@ -39,7 +42,7 @@ FOREVER = {"ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"}
 
 
 def order(walk, path, **body):
-    process.call(walk.endpoint, path, body=body, method="POST")
+    sandbox_process.call(walk.endpoint, path, body=body, method="POST")
 
 
 def by_hand(public_key, material):
@@ -67,13 +70,13 @@ def copies(walk):
 def prove_custody(walk):
     """`runbook recover` with the recovery key: KMS says whether the copy in the folder is the material in the key."""
     step = walk.step("04")
-    changes = recovery.plan_recovery(step, recovery.asked_expiry(step.run))
-    pair, token, _ = recovery.fetch_pair(step)
-    content, _ = originals.wrap_original(
-        recovery.custody_record(step.run), pair, read=step.run.read,
-        brought=originals.Brought(private_keys=(walk.private(0),)), made_with=recovery.made_with(step.run),
+    changes = recover.plan_recovery(step, recover.asked_expiry(step.run))
+    pair, token, _ = recover.fetch_pair(step)
+    content, _ = open_recovery_copy.wrap_original(
+        recover.custody_record(step.run), pair, read=step.run.read,
+        brought=open_recovery_copy.Brought(private_keys=(walk.private(0),)), made_with=recover.made_with(step.run),
     )  # fmt: skip
-    recovery.prove(step, changes[1], encrypted=content, token=token)
+    recover.prove(step, changes[1], encrypted=content, token=token)
 
 
 def imported(walk, **given):
@@ -83,8 +86,8 @@ def imported(walk, **given):
 
 
 def shown_04(walk):
-    step, asked = walk.step("04"), inputs.ImportKeyMaterialInputs.check({})
-    return step, kms_import.plan_import_key_material(step, asked)
+    step, asked = walk.step("04"), kms_inputs.ImportKeyMaterialInputs.check({})
+    return step, import_key_material.plan_import_key_material(step, asked)
 
 
 def clusters(walk):
@@ -127,12 +130,12 @@ def test_r1c_state_json_removed_and_another_alias(walk):
     (walk.path / "state.json").unlink()
     with suppress(RunbookError):
         given = {"key_alias": "alias/again"}
-        asked = inputs.StartInputs.check({"run_id": "demo", **given})
-        step = preflight.start_run(asked, runs_dir=walk.folder)
-        preflight.check_everything(step, asked, preflight.plan_start(step, asked))
+        asked = start_inputs.StartInputs.check({"run_id": "demo", **given})
+        step = start_step.start_run(asked, runs_dir=walk.folder)
+        start_step.check_everything(step, asked, start_step.plan_start(step, asked))
         step = walk.step("01")
-        kms.apply_create_key(step, kms.plan_create_key(step, inputs.CreateKeyInputs.check(given)))
-        kms.verify_create_key(step)
+        create_key.apply_create_key(step, create_key.plan_create_key(step, kms_inputs.CreateKeyInputs.check(given)))
+        create_key.verify_create_key(step)
         walk.pair().encrypt(recovery_public_keys=[walk.public(0)])
     assert before == copies(walk)
 
@@ -172,10 +175,10 @@ def test_r2b_lid_closed_in_mid_import_and_the_cell_run_again_next_day(walk, monk
     with monkeypatch.context() as patch:
         patch.setattr(step.client("kms"), "import_key_material", lost)
         with pytest.raises(ConnectionClosedError):
-            kms_import.apply_import_key_material(step, plan)
+            import_key_material.apply_import_key_material(step, plan)
     order(walk, "/runbook/clock", advance_seconds=25 * 3600)
     with suppress(RunbookError):
-        kms_import.apply_import_key_material(step, plan)
+        import_key_material.apply_import_key_material(step, plan)
     copies_survive_other_choices(walk)
 
 
@@ -199,15 +202,15 @@ def test_r3a_choices_whose_apply_failed_do_not_count_as_made(walk):
 def test_r3b_two_tabs_of_03_with_different_recovery_keys(walk):
     """The last one applied asked for key 1; the set is for key 0, and the page says that all is well."""
     walk.start().pair()
-    step, asked = walk.step("03"), inputs.EncryptKeyMaterialInputs.check({"recovery_public_keys": [walk.public(1)]})
-    plan = wrapping.plan_encrypt_key_material(step, asked)
+    step, asked = walk.step("03"), kms_inputs.EncryptKeyMaterialInputs.check({"recovery_public_keys": [walk.public(1)]})
+    plan = encrypt_key_material.plan_encrypt_key_material(step, asked)
     walk.encrypt(recovery_public_keys=[walk.public(0)])  # the other tab
     try:
-        wrapping.apply_encrypt_key_material(step, plan, asked)
+        encrypt_key_material.apply_encrypt_key_material(step, plan, asked)
     except RunbookError:
         walk.encrypt(recovery_public_keys=[walk.public(1)])
     holder = walk.run.record("03_encrypt_key_material")["custody"]["holders"][0]
-    assert custody.key_fingerprint(private_key(2048, 1).public_key()) == holder["recovery_key_sha256"]
+    assert recovery_copies.key_fingerprint(private_key(2048, 1).public_key()) == holder["recovery_key_sha256"]
 
 
 def test_r3c_a_file_that_was_put_right_in_place(walk):
@@ -233,13 +236,13 @@ def test_r3d_a_second_hand_back_of_the_same_name(walk, tmp_path):
     brought = tmp_path / "hand-back.zip"
     asked = {"key_material_source": "wrapped", "key_material_file": str(brought), "custody": "none"}
     for number in (0, 1):
-        chosen = inputs.EncryptKeyMaterialInputs.check({"recovery_public_keys": [walk.public(number)]})
+        chosen = kms_inputs.EncryptKeyMaterialInputs.check({"recovery_public_keys": [walk.public(number)]})
         folder = tmp_path / f"wrapped-{number}"
-        ceremony.wrap_bundle(str(walk.path / "hand-over.zip"), chosen, folder=folder)
+        wrap_offline.wrap_bundle(str(walk.path / "hand-over.zip"), chosen.request(), folder=folder)
         brought.write_bytes((folder / "hand-back.zip").read_bytes())
         walk.encrypt(**asked)
     holder = walk.run.record("03_encrypt_key_material")["custody"]["holders"][0]
-    assert custody.key_fingerprint(private_key(2048, 1).public_key()) == holder["recovery_key_sha256"]
+    assert recovery_copies.key_fingerprint(private_key(2048, 1).public_key()) == holder["recovery_key_sha256"]
 
 
 def test_r3e_other_choices_while_an_import_is_unclear_are_refused(walk, monkeypatch):
@@ -257,9 +260,9 @@ def test_r4_the_drill_deletes_no_material_but_the_one_that_it_proved(walk):
     imported(walk).cluster()
     rotate(walk)
     step = walk.step("80")
-    asked = inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
+    asked = kms_inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
     with suppress(RunbookError):
-        drill.lose_material(step, drill.plan_recovery_drill(step, asked), asked)
+        recovery_drill.lose_material(step, recovery_drill.plan_recovery_drill(step, asked), asked)
     listed = walk.client().list_key_rotations(KeyId=walk.key_id, IncludeKeyMaterial="ALL_KEY_MATERIAL")["Rotations"]
     assert ["IMPORTED"] == [one["ImportState"] for one in listed if one["KeyMaterialState"] == "CURRENT"]
 
@@ -274,8 +277,8 @@ def test_r5a_04_imports_the_very_file_that_its_plan_checked(walk):
     pair = (walk.path / "WrappingPublicKey.bin").read_bytes()
     (walk.path / "EncryptedKeyMaterial.bin").write_bytes(by_hand(pair, OTHER))
     try:
-        kms_import.apply_import_key_material(step, plan)
-        kms_import.verify_import_key_material(step)
+        import_key_material.apply_import_key_material(step, plan)
+        import_key_material.verify_import_key_material(step)
     except RunbookError:
         return
     prove_custody(walk)
@@ -290,7 +293,7 @@ def never_arrives(walk, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(step.client("kms"), "import_key_material", dropped)
         with pytest.raises(ConnectionClosedError):
-            kms_import.apply_import_key_material(step, plan)
+            import_key_material.apply_import_key_material(step, plan)
 
 
 def test_r5b_04_takes_nothing_for_its_own_import_that_kms_has_not_proved(walk, monkeypatch):
@@ -329,7 +332,7 @@ def colleague(walk, tmp_path):
 
 
 def cleans_up(walk):
-    step, asked = walk.step("90"), inputs.CleanUpInputs.check({"confirm_db_cluster_identifier": "aurora-byok"})
+    step, asked = walk.step("90"), rds_inputs.CleanUpInputs.check({"confirm_db_cluster_identifier": "aurora-byok"})
     clean_up.apply_clean_up(step, clean_up.plan_clean_up(step, asked), confirmed=clean_up.confirm(step, asked))
 
 
@@ -338,10 +341,10 @@ def test_r6a_a_colleague_with_the_same_run_id_cannot_delete_this_runs_cluster(wa
     imported(walk).cluster()
     other = colleague(walk, tmp_path)
     with suppress(RunbookError):
-        asked = inputs.StartInputs.check({"run_id": "demo"})
-        step = preflight.start_run(asked, runs_dir=other.folder)
+        asked = start_inputs.StartInputs.check({"run_id": "demo"})
+        step = start_step.start_run(asked, runs_dir=other.folder)
         other._session = step.session
-        preflight.check_everything(step, asked, preflight.plan_start(step, asked))
+        start_step.check_everything(step, asked, start_step.plan_start(step, asked))
         cleans_up(other)
     assert ["aurora-byok"] == clusters(walk)
 
@@ -362,17 +365,17 @@ def test_r6b_a_colleague_with_the_same_run_id_does_not_take_over_the_key(walk, t
 def test_r7a_05_with_another_name_makes_no_second_cluster(walk):
     """The form is edited after the cluster was made, plan and apply again."""
     imported(walk).cluster()
-    step, asked = walk.step("05"), inputs.CreateClusterInputs.check({"db_cluster_identifier": "other"})
+    step, asked = walk.step("05"), rds_inputs.CreateClusterInputs.check({"db_cluster_identifier": "other"})
     with suppress(RunbookError):
-        rds.apply_create_cluster(step, rds.plan_create_cluster(step, asked))
-        rds.verify_create_cluster(step)
+        create_cluster.apply_create_cluster(step, create_cluster.plan_create_cluster(step, asked))
+        create_cluster.verify_create_cluster(step)
     assert ["aurora-byok"] == clusters(walk)
 
 
 def test_r7b_clean_up_finds_the_cluster_that_was_made_not_the_one_last_asked_for(walk, monkeypatch):
     """The same, but AWS refused: the run's own cluster, which goes on costing, is still the one to clean up."""
     imported(walk).cluster()
-    step, asked = walk.step("05"), inputs.CreateClusterInputs.check({"db_cluster_identifier": "other"})
+    step, asked = walk.step("05"), rds_inputs.CreateClusterInputs.check({"db_cluster_identifier": "other"})
 
     def refused(**_):
         told = {"Error": {"Code": "DBSubnetGroupQuotaExceeded"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
@@ -380,17 +383,17 @@ def test_r7b_clean_up_finds_the_cluster_that_was_made_not_the_one_last_asked_for
 
     monkeypatch.setattr(step.client("rds", retry=False), "create_db_subnet_group", refused)
     with suppress(RunbookError, ClientError):
-        rds.apply_create_cluster(step, rds.plan_create_cluster(step, asked))
-    plan = clean_up.plan_clean_up(walk.step("90"), inputs.CleanUpInputs.check({}))
+        create_cluster.apply_create_cluster(step, create_cluster.plan_create_cluster(step, asked))
+    plan = clean_up.plan_clean_up(walk.step("90"), rds_inputs.CleanUpInputs.check({}))
     assert "aurora-byok" in [change.name for change in plan.changes if change.action == "delete"]
 
 
 def test_r7c_dropped_unseen_throttled_then_run_again_makes_one_key(walk):
     """An unclear create stays unclear, whatever a later attempt is answered: the next run looks first."""
-    asked = inputs.StartInputs.check({"run_id": walk.run_id})
-    step = preflight.start_run(asked, runs_dir=walk.folder)
+    asked = start_inputs.StartInputs.check({"run_id": walk.run_id})
+    step = start_step.start_run(asked, runs_dir=walk.folder)
     walk._session = step.session
-    preflight.check_everything(step, asked, preflight.plan_start(step, asked))
+    start_step.check_everything(step, asked, start_step.plan_start(step, asked))
     fault = {"operation": "kms:CreateKey"}
     order(walk, "/runbook/faults", **fault, kind="invisible", seconds=3)
     order(walk, "/runbook/faults", **fault, kind="drop_after")
@@ -398,7 +401,7 @@ def test_r7c_dropped_unseen_throttled_then_run_again_makes_one_key(walk):
 
     def one():
         step = walk.step("01")
-        kms.apply_create_key(step, kms.plan_create_key(step, inputs.CreateKeyInputs.check({})))
+        create_key.apply_create_key(step, create_key.plan_create_key(step, kms_inputs.CreateKeyInputs.check({})))
 
     with pytest.raises(RunbookError, match="keeps throttling"):
         one()
@@ -427,8 +430,8 @@ def test_r8a_the_drill_refuses_while_an_instance_of_others_needs_the_key(walk):
         DBInstanceIdentifier="somebodys", Engine="postgres", DBInstanceClass="db.t4g.medium", AllocatedStorage=20,
         MasterUsername="dbadmin", ManageMasterUserPassword=True, **under_the_key(walk),
     )  # fmt: skip
-    asked = inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
-    plan = drill.plan_recovery_drill(walk.step("80"), asked)
+    asked = kms_inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
+    plan = recovery_drill.plan_recovery_drill(walk.step("80"), asked)
     assert ["somebodys" in change.detail for change in plan.changes if change.action == "refuse"] == [True]
 
 
@@ -436,8 +439,8 @@ def test_r8b_the_drill_looks_again_who_needs_the_key(walk):
     """A cluster restored by somebody while the plan stood there stays available."""
     imported(walk).cluster()
     step = walk.step("80")
-    asked = inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
-    plan, client = drill.plan_recovery_drill(step, asked), walk.client("rds")
+    asked = kms_inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
+    plan, client = recovery_drill.plan_recovery_drill(step, asked), walk.client("rds")
     client.create_db_cluster(
         DBClusterIdentifier="restored", Engine="aurora-mysql", MasterUsername="dbadmin", ManageMasterUserPassword=True,
         **under_the_key(walk),
@@ -449,15 +452,15 @@ def test_r8b_the_drill_looks_again_who_needs_the_key(walk):
     while status() != "available":
         pass
     with suppress(RunbookError):
-        drill.lose_material(step, plan, asked)
+        recovery_drill.lose_material(step, plan, asked)
     assert "available" == status()
 
 
 def test_r8c_05_again_puts_no_instance_into_a_cluster_of_others(walk, monkeypatch):
     """The create never arrived; somebody took the name meanwhile; the apply cell again."""
     imported(walk)
-    step, asked = walk.step("05"), inputs.CreateClusterInputs.check({})
-    plan = rds.plan_create_cluster(step, asked)
+    step, asked = walk.step("05"), rds_inputs.CreateClusterInputs.check({})
+    plan = create_cluster.plan_create_cluster(step, asked)
 
     def dropped(**_):
         raise ConnectionClosedError(endpoint_url=walk.endpoint)
@@ -465,7 +468,7 @@ def test_r8c_05_again_puts_no_instance_into_a_cluster_of_others(walk, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(step.client("rds", retry=False), "create_db_cluster", dropped)
         with pytest.raises(RunbookError):
-            rds.apply_create_cluster(step, plan)
+            create_cluster.apply_create_cluster(step, plan)
     walk.client("rds").create_db_cluster(
         DBClusterIdentifier="aurora-byok",
         Engine="aurora-mysql",
@@ -473,7 +476,7 @@ def test_r8c_05_again_puts_no_instance_into_a_cluster_of_others(walk, monkeypatc
         ManageMasterUserPassword=True,
     )
     with suppress(RunbookError, ClientError):
-        rds.apply_create_cluster(step, plan)
+        create_cluster.apply_create_cluster(step, plan)
     assert [] == walk.client("rds").describe_db_instances()["DBInstances"]
 
 
@@ -481,7 +484,7 @@ def test_r8d_clean_up_leaves_an_alias_of_others(walk):
     """Somebody's name for the key goes when the key does, not thirty days before."""
     walk.start()
     walk.client().create_alias(AliasName="alias/somebodys", TargetKeyId=walk.key_id)
-    plan = clean_up.plan_clean_up(walk.step("90"), inputs.CleanUpInputs.check({}))
+    plan = clean_up.plan_clean_up(walk.step("90"), rds_inputs.CleanUpInputs.check({}))
     assert "alias/somebodys" not in [change.name for change in plan.changes if change.action == "delete"]
 
 
@@ -560,11 +563,11 @@ def test_r10b_04_keeps_a_file_that_is_not_the_very_one_that_03_wrote(walk, chang
     assert ("keep" if when == "before the plan" else "delete") == rows(plan)[plain.name]
     if when == "before the apply":
         change(plain)
-    kms_import.apply_import_key_material(step, plan)
+    import_key_material.apply_import_key_material(step, plan)
     if when == "before the verify":
         change(plain)
     content = plain.read_bytes()
-    kms_import.verify_import_key_material(step)
+    import_key_material.verify_import_key_material(step)
     assert content == plain.read_bytes()
     assert step.run.record(step.name)["plaintext_file"].startswith("kept")
 
@@ -573,8 +576,8 @@ def test_r10c_04_deletes_nothing_that_its_plan_did_not_show(walk):
     """A plan without the row; then one with it."""
     plain = in_clear(walk)
     step, plan = shown_04(walk)
-    kms_import.apply_import_key_material(step, replace(plan, changes=plan.changes[:1]))
-    kms_import.verify_import_key_material(step)
+    import_key_material.apply_import_key_material(step, replace(plan, changes=plan.changes[:1]))
+    import_key_material.verify_import_key_material(step)
     assert KNOWN == plain.read_bytes()
     walk.bring_in()
     assert not plain.exists()
@@ -584,12 +587,12 @@ def test_r10d_the_same_plan_of_04_again_keeps_the_original_that_was_put_back(wal
     """It shows the row 'delete' still, and its file is gone."""
     plain = in_clear(walk)
     step, plan = shown_04(walk)
-    kms_import.apply_import_key_material(step, plan)
-    kms_import.verify_import_key_material(step)
+    import_key_material.apply_import_key_material(step, plan)
+    import_key_material.verify_import_key_material(step)
     put(plain, KNOWN)
     with suppress(RunbookError):
-        kms_import.apply_import_key_material(step, plan)
-    kms_import.verify_import_key_material(step)
+        import_key_material.apply_import_key_material(step, plan)
+    import_key_material.verify_import_key_material(step)
     assert KNOWN == plain.read_bytes()
 
 
@@ -597,7 +600,7 @@ def test_r10d_the_same_plan_of_04_again_keeps_the_original_that_was_put_back(wal
 def test_r10e_killed_beside_the_deletion_04_goes_on_and_keeps_what_was_put_back(walk, monkeypatch, moment):
     """Deleted and not recorded, nobody can tell from the record: the file itself has to."""
     plain = in_clear(walk)
-    real = wrapping.destroy
+    real = encrypt_key_material.destroy
 
     def killed(path, **given):
         if moment == "after it":
@@ -605,7 +608,7 @@ def test_r10e_killed_beside_the_deletion_04_goes_on_and_keeps_what_was_put_back(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(wrapping, "destroy", killed)
+        patch.setattr(encrypt_key_material, "destroy", killed)
         with pytest.raises(KeyboardInterrupt):
             walk.bring_in()
     assert plain.exists() == (moment == "before it")
@@ -665,10 +668,10 @@ def test_r10i_03_keeps_aside_what_lies_under_the_names_of_its_set(walk, name, ma
 def fetched_again(walk):
     """02 once more, for another kind of pair; two minutes later, so that the archive has another name."""
     order(walk, "/runbook/clock", advance_seconds=120)
-    step, asked = walk.step("02"), inputs.GetParametersForImportInputs.check({"wrapping_key_spec": "RSA_3072"})
-    plan = kms_import.plan_get_parameters_for_import(step, asked)
-    kms_import.apply_get_parameters_for_import(step, plan)
-    kms_import.verify_get_parameters_for_import(step)
+    step, asked = walk.step("02"), kms_inputs.GetParametersForImportInputs.check({"wrapping_key_spec": "RSA_3072"})
+    plan = get_parameters_for_import.plan_get_parameters_for_import(step, asked)
+    get_parameters_for_import.apply_get_parameters_for_import(step, plan)
+    get_parameters_for_import.verify_get_parameters_for_import(step)
     return plan
 
 
@@ -703,11 +706,13 @@ def test_r10n_02_killed_while_it_writes_goes_on_and_knows_its_own(walk, monkeypa
         if one == name:
             raise KeyboardInterrupt
 
-    asked = inputs.GetParametersForImportInputs.check({"wrapping_key_spec": "RSA_2048"})
+    asked = kms_inputs.GetParametersForImportInputs.check({"wrapping_key_spec": "RSA_2048"})
     with monkeypatch.context() as patch:
         patch.setattr(step.run, "write", killed)
         with pytest.raises(KeyboardInterrupt):
-            kms_import.apply_get_parameters_for_import(step, kms_import.plan_get_parameters_for_import(step, asked))
+            get_parameters_for_import.apply_get_parameters_for_import(
+                step, get_parameters_for_import.plan_get_parameters_for_import(step, asked)
+            )
     walk.pair()
     assert [] == list(walk.path.glob("*.kept-*"))
 
@@ -718,26 +723,28 @@ def test_r10l_a_hand_over_for_recovery_takes_away_only_what_it_made(walk, capsys
     folder = walk.path / "recovery"
     folder.mkdir(mode=0o700)
     put(folder / "hand-over.zip", b"mine")
-    recovery.prepare_hand_over(walk.step("04"))
+    recover.prepare_hand_over(walk.step("04"))
     assert "hand-over.zip.kept-1" in capsys.readouterr().out
-    recovery.prepare_hand_over(walk.step("04"))
+    recover.prepare_hand_over(walk.step("04"))
     assert ["ImportToken.bin", "hand-over.zip", "hand-over.zip.kept-1"] == sorted(
         path.name for path in folder.iterdir()
     )
     put(folder / "ImportToken.bin", b"mine too")
-    recovery.forget_hand_over(walk.run)
+    recover.forget_hand_over(walk.run)
     assert ["ImportToken.bin", "hand-over.zip.kept-1"] == sorted(path.name for path in folder.iterdir())
 
 
 def test_r10m_the_drill_takes_away_only_its_own_ciphertext(walk):
     """What lies under that name is renamed, and the drill's own is gone at the end."""
     imported(walk).cluster()
-    put(walk.path / drill.CIPHERTEXT, b"mine")
-    step, asked = walk.step("80"), inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
-    plan = drill.plan_recovery_drill(step, asked)
-    drill.lose_material(step, plan, asked)
-    drill.try_other_material(step, plan)
-    drill.bring_back(step, plan, asked)
-    drill.verify_recovery_drill(step)
-    assert [f"{drill.CIPHERTEXT}.kept-1"] == [path.name for path in walk.path.glob(f"{drill.CIPHERTEXT}*")]
-    assert b"mine" == (walk.path / f"{drill.CIPHERTEXT}.kept-1").read_bytes()
+    put(walk.path / recovery_drill.CIPHERTEXT, b"mine")
+    step, asked = walk.step("80"), kms_inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
+    plan = recovery_drill.plan_recovery_drill(step, asked)
+    recovery_drill.lose_material(step, plan, asked)
+    recovery_drill.try_other_material(step, plan)
+    recovery_drill.bring_back(step, plan, asked)
+    recovery_drill.verify_recovery_drill(step)
+    assert [f"{recovery_drill.CIPHERTEXT}.kept-1"] == [
+        path.name for path in walk.path.glob(f"{recovery_drill.CIPHERTEXT}*")
+    ]
+    assert b"mine" == (walk.path / f"{recovery_drill.CIPHERTEXT}.kept-1").read_bytes()

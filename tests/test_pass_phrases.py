@@ -7,10 +7,10 @@ import getpass
 import pytest
 from openssl import put
 
-from runbook_lib import pass_phrases
 from runbook_lib.errors import InputError, KeyMaterialFileUnsafe, PassPhraseMissing
-from runbook_lib.inputs import EncryptKeyMaterialInputs, RecoveryDrillInputs
-from runbook_lib.pass_phrases import read_pass_phrase
+from runbook_lib.inputs.kms import EncryptKeyMaterialInputs, RecoveryDrillInputs
+from runbook_lib.material import secret_sources
+from runbook_lib.material.secret_sources import read_pass_phrase
 
 SECRET = "correct horse"  # noqa: S105
 
@@ -37,9 +37,9 @@ def test_from_a_file_without_its_line_feed(tmp_path, end):
 def test_from_a_person_if_one_is_there(monkeypatch):
     """prompt: asked without an echo, or refused where nobody would answer."""
     monkeypatch.setattr(getpass, "getpass", lambda words: SECRET if words == "PIN: " else "")
-    monkeypatch.setattr(pass_phrases, "_somebody_is_there", lambda: True)
+    monkeypatch.setattr(secret_sources, "_somebody_is_there", lambda: True)
     assert SECRET == read_pass_phrase("prompt", what="PIN")
-    monkeypatch.setattr(pass_phrases, "_somebody_is_there", lambda: False)
+    monkeypatch.setattr(secret_sources, "_somebody_is_there", lambda: False)
     with pytest.raises(PassPhraseMissing, match="there is nobody to ask"):
         read_pass_phrase("prompt", what="PIN")
 

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from kms_support import connect, sandbox
 
-from runbook_lib import permissions
-from runbook_lib.paths import notebooks_folder
-from runbook_lib.sandbox import process
-from runbook_lib.sandbox.identity import account_of_seat
-from runbook_lib.steps import all_steps
+from runbook_lib.aws import sandbox_process
+from runbook_lib.aws.sandbox_accounts import account_of_seat
+from runbook_lib.run.paths import notebooks_folder
+from runbook_lib.run.steps import all_steps
+from runbook_lib.steps import permissions
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 from notebook_cells import execute_cells
@@ -70,7 +70,7 @@ class Account:
         return permissions.values(self.given, run_id="least", account_id=self.id)
 
     def enforce(self, on: bool) -> None:
-        process.call(self.endpoint, "/runbook/iam", body={"account": self.id, "enforce": on}, method="POST")
+        sandbox_process.call(self.endpoint, "/runbook/iam", body={"account": self.id, "enforce": on}, method="POST")
 
     def allow(self, document: dict[str, Any] | None) -> None:
         """Give the caller this policy and no other; None: whatever it likes."""
@@ -88,7 +88,7 @@ class Account:
 
     def asked(self) -> list[str]:
         """Return the actions that IAM was asked for since enforcement was switched on, each once, in order."""
-        return list(process.call(self.endpoint, "/runbook/iam", method="GET")["enforced"][self.id])
+        return list(sandbox_process.call(self.endpoint, "/runbook/iam", method="GET")["enforced"][self.id])
 
     def run(self, name: str, monkeypatch: pytest.MonkeyPatch) -> str:
         """Execute a step's cells; return '' or why it stopped."""
@@ -110,7 +110,7 @@ def endpoint() -> Iterator[str]:
     with sandbox() as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("RUNBOOK_SANDBOX_ENDPOINT", url)
         patch.setenv("RUNBOOK_ATTENDED", "0")
-        process.call(url, "/runbook/progression", body={"mode": "immediate"}, method="POST")
+        sandbox_process.call(url, "/runbook/progression", body={"mode": "immediate"}, method="POST")
         yield url
 
 

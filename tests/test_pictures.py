@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 from PIL import Image
 
-from runbook_lib.pictures import key_state, standing, timeline, who_holds_which_key
-from runbook_lib.run import Run
+from runbook_lib.pages.pictures import key_state, standing, timeline, who_holds_which_key
+from runbook_lib.run.run import Run
 
 STARTED = {"started": "2026-11-25T10:00:00+00:00", "finished": "2026-11-25T10:01:30+00:00", "status": "finished"}
 OPEN = {"started": "2026-11-25T10:05:00+00:00", "status": "started"}

@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from runbook_lib import policy
 from runbook_lib.errors import PolicyInvalid
+from runbook_lib.policies import key_policy as policy_builder
+from runbook_lib.policies import reading
 
 ACCOUNT = "123456789012"
 ROOT = f"arn:aws:iam::{ACCOUNT}:root"
@@ -32,7 +33,7 @@ def build(**changed):
         "rds_service_linked_role": True,
         **changed,
     }
-    return policy.key_policy(**given)
+    return policy_builder.key_policy(**given)
 
 
 def with_statement(**statement):
@@ -164,14 +165,14 @@ def test_china_has_its_own_partition_and_service_name():
 )
 def test_principals_may_be_written_short(text, arn):
     """role/Name and user/Name are of the run's account; an ARN stays as it is."""
-    assert arn == policy.principal_arn(text, account_id=ACCOUNT)
+    assert arn == policy_builder.principal_arn(text, account_id=ACCOUNT)
 
 
 def test_what_is_built_is_valid_for_any_choice():
     """Nothing that the parameters allow leads to a policy that we would refuse."""
     for deletion in (True, False):
         for role in (True, False):
-            policy.validate(build(allow_key_deletion=deletion, rds_service_linked_role=role))
+            reading.validate(build(allow_key_deletion=deletion, rds_service_linked_role=role))
 
 
 # Who may do what -------------------------------------------------------------------------------------------
@@ -209,14 +210,14 @@ def test_what_is_built_is_valid_for_any_choice():
 )
 def test_administrators_cannot_use_and_users_cannot_administer(principal, action, context, expected):
     """The table of powers, read back from the document itself."""
-    assert expected is policy.allows(build(), principal=principal, action=action, context=context)
+    assert expected is reading.allows(build(), principal=principal, action=action, context=context)
 
 
 def test_an_explicit_deny_wins():
     """Whatever else allows it."""
     document = with_statement(Effect="Deny", Principal={"AWS": ADMIN}, Action="kms:Put*")
-    assert not policy.allows(document, principal=ADMIN, action="kms:PutKeyPolicy")
-    assert policy.allows(document, principal=ADMIN, action="kms:DescribeKey")
+    assert not reading.allows(document, principal=ADMIN, action="kms:PutKeyPolicy")
+    assert reading.allows(document, principal=ADMIN, action="kms:DescribeKey")
 
 
 def test_a_statement_without_an_effect_allows_nothing():
@@ -224,8 +225,8 @@ def test_a_statement_without_an_effect_allows_nothing():
     document = build()
     for statement in document["Statement"]:
         del statement["Effect"]
-    assert not policy.allows(document, principal=ADMIN, action="kms:PutKeyPolicy")
-    assert None is policy.permitted([document], action="kms:PutKeyPolicy", resource="*")
+    assert not reading.allows(document, principal=ADMIN, action="kms:PutKeyPolicy")
+    assert None is reading.permitted([document], action="kms:PutKeyPolicy", resource="*")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +249,7 @@ def test_a_callers_own_policies_are_read_with_resource_and_condition(action, res
         {"Statement": [{"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*"}]},
         {"Statement": [{"Effect": "Deny", "Action": "kms:Decrypt", "Resource": "*"}]},
     ]  # fmt: skip
-    assert expected is policy.permitted(documents, action=action, resource=resource, context=context)
+    assert expected is reading.permitted(documents, action=action, resource=resource, context=context)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +287,7 @@ def test_conditions_are_read_as_iam_reads_them(operator, value, found, expected)
     """Operator by operator; an absent key holds only for a negated one."""
     document = with_statement(Principal={"AWS": USER}, Action="kms:Sign", Condition={operator: {"k": value}})
     context = {} if found is None else {"k": found}
-    assert expected is policy.allows(document, principal=USER, action="kms:Sign", context=context)
+    assert expected is reading.allows(document, principal=USER, action="kms:Sign", context=context)
 
 
 @pytest.mark.parametrize(
@@ -304,12 +305,12 @@ def test_what_the_reader_does_not_judge_it_refuses(statement):
     """It never answers from a policy that it has not understood."""
     document = with_statement(**statement)
     with pytest.raises(PolicyInvalid, match=r"read (it|the policy) yourself"):
-        policy.allows(document, principal=USER, action="kms:Sign", context={"k": "2027-01-01"})
+        reading.allows(document, principal=USER, action="kms:Sign", context={"k": "2027-01-01"})
 
 
 def test_the_table_says_who_may_do_what_in_words():
     """One row per statement and principal."""
-    rows = [tuple(row.values()) for row in policy.who_may(build())]
+    rows = [tuple(row.values()) for row in reading.who_may(build())]
     admin = "administer it, import its material, schedule its deletion"
     condition = (
         "through rds.eu-west-2.amazonaws.com, called from account 123456789012, for a resource of an AWS service"
@@ -326,7 +327,7 @@ def test_the_table_says_who_may_do_what_in_words():
 
 def test_the_words_for_the_root_are_not_said_of_others():
     """kms:* in the hand of a role is every power, not none."""
-    rows = policy.who_may(with_statement(Principal={"AWS": USER}, Action="kms:*"))
+    rows = reading.who_may(with_statement(Principal={"AWS": USER}, Action="kms:*"))
     said = rows[-1]["may"]
     assert "encrypt and decrypt with it" in said
     assert "administer it" in said
@@ -351,7 +352,7 @@ def test_the_words_for_the_root_are_not_said_of_others():
 def test_a_policy_that_would_not_do_what_it_says_is_refused(statement, words):
     """What KMS accepts in silence to no effect, what locks everybody out, and what lets everybody in."""
     with pytest.raises(PolicyInvalid, match=words):
-        policy.validate(with_statement(**statement))
+        reading.validate(with_statement(**statement))
 
 
 def test_a_policy_without_the_root_and_administrators_locks_out():
@@ -359,25 +360,25 @@ def test_a_policy_without_the_root_and_administrators_locks_out():
     document = build()
     document["Statement"] = document["Statement"][2:]
     with pytest.raises(PolicyInvalid, match="nobody could change it any more"):
-        policy.validate(document)
+        reading.validate(document)
     document = build()
     for statement in document["Statement"][:2]:
         statement["Condition"] = {"Bool": {"aws:MultiFactorAuthPresent": "true"}}
     with pytest.raises(PolicyInvalid, match="nobody could change it any more"):
-        policy.validate(document)
+        reading.validate(document)
 
 
 def test_the_quota_is_checked_here():
     """32 KB, which KMS does not raise."""
     many = [f"arn:aws:iam::{ACCOUNT}:role/{'x' * 60}-{number}" for number in range(400)]
     with pytest.raises(PolicyInvalid, match="KMS takes 32768: name fewer principals"):
-        policy.validate(build(key_users=many))
+        reading.validate(build(key_users=many))
 
 
 def test_our_own_policy_warns_of_one_thing_only():
     """An administrator can change the policy: that is what an administrator is, and it is said."""
     expected = "KeyAdministrators: administrators can give themselves the use of the key by changing its policy"
-    assert [expected] == policy.warnings(build())
+    assert [expected] == reading.warnings(build())
 
 
 @pytest.mark.parametrize(
@@ -398,7 +399,7 @@ def test_our_own_policy_warns_of_one_thing_only():
 )
 def test_wildcards_and_both_powers_in_one_hand_are_warned_of(statement, words):
     """Allowed to stand, but said."""
-    assert any(words in warning for warning in policy.warnings(with_statement(**statement)))
+    assert any(words in warning for warning in reading.warnings(with_statement(**statement)))
 
 
 def test_same_sees_through_the_order_and_the_form_of_lists():
@@ -408,6 +409,6 @@ def test_same_sees_through_the_order_and_the_form_of_lists():
     other["Statement"].reverse()
     other["Statement"][-2]["Principal"]["AWS"] = ADMIN
     other["Statement"][-3]["Principal"]["AWS"].reverse()
-    assert policy.same(document, other)
+    assert reading.same(document, other)
     other["Statement"][-2]["Action"].append("kms:Decrypt")
-    assert not policy.same(document, other)
+    assert not reading.same(document, other)

@@ -8,14 +8,14 @@ from dataclasses import replace
 import nbformat
 import pytest
 
-from runbook_lib import practice
 from runbook_lib.errors import PracticeFailed
-from runbook_lib.inputs import StartInputs
-from runbook_lib.paths import notebooks_folder
-from runbook_lib.practice import EXERCISES, try_it
-from runbook_lib.preflight import start_run
-from runbook_lib.step import OpenStep
-from runbook_lib.steps import all_steps
+from runbook_lib.inputs.start import StartInputs
+from runbook_lib.run.paths import notebooks_folder
+from runbook_lib.run.steps import all_steps
+from runbook_lib.steps import exercises
+from runbook_lib.steps.exercises import EXERCISES, try_it
+from runbook_lib.steps.open_step import OpenStep
+from runbook_lib.steps.start import start_run
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_on_real_aws_nothing_is_done_and_the_cell_says_why(name):
 
 def test_exercises_can_be_switched_off(started, monkeypatch):
     """`exercises: false` makes no mistake and says so."""
-    monkeypatch.setattr(practice, "_practice_session", lambda _: pytest.fail("a mistake was made"))
+    monkeypatch.setattr(exercises, "_practice_session", lambda _: pytest.fail("a mistake was made"))
     assert "Exercises are off" in repr(try_it(at(started, "00_start"), enabled=False))
 
 

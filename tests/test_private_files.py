@@ -9,7 +9,7 @@ import pytest
 from openssl import put
 
 from runbook_lib.errors import KeyMaterialFileUnsafe, RunNotWritable
-from runbook_lib.private_files import LIMIT, destroy, read_private, write_private
+from runbook_lib.files import LIMIT, destroy, read_private, write_private
 
 SECRET = b"\x01secret\xff"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runbook_lib.errors import Interrupted, WaitTimedOut
-from runbook_lib.progress import Progress, interruptible
+from runbook_lib.pages.progress import Progress, interruptible
 
 COMING = {"cluster c": "creating"}
 THERE = {"cluster c": "available"}

@@ -13,12 +13,22 @@ from html_tags import Tags
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from runbook_lib import policy
-from runbook_lib.errors import InputError, ParameterFileError, PolicyInvalid, RunbookError, RunDamaged, RunFormatTooNew
-from runbook_lib.inputs import STEP_INPUTS
-from runbook_lib.parameters import check_parameters, from_command_line, known_parameters, read_parameters
-from runbook_lib.report import Change, Checks, Plan, Table, Text, report_html
-from runbook_lib.run import LAST_GOOD, STATE, Run
+from runbook_cli.parameters import check_parameters, from_command_line, known_parameters, read_parameters
+from runbook_lib.checks import Checks
+from runbook_lib.errors import (
+    InputError,
+    ParameterFileError,
+    PolicyInvalid,
+    RunbookError,
+    RunDamaged,
+    RunFormatTooNew,
+)
+from runbook_lib.inputs.start import STEP_INPUTS
+from runbook_lib.pages.report import report_html
+from runbook_lib.plan import Change, Plan
+from runbook_lib.policies import reading
+from runbook_lib.run.run import LAST_GOOD, STATE, Run
+from runbook_lib.tables import Table, Text
 
 QUICK = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -236,12 +246,12 @@ POLICIES = st.fixed_dictionaries({"Statement": st.lists(STATEMENTS | JSON, max_s
 def test_any_policy_is_judged_or_refused(document):
     """Reading, judging, comparing and warning end in an answer or in PolicyInvalid."""
     readers = (
-        lambda: policy.validate(document),
-        lambda: policy.who_may(document),
-        lambda: policy.warnings(document),
-        lambda: policy.allows(document, principal="*", action="kms:PutKeyPolicy", context={"k": "1"}),
-        lambda: policy.permitted([document], action="kms:PutKeyPolicy", resource="*", context={"k": "1"}),
-        lambda: policy.same(document, document),
+        lambda: reading.validate(document),
+        lambda: reading.who_may(document),
+        lambda: reading.warnings(document),
+        lambda: reading.allows(document, principal="*", action="kms:PutKeyPolicy", context={"k": "1"}),
+        lambda: reading.permitted([document], action="kms:PutKeyPolicy", resource="*", context={"k": "1"}),
+        lambda: reading.same(document, document),
     )
     for read in readers:
         try:
@@ -290,7 +300,7 @@ def test_no_value_becomes_html(text):
 
 def test_no_home_directory_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A service account without a home: parameters that name files below `~` are refused in one line, the rest works."""
-    from runbook_lib.sources import read_private_key
+    from runbook_lib.material.sources import read_private_key
 
     monkeypatch.setenv("HOME", "/nonexistent")
     Run.create("demo", runs_dir=tmp_path, target={"target": "aws"})

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runbook_lib.cli import main
-from runbook_lib.inputs import STEP_INPUTS
-from runbook_lib.steps import table
+from runbook_cli.main import main
+from runbook_lib.inputs.start import STEP_INPUTS
+from runbook_lib.run.steps import table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

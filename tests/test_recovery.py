@@ -15,10 +15,10 @@ from kms_support import advance, now
 from openssl import private_key, private_pem, put, shell
 from walk import CHECK_VALUE, KNOWN, custody_of
 
-from runbook_lib import kms_import
-from runbook_lib.cli import main
-from runbook_lib.inputs import ImportKeyMaterialInputs
-from runbook_lib.key_material import KeyMaterial
+from runbook_cli.main import main
+from runbook_lib.inputs.kms import ImportKeyMaterialInputs
+from runbook_lib.material.key_material import KeyMaterial
+from runbook_lib.steps import import_key_material
 
 SEALED = b"sealed before the loss"
 
@@ -133,7 +133,7 @@ def test_where_no_check_value_is_known_kms_itself_refuses_other_material(walk):
     """The check value is the hint; the proof is KMS's."""
     walk.start().pair()
     public = (walk.path / "WrappingPublicKey.bin").read_bytes()
-    wrapped = kms_import.key_material.encrypt_key_material(
+    wrapped = import_key_material.key_material.encrypt_key_material(
         KeyMaterial(KNOWN), wrapping_public_key=public, wrapping_algorithm="RSAES_OAEP_SHA_256"
     )
     walk.encrypt(key_material_source="wrapped", key_material_file=str(put(walk.keys / "w", wrapped)), custody="none")
@@ -284,7 +284,9 @@ def test_the_recovery_is_recorded_without_a_secret(walk):
     assert record["summary"].endswith("imported again")
     assert ["keep"] == [
         change.action
-        for change in kms_import.plan_import_key_material(walk.step("04"), ImportKeyMaterialInputs.check({})).changes
+        for change in import_key_material.plan_import_key_material(
+            walk.step("04"), ImportKeyMaterialInputs.check({})
+        ).changes
     ]
     for path in walk.path.rglob("*"):
         if path.is_file():

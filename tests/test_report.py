@@ -6,8 +6,11 @@ import json
 
 import pytest
 
+from runbook_lib.checks import Checks
 from runbook_lib.errors import PlanRefused, VerificationFailed
-from runbook_lib.report import Change, Checks, Plan, Table, Text, report_html, report_json
+from runbook_lib.pages.report import report_html, report_json
+from runbook_lib.plan import Change, Plan
+from runbook_lib.tables import Table, Text
 
 HOSTILE = "<img src=x onerror=alert(1)>'\"&"
 FACTS = {

@@ -20,7 +20,8 @@ from runbook_lib.errors import (
     RunNotWritable,
     StepMissing,
 )
-from runbook_lib.run import FORMAT, LAST_GOOD, STATE, Run, all_runs, write_whole
+from runbook_lib.files import write_whole
+from runbook_lib.run.run import FORMAT, LAST_GOOD, STATE, Run, all_runs
 
 TARGET = {"target": "sandbox", "account_id": "123456789012", "region": "eu-west-2", "sandbox_id": "s"}
 
@@ -116,7 +117,7 @@ def test_without_a_good_copy_the_account_is_to_be_searched(run, tmp_path):
 DIE_WRITING = """
 import os, resource, signal, sys
 from pathlib import Path
-from runbook_lib import run as module
+from runbook_lib.run import run as module
 run = module.Run.open("demo", runs_dir=Path(sys.argv[1]))
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # the system kills the process that writes past the limit
 write = module.write_whole
@@ -177,7 +178,7 @@ def test_a_missing_artefact_is_named(run):
 HOLD = """
 import sys, time
 from pathlib import Path
-from runbook_lib.run import Run
+from runbook_lib.run.run import Run
 with Run.open("demo", runs_dir=Path(sys.argv[1])).locked(what="the other"):
     print("held", flush=True)
     time.sleep(60)

@@ -6,8 +6,8 @@ and the override that its id names can go.
 
 from __future__ import annotations
 
-import importlib
 import os
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from kms_support import connect, sandbox  # noqa: E402
 from moto_gaps import GAPS, Gap, cases  # noqa: E402
 from rds_support import Aws  # noqa: E402
 
-import runbook_lib.sandbox  # noqa: E402
+import runbook_sandbox  # noqa: E402
 
 _PLAIN = """
 import logging
@@ -81,17 +81,18 @@ def test_moto_has_the_gap(one: Gap, plain: Aws) -> None:
 @pytest.mark.parametrize("override", sorted({one.override for one in GAPS}))
 def test_the_override_exists(override: str) -> None:
     """What a canary says to delete is there to be deleted."""
-    module, *path = override.split(".")
-    found = importlib.import_module(f"runbook_lib.sandbox.{module}")
-    for name in path:
-        found = getattr(found, name)
+    pkgutil.resolve_name(f"runbook_sandbox.{override}")
 
 
 def test_every_module_that_names_a_gap_has_a_canary() -> None:
     """A module that overrides moto for a gap has at least one canary for it."""
-    folder = Path(runbook_lib.sandbox.__file__).parent
-    naming = {path.stem for path in folder.glob("*.py") if "moto gap" in path.read_text(encoding="utf-8")}
-    assert set() == naming - {one.override.split(".")[0] for one in GAPS}
+    folder = Path(runbook_sandbox.__file__).parent
+    naming = [
+        ".".join(path.relative_to(folder).with_suffix("").parts)
+        for path in folder.rglob("*.py")
+        if "moto gap" in path.read_text(encoding="utf-8")
+    ]
+    assert [] == [name for name in naming if not any(one.override.startswith(f"{name}.") for one in GAPS)]
 
 
 def test_the_import_operations_step_aside(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,15 +100,15 @@ def test_the_import_operations_step_aside(monkeypatch: pytest.MonkeyPatch) -> No
     import moto.kms.urls
     from moto.kms.responses import KmsResponse
 
-    from runbook_lib.sandbox import kms
+    from runbook_sandbox.kms import handler as kms_handler
 
     def handler() -> type:
-        kms.install()
+        kms_handler.install()
         return moto.kms.urls.url_paths["{0}/$"].__self__
 
     monkeypatch.setattr(moto.kms.urls, "url_paths", {})
-    assert handler() is kms.WithImport
+    assert handler() is kms_handler.WithImport
     monkeypatch.setattr(KmsResponse, "import_key_material", lambda self: "{}", raising=False)
-    assert handler() is kms.WithoutImport
-    assert not issubclass(kms.WithoutImport, kms.ImportOperations)
-    assert issubclass(kms.WithoutImport, kms.LifecycleOperations)
+    assert handler() is kms_handler.WithoutImport
+    assert not issubclass(kms_handler.WithoutImport, kms_handler.ImportOperations)
+    assert issubclass(kms_handler.WithoutImport, kms_handler.LifecycleOperations)

@@ -41,9 +41,10 @@ from kms_support import (
     wrapping_set,
 )
 
+from runbook_lib.aws import sandbox_process
+from runbook_lib.aws.sandbox_accounts import account_of_seat
 from runbook_lib.errors import SandboxUnavailable
-from runbook_lib.sandbox import process, server
-from runbook_lib.sandbox.identity import account_of_seat
+from runbook_sandbox.server import server
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def kms(endpoint: str) -> Any:
 
 def ask(endpoint: str, path: str, body: object = None, method: str = "") -> Any:
     """Ask the sandbox one of its own questions."""
-    return process.call(endpoint, path, body=body, method=method or ("GET" if body is None else "POST"))
+    return sandbox_process.call(endpoint, path, body=body, method=method or ("GET" if body is None else "POST"))
 
 
 def raw(endpoint: str, path: str = "/", *, method: str = "GET", body: bytes = b"", **headers: str) -> Any:
@@ -346,9 +347,9 @@ def test_reset_keeps_the_role_admin(endpoint: str, kms: Any) -> None:
 
 def test_a_reset_makes_it_another_sandbox(endpoint: str) -> None:
     """A run that began before a reset can tell that what it made is gone."""
-    before = process.identify(endpoint).sandbox_id
+    before = sandbox_process.identify(endpoint).sandbox_id
     reset(endpoint)
-    assert before != process.identify(endpoint).sandbox_id
+    assert before != sandbox_process.identify(endpoint).sandbox_id
 
 
 def learner(endpoint: str, client: Any, start: threading.Barrier) -> bytes:
@@ -409,13 +410,13 @@ def test_loopback_only_without_a_word(host: str) -> None:
 
 def test_another_host_with_a_word() -> None:
     """With --host it serves that address, and says where it is."""
-    command = [sys.executable, "-m", "runbook_lib.sandbox", "--host", "127.0.0.2"]
+    command = [sys.executable, "-m", "runbook_sandbox", "--host", "127.0.0.2"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         try:
             url = child.stdout.readline().strip()
             assert url.startswith("http://127.0.0.2:")
-            assert process.identify(url).url == url
+            assert sandbox_process.identify(url).url == url
         finally:
             child.terminate()
 
@@ -548,7 +549,7 @@ def test_no_secret_in_log_or_record(world: Any) -> None:
     rds, chosen = world.client("rds"), {"Engine": "aurora-mysql", "MasterUsername": "chief"}
     rds.create_db_cluster(DBClusterIdentifier="mine", MasterUserPassword=password, **chosen)
     rds.modify_db_cluster(DBClusterIdentifier="mine", MasterUserPassword=password + "!")
-    log = Path(world.folder / process.LOG_NAME).read_text()
+    log = Path(world.folder / sandbox_process.LOG_NAME).read_text()
     record = json.dumps(world.ask("/runbook/calls"))
     trail = json.dumps(world.client("cloudtrail").lookup_events()["Events"], default=str)
     assert all("ImportKeyMaterial" in text and "ModifyDBCluster" in text for text in (record, trail))

@@ -37,7 +37,7 @@ from kms_support import (
     wrapping_set,
 )
 
-from runbook_lib.sandbox import process
+from runbook_lib.aws import sandbox_process
 
 OK = "ok"
 POLICY = json.dumps(
@@ -271,7 +271,7 @@ def test_waiting_period(kms: Any, endpoint: str, asked: dict[str, int], days: in
 def movable(endpoint: str) -> Iterator[str]:
     """Put the clock back after the test."""
     yield endpoint
-    process.call(endpoint, "/runbook/clock", method="POST", body={"reset": True})
+    sandbox_process.call(endpoint, "/runbook/clock", method="POST", body={"reset": True})
 
 
 def test_deletion_is_cancelled_and_done(movable: str) -> None:

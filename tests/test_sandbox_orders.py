@@ -13,10 +13,12 @@ from click.testing import CliRunner, Result
 from kms_support import connect, now, refusal, sandbox
 from rds_support import Aws
 
-from runbook_lib.cli import main
+from runbook_cli import sandbox_control
+from runbook_cli.main import main
+from runbook_lib.aws import sandbox_process
+from runbook_lib.aws.sandbox_accounts import account_of_seat
 from runbook_lib.errors import InputError
-from runbook_lib.sandbox import control, orders, process
-from runbook_lib.sandbox.identity import account_of_seat
+from runbook_sandbox.server import control
 
 Order = Callable[..., Result]
 
@@ -34,9 +36,9 @@ def order(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setenv("RUNBOOK_SANDBOX_ENDPOINT", url)
     monkeypatch.setenv("RUNBOOK_RUNS_DIR", str(tmp_path))
     yield lambda *words: CliRunner().invoke(main, ["sandbox", *words])
-    process.call(url, "/runbook/clock", method="POST", body={"reset": True})
-    process.call(url, "/runbook/faults", method="DELETE")
-    process.call(url, "/runbook/progression", method="DELETE")
+    sandbox_process.call(url, "/runbook/clock", method="POST", body={"reset": True})
+    sandbox_process.call(url, "/runbook/faults", method="DELETE")
+    sandbox_process.call(url, "/runbook/progression", method="DELETE")
 
 
 def test_the_clock_is_moved(url: str, order: Order) -> None:
@@ -54,7 +56,7 @@ def test_states_take_what_is_said(url: str, order: Order) -> None:
         ("0", {"progression": "immediate"}),
     ):  # fmt: skip
         assert 0 == order("states", pace).exit_code
-        assert expected == process.call(url, "/runbook/progression")["rds::cluster"]
+        assert expected == sandbox_process.call(url, "/runbook/progression")["rds::cluster"]
 
 
 def test_faults_are_ordered(url: str, order: Order) -> None:
@@ -98,14 +100,14 @@ def test_without_a_sandbox_there_is_nobody_to_order(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(("span", "expected"), [("45s", 45), ("30m", 1800), ("25h", 90_000), ("7d", 604_800)])
 def test_spans(span: str, expected: int) -> None:
     """Seconds, minutes, hours, days."""
-    assert expected == orders.seconds(span)
+    assert expected == sandbox_control.seconds(span)
 
 
 @pytest.mark.parametrize("span", ["", "d", "1.5h", "7 d", "٣d", "1w"])
 def test_what_is_no_span(span: str) -> None:
     """Anything else is refused, with examples."""
     with pytest.raises(InputError, match="no span of time"):
-        orders.seconds(span)
+        sandbox_control.seconds(span)
 
 
 def test_the_page_names_what_there_is() -> None:

@@ -14,7 +14,7 @@ import pytest
 from kms_support import ACCOUNT, ADMIN, OTHER_REGION, REGION, advance, external, now, refusal, sandbox
 from rds_support import CLUSTER, COMBINATION, NO_KEY, ROOT, Aws
 
-from runbook_lib.sandbox import process
+from runbook_lib.aws import sandbox_process
 
 SERVICE = f"rds.{REGION}.amazonaws.com"
 
@@ -30,7 +30,7 @@ def aws() -> Iterator[Aws]:
 def moved(aws: Aws) -> Iterator[Aws]:
     """The same, with a clock that is put back."""
     yield aws
-    process.call(aws.url, "/runbook/clock", method="POST", body={"reset": True})
+    sandbox_process.call(aws.url, "/runbook/clock", method="POST", body={"reset": True})
 
 
 def encryption(shown: Any) -> tuple[str, bool, str | None]:

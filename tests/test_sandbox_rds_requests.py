@@ -11,7 +11,7 @@ import pytest
 from kms_support import ACCOUNT, REGION, advance, now, refusal, sandbox
 from rds_support import CLUSTER, COMBINATION, MYSQL, PASSWORD, POSTGRESQL, VALUE, Aws
 
-from runbook_lib.sandbox import process
+from runbook_lib.aws import sandbox_process
 
 
 @pytest.fixture(scope="module")
@@ -394,7 +394,7 @@ def test_events(aws: Aws) -> None:
         assert found == rds.describe_events(StartTime=now(aws.url) - timedelta(hours=3), **asked)["Events"]
         assert found == rds.describe_events(Duration=180, **asked)["Events"]
     finally:
-        process.call(aws.url, "/runbook/clock", method="POST", body={"reset": True})
+        sandbox_process.call(aws.url, "/runbook/clock", method="POST", body={"reset": True})
 
 
 def test_clusters_come_in_pages(aws: Aws) -> None:

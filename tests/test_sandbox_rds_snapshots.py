@@ -10,7 +10,7 @@ import pytest
 from kms_support import OTHER_REGION, REGION, UNKNOWN, advance, now, refusal, sandbox
 from rds_support import CLUSTER_STATE, COMBINATION, NO_KEY, POSTGRESQL, SNAPSHOT_STATE, VALUE, Aws
 
-from runbook_lib.sandbox import process
+from runbook_lib.aws import sandbox_process
 
 OTHER = "111122223333"
 
@@ -32,7 +32,7 @@ def other(aws: Aws) -> Aws:
 def moved(aws: Aws) -> Iterator[Aws]:
     """The sandbox, with a clock that is put back."""
     yield aws
-    process.call(aws.url, "/runbook/clock", method="POST", body={"reset": True})
+    sandbox_process.call(aws.url, "/runbook/clock", method="POST", body={"reset": True})
 
 
 def encryption(shown: Any) -> tuple[str, bool, str | None]:
@@ -47,7 +47,7 @@ def unencrypted(aws: Aws) -> Any:
     try:
         return aws.cluster()
     finally:
-        process.call(aws.url, "/runbook/clock", method="POST", body={"reset": True})
+        sandbox_process.call(aws.url, "/runbook/clock", method="POST", body={"reset": True})
 
 
 MAKE: dict[str, Callable[[Aws], Any]] = {"sse-kms": Aws.encrypted, "sse-rds": Aws.cluster, "none": unencrypted}

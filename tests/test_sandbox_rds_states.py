@@ -11,7 +11,7 @@ import pytest
 from kms_support import advance, external, import_material, now, refusal, sandbox
 from rds_support import CLUSTER_STATE, COMBINATION, INACCESSIBLE, NO_KEY, RECOVERABLE, Aws, set_transition
 
-from runbook_lib.sandbox import process
+from runbook_lib.aws import sandbox_process
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +25,13 @@ def served() -> Iterator[Aws]:
 def aws(served: Aws) -> Iterator[Aws]:
     """The same, whose clock and progression are put back afterwards."""
     yield served
-    process.call(served.url, "/runbook/clock", method="POST", body={"reset": True})
-    process.call(served.url, "/runbook/progression", method="DELETE")
+    sandbox_process.call(served.url, "/runbook/clock", method="POST", body={"reset": True})
+    sandbox_process.call(served.url, "/runbook/progression", method="DELETE")
 
 
 def progress(aws: Aws, **order: Any) -> None:
     """Say how long states take."""
-    process.call(aws.url, "/runbook/progression", method="POST", body=order)
+    sandbox_process.call(aws.url, "/runbook/progression", method="POST", body=order)
 
 
 def status(aws: Aws, cluster: Any) -> str:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from runbook_lib.sandbox import wrapping_keys
+from runbook_sandbox.kms import wrapping_keys
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import copy
 
 from jupyter_server.services.contents.filemanager import FileContentsManager
 
-from runbook_lib.saved_pages import without_widgets
+from runbook_cli.lab.saved_pages import without_widgets
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PAGE = {
@@ -46,5 +46,5 @@ def test_other_files_are_left_alone():
 
 def test_jupyter_takes_the_hook_by_its_name():
     """The command passes it as an import string; Jupyter imports it and calls it with the model."""
-    manager = FileContentsManager(pre_save_hook="runbook_lib.saved_pages.without_widgets")
+    manager = FileContentsManager(pre_save_hook="runbook_cli.lab.saved_pages.without_widgets")
     assert manager.pre_save_hook is without_widgets

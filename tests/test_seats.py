@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from runbook_lib.aws.sandbox_process import Sandbox
+from runbook_lib.aws.seats import sandbox_account
 from runbook_lib.errors import InputError
-from runbook_lib.inputs import StartInputs
-from runbook_lib.run import Run
-from runbook_lib.sandbox.process import Sandbox
-from runbook_lib.seats import sandbox_account
+from runbook_lib.inputs.start import StartInputs
+from runbook_lib.run.run import Run
 
 SANDBOX = Sandbox("http://127.0.0.1:1", "this-one")
 

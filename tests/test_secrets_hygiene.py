@@ -20,8 +20,8 @@ from openssl import oaep_options, openssl, private_key, private_pem, public_pem,
 from softhsm import INSTALLED, MODULE, make_tokens
 from softhsm import PIN as TOKEN_PIN
 
-from runbook_lib.paths import notebooks_folder
-from runbook_lib.sandbox import process
+from runbook_lib.aws import sandbox_process
+from runbook_lib.run.paths import notebooks_folder
 
 ROOT = Path(__file__).parent.parent
 KNOWN = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
@@ -125,7 +125,7 @@ class Ground:
         return text.decode()
 
     def runbook(self, *words: str, code: int | None = 0, **environment: str) -> str:
-        return self.do("-m", "runbook_lib.cli", *words, code=code, **environment)
+        return self.do("-m", "runbook_cli.main", *words, code=code, **environment)
 
     def notebook(
         self, name: str, *, code: int | None = 0, environment: dict[str, str] | None = None, **given: object
@@ -149,7 +149,7 @@ class Ground:
         import boto3
 
         return boto3.client(
-            service, endpoint_url=process.ensure(self.runs).url, region_name="eu-west-2",
+            service, endpoint_url=sandbox_process.ensure(self.runs).url, region_name="eu-west-2",
             aws_access_key_id="x", aws_secret_access_key="x",  # noqa: S106
         )  # fmt: skip
 
@@ -162,7 +162,7 @@ def ground(tmp_path, monkeypatch):
     monkeypatch.delenv("RUNBOOK_SANDBOX_ENDPOINT", raising=False)
     there = Ground(tmp_path)
     yield there
-    process.stop(there.runs)
+    sandbox_process.stop(there.runs)
 
 
 def learn(ground, run_id):
@@ -268,15 +268,15 @@ def test_an_hsm_leaves_neither_its_key_nor_its_pin(ground):
     ground.notebook("03_encrypt_key_material", **chosen, pkcs11_pin_from="env:TOKEN_PIN")
     ground.notebook("04_import_key_material")
     code = (
-        "import sys; from runbook_lib import hsm; from cryptography.hazmat.primitives import serialization as s\n"
-        "from runbook_lib.inputs import EncryptKeyMaterialInputs as Inputs; import json\n"
+        "import sys; from runbook_lib.material import pkcs11; from cryptography.hazmat.primitives import serialization as s\n"
+        "from runbook_lib.inputs.kms import EncryptKeyMaterialInputs as Inputs; import json\n"
         "public = s.load_pem_public_key(open(sys.argv[1], 'rb').read())\n"
-        "with hsm.open_key(Inputs.check(json.loads(sys.argv[2])), create=False) as key:\n"
+        "with pkcs11.open_key(Inputs.check(json.loads(sys.argv[2])).request().token, create=False) as key:\n"
         "    open(sys.argv[3], 'wb').write(key.encrypt_to(public, 'RSAES_OAEP_SHA_1'))\n"
     )
     inputs = json.dumps({**chosen, "pkcs11_pin_from": "env:TOKEN_PIN"})
     ground.do("-c", code, ground.path("public-0.pem"), inputs, ground.path("wrapped"))
-    from runbook_lib.key_material import decrypt_key_material
+    from runbook_lib.material.key_material import decrypt_key_material
 
     wrapped = (ground.given / "wrapped").read_bytes()
     material = decrypt_key_material(wrapped, private_key=private_key(2048), wrapping_algorithm="RSAES_OAEP_SHA_1")

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import pytest
 
+from runbook_lib.aws import sandbox_process
+from runbook_lib.aws.session import Session, sandbox_session, session_for
 from runbook_lib.errors import SandboxGone, WrongEndpoint
-from runbook_lib.sandbox import process
-from runbook_lib.session import Session, sandbox_session, session_for
 
 ACCOUNT = "123456789012"
 ELSEWHERE = "http://127.0.0.1:9"
@@ -34,10 +34,10 @@ HOSTILE = {
 
 
 @pytest.fixture(scope="session")
-def sandbox(request) -> process.Sandbox:
-    from runbook_lib.paths import runs_folder
+def sandbox(request) -> sandbox_process.Sandbox:
+    from runbook_lib.run.paths import runs_folder
 
-    return process.ensure(runs_folder())
+    return sandbox_process.ensure(runs_folder())
 
 
 @pytest.mark.parametrize("environment", HOSTILE.values(), ids=HOSTILE)
@@ -113,17 +113,17 @@ def test_a_sandbox_request_to_another_host_is_stopped(sandbox):
 def test_now_is_the_sandboxs_clock(sandbox):
     """Age and expiry are judged by the Date header of the answers, which the movable clock sets."""
     before = sandbox_session(sandbox, region="eu-west-2", account_id=ACCOUNT).now()
-    process.call(sandbox.url, "/runbook/clock", body={"advance_seconds": 90_000}, method="POST")
+    sandbox_process.call(sandbox.url, "/runbook/clock", body={"advance_seconds": 90_000}, method="POST")
     try:
         after = sandbox_session(sandbox, region="eu-west-2", account_id=ACCOUNT).now()
     finally:
-        process.call(sandbox.url, "/runbook/clock", body={"reset": True}, method="POST")
+        sandbox_process.call(sandbox.url, "/runbook/clock", body={"reset": True}, method="POST")
     assert 89_990 < (after - before).total_seconds() < 90_060
 
 
 def test_a_run_is_bound_to_its_own_sandbox(sandbox):
     """Another sandbox at the same address is not taken for the run's."""
-    from runbook_lib.paths import runs_folder
+    from runbook_lib.run.paths import runs_folder
 
     target = {"target": "sandbox", "account_id": "123456789012", "region": "eu-west-2", "sandbox_id": "another"}
     with pytest.raises(SandboxGone, match="start the run anew"):

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import execute
-from runbook_lib.board import Board
+from runbook_cli.runner import chain
+from runbook_cli.runner.progress_table import Board
+from runbook_cli.runner.several import Job, check_jobs
 from runbook_lib.errors import InputError
-from runbook_lib.side_by_side import Job, check_jobs
 
 ACCOUNT = 'account_id: "123456789012"\n'
 ROW = re.compile(r"^  (\S+) +(verified|FAILED) +\d+\.\d s  (.+)$")
@@ -55,7 +55,7 @@ def test_a_folder_of_files_is_as_many_runs(world: Any, tmp_path: Path) -> None:
     for name in found:
         assert world.report(name)["verified"] is True
         assert world.report(name)["db_cluster_arn"].endswith(":" + name.rpartition("-")[2])
-        assert len(list((world.folder / name / "notebooks").iterdir())) == len(execute.chain())
+        assert len(list((world.folder / name / "notebooks").iterdir())) == len(chain.chain())
 
 
 def test_one_that_fails_keeps_no_other_from_finishing(world: Any, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_parameter_that_changed_is_refused_before_anything_is_called(world: An
 @pytest.mark.slow
 def test_a_run_that_another_process_holds_fails_alone(world: Any, tmp_path: Path) -> None:
     """One lock for each run; whoever holds it is named, the others finish."""
-    from runbook_lib.run import run_lock
+    from runbook_lib.run.run import run_lock
 
     paths = files(tmp_path, "held", "free")
     (world.folder / "held").mkdir()
@@ -259,7 +259,7 @@ def test_on_a_terminal_each_run_has_one_line_that_is_kept_current(monkeypatch: p
 
 def _started(world: Any, paths: list[Path], **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "runbook_lib.cli", "run", *map(str, paths)],
+        [sys.executable, "-m", "runbook_cli.main", "run", *map(str, paths)],
         env={**os.environ, "RUNBOOK_RUNS_DIR": str(world.folder), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

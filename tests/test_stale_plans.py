@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from runbook_lib import inputs, kms, kms_import, wrapping
 from runbook_lib.errors import PlanOutdated
+from runbook_lib.inputs import kms as kms_inputs
+from runbook_lib.steps import create_key, encrypt_key_material, get_parameters_for_import
 
 
 def shown(walk):
     """Return 03 as it stands in an open tab: the plan is shown, and not applied yet."""
-    step, asked = walk.step("03"), inputs.EncryptKeyMaterialInputs.check({})
-    return step, wrapping.plan_encrypt_key_material(step, asked), asked
+    step, asked = walk.step("03"), kms_inputs.EncryptKeyMaterialInputs.check({})
+    return step, encrypt_key_material.plan_encrypt_key_material(step, asked), asked
 
 
 def test_an_old_tab_of_03_cannot_replace_the_copies_of_what_was_imported(walk):
@@ -22,32 +23,32 @@ def test_an_old_tab_of_03_cannot_replace_the_copies_of_what_was_imported(walk):
     walk.bring_in()
     before = {path.name: path.read_bytes() for path in walk.path.iterdir() if path.is_file()}
     with pytest.raises(PlanOutdated, match="04_import_key_material went on since this plan was shown"):
-        wrapping.apply_encrypt_key_material(step, plan, asked)
+        encrypt_key_material.apply_encrypt_key_material(step, plan, asked)
     assert before == {path.name: path.read_bytes() for path in walk.path.iterdir() if path.is_file()}
-    again = wrapping.plan_encrypt_key_material(step, asked)
+    again = encrypt_key_material.plan_encrypt_key_material(step, asked)
     assert ["keep"] == [change.action for change in again.changes]
-    wrapping.apply_encrypt_key_material(step, again, asked)
+    encrypt_key_material.apply_encrypt_key_material(step, again, asked)
 
 
 def test_applied_twice_03_keeps_what_it_made_the_first_time(walk):
     """Whoever has taken the first copy to the safe has the right one."""
     walk.start().pair()
     step, plan, asked = shown(walk)
-    first = wrapping.apply_encrypt_key_material(step, plan, asked)
+    first = encrypt_key_material.apply_encrypt_key_material(step, plan, asked)
     copies = [path.read_bytes() for path in sorted(walk.path.glob("KeyMaterial.recovery-*"))]
-    assert first == wrapping.apply_encrypt_key_material(step, plan, asked)
+    assert first == encrypt_key_material.apply_encrypt_key_material(step, plan, asked)
     assert copies == [path.read_bytes() for path in sorted(walk.path.glob("KeyMaterial.recovery-*"))]
 
 
 def test_of_two_tabs_of_03_the_second_is_refused_and_the_record_stays_true(walk):
     """What state.json says of the copies is what they are: the second tab's choices are not noted over the first's."""
     walk.start().pair()
-    step, asked = walk.step("03"), inputs.EncryptKeyMaterialInputs.check({"recovery_public_keys": [walk.public(0)]})
-    plan = wrapping.plan_encrypt_key_material(step, asked)
+    step, asked = walk.step("03"), kms_inputs.EncryptKeyMaterialInputs.check({"recovery_public_keys": [walk.public(0)]})
+    plan = encrypt_key_material.plan_encrypt_key_material(step, asked)
     walk.encrypt(recovery_public_keys=[walk.public(1)])
     before = walk.run.steps["03_encrypt_key_material"]
     with pytest.raises(PlanOutdated, match="03_encrypt_key_material went on since this plan was shown"):
-        wrapping.apply_encrypt_key_material(step, plan, asked)
+        encrypt_key_material.apply_encrypt_key_material(step, plan, asked)
     assert before == walk.run.steps["03_encrypt_key_material"]
 
 
@@ -63,17 +64,17 @@ def test_a_set_that_the_plan_gives_up_is_given_up(walk):
 def test_an_old_tab_of_02_cannot_fetch_a_pair_after_the_import(walk):
     """Its files are those that were used, and stay."""
     walk.start()
-    step, asked = walk.step("02"), inputs.GetParametersForImportInputs.check({"wrapping_key_spec": "RSA_2048"})
-    plan = kms_import.plan_get_parameters_for_import(step, asked)
+    step, asked = walk.step("02"), kms_inputs.GetParametersForImportInputs.check({"wrapping_key_spec": "RSA_2048"})
+    plan = get_parameters_for_import.plan_get_parameters_for_import(step, asked)
     walk.pair().encrypt()
     walk.bring_in()
     with pytest.raises(PlanOutdated, match="03_encrypt_key_material and 04_import_key_material"):
-        kms_import.apply_get_parameters_for_import(step, plan)
+        get_parameters_for_import.apply_get_parameters_for_import(step, plan)
 
 
 def test_what_the_same_step_did_does_not_make_its_plan_old(walk):
     """An apply that broke off is run again as it stands: it looks before it creates."""
     walk.start()
-    step, asked = walk.step("01"), inputs.CreateKeyInputs.check({})
-    plan = kms.plan_create_key(step, asked)
-    assert kms.apply_create_key(step, plan) == kms.apply_create_key(step, plan)
+    step, asked = walk.step("01"), kms_inputs.CreateKeyInputs.check({})
+    plan = create_key.plan_create_key(step, asked)
+    assert create_key.apply_create_key(step, plan) == create_key.apply_create_key(step, plan)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from runbook_lib.run import Run
-from runbook_lib.start_page import next_step, start_page
-from runbook_lib.steps import all_steps, chain
+from runbook_cli.lab.start_page import next_step, start_page
+from runbook_lib.run.run import Run
+from runbook_lib.run.steps import all_steps, chain
 
 SANDBOX = {"target": "sandbox", "account_id": "123456789012", "region": "eu-west-2", "sandbox_id": "s"}
 STEPS = [step.name for step in chain()]

@@ -22,12 +22,12 @@ from botocore.credentials import Credentials
 from botocore.exceptions import EndpointConnectionError
 from cells import run_cells
 
+from runbook_lib.aws.sandbox_process import Sandbox
+from runbook_lib.aws.session import Session, _access_key, sandbox_session
+from runbook_lib.aws.waiting import wait_until_available
 from runbook_lib.errors import NoCredentials, WrongAccount, WrongEndpoint
-from runbook_lib.run import Run
-from runbook_lib.sandbox.process import Sandbox
-from runbook_lib.session import Session, _access_key, sandbox_session
-from runbook_lib.steps import all_steps
-from runbook_lib.waiting import wait_until_available
+from runbook_lib.run.run import Run
+from runbook_lib.run.steps import all_steps
 
 ACCOUNT, OTHER = "111111111111", "222222222222"
 SERVICES = ("sts", "iam", "kms", "rds", "ec2", "secretsmanager", "cloudtrail")

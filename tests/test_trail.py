@@ -8,11 +8,11 @@ from datetime import timedelta
 import pytest
 from cells import run_cells, run_steps
 
-from runbook_lib import trail as module
-from runbook_lib.run import Run
-from runbook_lib.session import session_for
-from runbook_lib.steps import chain
-from runbook_lib.trail import _words, trail
+from runbook_lib.aws import cloudtrail as module
+from runbook_lib.aws.cloudtrail import _words, trail
+from runbook_lib.aws.session import session_for
+from runbook_lib.run.run import Run
+from runbook_lib.run.steps import chain
 
 
 @pytest.fixture(scope="module")

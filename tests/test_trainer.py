@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from runbook_lib.paths import notebooks_folder
-from runbook_lib.practice import EXERCISES
+from runbook_lib.run.paths import notebooks_folder
+from runbook_lib.steps.exercises import EXERCISES
 
 PAGE = (notebooks_folder().parent / "docs" / "trainer.md").read_text(encoding="utf-8")
 TAUGHT = [name for name in EXERCISES if re.search(rf"^\| {name[:2]} ", PAGE, re.M)]

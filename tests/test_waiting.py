@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from runbook_lib import waiting
+from runbook_lib.aws import waiting
+from runbook_lib.aws.waiting import HOPELESS, Watch, wait_until_available
 from runbook_lib.errors import WaitFailed, WaitTimedOut
-from runbook_lib.waiting import HOPELESS, Watch, wait_until_available
 
 CLUSTERS, INSTANCES = "describe_db_clusters", "describe_db_instances"
 

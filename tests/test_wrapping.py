@@ -10,7 +10,6 @@ import pytest
 from openssl import private_key, put
 from walk import CHECK_VALUE, KNOWN, custody_of
 
-from runbook_lib import custody, kms_import, material_set, wrapping
 from runbook_lib.errors import (
     ArtefactMissing,
     ArtefactsMismatch,
@@ -22,8 +21,10 @@ from runbook_lib.errors import (
     StepMissing,
     VerificationFailed,
 )
-from runbook_lib.inputs import EncryptKeyMaterialInputs
-from runbook_lib.key_material import KeyMaterial
+from runbook_lib.inputs.kms import EncryptKeyMaterialInputs, GetParametersForImportInputs
+from runbook_lib.material import material_set, recovery_copies
+from runbook_lib.material.key_material import KeyMaterial
+from runbook_lib.steps import encrypt_key_material, get_parameters_for_import
 
 KILLED = 86
 
@@ -31,8 +32,8 @@ KILLED = 86
 def opened(walk):
     """Open the training copy that lies in the run."""
     (holder,) = walk.run.record("03_encrypt_key_material")["custody"]["holders"]
-    key = custody.load_recovery_private_key((walk.path / "TRAINING-recovery-private-key.pem").read_bytes())
-    return custody.open_copy((walk.path / holder["file"]).read_bytes(), key)
+    key = recovery_copies.load_recovery_private_key((walk.path / "TRAINING-recovery-private-key.pem").read_bytes())
+    return recovery_copies.open_copy((walk.path / holder["file"]).read_bytes(), key)
 
 
 def set_in(folder):
@@ -92,7 +93,7 @@ def test_a_run_killed_at_any_write_of_03_never_leaves_a_mixed_set(walk):
                 walk.plan_import()
         if not whole:
             with pytest.raises((ArtefactsMismatch, ArtefactMissing)):
-                wrapping.read_custody(walk.run, walk.run.made("03_encrypt_key_material"))
+                encrypt_key_material.read_custody(walk.run, walk.run.made("03_encrypt_key_material"))
         walk.encrypt(accept_plaintext_file=bool(writes % 2))
         assert opened(walk).key_check_value == walk.run.record("03_encrypt_key_material")["key_check_value"]
         if os.waitstatus_to_exitcode(status) != KILLED:
@@ -262,7 +263,9 @@ def test_the_file_in_clear_is_destroyed_after_the_import_unless_kept_on_purpose(
     walk.bring_in()
     assert not plain.exists()
     assert walk.run.record("04_import_key_material")["plaintext_file"].startswith("destroyed 20")
-    assert walk.run.record("04_import_key_material")["plaintext_file"] == wrapping.settle_plaintext(walk.run)
+    assert walk.run.record("04_import_key_material")["plaintext_file"] == encrypt_key_material.settle_plaintext(
+        walk.run
+    )
 
 
 def test_the_file_in_clear_that_is_kept_on_purpose_stays(walk):
@@ -299,9 +302,9 @@ def test_with_target_aws_nothing_is_left_to_chance(walk, given, error, words):
     walk.start().pair()
     step = as_aws(walk.step("03"))
     with pytest.raises(error, match=words):
-        wrapping.plan_encrypt_key_material(step, EncryptKeyMaterialInputs.check(given))
+        encrypt_key_material.plan_encrypt_key_material(step, EncryptKeyMaterialInputs.check(given))
     accepted = {"custody": "file", "accept_plaintext_file": True, "keep_plaintext_file": True}
-    plan = wrapping.plan_encrypt_key_material(step, EncryptKeyMaterialInputs.check(accepted))
+    plan = encrypt_key_material.plan_encrypt_key_material(step, EncryptKeyMaterialInputs.check(accepted))
     assert "kept after the import" in repr(plan)
 
 
@@ -311,7 +314,7 @@ def test_verify_finds_a_custody_file_that_went(walk):
     path = next(walk.path.glob("KeyMaterial.*.bin"))
     path.write_bytes(b"x" * len(path.read_bytes()))
     with pytest.raises(VerificationFailed, match="no file of the set was changed"):
-        wrapping.verify_encrypt_key_material(walk.step("03"))
+        encrypt_key_material.verify_encrypt_key_material(walk.step("03"))
 
 
 # Files ---------------------------------------------------------------------------------------------------------------
@@ -358,8 +361,8 @@ def test_the_wrapping_key_that_was_exchanged_is_not_used(walk):
     assert [] == set_in(walk.path)
     assert (
         "create"
-        == kms_import.plan_get_parameters_for_import(
-            walk.step("02"), kms_import.GetParametersForImportInputs.check({"wrapping_key_spec": "RSA_2048"})
+        == get_parameters_for_import.plan_get_parameters_for_import(
+            walk.step("02"), GetParametersForImportInputs.check({"wrapping_key_spec": "RSA_2048"})
         )
         .changes[0]
         .action

@@ -8,11 +8,25 @@ from typing import Any
 import boto3
 from openssl import private_key, private_pem, public_pem, put
 
-from runbook_lib import inputs, kms, kms_import, preflight, rds, verification, wrapping
-from runbook_lib.report import Checks, Plan
-from runbook_lib.run import Run
-from runbook_lib.session import Session
-from runbook_lib.step import OpenStep, open_step
+from runbook_lib.aws.session import Session
+from runbook_lib.checks import Checks
+from runbook_lib.inputs import kms as kms_inputs
+from runbook_lib.inputs import rds as rds_inputs
+from runbook_lib.inputs import start as start_inputs
+from runbook_lib.plan import Plan
+from runbook_lib.run.run import Run
+from runbook_lib.steps import (
+    create_cluster,
+    create_key,
+    encrypt_key_material,
+    get_parameters_for_import,
+    import_key_material,
+    verify_encryption,
+)
+from runbook_lib.steps import (
+    start as start_step,
+)
+from runbook_lib.steps.open_step import OpenStep, open_step
 
 KNOWN = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
 CHECK_VALUE = "1a0b2d"  # its key check value, as openssl gives it
@@ -38,7 +52,7 @@ class Walk:
 
     def step(self, number: str) -> OpenStep:
         """Open a step anew, as its notebook does."""
-        name = next(name for name in inputs.STEP_INPUTS if name.startswith(number))
+        name = next(name for name in start_inputs.STEP_INPUTS if name.startswith(number))
         step = open_step(name, run_id=self.run_id, runs_dir=self.folder)
         step._session = self._session  # one for all steps: a session takes a quarter of a second to make
         return step
@@ -54,51 +68,59 @@ class Walk:
 
     def start(self) -> Walk:
         """Do 00 and 01."""
-        asked = inputs.StartInputs.check({"run_id": self.run_id})
-        step = preflight.start_run(asked, runs_dir=self.folder)
+        asked = start_inputs.StartInputs.check({"run_id": self.run_id})
+        step = start_step.start_run(asked, runs_dir=self.folder)
         self._session = step.session
-        preflight.check_everything(step, asked, preflight.plan_start(step, asked))
+        start_step.check_everything(step, asked, start_step.plan_start(step, asked))
         step = self.step("01")
-        kms.apply_create_key(step, kms.plan_create_key(step, inputs.CreateKeyInputs.check({})))
-        kms.verify_create_key(step)
+        create_key.apply_create_key(step, create_key.plan_create_key(step, kms_inputs.CreateKeyInputs.check({})))
+        create_key.verify_create_key(step)
         return self
 
     def pair(self, **given: Any) -> Walk:
         """Do 02."""
         step = self.step("02")
-        asked = inputs.GetParametersForImportInputs.check({**FAST, **given})
-        kms_import.apply_get_parameters_for_import(step, kms_import.plan_get_parameters_for_import(step, asked))
-        kms_import.verify_get_parameters_for_import(step)
+        asked = kms_inputs.GetParametersForImportInputs.check({**FAST, **given})
+        get_parameters_for_import.apply_get_parameters_for_import(
+            step, get_parameters_for_import.plan_get_parameters_for_import(step, asked)
+        )
+        get_parameters_for_import.verify_get_parameters_for_import(step)
         return self
 
     def plan(self, **given: Any) -> Plan:
         """Plan 03."""
-        return wrapping.plan_encrypt_key_material(self.step("03"), inputs.EncryptKeyMaterialInputs.check(given))
+        return encrypt_key_material.plan_encrypt_key_material(
+            self.step("03"), kms_inputs.EncryptKeyMaterialInputs.check(given)
+        )
 
     def encrypt(self, **given: Any) -> Checks:
         """Do 03."""
-        step, asked = self.step("03"), inputs.EncryptKeyMaterialInputs.check(given)
-        wrapping.apply_encrypt_key_material(step, wrapping.plan_encrypt_key_material(step, asked), asked)
-        return wrapping.verify_encrypt_key_material(step)
+        step, asked = self.step("03"), kms_inputs.EncryptKeyMaterialInputs.check(given)
+        encrypt_key_material.apply_encrypt_key_material(
+            step, encrypt_key_material.plan_encrypt_key_material(step, asked), asked
+        )
+        return encrypt_key_material.verify_encrypt_key_material(step)
 
     def plan_import(self, **given: Any) -> Plan:
         """Plan 04."""
-        return kms_import.plan_import_key_material(self.step("04"), inputs.ImportKeyMaterialInputs.check(given))
+        return import_key_material.plan_import_key_material(
+            self.step("04"), kms_inputs.ImportKeyMaterialInputs.check(given)
+        )
 
     def bring_in(self, **given: Any) -> Checks:
         """Do 04."""
-        step, asked = self.step("04"), inputs.ImportKeyMaterialInputs.check(given)
-        kms_import.apply_import_key_material(step, kms_import.plan_import_key_material(step, asked))
-        return kms_import.verify_import_key_material(step)
+        step, asked = self.step("04"), kms_inputs.ImportKeyMaterialInputs.check(given)
+        import_key_material.apply_import_key_material(step, import_key_material.plan_import_key_material(step, asked))
+        return import_key_material.verify_import_key_material(step)
 
     def cluster(self) -> Walk:
         """Do 05 and 06."""
-        step, asked = self.step("05"), inputs.CreateClusterInputs.check({})
-        rds.apply_create_cluster(step, rds.plan_create_cluster(step, asked))
-        rds.verify_create_cluster(step)
-        step, looking = self.step("06"), inputs.VerifyEncryptionInputs.check({})
-        verification.apply_verify_encryption(step, verification.plan_verify_encryption(step, looking))
-        verification.verify_encryption(step)
+        step, asked = self.step("05"), rds_inputs.CreateClusterInputs.check({})
+        create_cluster.apply_create_cluster(step, create_cluster.plan_create_cluster(step, asked))
+        create_cluster.verify_create_cluster(step)
+        step, looking = self.step("06"), rds_inputs.VerifyEncryptionInputs.check({})
+        verify_encryption.apply_verify_encryption(step, verify_encryption.plan_verify_encryption(step, looking))
+        verify_encryption.verify_encryption(step)
         return self
 
     # What is there ------------------------------------------------------------------------------------------

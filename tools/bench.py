@@ -22,9 +22,9 @@ from typing import Any
 from bench_page import rows, write
 from bench_tools import BIN, Place, Taken, children, fresh, measure, open_locks, parents, pss, started, until
 
-from runbook_lib.paths import notebooks_folder
-from runbook_lib.sandbox import process
-from runbook_lib.steps import chain
+from runbook_lib.aws import sandbox_process
+from runbook_lib.run.paths import notebooks_folder
+from runbook_lib.run.steps import chain
 
 STEPS = [step.name for step in chain()]
 CREATE = "05_create_cluster"
@@ -114,17 +114,17 @@ class Bench:
     def waiting(self) -> None:
         """Let 100 runs wait at once, for ten seconds: what is asked, and what is held."""
         with fresh(self.runtime) as place:
-            url = process.ensure(place.runs).url
-            process.call(url, "/runbook/progression", body={"mode": "seconds", "seconds": 3600}, method="POST")
+            url = sandbox_process.ensure(place.runs).url
+            sandbox_process.call(url, "/runbook/progression", body={"mode": "seconds", "seconds": 3600}, method="POST")
             first = self._files("hundred", 100)[0]
             command = [str(BIN / "runbook"), "run", "--jobs", "4"]
             _until_waiting([*command, str(first)], place, 1)
             self._clone(place, url)
             with started([*command, str(self.scratch / "hundred")], place) as running:
                 until(lambda: open_locks(running.pid) == 100 and len(children(running.pid)) == 0)
-                since, began = len(process.call(url, "/runbook/calls")["calls"]), time.monotonic()
+                since, began = len(sandbox_process.call(url, "/runbook/calls")["calls"]), time.monotonic()
                 time.sleep(10)
-                told = process.call(url, f"/runbook/calls?since={since}")["calls"]
+                told = sandbox_process.call(url, f"/runbook/calls?since={since}")["calls"]
                 self.facts["waiting"] = {
                     "describe calls a look": len([c for c in told if c["operation"].startswith("Describe")])
                     / max(1, (time.monotonic() - began) // 2),

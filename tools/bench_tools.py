@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.paths import notebooks_folder
-from runbook_lib.sandbox import process
+from runbook_lib.aws import sandbox_process
+from runbook_lib.run.paths import notebooks_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -81,9 +81,9 @@ def fresh(runtime: Path) -> Iterator[Place]:
     """Give a place whose sandbox is running; end it afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder), runtime)
-        process.ensure(place.runs)
+        sandbox_process.ensure(place.runs)
         yield place
-        process.stop(place.runs)
+        sandbox_process.stop(place.runs)
 
 
 def parents(runtime: Path) -> list[int]:

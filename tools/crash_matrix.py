@@ -52,12 +52,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from notebook_cells import execute_cells  # noqa: E402
 
-from runbook_lib import changes, custody, execute, fork_kernel, key_material  # noqa: E402
+import runbook_kernels  # noqa: E402
+from runbook_cli.runner import chain  # noqa: E402
+from runbook_lib.aws import create_once, sandbox_process  # noqa: E402
+from runbook_lib.aws.sandbox_accounts import account_of_seat  # noqa: E402
+from runbook_lib.aws.session import Session, sandbox_session  # noqa: E402
 from runbook_lib.errors import RunbookError  # noqa: E402
-from runbook_lib.run import Run  # noqa: E402
-from runbook_lib.sandbox import process, visibility  # noqa: E402
-from runbook_lib.sandbox.identity import account_of_seat  # noqa: E402
-from runbook_lib.session import Session, sandbox_session  # noqa: E402
+from runbook_lib.material import key_material, recovery_copies  # noqa: E402
+from runbook_lib.run.run import Run  # noqa: E402
+from runbook_sandbox import visibility  # noqa: E402
 
 MODES = ("kill-before", "kill-after", "interrupt", "drop", "throttle", "error", "invisible", "full", "vanish")
 OF_CALLS_ONLY = frozenset({"drop", "throttle", "error", "invisible"})
@@ -217,16 +220,16 @@ class Attempts:
     def run(self, runs: Path, account: str, phase: str) -> None:
         """Run it here, by the runner's own code with notebooks executed in this process."""
         os.environ.update(RUNBOOK_RUNS_DIR=str(runs), RUNBOOK_SANDBOX_ENDPOINT=self.url, RUNBOOK_ATTENDED="0")
-        fork_kernel.start = lambda: None
-        execute.kernels = _NoKernels
-        execute.execute_notebook = lambda source, output, given, *_, **__: execute_cells(source, output, given)
-        execute.Chain._prepare_session = lambda _: None  # a thread beside 05: here it would be in the same process
+        runbook_kernels.start = lambda: None
+        chain.kernels = _NoKernels
+        chain.execute_notebook = lambda source, output, given, *_, **__: execute_cells(source, output, given)
+        chain.Chain._prepare_session = lambda _: None  # a thread beside 05: here it would be in the same process
         with contextlib.redirect_stdout(io.StringIO()):
             if phase == RUN:
-                execute.run_chain(self.parameters(account), run_id=RUN_ID, runs_dir=runs, say=str)
+                chain.run_chain(self.parameters(account), run_id=RUN_ID, runs_dir=runs, say=str)
             else:
                 run = Run.open(RUN_ID, runs_dir=runs)
-                execute.clean_up(run, {"confirm_db_cluster_identifier": CLUSTER, "exercises": False}, say=str)
+                chain.clean_up(run, {"confirm_db_cluster_identifier": CLUSTER, "exercises": False}, say=str)
 
     def attempt(self, runs: Path, account: str, phase: str, *, point: Point | None = None) -> Outcome:
         """Run 00 to 06, or 90, or what is left of it, in a process of its own."""
@@ -274,13 +277,13 @@ class World:
     """One account of the sandbox, looked at with plain clients."""
 
     def __init__(self, url: str) -> None:
-        self.sandbox = process.identify(url)
+        self.sandbox = sandbox_process.identify(url)
         self.session = sandbox_session(self.sandbox, region=REGION, account_id="")
         self.account = ""
 
     def enter(self, seat: int) -> str:
         """Empty the account of a seat and look at it from here on."""
-        process.call(self.sandbox.url, f"/runbook/seats/{seat}/reset", body={}, method="POST")
+        sandbox_process.call(self.sandbox.url, f"/runbook/seats/{seat}/reset", body={}, method="POST")
         self.account = self.session._expected_account = account_of_seat(seat)
         return self.account
 
@@ -289,7 +292,7 @@ class World:
         kind = {"drop": "drop_after"}.get(point.mode, point.mode)
         fault = {"operation": "*", "kind": kind, "account": self.account, "after": point.calls_before}
         body = fault | ({"seconds": 1.0} if kind == "invisible" else {})
-        process.call(self.sandbox.url, "/runbook/faults", body=body, method="POST")
+        sandbox_process.call(self.sandbox.url, "/runbook/faults", body=body, method="POST")
 
     def made(self) -> dict[str, list[str]]:
         """Return the name of everything of the account that the runbook can make."""
@@ -316,7 +319,7 @@ class World:
 
     def creates(self) -> dict[str, int]:
         """Return how often each create took effect."""
-        found = process.call(self.sandbox.url, f"/runbook/calls?account={self.account}", method="GET")["calls"]
+        found = sandbox_process.call(self.sandbox.url, f"/runbook/calls?account={self.account}", method="GET")["calls"]
         return dict(
             Counter(c["operation"] for c in found if c["operation"] in CREATES and c["outcome"]["status"] < 400)
         )
@@ -369,7 +372,7 @@ def _custody_problems(world: World, folder: Path, key_id: str, private: bytes) -
     if len(copies) != 1:
         yield f"custody copies: {[path.name for path in copies]}"
         return
-    material = custody.open_copy(copies[0].read_bytes(), custody.load_recovery_private_key(private))
+    material = recovery_copies.open_copy(copies[0].read_bytes(), recovery_copies.load_recovery_private_key(private))
     for what, brought, taken in (
         ("the custody copy", material, True),
         ("other", key_material.KeyMaterial.generate(), False),
@@ -416,7 +419,7 @@ class Matrix:
 
     def __init__(self, url: str, folder: Path, *, seat: int) -> None:
         self.folder = folder
-        self.attempts = Attempts(url, folder, custody.make_training_recovery_key())
+        self.attempts = Attempts(url, folder, recovery_copies.make_training_recovery_key())
         self.world = World(url)
         self.seat = seat
         self.files: frozenset[str] = frozenset()
@@ -521,7 +524,8 @@ def serve_sandbox() -> None:
     """Serve a sandbox that makes its RSA keys once; they take most of the time and are not what is tried."""
     from cryptography.hazmat.primitives.asymmetric import rsa
 
-    from runbook_lib.sandbox import server, wrapping_keys
+    from runbook_sandbox.kms import wrapping_keys
+    from runbook_sandbox.server import server
 
     made = [rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(4)]
 
@@ -554,7 +558,7 @@ def main() -> int:
     sandbox = subprocess.Popen([sys.executable, __file__, "--sandbox"], stdout=subprocess.PIPE, text=True)  # noqa: S603
     try:
         url = sandbox.stdout.readline().strip()  # type: ignore[union-attr]
-        process.call(url, "/runbook/progression", body={"mode": "immediate"}, method="POST")
+        sandbox_process.call(url, "/runbook/progression", body={"mode": "immediate"}, method="POST")
         return try_points(url, folder, asked)
     finally:
         sandbox.terminate()
@@ -603,7 +607,7 @@ def take_away(guard: str) -> None:
     if guard == "intents":
         Run.is_unclear = Run.was_sent = lambda *_: False
     if guard == "patience":
-        changes._PATIENCE = (0.0,)
+        create_once._PATIENCE = (0.0,)
 
 
 if __name__ == "__main__":

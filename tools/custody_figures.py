@@ -16,7 +16,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from runbook_lib.key_material import KeyMaterial, encrypt_key_material
+from runbook_lib.material.key_material import KeyMaterial, encrypt_key_material
 
 MATERIALS, ROUNDS = 1000, 5
 
@@ -57,12 +57,12 @@ def step_03() -> str:
     os.environ.pop("RUNBOOK_SANDBOX_ENDPOINT", None)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["RUNBOOK_RUNS_DIR"] = folder
-        from runbook_lib.sandbox import process
+        from runbook_lib.aws import sandbox_process
 
         _cells("00_start"), _cells("01_create_key"), _cells("02_get_parameters_for_import")
         # Other choices each time, so that each round makes new material; the training key is made in the first.
         rounds = [_cells("03_encrypt_key_material", accept_no_custody=bool(number % 2)) for number in range(ROUNDS + 1)]
-        process.stop(Path(folder))
+        sandbox_process.stop(Path(folder))
     first, median = rounds[0], statistics.median(rounds[1:])
     return f"notebook 03, its cells: {median:.2f} s (median of {ROUNDS}); {first:.2f} s the first time, with a training key"
 
@@ -73,7 +73,7 @@ def _cells(name: str, **given: object) -> float:
     from nbclient import NotebookClient
     from traitlets.config import Config
 
-    from runbook_lib.paths import notebooks_folder
+    from runbook_lib.run.paths import notebooks_folder
 
     notebook = nbformat.read(notebooks_folder() / f"{name}.ipynb", as_version=4)
     at = next(place for place, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))

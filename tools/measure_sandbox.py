@@ -26,9 +26,9 @@ from botocore.config import Config
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 
-from runbook_lib.sandbox.identity import ACCOUNT_HEADER, account_of_seat
+from runbook_lib.aws.sandbox_accounts import ACCOUNT_HEADER, account_of_seat
 
-SANDBOX = [sys.executable, "-m", "runbook_lib.sandbox"]
+SANDBOX = [sys.executable, "-m", "runbook_sandbox"]
 _PLAIN = """
 import logging
 from moto.server import ThreadedMotoServer
@@ -165,7 +165,7 @@ def whole_runbooks(url: str, number: int) -> int:
         for seat in range(1, number + 1):
             environment = {**os.environ, "RUNBOOK_SEAT": str(seat), "RUNBOOK_SANDBOX_ENDPOINT": url,
                            "RUNBOOK_RUNS_DIR": str(Path(folder) / f"runs-{seat}")}  # fmt: skip
-            command = [sys.executable, "-m", "runbook_lib.cli", "run", "--quiet"]
+            command = [sys.executable, "-m", "runbook_cli.main", "run", "--quiet"]
             started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))  # noqa: S603
         said = [(seat, one.communicate()[1], one.returncode) for seat, one in enumerate(started, 1)]
     failed = [f"seat {seat}: {text.strip()[:300]}" for seat, text, code in said if code]

@@ -15,8 +15,8 @@ from typing import Any, get_origin
 
 import nbformat
 
-from runbook_lib.paths import notebooks_folder
-from runbook_lib.steps import Step, all_steps, head
+from runbook_lib.run.paths import notebooks_folder
+from runbook_lib.run.steps import Step, all_steps, head
 
 SEED = "7"
 _TYPES = {str: "str", bool: "bool", int: "int", float: "float"}
@@ -76,9 +76,9 @@ def main() -> int:
             nbformat.write(notebook, path)
             print(f"{path.name}: executed")
         if not check:
-            from runbook_lib.sandbox import process
+            from runbook_lib.aws import sandbox_process
 
-            process.stop(Path(folder))
+            sandbox_process.stop(Path(folder))
     if stale:
         print(f"not up to date: {', '.join(stale)}; run: make notebooks")
     return 1 if stale else 0

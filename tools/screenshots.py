@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 from browser import Server, Tab, chromium  # noqa: E402
 
-from runbook_lib.pictures import who_holds_which_key  # noqa: E402
-from runbook_lib.steps import chain  # noqa: E402
+from runbook_lib.pages.pictures import who_holds_which_key  # noqa: E402
+from runbook_lib.run.steps import chain  # noqa: E402
 
 DOCS = ROOT / "docs"
 WINDOW = {"width": 1280, "height": 960}

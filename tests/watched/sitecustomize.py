@@ -94,6 +94,6 @@ if os.environ.get("WATCHED_LOG"):
     logging.basicConfig(filename=os.environ["WATCHED_LOG"], level=logging.DEBUG)
 
 if os.environ.get("WATCHED_LEAK"):
-    from runbook_lib.key_material import KeyMaterial
+    from runbook_lib.material.key_material import KeyMaterial
 
     KeyMaterial.key_check_value = property(lambda self: bytes(self).hex())

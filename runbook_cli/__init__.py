@@ -1,0 +1,1 @@
+"""The `runbook` command and the headless runs."""

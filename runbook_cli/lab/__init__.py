@@ -1,0 +1,1 @@
+"""`runbook lab`: JupyterLab on the runbook."""

@@ -1,0 +1,99 @@
+"""Parameters as they come from outside: a YAML file, the command line; checked for the whole chain at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runbook_lib.errors import InputError, ParameterFileError, UnknownParameter
+from runbook_lib.inputs.start import STEP_INPUTS
+
+
+class _Twice(yaml.constructor.ConstructorError):
+    """A mapping names a key twice."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, which refuses a key that stands twice where YAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise _Twice(None, None, key.value, key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def known_parameters() -> set[str]:
+    """Return the name of every parameter that any step takes."""
+    return {name for model in STEP_INPUTS.values() for name in model.model_fields}
+
+
+def check_parameters(given: Mapping[str, Any]) -> None:
+    """Check one flat mapping for the whole chain, before anything is called.
+
+    Raises `UnknownParameter` (with the nearest name) or `InputError`, naming all problems at once.
+    """
+    names = known_parameters()
+    unknown = []
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(str(name), names, n=1)
+            unknown.append((str(name), "is no parameter" + (f"; did you mean {near[0]}?" if near else "")))
+    if unknown:
+        raise UnknownParameter(unknown)
+    problems: dict[tuple[str, str], None] = {}
+    for model in STEP_INPUTS.values():
+        try:
+            model.read(given)
+        except InputError as error:
+            problems.update(dict.fromkeys(error.problems))
+    if problems:
+        raise InputError(list(problems))
+
+
+def read_parameters(path: Path) -> dict[str, Any]:
+    """Read a parameter file: one flat YAML mapping of names to values.
+
+    Raises `ParameterFileError`; the values themselves are checked by `check_parameters`.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a safe loader
+    except FileNotFoundError:
+        raise ParameterFileError(f"there is no parameter file {path}; parameters/ holds examples") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParameterFileError(f"{path} cannot be read ({error}); give a YAML file in UTF-8") from error
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where else ""
+        if isinstance(error, _Twice):
+            raise ParameterFileError(f"{path} names {error.problem} twice{line}; keep one of them") from None
+        raise ParameterFileError(f"{path} is no YAML{line}; write one 'name: value' per line") from None
+    except (ValueError, RecursionError) as error:  # a number or date that is none, or nesting without end
+        raise ParameterFileError(f"{path} is no YAML ({error}); write one 'name: value' per line") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise ParameterFileError(f"{path} is not one flat mapping; write one 'name: value' per line")
+    return content
+
+
+def from_command_line(given: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return `-p NAME VALUE` pairs as typed values: text stays text, the rest is read as YAML."""
+    fields = {name: field for model in STEP_INPUTS.values() for name, field in model.model_fields.items()}
+    values: dict[str, Any] = {}
+    for name, text in given:
+        if name in fields and isinstance(fields[name].default, str):
+            values[name] = text
+            continue
+        try:
+            values[name] = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise InputError([(name, f"{text!r} is no value; write it as in a YAML file")]) from None
+    return values

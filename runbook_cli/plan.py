@@ -1,0 +1,106 @@
+"""`runbook plan`: what a run would change, what it lacks and what it would cost; reads only, and leaves no run.
+
+Everything here is the steps' own: the plan and the checks of 00, the policies of `permissions`, the price table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from runbook_cli.parameters import check_parameters
+from runbook_lib.aws.session import Session, error_text
+from runbook_lib.checks import Checks
+from runbook_lib.errors import AccessDenied
+from runbook_lib.inputs.start import StartInputs
+from runbook_lib.plan import Plan
+from runbook_lib.run.run import Run
+from runbook_lib.run.steps import chain
+from runbook_lib.steps import permissions, preflight
+from runbook_lib.steps import start as start_step
+from runbook_lib.steps.open_step import OpenStep
+from runbook_lib.tables import Table
+
+SIMULATE = "iam:SimulatePrincipalPolicy"
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What `runbook plan` shows, in this order; `ready` says whether a run could begin."""
+
+    where: str
+    changes: Plan
+    checks: Checks
+    permissions: Table
+    cost: Table
+    ready: bool
+
+
+def look_ahead(given: Mapping[str, Any], *, runs_dir: Path) -> Outlook:
+    """Look at the target of these parameters and say what a run would do there.
+
+    Raises `InputError`, `WrongRegion`, `WrongAccount`, `NoCredentials`; what a run would stop at is in the checks.
+    """
+    check_parameters(given)
+    start = StartInputs.read({"run_id": "planned", **given})
+    session, sandbox_id = start_step.target_session(start, runs_dir)
+    target = {
+        "target": start.target, "account_id": session.account_id, "region": start.region, "sandbox_id": sandbox_id,
+    }  # fmt: skip
+    step = OpenStep(start_step.STEP, Run.unsaved(start.run_id, runs_dir=runs_dir, target=target), session)
+    checks = preflight.gather(step, start)
+    known = permissions.values(given, account_id=session.account_id, partition=session.partition)
+    lacking, table = _permissions(session, permissions.policy([one.name for one in chain()], known))
+    word = "SANDBOX" if start.target == "sandbox" else "REAL AWS"
+    return Outlook(
+        where=f"{word} · account {session.account_id} · {start.region} · {session.identity()['Arn']}",
+        changes=start_step.plan_start(step, start),
+        checks=checks,
+        permissions=table,
+        cost=start_step.estimate(start),
+        ready=checks.passed and not lacking,
+    )
+
+
+def _permissions(session: Session, policy: Mapping[str, Any]) -> tuple[list[str], Table]:
+    """Return the actions that the caller's IAM policies deny, and the table that says so.
+
+    What AWS does not tell (the caller may not simulate, or is no role or user) is said, and is not called lacking.
+    """
+    caption = "Permissions of 00 to 06"
+    try:
+        rows = [row for row in _simulated(session, policy) if row[1] != "allowed"]
+    except AccessDenied:
+        rows, told = [], f"not known: you may not call {SIMULATE}; compare with: runbook permissions"
+    except ClientError as error:
+        rows, told = [], f"not known ({error_text(error)}); compare with: runbook permissions"
+    else:
+        told = "" if rows else "nothing is lacking"
+    if told:
+        return [], Table(caption, ("found",), [(told,)])
+    return [row[0] for row in rows], Table(f"{caption}: lacking", ("action", "IAM says", "on"), rows)
+
+
+def _simulated(session: Session, policy: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Ask IAM about each statement, with resources and conditions as the steps will meet them."""
+    client, principal = session.client("iam"), session.principal_arn()
+    for statement in policy["Statement"]:
+        context = [
+            {"ContextKeyName": key, "ContextKeyValues": [value.replace("*", "planned")], "ContextKeyType": "string"}
+            for asked in statement.get("Condition", {}).values()
+            for key, value in asked.items()
+        ]
+        for resource in statement["Resource"]:
+            pages = client.get_paginator("simulate_principal_policy").paginate(
+                PolicySourceArn=principal,
+                ActionNames=statement["Action"],
+                ResourceArns=[resource],
+                ContextEntries=context,
+            )
+            for page in pages:
+                for result in page["EvaluationResults"]:
+                    yield result["EvalActionName"], result["EvalDecision"], resource

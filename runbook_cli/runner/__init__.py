@@ -1,0 +1,1 @@
+"""Headless runs: one chain of notebooks, or several side by side."""

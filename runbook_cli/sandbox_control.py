@@ -1,0 +1,76 @@
+"""Orders to a sandbox that is running, as `runbook sandbox` gives them: clock, states, faults, seats. Imports no moto."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.aws import sandbox_process
+from runbook_lib.errors import InputError, SandboxUnavailable
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def seconds(span: str) -> int:
+    """Return the seconds of a span such as 7d, 25h, 30m or 45s. Raises InputError."""
+    match = re.fullmatch(r"(-?[0-9]{1,6})([smhd])", span.strip())
+    if match is None:
+        raise InputError([("span", f"{span!r} is no span of time; say 45s, 30m, 25h or 7d")])
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def _running(runs_dir: Path) -> str:
+    running = sandbox_process.find(runs_dir)
+    if running is None:
+        raise SandboxUnavailable(f"no sandbox is running for {runs_dir}; start one with runbook run or runbook lab")
+    return running.url
+
+
+def give(runs_dir: Path, path: str, body: Any, *, method: str = "POST") -> Any:
+    """Give the running sandbox an order; return its answer.
+
+    Raises SandboxUnavailable when none is running, and InputError when it does not take the order.
+    """
+    url = _running(runs_dir)
+    request = urllib.request.Request(  # noqa: S310 - its scheme is checked before
+        url + path, data=json.dumps(body).encode(), method=method, headers={"Content-Type": "application/json"}
+    )
+    try:
+        with sandbox_process.opener.open(request, timeout=60) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise InputError([("order", str(json.load(error)["error"]))]) from error
+    except (OSError, ValueError) as error:
+        raise SandboxUnavailable(f"no sandbox answers at {url}: {error}") from error
+
+
+def advance(runs_dir: Path, span: str) -> str:
+    """Move the clock by a span; return the sandbox's new present time."""
+    return str(give(runs_dir, "/runbook/clock", {"advance_seconds": seconds(span)})["now"])
+
+
+def set_states(runs_dir: Path, pace: str) -> None:
+    """Let states take a span (20s) or a number of looks (3); 0 makes them immediate."""
+    if pace == "0":
+        order: dict[str, Any] = {"mode": "immediate"}
+    elif pace.isascii() and pace.isdigit():
+        order = {"mode": "polls", "times": int(pace)}
+    else:
+        order = {"mode": "seconds", "seconds": seconds(pace)}
+    give(runs_dir, "/runbook/progression", order)
+
+
+def inject(runs_dir: Path, operation: str, kind: str, *, count: int, delay: float) -> None:
+    """Order a fault for the next calls of an operation, such as kms:ImportKeyMaterial."""
+    order = {"operation": operation, "kind": kind, "count": count, "seconds": delay}
+    give(runs_dir, "/runbook/faults", order)
+
+
+def reset_seat(runs_dir: Path, seat: int) -> str:
+    """Empty one seat; return the account that it is."""
+    return str(give(runs_dir, f"/runbook/seats/{seat}/reset", {})["account"])

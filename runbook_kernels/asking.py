@@ -1,0 +1,94 @@
+"""From Jupyter's launch command to a request: what of it a forked kernel can honour, and how."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from subprocess import DEVNULL
+from typing import Any
+
+from runbook_kernels import client
+from runbook_kernels.errors import Unsuitable
+from runbook_kernels.identity import ServerSpec
+from runbook_kernels.process import ForkedProcess
+from runbook_kernels.protocol import Request
+
+
+def split_command(cmd: list[str], launchers: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
+    """Return the interpreter options and the kernel's arguments of a launch command.
+
+    Raises `Unsuitable` for anything but `python [-X…] -m ipykernel_launcher …` of this very interpreter.
+    """
+    if "-m" not in cmd[1:-1]:
+        raise Unsuitable("the kernel is not started as a Python module")
+    at = cmd.index("-m", 1)
+    options, module, arguments = tuple(cmd[1:at]), cmd[at + 1], cmd[at + 2 :]
+    if module not in launchers:
+        raise Unsuitable(f"the kernel is {module}, not ipykernel")
+    if not _same_interpreter(cmd[0]):
+        raise Unsuitable(f"the kernel's interpreter is {cmd[0]}, not {sys.executable}")
+    if not all(re.fullmatch(r"-X\w.*", option) for option in options):
+        raise Unsuitable(f"the interpreter options {' '.join(options)}")
+    return options, arguments
+
+
+def _same_interpreter(executable: str) -> bool:
+    """Return whether both are one file in one folder; links alone do not tell virtual environments apart."""
+    ours, theirs = Path(sys.executable).absolute(), Path(executable).expanduser().absolute()
+    return ours == theirs or (ours.parent == theirs.parent and ours.resolve() == theirs.resolve())
+
+
+def ask(
+    options: tuple[str, ...],
+    arguments: list[str],
+    *,
+    environment: dict[str, str],
+    folder: str,
+    independent: bool,
+    streams: tuple[Any, Any],
+) -> ForkedProcess:
+    """Return a kernel forked with these surroundings. Raises `Unsuitable` or `ServerUnavailable`."""
+    if not Path(folder).is_dir():
+        raise Unsuitable(f"{folder} is no folder")  # the plain launch says so in its own words
+    if os.getuid() != os.geteuid() or os.getgid() != os.getegid():
+        raise Unsuitable("this process runs with another user's rights")
+    environment = environment if independent else {**environment, "JPY_PARENT_PID": str(os.getpid())}
+    request = Request(arguments, folder, environment, umask=_umask(), independent=independent)
+    opened: list[int] = []
+    try:
+        output = _descriptor(streams[0], 1, opened)
+        error = _descriptor(streams[1], 2, opened)
+        return client.launch(ServerSpec.of(environment, options), request, (output, error))
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _descriptor(stream: Any, number: int, opened: list[int]) -> int:
+    """Return the descriptor of a stream as Popen understands it: None, a descriptor, a file, DEVNULL."""
+    if stream is None:
+        stream = number
+    elif hasattr(stream, "fileno"):
+        stream = stream.fileno()
+    if stream >= 0:
+        try:
+            os.fstat(stream)
+        except OSError:  # closed in this process
+            stream = DEVNULL
+        else:
+            return int(stream)
+    if stream != DEVNULL:
+        raise Unsuitable("a kernel whose output goes to a pipe of Popen's")
+    opened.append(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+    return opened[-1]
+
+
+def _umask() -> int:
+    """Return this process's umask without setting it, which other threads would notice."""
+    status = Path("/proc/self/status").read_text()
+    found = re.search(r"^Umask:\s*([0-7]+)$", status, re.MULTILINE)
+    if found is None:
+        raise Unsuitable("this Linux does not tell the umask")
+    return int(found.group(1), 8)

@@ -1,0 +1,188 @@
+"""The parent process: imports, listens, forks; single-threaded, without secrets, gone when idle.
+
+Started by `client` as `python -m runbook_kernels.server LISTENER FOLDER NAME IDLE_SECONDS PRELOAD…`, the
+first two being inherited descriptors. In a forked child `serve` returns the connection, so that the kernel runs
+with nothing of the parent on its stack, and ends by `child.leave`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+
+from runbook_kernels import protocol
+
+_ORDER_SECONDS = 5.0
+
+
+@dataclass
+class Kernel:
+    """A child: its number, the descriptor that tells its end, and the connection to its requester while it is open."""
+
+    pid: int
+    descriptor: int
+    connection: socket.socket | None
+    ended: bool = False
+
+
+class Server:
+    """The listening socket, the living children, and one poll for all of them."""
+
+    def __init__(self, listener: socket.socket, folder: int, name: str, idle_seconds: float) -> None:
+        self._listener: socket.socket | None = listener
+        self._folder = folder
+        self._name = name
+        self._inode = os.stat(name, dir_fd=folder).st_ino
+        self._idle_seconds = idle_seconds
+        self._kernels: list[Kernel] = []
+        self._poll = select.poll()
+        self._poll.register(listener, select.POLLIN)
+
+    def serve(self) -> socket.socket | None:
+        """Serve until idle or retired and return None; in each forked child return its connection."""
+        last = time.monotonic()
+        while self._listener or self._kernels:
+            left = None if self._kernels else max(0.0, last + self._idle_seconds - time.monotonic())
+            events = dict(self._poll.poll(None if left is None else left * 1000))
+            if self._listener and self._listener.fileno() in events:
+                connection = self._accept(self._listener)
+                if connection is not None:
+                    return connection
+            for kernel in list(self._kernels):
+                self._look_after(kernel, events)
+            if events:
+                last = time.monotonic()
+            elif self._listener:
+                connection = self._retire()
+                if connection is not None:
+                    return connection
+        return None
+
+    def _accept(self, listener: socket.socket) -> socket.socket | None:
+        """Do what one client orders; return its connection in the forked child, None in the parent."""
+        connection, _ = listener.accept()
+        connection.settimeout(_ORDER_SECONDS)
+        try:
+            pid, uid = protocol.peer(connection)
+            order = connection.recv(1) if uid == os.getuid() and pid > 0 else b""
+            if order == protocol.FORK:
+                return self._fork(connection)
+        except OSError as error:
+            print(f"a client was not served: {error}", file=sys.stderr, flush=True)
+            order = b""
+        connection.close()
+        return self._retire() if order == protocol.RETIRE else None
+
+    def _fork(self, connection: socket.socket) -> socket.socket | None:
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = os.fork()
+        except OSError as error:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            protocol.send_line(connection, {"error": str(error)})
+            connection.close()
+            return None
+        if pid == 0:
+            os.setsid()
+            self._let_go()
+            return connection
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        kernel = Kernel(pid, os.pidfd_open(pid), connection)
+        self._kernels.append(kernel)
+        self._poll.register(kernel.descriptor, select.POLLIN)
+        self._poll.register(connection, select.POLLRDHUP)
+        protocol.send_line(connection, {"pid": pid}, [kernel.descriptor])
+        return None
+
+    def _look_after(self, kernel: Kernel, events: dict[int, int]) -> None:
+        """Tell the requester that its kernel has ended; reap it when the requester has heard or is gone."""
+        if not kernel.ended and kernel.descriptor in events:
+            kernel.ended = True
+            self._poll.unregister(kernel.descriptor)
+            if kernel.connection:
+                try:
+                    protocol.send_line(kernel.connection, {"status": _status(kernel.pid)})
+                except OSError:  # nobody wants to know
+                    self._hang_up(kernel)
+        if kernel.connection and kernel.connection.fileno() in events:
+            self._hang_up(kernel)
+        if kernel.ended and kernel.connection is None:
+            os.waitpid(kernel.pid, 0)
+            os.close(kernel.descriptor)
+            self._kernels.remove(kernel)
+
+    def _hang_up(self, kernel: Kernel) -> None:
+        if kernel.connection:
+            self._poll.unregister(kernel.connection)
+            kernel.connection.close()
+            kernel.connection = None
+
+    def _retire(self) -> socket.socket | None:
+        """Stop listening, after having served whoever had connected already; children live on."""
+        self._unlink()
+        while self._listener and select.select([self._listener], [], [], 0)[0]:
+            connection = self._accept(self._listener)
+            if connection is not None:
+                return connection
+        if self._listener:
+            self._poll.unregister(self._listener)
+            self._listener.close()
+            self._listener = None
+        return None
+
+    def _unlink(self) -> None:
+        """Remove the socket's name, unless another parent has taken it."""
+        try:
+            if os.stat(self._name, dir_fd=self._folder).st_ino == self._inode:
+                os.unlink(self._name, dir_fd=self._folder)
+        except FileNotFoundError:
+            return
+
+    def _let_go(self) -> None:
+        """Close, in a child, what belongs to the parent."""
+        if self._listener:
+            self._listener.close()
+        os.close(self._folder)
+        for kernel in self._kernels:
+            os.close(kernel.descriptor)
+            if kernel.connection:
+                kernel.connection.close()
+
+
+def _status(pid: int) -> int:
+    """Return how an ended child ended, as `subprocess` counts, and leave it to be reaped."""
+    told = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    if told is None:
+        raise ChildProcessError(f"{pid} has not ended")
+    return told.si_status if told.si_code == os.CLD_EXITED else -told.si_status
+
+
+def main(arguments: list[str]) -> None:
+    """Serve; in a forked child, be the kernel."""
+    if os.fork():
+        os._exit(0)  # whoever started this needs no child of this lifetime
+    listener, folder, name, idle_seconds, *specs = arguments
+    if not sys.flags.safe_path:
+        del sys.path[0]  # the folder that this was started in
+    bound = socket.socket(fileno=int(listener))
+    bound.set_inheritable(False)
+    os.set_inheritable(int(folder), False)
+    from runbook_kernels.preload import preload
+
+    made = preload(specs)
+    connection = Server(bound, int(folder), name, float(idle_seconds)).serve()
+    del bound
+    if connection is not None:
+        from runbook_kernels.child import leave, run_kernel
+
+        run_kernel(connection, made)
+        leave()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,50 @@
+"""What may be set from outside, all of it through environment variables and entry points; imports on every system.
+
+`RUNBOOK_KERNEL=plain` opts out. The parent imports what `RUNBOOK_KERNEL_PRELOAD` lists (comma-separated), or else
+what the installed distributions declare in the entry-point group `fork_kernel.preload`: `module`, which is
+imported, or `module:function`, which is called as well. `RUNBOOK_KERNEL_IDLE_SECONDS` is how long a parent without
+kernels stays.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+
+from runbook_kernels.errors import Unsuitable
+
+PROVISIONER = "fork-server"
+KIND = "RUNBOOK_KERNEL"
+PRELOAD = "RUNBOOK_KERNEL_PRELOAD"
+PRELOAD_GROUP = "fork_kernel.preload"
+IDLE = "RUNBOOK_KERNEL_IDLE_SECONDS"
+DEFAULT_IDLE_SECONDS = 300.0
+
+
+def supported() -> bool:
+    """Return whether this system can fork kernels: Linux, with process file descriptors."""
+    return sys.platform == "linux" and hasattr(os, "pidfd_open") and bool(sys.executable)
+
+
+def wanted(environment: Mapping[str, str]) -> bool:
+    """Return whether `environment` leaves the choice to the fork server."""
+    return environment.get(KIND, "") != "plain"
+
+
+def preload(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what the parent shall import, as `module` or `module:function`."""
+    listed = environment.get(PRELOAD)
+    if listed is not None:
+        return tuple(name.strip() for name in listed.split(",") if name.strip())
+    return tuple(sorted({entry.value for entry in entry_points(group=PRELOAD_GROUP)}))
+
+
+def idle_seconds(environment: Mapping[str, str]) -> float:
+    """Return how long a parent without kernels stays. Raises `Unsuitable` when the setting is no number."""
+    given = environment.get(IDLE, "")
+    try:
+        return float(given) if given else DEFAULT_IDLE_SECONDS
+    except ValueError as error:
+        raise Unsuitable(f"{IDLE} is {given!r}; give a number of seconds") from error

@@ -1,0 +1,1 @@
+"""Reading and waiting for AWS, one module per service; knows no step."""

@@ -1,0 +1,110 @@
+"""CloudTrail's word on the run: who created, imported and granted, and that Aurora used this key for this cluster.
+
+The strongest proof there is: the data key's encryption context names the cluster. It is no check, because it may
+be missing without anything being wrong: events arrive up to about 15 minutes late and are kept for 90 days.
+Sources: CloudTrail LookupEvents; Aurora user guide, Overview.Encryption.Keys (the encryption context).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from runbook_lib.aws.session import Session
+from runbook_lib.run.run import Run
+from runbook_lib.tables import Table
+
+KEPT = timedelta(days=90)
+_MOST_PAGES = 20
+_KEY_EVENTS = (
+    "CreateKey",
+    "GetParametersForImport",
+    "ImportKeyMaterial",
+    "CreateGrant",
+    "GenerateDataKey",
+    "GenerateDataKeyWithoutPlaintext",
+)
+_CAPTION = "What CloudTrail recorded"
+_HEAD = ("", "event", "by", "what it says", "when")
+_NAMES = ("outcome", "event", "by", "says", "when")
+
+
+def trail(session: Session, run: Run) -> Table:
+    """Return what CloudTrail says of this run's key and cluster, an event a row, oldest first.
+
+    Events that are missing are named with the reason that is likely. Raises `AccessDenied` for a caller who may not
+    read CloudTrail.
+    """
+    key, cluster = run.record("01_create_key"), run.record("05_create_cluster")
+    # By this machine's clock, which somebody may have set meanwhile: the earlier of the two is the beginning.
+    times = run.steps["00_start"]["started"], run.steps["05_create_cluster"]["finished"]
+    began, ended = sorted(map(datetime.fromisoformat, times))
+    began, ended = began - timedelta(hours=1), ended + timedelta(hours=1)
+    if session.now() - ended > KEPT:
+        return Table(_CAPTION, _HEAD, [("gone", "", "", "CloudTrail's event history reaches back 90 days only", "")])
+    window = {"StartTime": began, "EndTime": ended}
+    found = [
+        event
+        for name, wanted in ((key["key_arn"], _KEY_EVENTS), (cluster["db_cluster_identifier"], ("CreateDBCluster",)))
+        for event in reversed(list(_events(session, name, window)))  # the newest comes first
+        if event["eventName"] in wanted and not event.get("errorCode")
+    ]
+    resource_id = cluster["db_cluster_resource_id"]
+    rows = [_row(event, resource_id) for event in sorted(found, key=lambda event: str(event["eventTime"]))]
+    seen = {event["eventName"] for event in found}
+    missing = [name for name in (*_KEY_EVENTS[:4], "CreateDBCluster") if name not in seen]
+    missing += [] if seen & set(_KEY_EVENTS[4:]) else [_KEY_EVENTS[4]]
+    rows += [("pending", name, "", "not delivered yet; that takes up to about 15 minutes", "") for name in missing]
+    return Table(_CAPTION, _HEAD, rows)
+
+
+def not_read() -> Table:
+    """Return the table for a verification that was told not to read CloudTrail."""
+    return Table(_CAPTION, _HEAD, [("not read", "", "", "read_cloudtrail is false", "")])
+
+
+def rows_for_json(table: Table) -> list[dict[str, str]]:
+    """Return the rows of `trail` as report.json keeps them: outcome, event, by, says, when."""
+    return [dict(zip(_NAMES, map(str, row), strict=True)) for row in table.rows]
+
+
+def from_json(rows: list[dict[str, str]]) -> Table:
+    """Return the table that `rows_for_json` was made from."""
+    return Table(_CAPTION, _HEAD, [tuple(row[name] for name in _NAMES) for row in rows])
+
+
+def _events(session: Session, resource: str, window: dict[str, datetime]) -> Iterator[dict[str, Any]]:
+    pages = session.client("cloudtrail").get_paginator("lookup_events")
+    attributes = [{"AttributeKey": "ResourceName", "AttributeValue": resource}]
+    for number, page in enumerate(pages.paginate(LookupAttributes=attributes, **window)):
+        for event in page["Events"]:
+            yield json.loads(event["CloudTrailEvent"])
+        if number + 1 == _MOST_PAGES:
+            return
+
+
+def _row(event: dict[str, Any], resource_id: str) -> tuple[str, str, str, str, str]:
+    asked = event.get("requestParameters") or {}
+    user = event["userIdentity"]
+    by = str(user.get("arn") or user.get("type", "")).rpartition(":")[2]
+    if user.get("invokedBy"):
+        by = f"{by} through {user['invokedBy']}"
+    return "recorded", str(event["eventName"]), by, _words(asked, resource_id), str(event["eventTime"])
+
+
+def _words(asked: dict[str, Any], resource_id: str) -> str:
+    """Say what an event's request asked for, in the names of the API."""
+    constraints = asked.get("constraints") or {}
+    context = (
+        asked.get("encryptionContext")
+        or constraints.get("encryptionContextSubset")
+        or constraints.get("encryptionContextEquals")
+        or {}
+    )
+    named = str(context.get("aws:rds:dbc-id", ""))
+    if named:
+        return f"aws:rds:dbc-id is {named}: {'this cluster' if named == resource_id else 'ANOTHER cluster'}"
+    told = ("origin", "wrappingAlgorithm", "wrappingKeySpec", "expirationModel", "validTo", "kmsKeyId")
+    return ", ".join(f"{name} {asked[name]}" for name in told if asked.get(name))

@@ -1,0 +1,112 @@
+"""Step 01: the KMS key, its policy and its alias; plan, apply and verify. Reading a key, for every other step.
+
+Its material comes with `kms_import`, its use with `rds`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from runbook_lib.aws.session import Session, error_code
+from runbook_lib.errors import KeyNotUsable
+
+SERVICE_LINKED_ROLE = "AWSServiceRoleForRDS"
+
+
+# Reading a key ---------------------------------------------------------------------------------------------
+
+
+def describe(session: Session, key_id: str) -> dict[str, Any] | None:
+    """Return DescribeKey's KeyMetadata for a key id, ARN or alias; None when there is no such key."""
+    try:
+        return dict(session.client("kms").describe_key(KeyId=key_id)["KeyMetadata"])
+    except ClientError as error:
+        if error_code(error) == "NotFoundException":
+            return None
+        raise
+
+
+def tags_of(session: Session, key_id: str) -> dict[str, str]:
+    """Return the tags of a key."""
+    pages = session.client("kms").get_paginator("list_resource_tags").paginate(KeyId=key_id)
+    return {tag["TagKey"]: tag["TagValue"] for page in pages for tag in page["Tags"]}
+
+
+def aliases_of(session: Session, key_id: str) -> list[str]:
+    """Return the alias names that point to a key."""
+    pages = session.client("kms").get_paginator("list_aliases").paginate(KeyId=key_id)
+    return sorted(alias["AliasName"] for page in pages for alias in page["Aliases"])
+
+
+def find_alias(session: Session, name: str) -> str | None:
+    """Return the key id that the alias `name` points to, or None."""
+    for page in session.client("kms").get_paginator("list_aliases").paginate():
+        for alias in page["Aliases"]:
+            if alias["AliasName"] == name:
+                return str(alias.get("TargetKeyId", ""))
+    return None
+
+
+def require_usable(session: Session, key_id: str, *, region: str) -> dict[str, Any]:
+    """Return the key's metadata if Aurora can encrypt a cluster of `region` under it.
+
+    Raises `KeyNotUsable`: the key must exist, be Enabled, symmetric, for encryption, of origin EXTERNAL, and of
+    the cluster's Region.
+    """
+    metadata = describe(session, key_id)
+    if metadata is None:
+        raise KeyNotUsable(f"there is no key {key_id} in {region}; run notebooks/01_create_key.ipynb first")
+    arn, state = metadata["Arn"], metadata["KeyState"]
+    if arn.split(":")[3] != region:
+        raise KeyNotUsable(f"{arn} is of another Region than the cluster's, {region}; use a key of {region}")
+    if (metadata["KeySpec"], metadata["KeyUsage"]) != ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT"):
+        raise KeyNotUsable(f"{arn} is {metadata['KeySpec']} for {metadata['KeyUsage']}; Aurora needs a symmetric key")
+    if metadata["Origin"] != "EXTERNAL":
+        raise KeyNotUsable(f"{arn} has origin {metadata['Origin']}, not EXTERNAL; use the key of step 01")
+    if state != "Enabled":
+        way_out = {
+            "PendingImport": "import its material with notebooks/04_import_key_material.ipynb, or runbook recover if it had some",
+            "Disabled": "enable it (kms:EnableKey)",
+            "PendingDeletion": "cancel its deletion (kms:CancelKeyDeletion) and enable it",
+        }.get(state, "wait until it is Enabled")
+        raise KeyNotUsable(f"{arn} is {state}, so nothing can be encrypted under it; {way_out}")
+    return metadata
+
+
+def materials(session: Session, key_id: str) -> list[dict[str, Any]]:
+    """Return every key material of a key (kms:ListKeyRotations with ALL_KEY_MATERIAL)."""
+    pages = session.client("kms").get_paginator("list_key_rotations")
+    return [
+        entry
+        for page in pages.paginate(KeyId=key_id, IncludeKeyMaterial="ALL_KEY_MATERIAL")
+        for entry in page["Rotations"]
+    ]
+
+
+def service_linked_role(session: Session) -> str | None:
+    """Return the ARN of AWSServiceRoleForRDS, or None where RDS was never used."""
+    try:
+        return str(session.client("iam").get_role(RoleName=SERVICE_LINKED_ROLE)["Role"]["Arn"])
+    except ClientError as error:
+        if error_code(error) == "NoSuchEntity":
+            return None
+        raise
+
+
+def grants_for(session: Session, key_id: str, cluster: dict[str, Any]) -> list[str]:
+    """Return who holds a grant on the key through RDS for this cluster.
+
+    A grant whose encryption context names another cluster is not counted.
+    """
+    found = []
+    for page in session.client("kms").get_paginator("list_grants").paginate(KeyId=key_id):
+        for grant in page["Grants"]:
+            constraints = grant.get("Constraints", {})
+            context = constraints.get("EncryptionContextSubset") or constraints.get("EncryptionContextEquals") or {}
+            grantee = grant.get("GranteeServicePrincipal") or grant.get("GranteePrincipal", "")
+            named = context.get("aws:rds:dbc-id", cluster.get("DbClusterResourceId"))
+            if "rds" in str(grantee).lower() and named == cluster.get("DbClusterResourceId"):
+                found.append(str(grantee))
+    return sorted(set(found))

@@ -1,0 +1,107 @@
+"""Step 05: the DB cluster and its instances, encrypted under the run's key; plan, apply and verify.
+
+What may be asked for is `offers`, waiting is `waiting`, the evidence `verification`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from botocore.exceptions import ClientError
+
+from runbook_lib.aws.session import Session, error_code
+
+
+def find_cluster(session: Session, identifier: str) -> dict[str, Any] | None:
+    """Return a DB cluster, or None."""
+    try:
+        return dict(session.client("rds").describe_db_clusters(DBClusterIdentifier=identifier)["DBClusters"][0])
+    except ClientError as error:
+        if error_code(error) == "DBClusterNotFoundFault":
+            return None
+        raise
+
+
+def find_instance(session: Session, identifier: str) -> dict[str, Any] | None:
+    """Return a DB instance, or None."""
+    try:
+        found = session.client("rds").describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"]
+        return dict(found[0]) if found else None
+    except ClientError as error:
+        if error_code(error) in ("DBInstanceNotFound", "DBInstanceNotFoundFault"):
+            return None
+        raise
+
+
+def instances_of(session: Session, identifier: str) -> list[dict[str, Any]]:
+    """Return the instances of a cluster, by name."""
+    pages = session.client("rds").get_paginator("describe_db_instances")
+    pages = pages.paginate(Filters=[{"Name": "db-cluster-id", "Values": [identifier]}])
+    return sorted(
+        (dict(one) for page in pages for one in page["DBInstances"]),
+        key=lambda one: str(one["DBInstanceIdentifier"]),
+    )
+
+
+def rds_tags(resource: dict[str, Any]) -> dict[str, str]:
+    """Return the tags of a cluster's or instance's description."""
+    return {tag["Key"]: tag["Value"] for tag in resource.get("TagList", [])}
+
+
+class KeyUser(NamedTuple):
+    """What is encrypted under a key. `leaves_with`: the cluster with which AWS deletes it, "" for none."""
+
+    kind: str
+    name: str
+    leaves_with: str = ""
+
+
+def who_uses(session: Session, key_arn: str) -> list[KeyUser]:
+    """Return everything of RDS that is encrypted under a key and needs it, in the key's Region."""
+    client = session.client("rds")
+
+    def each(call: str, items: str) -> Iterator[dict[str, Any]]:
+        for page in client.get_paginator(call).paginate():
+            yield from (item for item in page[items] if item.get("KmsKeyId") == key_arn)
+
+    found = [KeyUser("DB cluster", item["DBClusterIdentifier"]) for item in each("describe_db_clusters", "DBClusters")]
+    for item in each("describe_db_instances", "DBInstances"):
+        found.append(KeyUser("DB instance", item["DBInstanceIdentifier"], item.get("DBClusterIdentifier", "")))
+    for item in each("describe_db_cluster_snapshots", "DBClusterSnapshots"):
+        automated = item["SnapshotType"] == "automated"
+        name = item["DBClusterSnapshotIdentifier"]
+        found.append(KeyUser("cluster snapshot", name, item["DBClusterIdentifier"] if automated else ""))
+    for item in each("describe_db_cluster_automated_backups", "DBClusterAutomatedBackups"):
+        name = item["DBClusterIdentifier"]
+        # A retained one belongs to a cluster that is gone, and leaves with nothing.
+        found.append(KeyUser("automated backup", name, "" if item.get("Status") == "retained" else name))
+    return found
+
+
+UNKNOWN = "unknown: none or sse-rds"
+
+
+def storage_encryption_type(resource: dict[str, Any]) -> str:
+    """Return `none`, `sse-rds` or `sse-kms` as RDS says it.
+
+    `StorageEncrypted` alone misleads: a cluster under an AWS owned key (sse-rds, the default since 2026-02-18)
+    says False. An older API that leaves the type out is read as sse-kms when StorageEncrypted is true, and as
+    unknown when it is false.
+    """
+    if told := resource.get("StorageEncryptionType"):
+        return str(told)
+    return "sse-kms" if resource.get("StorageEncrypted") else UNKNOWN
+
+
+def find_snapshot(session: Session, name: str) -> dict[str, Any] | None:
+    """Return a DB cluster snapshot, or None."""
+    try:
+        found = session.client("rds").describe_db_cluster_snapshots(DBClusterSnapshotIdentifier=name)[
+            "DBClusterSnapshots"
+        ]
+    except ClientError as error:
+        if error_code(error) == "DBClusterSnapshotNotFoundFault":
+            return None
+        raise
+    return dict(found[0]) if found else None

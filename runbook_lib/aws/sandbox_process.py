@@ -1,0 +1,219 @@
+"""The sandbox as a process of its own: find it, start it, stop it.
+
+One sandbox per runs folder. The file `sandbox.json` in that folder says where it is; it counts only while the
+sandbox at that address answers with the same identity. Imports no moto.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from runbook_lib.errors import SandboxUnavailable
+
+FORMAT = 1
+FILE_NAME = "sandbox.json"
+LOG_NAME = "sandbox.log"
+ENDPOINT_VARIABLE = "RUNBOOK_SANDBOX_ENDPOINT"
+HOST_VARIABLE = "RUNBOOK_SANDBOX_HOST"
+SEED_VARIABLE = "RUNBOOK_SANDBOX_SEED"
+# What an interpreter and its libraries need. No credentials, passwords or tokens reach a process that outlives its caller.
+_KEPT = re.compile(
+    r"PYTHON\w*|VIRTUAL_ENV|COVERAGE_\w+|HOME|PATH|TMPDIR|TZ|LANG|LANGUAGE|LC_\w+|LD_\w+|DYLD_\w+|OPENSSL_\w+"
+    r"|GLIBC_TUNABLES|MALLOC_\w+|MOTO_\w+|RUNBOOK_SANDBOX_\w+"
+)
+_START_TIMEOUT = 30.0
+# A sandbox that has gone refuses at once; one that thirty learners keep busy takes its time, and has not gone.
+_ANSWER_TIMEOUT = 60.0
+# The sandbox is always reached directly, whatever proxy the machine has.
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """Where a sandbox answers, and which one it is; a reset of everything gives it another id."""
+
+    url: str
+    sandbox_id: str
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether `host`, a name or an address, can only be this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def call(url: str, path: str, *, body: object = None, method: str = "GET", timeout: float = _ANSWER_TIMEOUT) -> Any:
+    """Ask the sandbox at `url` one of its own questions (`/runbook/…`); return its JSON.
+
+    Raises SandboxUnavailable when nothing answers there, or something else than a sandbox does.
+    """
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(  # noqa: S310 - its scheme is checked before
+        url.rstrip("/") + path, data=data, method=method, headers={"Content-Type": "application/json"}
+    )
+    try:
+        with opener.open(request, timeout=timeout) as answer:
+            return json.load(answer)
+    except (OSError, ValueError) as error:
+        raise SandboxUnavailable(f"no sandbox answers at {url}: {error}") from error
+
+
+def identify(url: str, *, timeout: float = _ANSWER_TIMEOUT) -> Sandbox:
+    """Ask who answers at `url`. Raises SandboxUnavailable when it is no sandbox."""
+    answer = call(url, "/runbook/identity", timeout=timeout)
+    if not isinstance(answer, dict) or not isinstance(answer.get("sandbox_id"), str):
+        raise SandboxUnavailable(f"what answers at {url} is not a sandbox of this runbook")
+    return Sandbox(url=url.rstrip("/"), sandbox_id=answer["sandbox_id"])
+
+
+def find(runs_dir: Path) -> Sandbox | None:
+    """Return the sandbox that is running for this runs folder, or None.
+
+    `RUNBOOK_SANDBOX_ENDPOINT` wins over the folder. It must be a loopback address, or name exactly the host that
+    `RUNBOOK_SANDBOX_HOST` names too. Raises SandboxUnavailable when it is neither, or does not answer.
+    """
+    endpoint = os.environ.get(ENDPOINT_VARIABLE, "").strip()
+    if endpoint:
+        _check_endpoint(endpoint)
+        return identify(endpoint)
+    noted = _read(runs_dir)
+    if noted is None:
+        return None
+    try:
+        there = identify(noted["url"])
+    except SandboxUnavailable:
+        return None
+    return there if there.sandbox_id == noted["sandbox_id"] else None
+
+
+def ensure(runs_dir: Path, *, idle_minutes: float = 30) -> Sandbox:
+    """Return the sandbox of this runs folder; start one, detached from this process, if there is none.
+
+    Raises SandboxUnavailable when moto is not installed here, or the sandbox does not start.
+    """
+    running = find(runs_dir)
+    if running is not None:
+        return running
+    try:
+        runs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with filelock.FileLock(runs_dir / ".sandbox.lock", timeout=_START_TIMEOUT, mode=0o600):
+            return find(runs_dir) or _start(runs_dir.resolve(), idle_minutes)
+    except filelock.Timeout as error:
+        raise SandboxUnavailable(
+            f"another process has been starting a sandbox in {runs_dir} for {_START_TIMEOUT:.0f} s; try again"
+        ) from error
+    except OSError as error:
+        raise SandboxUnavailable(f"cannot start a sandbox in {runs_dir}: {error}") from error
+
+
+def stop(runs_dir: Path) -> bool:
+    """End this runs folder's sandbox, and its state with it; say whether one was running."""
+    noted = _read(runs_dir)
+    stopped = False
+    if noted is not None:
+        try:
+            call(noted["url"], "/runbook/stop", body={"sandbox_id": noted["sandbox_id"]}, method="POST")
+            stopped = True
+        except SandboxUnavailable:
+            pass  # it has gone already, or another sandbox has its port
+    for _ in range(100):
+        if not stopped or _gone(noted):
+            break
+        time.sleep(0.05)
+    (runs_dir / FILE_NAME).unlink(missing_ok=True)
+    return stopped
+
+
+def _gone(noted: dict[str, Any] | None) -> bool:
+    try:
+        return noted is None or identify(noted["url"]).sandbox_id != noted["sandbox_id"]
+    except SandboxUnavailable:
+        return True
+
+
+def _check_endpoint(endpoint: str) -> None:
+    parts = urllib.parse.urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SandboxUnavailable(
+            f"{ENDPOINT_VARIABLE}={endpoint} is not a URL such as http://127.0.0.1:5000; correct or unset it"
+        )
+    if not is_loopback(parts.hostname) and parts.hostname != os.environ.get(HOST_VARIABLE):
+        raise SandboxUnavailable(
+            f"{ENDPOINT_VARIABLE}={endpoint} is not on this machine; if that is meant, "
+            f"set {HOST_VARIABLE}={parts.hostname} as well"
+        )
+
+
+def _read(runs_dir: Path) -> dict[str, Any] | None:
+    """Return what sandbox.json says, or None if it is missing, damaged or of another format."""
+    try:
+        noted = json.loads((runs_dir / FILE_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(noted, dict) or noted.get("format") != FORMAT:
+        return None
+    if not all(isinstance(noted.get(name), str) for name in ("url", "sandbox_id")):
+        return None
+    return noted if urllib.parse.urlsplit(noted["url"]).scheme == "http" else None
+
+
+def require_installed() -> None:
+    """Raise SandboxUnavailable unless what the sandbox is made of is installed."""
+    if importlib.util.find_spec("moto") is None or importlib.util.find_spec("flask") is None:
+        raise SandboxUnavailable(
+            "the sandbox needs moto, which is not installed; run: pip install 'aurora-byok-runbook[sandbox]'"
+        )
+
+
+def _start(runs_dir: Path, idle_minutes: float) -> Sandbox:
+    require_installed()
+    (runs_dir / FILE_NAME).unlink(missing_ok=True)
+    log = runs_dir / LOG_NAME
+    command = [sys.executable, "-m", "runbook_sandbox", "--runs-dir", str(runs_dir)]
+    command += ["--idle-minutes", str(idle_minutes)]
+    package_parent = str(Path(__file__).resolve().parents[2])
+    inherited = os.environ.get("PYTHONPATH")
+    environment = {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)}
+    environment["PYTHONPATH"] = package_parent + (os.pathsep + inherited if inherited else "")
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as output:
+        child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=True, cwd="/", env=environment,
+        )  # fmt: skip
+    deadline = time.monotonic() + _START_TIMEOUT
+    while time.monotonic() < deadline:
+        if _read(runs_dir) is not None and (sandbox := find(runs_dir)) is not None:
+            # It outlives us on purpose; without this, Python warns that a child is still running.
+            child.returncode = 0
+            return sandbox
+        if child.poll() is not None:
+            break
+        time.sleep(0.02)
+    else:
+        child.terminate()
+    raise SandboxUnavailable(f"the sandbox did not start: {_last_line(log)} (see {log})")
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"

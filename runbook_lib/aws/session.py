@@ -1,0 +1,389 @@
+"""boto3 clients for a run's target, and the refusal to call anything else.
+
+Target `sandbox` reaches one endpoint on this machine, with made-up credentials; target `aws` reaches AWS hosts
+only, in the account that the run is fixed to. No environment variable, profile or configuration file changes
+that: endpoint, Region, retries and proxies are set here, and each request's host is checked as it leaves. So is
+the account: credentials can be replaced while a session lives, so STS is asked about each access key before a
+request is signed with it.
+This module knows no step.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import boto3
+import botocore.loaders
+import botocore.session
+from botocore.config import Config
+from botocore.credentials import Credentials
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+)
+from botocore.exceptions import ConnectionError as BotoConnectionError
+
+from runbook_lib.aws import sandbox_process
+from runbook_lib.aws.sandbox_accounts import ACCOUNT_HEADER
+from runbook_lib.errors import (
+    AccessDenied,
+    AwsCallFailed,
+    NoCredentials,
+    SandboxGone,
+    SandboxUnavailable,
+    WrongAccount,
+    WrongEndpoint,
+    WrongRegion,
+)
+
+_EXPIRED = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "RequestExpired",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+}
+_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+
+
+THROTTLED = frozenset(
+    {
+        "ThrottlingException",
+        "Throttling",
+        "RequestLimitExceeded",
+        "TooManyRequestsException",
+        "RequestThrottled",
+        "LimitExceeded",
+    }
+)
+
+
+def error_code(error: ClientError) -> str:
+    """Return the AWS error code of `error`, such as `NotFoundException`."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def error_text(error: ClientError) -> str:
+    """Return code and message of `error` in one line."""
+    told = error.response.get("Error", {})
+    return f"{told.get('Code', 'error')}: {' '.join(str(told.get('Message', '')).split())}"
+
+
+class Session:
+    """Clients for one target, account and Region; AWS's own idea of now; who is calling."""
+
+    def __init__(self, *, target: str, region: str, account_id: str = "", endpoint_url: str = "") -> None:
+        self.target = target
+        self.region = region
+        self.endpoint_url = endpoint_url
+        self._expected_account = account_id
+        self._seen: tuple[datetime, float] | None = None
+        self._identities: dict[str, dict[str, str]] = {}  # by access key: what STS answered to it
+        self._asking = threading.Lock()
+        self._asks_with = threading.local()
+        self._clients: dict[tuple[str, str, bool], Any] = {}
+        self._offers: dict[tuple[str, ...], Any] = {}
+        try:
+            core = botocore.session.Session(session_vars=_ISOLATED if target == "sandbox" else None)
+            if target == "sandbox":
+                core.set_credentials("sandbox", "sandbox")
+            core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
+            self._boto: Any = boto3.Session(botocore_session=core, region_name=region)
+        except ProfileNotFound as error:
+            raise NoCredentials(f"{error}; set AWS_PROFILE to one that exists, or unset it") from error
+        partition = core.get_partition_for_region(region) if _is_region_name(region) else "aws"
+        self.partition: str = partition
+        self._hosts = tuple(
+            "." + suffix
+            for suffix in (
+                _DNS_SUFFIX.get(partition, "amazonaws.com"),
+                "api.aws",
+                "api.amazonwebservices.com.cn",
+            )
+        )
+
+    def __repr__(self) -> str:
+        where = f" at {self.endpoint_url}" if self.endpoint_url else ""
+        return f"Session({self.target}, {self.region}{where})"
+
+    # Clients ------------------------------------------------------------------------------------------
+
+    def client(self, service: str, *, region: str = "", retry: bool = True) -> Any:
+        """Return the shared client of `service`.
+
+        With `retry=False` the SDK sends each request once: for creates, which botocore would send again after
+        a dropped connection, and so make twice.
+        """
+        key = (service, region or self.region, retry)
+        if key not in self._clients:
+            settings: dict[str, Any] = {
+                "retries": {"total_max_attempts": 8 if retry else 1, "mode": "standard"},
+                "connect_timeout": 10,
+                "read_timeout": 60,
+                "ignore_configured_endpoint_urls": True,
+                "user_agent_extra": "aurora-byok-runbook",
+            }
+            if self.endpoint_url:
+                settings |= {"proxies": {}, "use_fips_endpoint": False, "use_dualstack_endpoint": False}
+            config = Config(**settings)
+            client = self._boto.client(
+                service, region_name=region or None, endpoint_url=self.endpoint_url or None, config=config
+            )
+            client.meta.events.register_first("before-sign", self._before_sign)
+            client.meta.events.register_first("before-send", self._before_send)
+            client.meta.events.register("after-call", partial(self._after_call, retried=retry))
+            client.meta.events.register("after-call-error", self._after_call_error)
+            self._clients[key] = client
+        return self._clients[key]
+
+    def offered(self, *what: str, look: Callable[[], Any]) -> Any:
+        """Return what AWS offers by the name `what`, looked up once: offers do not change while a notebook runs."""
+        if what not in self._offers:
+            self._offers[what] = look()
+        return self._offers[what]
+
+    def _before_sign(self, request: Any, operation_name: str = "", **_: Any) -> None:
+        """Sign each AWS request, botocore's retries included, with credentials whose account STS confirmed.
+
+        The credentials are fixed for this one request. Otherwise botocore could refresh them between the check and
+        the signature.
+        """
+        if self.endpoint_url:
+            return  # made-up credentials, set here: they never change
+        if operation_name == _WHO:
+            checked = getattr(self._asks_with, "credentials", None)
+        else:
+            checked, _identity = self._caller()
+        if checked is not None:
+            request.context["signing"] = {**request.context.get("signing", {}), "request_credentials": checked}
+
+    def _before_send(self, request: Any, event_name: str = "", **_: Any) -> None:
+        sent_to = urlsplit(request.url)
+        if self.endpoint_url:
+            if (sent_to.scheme, sent_to.netloc) != urlsplit(self.endpoint_url)[:2]:
+                raise WrongEndpoint(
+                    f"a sandbox run was about to call {sent_to.netloc}; it may call {self.endpoint_url} only"
+                )
+            request.headers[ACCOUNT_HEADER] = self._expected_account
+        elif sent_to.scheme != "https" or not f".{sent_to.hostname or ''}".endswith(self._hosts):
+            raise WrongEndpoint(
+                f"an AWS run was about to call {sent_to.geturl()!r}; it may call AWS hosts over https only"
+            )
+        elif event_name.rpartition(".")[2] != _WHO:
+            identity = self._identities.get(_access_key(request))
+            if identity is None:
+                raise WrongAccount(
+                    "an AWS run was about to send a request signed with credentials whose account was not checked; "
+                    "nothing was sent; run this again"
+                )
+            self._require_account(identity)
+
+    def _after_call(self, parsed: Mapping[str, Any], model: Any, retried: bool = True, **_: Any) -> None:
+        date = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        if date:
+            self._seen = (parsedate_to_datetime(date).astimezone(UTC), time.monotonic())
+        told = parsed.get("Error", {})
+        if told.get("Code") in _EXPIRED:
+            raise NoCredentials(
+                f"AWS does not accept the credentials ({told['Code']}); sign in again, then run the same command again"
+            )
+        if told.get("Code") in _DENIED:
+            call, said = (
+                f"{model.service_model.signing_name}:{model.name}",
+                " ".join(str(told.get("Message", "")).split()),
+            )
+            named = re.search(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)", said)
+            action = named[1] if named else call  # what AWS asks behind a call, such as kms:TagResource, it names
+            raise AccessDenied(
+                f"you may not call {call}{f': it needs {action}' if action != call else ''} ({said}); have {action} allowed to "
+                "your role (runbook permissions prints each step's policy), then run this again"
+            )
+
+        status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if retried and (told.get("Code") in THROTTLED or status >= 500):  # creates, sent once, are `changes`' to judge
+            word = "keeps throttling" if told.get("Code") in THROTTLED else "keeps failing on"
+            raise AwsCallFailed(
+                f"AWS {word} {model.service_model.signing_name}:{model.name} ({told.get('Code')}), also after several "
+                "attempts; wait a minute, then run this again"
+            )
+
+    def _after_call_error(self, exception: Exception, **_: Any) -> None:
+        if isinstance(exception, NoCredentialsError | PartialCredentialsError | SSOError):
+            raise NoCredentials(f"{exception}; {_SIGN_IN}") from exception
+        if isinstance(exception, EndpointConnectionError) and self.endpoint_url:
+            raise SandboxGone(_gone(f"the sandbox at {self.endpoint_url} does not answer")) from exception
+
+    # Who, where, when -----------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """Return AWS's present time: the Date header of the newest answer, and the time since."""
+        if self._seen is None:
+            self.client("sts").get_caller_identity()
+        if self._seen is None:
+            return datetime.now(UTC)
+        moment, at = self._seen
+        return moment + timedelta(seconds=time.monotonic() - at)
+
+    def identity(self) -> dict[str, str]:
+        """Return `Account`, `Arn` and `UserId` of the present caller (sts:GetCallerIdentity).
+
+        STS is asked once for each access key. Raises `NoCredentials`, `WrongAccount` or `WrongRegion`.
+        """
+        try:
+            _, identity = self._caller()
+        except (BotoConnectionError, HTTPClientError) as error:
+            if self.endpoint_url:
+                raise SandboxGone(_gone(f"the sandbox at {self.endpoint_url} does not answer")) from error
+            raise WrongRegion(
+                f"AWS does not answer in Region {self.region!r} ({error}); check the Region's name and the network"
+            ) from error
+        return dict(identity)
+
+    def _caller(self) -> tuple[Credentials, dict[str, str]]:
+        """Return the present credentials, fixed, and what STS says about them.
+
+        Raises `NoCredentials`, `WrongAccount`, and botocore's connection errors, which a wait outlasts.
+        """
+        try:
+            found = self._boto.get_credentials()
+            frozen = found.get_frozen_credentials() if found else None
+        except (BotoConnectionError, HTTPClientError):
+            raise
+        except (BotoCoreError, ClientError, RuntimeError, OSError, ValueError) as error:  # what providers raise
+            raise NoCredentials(f"{' '.join(str(error).split())}; {_SIGN_IN}") from error
+        if frozen is None:
+            raise NoCredentials(f"{NoCredentialsError()}; {_SIGN_IN}")
+        credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token, account_id=frozen.account_id)
+        with self._asking:
+            if frozen.access_key not in self._identities:
+                self._identities[frozen.access_key] = self._ask(credentials)
+            identity = self._identities[frozen.access_key]
+            if not self._expected_account and not self.endpoint_url:
+                self._expected_account = identity["Account"]
+        self._require_account(identity)
+        return credentials, identity
+
+    def _ask(self, credentials: Credentials) -> dict[str, str]:
+        """Ask STS whose `credentials` are, in a request that is signed with them and no others."""
+        self._asks_with.credentials = credentials
+        try:
+            answer = self.client("sts").get_caller_identity()
+        except (BotoConnectionError, HTTPClientError):
+            raise
+        except ClientError as error:
+            raise NoCredentials(f"AWS refused the credentials ({error_text(error)}); sign in again") from error
+        except BotoCoreError as error:
+            raise NoCredentials(f"{error}; sign in, then run this again") from error
+        finally:
+            self._asks_with.credentials = None
+        return {name: answer[name] for name in ("Account", "Arn", "UserId")}
+
+    def _require_account(self, identity: Mapping[str, str]) -> None:
+        if self._expected_account and identity["Account"] != self._expected_account:
+            raise WrongAccount(
+                f"you are signed in to account {identity['Account']}, the run is for {self._expected_account}; "
+                "sign in to the run's account and start the notebook or command again, or correct account_id"
+            )
+
+    @property
+    def account_id(self) -> str:
+        """The caller's account, 12 digits."""
+        return self.identity()["Account"]
+
+    def principal_arn(self) -> str:
+        """Return the ARN that a key policy takes for the caller: an assumed role's own role, path included.
+
+        Raises `AccessDenied` when the role's path cannot be looked up (iam:GetRole).
+        """
+        arn = self.identity()["Arn"]
+        if not (match := re.fullmatch(r"arn:[^:]+:sts::\d{12}:assumed-role/([^/]+)/.+", arn)):
+            return arn
+        return str(self.client("iam").get_role(RoleName=match[1])["Role"]["Arn"])
+
+
+_WHO = "GetCallerIdentity"  # the one call that is sent before the account is known
+_SIGN_IN = "sign in (aws sso login, AWS_PROFILE, or the environment's role)"
+_ISOLATED: Any = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
+_DNS_SUFFIX = {
+    "aws": "amazonaws.com",
+    "aws-cn": "amazonaws.com.cn",
+    "aws-us-gov": "amazonaws.com",
+    "aws-eusc": "amazonaws.eu",
+}
+
+
+@cache
+def _loader(data_path: str | None) -> Any:
+    """Return the one loader of this process: it keeps the service models that it has read."""
+    return botocore.loaders.create_loader(data_path)
+
+
+def _access_key(request: Any) -> str:
+    """Return the access key that signed `request` (Signature Version 4, in a header or in the query), or ""."""
+    signed = f"{request.headers.get('Authorization', '')!s} {unquote(request.url)}"
+    found = re.search(r"[ ,?&](?:X-Amz-)?Credential=([^/&, ]+)/", signed)
+    return found[1] if found else ""
+
+
+def _is_region_name(region: str) -> bool:
+    return bool(re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-\d", region))
+
+
+def known_regions(service: str = "rds") -> list[str]:
+    """Return the Regions of the partition `aws` that this SDK knows for `service`."""
+    core = botocore.session.Session(session_vars=_ISOLATED)
+    core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
+    return list(core.get_available_regions(service))
+
+
+def _gone(what: str) -> str:
+    return f"{what}: a sandbox's resources end with it; start the run anew (notebooks/00_start.ipynb or runbook run)"
+
+
+def sandbox_session(sandbox: sandbox_process.Sandbox, *, region: str, account_id: str) -> Session:
+    """Return a session on a running sandbox, in one of its accounts."""
+    return Session(
+        target="sandbox",
+        region=region,
+        account_id=account_id,
+        endpoint_url=sandbox.url,
+    )
+
+
+def session_for(target: Mapping[str, str], *, runs_dir: Path) -> Session:
+    """Return a session for the target that a run is fixed to, its account checked.
+
+    Raises `SandboxGone` when the run's own sandbox has ended, and what `Session.identity` raises.
+    """
+    if target["target"] == "sandbox":
+        try:
+            sandbox = sandbox_process.find(runs_dir)
+        except SandboxUnavailable as error:
+            raise SandboxGone(_gone(str(error))) from error
+        if sandbox is None or sandbox.sandbox_id != target["sandbox_id"]:
+            raise SandboxGone(_gone("the sandbox of this run has ended"))
+        session = sandbox_session(sandbox, region=target["region"], account_id=target["account_id"])
+    else:
+        session = Session(target="aws", region=target["region"], account_id=target["account_id"])
+    session.identity()
+    return session

@@ -1,0 +1,84 @@
+"""Checks: claims about what was made, each with the expected value, the actual one and the call that told it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runbook_lib.errors import VerificationFailed
+
+if TYPE_CHECKING:
+    pass
+from runbook_lib.tables import TEMPLATES, Table, as_text
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim held against what AWS says."""
+
+    claim: str
+    expected: str
+    actual: str
+    source: str
+    passed: bool
+
+    @property
+    def outcome(self) -> str:
+        """The word for `passed`."""
+        return "passed" if self.passed else "FAILED"
+
+
+class Checks:
+    """Claims about what was made, each with the expected value, the actual one and the call that told it."""
+
+    def __init__(self, about: str) -> None:
+        self.about = about
+        self._checks: list[Check] = []
+
+    def equal(self, claim: str, expected: object, actual: object, *, source: str) -> None:
+        """Add a claim that holds when `actual` equals `expected`."""
+        self._checks.append(Check(claim, as_text(expected), as_text(actual), source, expected == actual))
+
+    def holds(self, claim: str, expected: str, actual: object, test: Callable[[Any], bool], *, source: str) -> None:
+        """Add a claim that holds when `test(actual)` is true; `expected` says in words what it asks."""
+        self._checks.append(Check(claim, expected, as_text(actual), source, bool(test(actual))))
+
+    @property
+    def rows(self) -> tuple[Check, ...]:
+        """The claims, in order."""
+        return tuple(self._checks)
+
+    @property
+    def passed(self) -> bool:
+        """True when there is at least one claim and all hold."""
+        return bool(self._checks) and all(check.passed for check in self._checks)
+
+    @property
+    def summary(self) -> str:
+        """Such as `11 of 11 checks passed`."""
+        return f"{sum(check.passed for check in self._checks)} of {len(self._checks)} checks passed"
+
+    def require_passed(self) -> None:
+        """Raise `VerificationFailed`, naming each claim that does not hold."""
+        if not self.passed:
+            failed = [
+                f"{c.claim} (expected {c.expected}, found {c.actual}, by {c.source})"
+                for c in self._checks
+                if not c.passed
+            ]
+            raise VerificationFailed(
+                f"{self.summary}: {'; '.join(failed) or 'nothing was checked'}; find out who changed it before going on"
+            )
+
+    def __repr__(self) -> str:
+        return repr(
+            Table(
+                f"{self.about}: {self.summary}.",
+                ("", "claim", "expected", "actual", "source"),
+                [(c.outcome, c.claim, c.expected, c.actual, c.source) for c in self._checks],
+            )
+        )
+
+    def _repr_html_(self) -> str:
+        return TEMPLATES.get_template("checks.html").render(checks=self)

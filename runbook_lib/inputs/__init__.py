@@ -1,0 +1,27 @@
+"""What each step asks for: one frozen model per step, with types, limits, labels and help."""
+
+from runbook_lib.inputs.base import Inputs
+from runbook_lib.inputs.kms import (
+    CreateKeyInputs,
+    EncryptKeyMaterialInputs,
+    GetParametersForImportInputs,
+    ImportKeyMaterialInputs,
+    RecoveryDrillInputs,
+)
+from runbook_lib.inputs.rds import CleanUpInputs, CreateClusterInputs, VerifyEncryptionInputs
+from runbook_lib.inputs.start import GROUPS, STEP_INPUTS, StartInputs
+
+__all__ = [
+    "GROUPS",
+    "STEP_INPUTS",
+    "CleanUpInputs",
+    "CreateClusterInputs",
+    "CreateKeyInputs",
+    "EncryptKeyMaterialInputs",
+    "GetParametersForImportInputs",
+    "ImportKeyMaterialInputs",
+    "Inputs",
+    "RecoveryDrillInputs",
+    "StartInputs",
+    "VerifyEncryptionInputs",
+]

@@ -1,0 +1,158 @@
+"""What each step asks for: one frozen model per step, with types, limits, labels and help.
+
+Forms, papermill's parameters cells, parameter files and tests all read these declarations; there is no
+other list of parameters. Only what can be judged without AWS is judged here: what only AWS can tell (does
+the role exist, is the version on offer) is the pre-flight's and the plans' work.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+)
+
+from runbook_lib.errors import InputError
+
+
+def matching(pattern: str, rule: str) -> Any:
+    """Return a validator: the text is empty or matches `pattern`, else the error states `rule`."""
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if value and not compiled.fullmatch(value):
+            raise ValueError(f"{value!r} {rule}")
+        return value
+
+    return check
+
+
+PATH = {"format": "path"}
+
+
+def choice(label: str, explanation: str, default: Any, **limits: Any) -> Any:
+    return Field(default=default, title=label, description=explanation, validate_default=True, **limits)
+
+
+class Inputs(BaseModel):
+    """What every step asks for: the run it belongs to."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    # What no form asks: what the notebook has read before its form is shown.
+    not_in_form: ClassVar[frozenset[str]] = frozenset({"run_id", "exercises"})
+
+    # Set by `form` only: name to (who changed it, parameter, value now), and what was changed since.
+    _edited: dict[str, tuple[str, object, object]] = PrivateAttr(default_factory=dict)
+    _changed_since: Callable[[], list[str]] = PrivateAttr(default=list)
+
+    run_id: str = choice("Run", "Name of the run folder that the steps share.", "demo")
+    exercises: bool = choice(
+        "Exercises", "Make the mistake at the end: in the sandbox only, in an account of its own.", True, exclude=True
+    )
+
+    @property
+    def edited(self) -> dict[str, tuple[str, object, object]]:
+        """The fields whose value is not the parameter's: who changed it, the parameter, the value now."""
+        return self._edited
+
+    @property
+    def changed_since(self) -> Callable[[], list[str]]:
+        """Asks which fields were changed in the form after these inputs were read from it."""
+        return self._changed_since
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.run_id!r}, {len(type(self).model_fields) - 1} choices)"
+
+    @field_validator("run_id")
+    @classmethod
+    def _run_id(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", value):
+            raise ValueError(
+                f"{value!r} is no run id: 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+            )
+        return value
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any]) -> Self:
+        """Take this step's fields from `given`, ignoring other names, and check them.
+
+        Raises `InputError` with one line per wrong field.
+        """
+        return cls.check({name: given[name] for name in cls.model_fields if name in given})
+
+    @classmethod
+    def check(cls, values: Mapping[str, Any]) -> Self:
+        """Build the model from `values`; raise `InputError` with one line per wrong field."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise InputError([_problem(problem) for problem in error.errors()]) from None
+
+
+def _problem(problem: Any) -> tuple[str, str]:
+    """Say one pydantic problem in a sentence that names the value and the way out."""
+    field = ".".join(str(part) for part in problem["loc"])
+    value, kind, context = problem["input"], problem["type"], problem.get("ctx", {})
+    if kind == "value_error" and not field:  # two fields that do not go together: the message names one
+        field, _, message = str(context["error"]).partition(": ")
+        return field, message
+    if kind == "value_error":
+        return field, str(context["error"])
+    if field == "account_id":
+        return (
+            field,
+            f"{value!r} is not text; write it as a quoted string of 12 digits, since YAML eats zeros",
+        )
+    if kind == "literal_error":
+        return (
+            field,
+            f"{value!r} is not one of {context['expected']}{nearest(str(value), context['expected'])}",
+        )
+    if kind.endswith("_type"):
+        wanted = {
+            "string_type": "text in quotes",
+            "int_type": "a whole number",
+            "bool_type": "true or false",
+            "list_type": "a list",
+            "dict_type": "a mapping",
+            "float_type": "a number",
+        }.get(kind, kind.removesuffix("_type"))
+        return field, f"{value!r} ({type(value).__name__}) is not {wanted}"
+    return field, f"{value!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def nearest(value: str, expected: str) -> str:
+    near = difflib.get_close_matches(value, re.findall(r"'([^']*)'", expected), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+identifier = matching(
+    r"(?=.{1,63}$)[a-z](?:-?[a-z0-9])*",
+    "is no identifier: 1 to 63 lower-case letters, digits and single hyphens, beginning with a letter and "
+    "not ending in a hyphen",
+)
+
+
+def check_tags(values: dict[str, str]) -> dict[str, str]:
+    if len(values) > 40:
+        raise ValueError(f"{len(values)} tags are too many: AWS takes 50, of which 10 are kept for the run")
+    for key, value in values.items():
+        if not re.fullmatch(r"[\w\s+=.:/@-]{1,128}", key) or key.lower().startswith(("aws:", "runbook:")):
+            raise ValueError(
+                f"tag {key!r}: 1 to 128 letters, digits, spaces or + - = . _ : / @, not beginning with aws: or runbook:"
+            )
+        if not re.fullmatch(r"[\w\s+=.:/@-]{0,256}", value):
+            raise ValueError(
+                f"tag {key!r} has the value {value!r}: at most 256 letters, digits, spaces or + - = . _ : / @"
+            )
+    return values

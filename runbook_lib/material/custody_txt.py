@@ -1,0 +1,125 @@
+"""CUSTODY.txt, the page beside the custody files: how to open, check and import again with openssl and aws alone. Pure text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runbook_lib.material.key_material import RSAES_OAEP_SHA_256, openssl_digest
+from runbook_lib.material.recovery_copies import PLAINTEXT, open_command
+
+NAME = "CUSTODY.txt"
+XOR = (
+    "python3 -c 'import sys; from functools import reduce; from operator import xor\n"
+    'columns = zip(*[open(name, "rb").read() for name in sys.argv[1:]], strict=True)\n'
+    "sys.stdout.buffer.write(bytes(reduce(xor, column) for column in columns))' component-*.bin > PlaintextKeyMaterial.bin"
+)
+_CHECK = (
+    f"hexkey=$(od -An -v -tx1 {PLAINTEXT} | tr -d ' \\n')\n"
+    "head -c 16 /dev/zero | openssl mac -cipher AES-256-CBC -macopt hexkey:$hexkey CMAC | cut -c 1-6"
+)
+
+
+def custody_readme(record: Mapping[str, Any], *, key_arn: str) -> str:
+    """Return the text of CUSTODY.txt for a custody record; it holds no secret and needs no software of ours."""
+    parts = [
+        "Custody of key material imported into AWS KMS",
+        _head(record, key_arn),
+        {"recovery_key": _copies, "split": _components, "hsm": _token, "file": _plaintext, "none": _none}[
+            record["custody"]
+        ](record),
+        _check(record),
+        _again(key_arn),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(record: Mapping[str, Any], key_arn: str) -> str:
+    return (
+        f"KMS key          {key_arn}\n"
+        f"Key check value  {record['key_check_value'] or 'not known where this was made'}\n"
+        f"Made             {record['made_at']} by source {record['source']}\n"
+        f"Custody          {record['custody']}\n\n"
+        "Whoever loses the original can lose the database: KMS never gives it back. Keep these files in two places at\n"
+        "least, apart from the private keys that open them, and try once a year whether they still open."
+    )
+
+
+def _holders(record: Mapping[str, Any], *, out: str) -> str:
+    lines = []
+    for number, holder in enumerate(record["holders"], 1):
+        training = "  TRAINING ONLY: protects nothing real" if holder["training_only"] else ""
+        check = f", check value {holder['component_check_value']}" if "component_check_value" in holder else ""
+        command = open_command(holder["file"], algorithm=holder["algorithm"], out=out.format(number))
+        lines.append(
+            f"{holder['file']}{check}{training}\n  for recovery key SHA-256 {holder['recovery_key_sha256']}\n{command}"
+        )
+    return "\n\n".join(lines)
+
+
+_UMASK = "umask 077"
+_WHICH = (
+    "Which private key opens a file? The one whose public half has that SHA-256:\n\n"
+    "openssl pkey -in recovery-private.pem -pubout -outform DER | openssl dgst -sha256"
+)
+
+
+def _copies(record: Mapping[str, Any]) -> str:
+    return (
+        "To open a copy, any one of them, on a machine without network, with openssl 1.1.1 or newer:\n\n"
+        f"{_UMASK}\n{_holders(record, out=PLAINTEXT)}\n\n{_WHICH}"
+    )
+
+
+def _components(record: Mapping[str, Any]) -> str:
+    number = len(record["holders"])
+    return (
+        f"The material is the XOR of {number} components, all of which are needed. Each custodian opens one:\n\n"
+        f"{_UMASK}\n{_holders(record, out='component-{}.bin')}\n\n"
+        f"Together, in one place and in any order:\n\n{XOR}\n\n{_WHICH}"
+    )
+
+
+def _token(record: Mapping[str, Any]) -> str:
+    token = record["hsm"]
+    return (
+        f"The material is in the HSM token {token['token_label']!r} (serial {token['token_serial']}), under the key label\n"
+        f"{token['key_label']!r}, and was never outside it in clear. Nothing here can replace the token: keep its backup."
+    )
+
+
+def _plaintext(record: Mapping[str, Any]) -> str:
+    kept = "kept after the import on purpose" if record["keep_plaintext_file"] else "destroyed after the import"
+    return f"The material lies in clear in {PLAINTEXT}, which is for training only. It is {kept}."
+
+
+def _none(record: Mapping[str, Any]) -> str:
+    return "No copy was made here: the original is kept where it was made, or nobody has it."
+
+
+def _check(record: Mapping[str, Any]) -> str:
+    if not record["key_check_value"]:
+        return "Its key check value is not known here. Where the original is, with openssl 3:\n\n" + _CHECK
+    return (
+        f"To see that it is the right one (openssl 3; be alone on the machine, the command line can be seen); this must\n"
+        f"print {record['key_check_value'].upper()}:\n\n{_CHECK}"
+    )
+
+
+def _again(key_arn: str) -> str:
+    digest = openssl_digest(RSAES_OAEP_SHA_256)
+    return (
+        "To import it again: runbook recover RUN. Or by hand, where the aws command reaches the key's account:\n\n"
+        f"aws kms get-parameters-for-import --key-id {key_arn} \\\n"
+        f"  --wrapping-algorithm {RSAES_OAEP_SHA_256} --wrapping-key-spec RSA_4096 --output text \\\n"
+        "  --query '[PublicKey,ImportToken]' | tr '\\t' '\\n' > parameters.txt\n"
+        "sed -n 1p parameters.txt | openssl base64 -d -A -out WrappingPublicKey.bin\n"
+        "sed -n 2p parameters.txt | openssl base64 -d -A -out ImportToken.bin\n"
+        f"openssl pkeyutl -encrypt -in {PLAINTEXT} -out EncryptedKeyMaterial.bin \\\n"
+        "  -inkey WrappingPublicKey.bin -keyform DER -pubin -pkeyopt rsa_padding_mode:oaep \\\n"
+        f"  -pkeyopt rsa_oaep_md:{digest} -pkeyopt rsa_mgf1_md:{digest}\n"
+        f"aws kms import-key-material --key-id {key_arn} \\\n"
+        "  --import-token fileb://ImportToken.bin --encrypted-key-material fileb://EncryptedKeyMaterial.bin \\\n"
+        "  --expiration-model KEY_MATERIAL_DOES_NOT_EXPIRE\n"
+        f"shred -u {PLAINTEXT}"
+    )

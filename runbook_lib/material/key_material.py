@@ -1,0 +1,267 @@
+"""Key material in memory: made, read, encrypted for KMS, recognised by its key check value. No AWS, no state.
+
+Who keeps the original is `custody`; the run's files are `wrapping`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import re
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.cmac import CMAC
+
+from runbook_lib.errors import (
+    EncryptedKeyMaterialInvalid,
+    KeyMaterialEncoded,
+    KeyMaterialLength,
+    KeyMaterialWiped,
+    WrappingAlgorithmRefused,
+    WrappingKeyInvalid,
+)
+from runbook_lib.files import read_private
+
+LENGTH = 32
+RSAES_OAEP_SHA_256 = "RSAES_OAEP_SHA_256"
+RSAES_OAEP_SHA_1 = "RSAES_OAEP_SHA_1"
+WRAPPING_ALGORITHMS = (RSAES_OAEP_SHA_256, RSAES_OAEP_SHA_1)
+REFUSED_WRAPPING_ALGORITHMS = {
+    "RSAES_PKCS1_V1_5": "AWS has not supported it since 2023-10-10.",
+    "RSA_AES_KEY_WRAP_SHA_256": "it wraps private keys, not the 32 bytes of a symmetric key.",
+    "RSA_AES_KEY_WRAP_SHA_1": "it wraps private keys, not the 32 bytes of a symmetric key.",
+    "SM2PKE": "it exists in the China Regions only.",
+}
+WRAPPING_KEY_SPECS = {"RSA_4096": 4096, "RSA_3072": 3072, "RSA_2048": 2048}
+Encoding = Literal["binary", "hex", "base64"]
+_HASHES: dict[str, type[hashes.HashAlgorithm]] = {RSAES_OAEP_SHA_256: hashes.SHA256, RSAES_OAEP_SHA_1: hashes.SHA1}
+
+
+class KeyMaterial:
+    """256 bits of key material, in memory only; `with` overwrites them at the end.
+
+    Overwriting reaches this object's own buffer, and what it was made from if that was a bytearray. Copies that
+    Python or a library made on the way (an argument as `bytes`, a page swapped out, a core dump) are out of its
+    reach: keep the process short and the machine trusted. What was overwritten raises `KeyMaterialWiped` when it
+    is used, so that zeros are never encrypted by mistake.
+    """
+
+    __slots__ = ("_buffer", "_wiped")
+
+    def __init__(self, content: bytes | bytearray) -> None:
+        """Take exactly 32 bytes; a bytearray is overwritten.
+
+        Raises `KeyMaterialLength`, or `KeyMaterialEncoded` for what looks like text.
+        """
+        if len(content) != LENGTH:
+            _refuse_length(bytes(content))
+        self._buffer = bytearray(content)
+        self._wiped = False
+        if isinstance(content, bytearray):
+            content[:] = bytes(LENGTH)
+
+    @classmethod
+    def generate(cls) -> KeyMaterial:
+        """Draw 256 bits from the operating system's random source."""
+        return cls(os.urandom(LENGTH))
+
+    @classmethod
+    def from_file(cls, path: Path, *, encoding: Encoding = "binary") -> KeyMaterial:
+        """Read key material from a regular file that only its owner may read; symbolic links are not followed.
+
+        Raises `KeyMaterialFileUnsafe`, `KeyMaterialLength`, `KeyMaterialEncoded`.
+        """
+        content = read_private(path)
+        try:
+            return cls(_decoded(content, encoding))
+        finally:
+            content[:] = bytes(len(content))
+
+    @property
+    def key_check_value(self) -> str:
+        """Six hex digits by which two parties see that they hold the same material.
+
+        The first three bytes of an AES-CMAC over one zero block, as AWS Payment Cryptography defines it for AES
+        keys (docs.aws.amazon.com/payment-cryptography: ImportKey, KeyCheckValue).
+        """
+        mac = CMAC(AES(bytes(self)))
+        mac.update(bytes(16))
+        return mac.finalize()[:3].hex()
+
+    def __bytes__(self) -> bytes:
+        """A copy of the 32 bytes, for a cipher. Raises `KeyMaterialWiped`."""
+        if self._wiped:
+            raise KeyMaterialWiped("this key material was overwritten; make or open it again")
+        return bytes(self._buffer)
+
+    def wipe(self) -> None:
+        """Overwrite this object's buffer with zeros."""
+        self._buffer[:] = bytes(LENGTH)
+        self._wiped = True
+
+    def __enter__(self) -> KeyMaterial:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wipe()
+
+    def __repr__(self) -> str:
+        if self._wiped:
+            return "KeyMaterial(overwritten)"
+        return f"KeyMaterial(256 bits, key check value {self.key_check_value})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeyMaterial) and hmac.compare_digest(self._buffer, other._buffer)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("key material is not copied or pickled")
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError("key material is not copied or pickled")
+
+
+def _refuse_length(content: bytes) -> NoReturn:
+    """Raise for material of a wrong length, in words that say what it looks like."""
+    kind = ""
+    if re.fullmatch(rb"[0-9A-Fa-f\s]{64,}", content):
+        kind = "hex"
+    elif re.fullmatch(rb"[A-Za-z0-9+/=_\s-]{43,}", content):
+        kind = "base64"
+    if kind:
+        raise KeyMaterialEncoded(
+            f"this looks like {kind} text ({len(content)} bytes), not 32 raw bytes; set key_material_encoding: {kind}, or decode it"
+        )
+    newline = "; its last byte is a line feed, which a text tool may have added" if content.endswith(b"\n") else ""
+    raise KeyMaterialLength(
+        f"key material is exactly 32 bytes (256 bits), this is {len(content)}{newline}; bring the right file"
+    )
+
+
+def _decoded(content: bytearray, encoding: Encoding) -> bytearray:
+    if encoding == "binary":
+        if len(content) == LENGTH and (re.fullmatch(rb"[\x20-\x7e\s]*", content) or len(set(content)) == 1):
+            raise KeyMaterialEncoded(
+                "these 32 bytes are text, or all alike: such a key can be guessed; bring 32 bytes of a random source, or set "
+                "key_material_encoding to what the file is"
+            )
+        return content
+    try:
+        text = b"".join(content.split())
+        return bytearray(
+            bytes.fromhex(text.decode("ascii")) if encoding == "hex" else base64.b64decode(text, validate=True)
+        )
+    except (ValueError, binascii.Error):
+        # from None: the cause would quote the content
+        raise KeyMaterialEncoded(f"the file is not {encoding}; set key_material_encoding to what it is") from None
+
+
+def check_wrapping_algorithm(wrapping_algorithm: str) -> None:
+    """Raise `WrappingAlgorithmRefused`, with the reason, for what cannot wrap the material of a symmetric key."""
+    if wrapping_algorithm not in WRAPPING_ALGORITHMS:
+        reason = REFUSED_WRAPPING_ALGORITHMS.get(wrapping_algorithm, "it is unknown.")
+        raise WrappingAlgorithmRefused(f"{wrapping_algorithm!r} is refused: {reason} Use {RSAES_OAEP_SHA_256}.")
+
+
+def oaep(wrapping_algorithm: str) -> padding.OAEP:
+    """Return the OAEP padding of a wrapping algorithm: one hash for both the label and MGF1, as KMS expects."""
+    check_wrapping_algorithm(wrapping_algorithm)
+    algorithm = _HASHES[wrapping_algorithm]
+    return padding.OAEP(mgf=padding.MGF1(algorithm()), algorithm=algorithm(), label=None)
+
+
+def encrypt_key_material(material: KeyMaterial, *, wrapping_public_key: bytes, wrapping_algorithm: str) -> bytes:
+    """Encrypt key material with the wrapping key (DER) of GetParametersForImport.
+
+    Returns 256, 384 or 512 bytes, as long as the wrapping key.
+    """
+    public_key = load_wrapping_public_key(wrapping_public_key)
+    return public_key.encrypt(bytes(material), oaep(wrapping_algorithm))
+
+
+def decrypt_key_material(encrypted: bytes, *, private_key: rsa.RSAPrivateKey, wrapping_algorithm: str) -> KeyMaterial:
+    """Open what `encrypt_key_material` made, as KMS does; raise `EncryptedKeyMaterialInvalid` when it does not open."""
+    try:
+        return KeyMaterial(private_key.decrypt(encrypted, oaep(wrapping_algorithm)))
+    except ValueError:
+        raise EncryptedKeyMaterialInvalid(
+            "it does not open with this key: another wrapping key, another hash or MGF1 hash, or a damaged file"
+        ) from None
+
+
+def load_wrapping_public_key(der: bytes, *, wrapping_key_spec: str | None = None) -> rsa.RSAPublicKey:
+    """Load a wrapping key: an RSA public key, DER SubjectPublicKeyInfo. Raises `WrappingKeyInvalid`."""
+    if der.lstrip().startswith(b"-----BEGIN"):
+        raise WrappingKeyInvalid(
+            "the wrapping key is PEM text; KMS gives it as DER: use WrappingPublicKey.bin as it came"
+        )
+    try:
+        key = serialization.load_der_public_key(der)
+    except (ValueError, TypeError) as error:
+        raise WrappingKeyInvalid("this is no public key in DER form; use WrappingPublicKey.bin as it came") from error
+    if not isinstance(key, rsa.RSAPublicKey) or key.key_size not in WRAPPING_KEY_SPECS.values():
+        raise WrappingKeyInvalid(
+            "the wrapping key is no RSA key of 2048, 3072 or 4096 bits; fetch a new pair with step 02"
+        )
+    if wrapping_key_spec and key.key_size != WRAPPING_KEY_SPECS[wrapping_key_spec]:
+        raise WrappingKeyInvalid(
+            f"the wrapping key has {key.key_size} bits, {wrapping_key_spec} was asked for; fetch a new pair with step 02"
+        )
+    return key
+
+
+def check_encrypted_key_material(content: bytes, *, wrapping_key_spec: str) -> None:
+    """Check the one thing that can be seen from outside: the size.
+
+    Raises `KeyMaterialEncoded` for base64 text in place of bytes, else `EncryptedKeyMaterialInvalid`.
+    """
+    expected = WRAPPING_KEY_SPECS[wrapping_key_spec] // 8
+    if len(content) == expected:
+        return
+    if re.fullmatch(rb"[A-Za-z0-9+/=\s]{300,}", content):
+        raise KeyMaterialEncoded(
+            "EncryptedKeyMaterial.bin is base64 text, KMS takes bytes; decode it: openssl base64 -d -A"
+        )
+    raise EncryptedKeyMaterialInvalid(
+        f"EncryptedKeyMaterial.bin has {len(content)} bytes, {wrapping_key_spec} makes {expected}; wrap the material again, or "
+        "bring the file again: it may be cut off"
+    )
+
+
+def fingerprint(content: bytes) -> str:
+    """Return the SHA-256 of something public, 64 hex digits, to tell files and keys apart."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def openssl_digest(wrapping_algorithm: str) -> str:
+    """Return openssl's name for the hash of a wrapping algorithm."""
+    check_wrapping_algorithm(wrapping_algorithm)
+    return {RSAES_OAEP_SHA_256: "sha256", RSAES_OAEP_SHA_1: "sha1"}[wrapping_algorithm]
+
+
+def openssl_commands(*, wrapping_algorithm: str) -> str:
+    """Return the commands that do with openssl (1.1.1 or newer) what `encrypt_key_material` does."""
+    digest = openssl_digest(wrapping_algorithm)
+    return (
+        "openssl rand -out PlaintextKeyMaterial.bin 32\n"
+        "openssl pkeyutl -encrypt -in PlaintextKeyMaterial.bin -out EncryptedKeyMaterial.bin \\\n"
+        "  -inkey WrappingPublicKey.bin -keyform DER -pubin -pkeyopt rsa_padding_mode:oaep \\\n"
+        f"  -pkeyopt rsa_oaep_md:{digest} -pkeyopt rsa_mgf1_md:{digest}"
+    )
+
+
+def post_openssl_commands() -> str:
+    """Return the commands of the post: deprecated, and OAEP with SHA-1 only."""
+    return (
+        "openssl rand -out PlaintextKeyMaterial.bin 32\n"
+        "openssl rsautl -encrypt -in PlaintextKeyMaterial.bin -oaep \\\n"
+        "  -inkey WrappingPublicKey.bin -keyform DER -pubin -out EncryptedKeyMaterial.bin"
+    )

@@ -1,0 +1,264 @@
+"""Who keeps the original key material: copies encrypted to recovery public keys, the record of them, and how to open them.
+
+A copy is RSA-OAEP over the 32 bytes, nothing around it, so that `openssl pkeyutl` alone opens it years from now.
+Components of split material are `components`; the run's files are `material_set`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from runbook_lib.errors import (
+    ComponentsIncomplete,
+    EncryptedKeyMaterialInvalid,
+    RecoveryKeyInvalid,
+    RecoveryKeyRepeated,
+)
+from runbook_lib.files import utc_stamp
+from runbook_lib.material.key_material import (
+    LENGTH,
+    RSAES_OAEP_SHA_1,
+    RSAES_OAEP_SHA_256,
+    KeyMaterial,
+    fingerprint,
+    oaep,
+    openssl_digest,
+)
+
+SMALLEST = 2048
+PREFIX = "KeyMaterial."
+PLAINTEXT = "PlaintextKeyMaterial.bin"
+TRAINING_LABEL = b"TRAINING ONLY: this recovery key was made by the sandbox and protects nothing real\n"
+
+
+@dataclass(frozen=True)
+class CustodyCopy:
+    """One recipient's file: its name, the recovery key's fingerprint, the algorithm, and the encrypted bytes.
+
+    `component_check_value` is set where the file holds a component of split material, not the whole of it.
+    """
+
+    name: str
+    recovery_key: str
+    content: bytes = field(repr=False)
+    algorithm: str = RSAES_OAEP_SHA_256
+    component_check_value: str = ""
+
+    def as_holder(self, *, training_only: bool) -> dict[str, Any]:
+        """Return what the custody record says of this copy; no secret in it."""
+        told: dict[str, Any] = {
+            "file": self.name,
+            "recovery_key_sha256": self.recovery_key,
+            "algorithm": self.algorithm,
+            "training_only": training_only,
+        }
+        return told | ({"component_check_value": self.component_check_value} if self.component_check_value else {})
+
+
+def load_recovery_public_key(pem: bytes) -> rsa.RSAPublicKey:
+    """Load a recovery public key: RSA, PEM, 2048 bits or more. Raises `RecoveryKeyInvalid`."""
+    if b"PRIVATE KEY" in pem:
+        raise RecoveryKeyInvalid(
+            "this is a private key; give its public half (openssl rsa -in recovery-private.pem -pubout) and keep the private "
+            "one away from here"
+        )
+    try:
+        key = serialization.load_pem_public_key(pem)
+    except (ValueError, TypeError) as error:
+        raise RecoveryKeyInvalid("this is no public key in PEM form; make one with openssl rsa -pubout") from error
+    if not isinstance(key, rsa.RSAPublicKey) or key.key_size < SMALLEST:
+        raise RecoveryKeyInvalid(f"a recovery key is an RSA key of {SMALLEST} bits or more; make another")
+    return key
+
+
+def load_recovery_public_keys(pems: Sequence[bytes]) -> list[rsa.RSAPublicKey]:
+    """Load several, which must differ. Raises `RecoveryKeyInvalid`, `RecoveryKeyRepeated`."""
+    keys = [load_recovery_public_key(pem) for pem in pems]
+    names = [key_fingerprint(key) for key in keys]
+    for name in names:
+        if names.count(name) > 1:
+            raise RecoveryKeyRepeated(
+                f"the recovery key {name[:8]} was given {names.count(name)} times; give each holder's own key once"
+            )
+    return keys
+
+
+def key_fingerprint(key: rsa.RSAPublicKey) -> str:
+    """Return the SHA-256 of a public key's DER SubjectPublicKeyInfo."""
+    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return fingerprint(der)
+
+
+def copies(
+    keys: Sequence[rsa.RSAPublicKey], encrypt_to: Callable[[rsa.RSAPublicKey, str], bytes], *, algorithm: str
+) -> list[CustodyCopy]:
+    """Return one copy per recovery key, each made by `encrypt_to(key, algorithm)`: here, or inside an HSM."""
+    made = []
+    for key in keys:
+        name = key_fingerprint(key)
+        made.append(CustodyCopy(f"{PREFIX}recovery-{name[:8]}.bin", name, encrypt_to(key, algorithm), algorithm))
+    return made
+
+
+def seal(material: KeyMaterial, recovery_public_keys: Sequence[bytes]) -> list[CustodyCopy]:
+    """Encrypt the material to each recovery public key (PEM). Raises `RecoveryKeyInvalid`, `RecoveryKeyRepeated`."""
+    keys = load_recovery_public_keys(recovery_public_keys)
+    return copies(keys, lambda key, name: key.encrypt(bytes(material), oaep(name)), algorithm=RSAES_OAEP_SHA_256)
+
+
+def load_recovery_private_key(pem: bytes | bytearray, *, password: str | None = None) -> rsa.RSAPrivateKey:
+    """Load a recovery private key (PEM). Raises `RecoveryKeyInvalid`."""
+    try:
+        key = serialization.load_pem_private_key(bytes(pem), password.encode() if password else None)
+    except TypeError:
+        wanted = "it is encrypted: say where its password is" if not password else "it has no password: give none"
+        raise RecoveryKeyInvalid(f"this private key cannot be loaded; {wanted}") from None
+    except ValueError:
+        raise RecoveryKeyInvalid(
+            "this private key cannot be loaded: another password, or no private key in PEM form; bring the right one"
+        ) from None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise RecoveryKeyInvalid("a recovery key is an RSA key; give the private half of the one that the copy names")
+    return key
+
+
+def open_any_copy(content: bytes, private_key: rsa.RSAPrivateKey) -> KeyMaterial:
+    """Open a recovery copy whose algorithm nobody recorded: SHA-256, or SHA-1 as many HSMs make it.
+
+    Raises `EncryptedKeyMaterialInvalid`.
+    """
+    try:
+        return open_copy(content, private_key)
+    except EncryptedKeyMaterialInvalid:
+        return open_copy(content, private_key, algorithm=RSAES_OAEP_SHA_1)
+
+
+def open_copy(content: bytes, private_key: rsa.RSAPrivateKey, *, algorithm: str = RSAES_OAEP_SHA_256) -> KeyMaterial:
+    """Open a recovery copy; raise `EncryptedKeyMaterialInvalid` for another key's copy or a damaged one."""
+    try:
+        return KeyMaterial(bytearray(private_key.decrypt(content, oaep(algorithm))))
+    except ValueError:
+        raise EncryptedKeyMaterialInvalid(
+            "this copy is not for this recovery key, or damaged; try the key that its name tells"
+        ) from None
+
+
+def open_command(name: str, *, algorithm: str = RSAES_OAEP_SHA_256, out: str = PLAINTEXT) -> str:
+    """Return the openssl command that opens a copy without any software of ours."""
+    digest = openssl_digest(algorithm)
+    return (
+        f"openssl pkeyutl -decrypt -in {name} -out {out} -inkey recovery-private.pem \\\n"
+        f"  -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:{digest} -pkeyopt rsa_mgf1_md:{digest}"
+    )
+
+
+def make_training_recovery_key() -> tuple[bytes, bytes]:
+    """Return a recovery key pair (private, public; PEM) that says of itself that it is for training only."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=3072)
+    private_pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public_pem = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return TRAINING_LABEL + private_pem, TRAINING_LABEL + public_pem
+
+
+def training_public_key(private_pem: bytes) -> bytes:
+    """Return the public half (PEM) of a training pair whose file has gone."""
+    public = load_recovery_private_key(private_pem).public_key()
+    return TRAINING_LABEL + public.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def record(
+    *,
+    custody: str,
+    source: str,
+    key_check_value: str,
+    copies: Sequence[CustodyCopy],
+    training: Sequence[str] = (),
+    made_at: datetime,
+    **facts: Any,
+) -> dict[str, Any]:
+    """Return the custody record: who holds what, since when, under which algorithm; no secret in it.
+
+    `training` names the fingerprints of keys that protect nothing real; `facts` is what only one custody has.
+    """
+    return {
+        "custody": custody,
+        "source": source,
+        "key_check_value": key_check_value,
+        "made_at": utc_stamp(made_at),
+        "holders": [copy.as_holder(training_only=copy.recovery_key in training) for copy in copies],
+        **facts,
+    }
+
+
+def rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the custody record as rows for a person: one for each fact, one for each holder."""
+    shown = [
+        (name.replace("_", " "), str(value)) for name, value in record.items() if not isinstance(value, list | dict)
+    ]
+    for holder in record.get("holders", ()):
+        component = (
+            f", component check value {holder['component_check_value']}" if "component_check_value" in holder else ""
+        )
+        training = ", TRAINING ONLY" if holder["training_only"] else ""
+        who = f"recovery key SHA-256 {holder['recovery_key_sha256']}, {holder['algorithm']}{component}{training}"
+        shown.append((holder["file"], who))
+    token = record.get("hsm", {})
+    return [*shown, *((f"HSM {name.replace('_', ' ')}", str(value)) for name, value in token.items())]
+
+
+FEWEST, MOST = 2, 9
+
+
+def split(material: KeyMaterial, number: int) -> list[KeyMaterial]:
+    """Split material into `number` components, all of which are needed. Raises `ComponentsIncomplete`."""
+    if not FEWEST <= number <= MOST:
+        raise ComponentsIncomplete(f"{number} components are not {FEWEST} to {MOST}; give as many custodians' keys")
+    last = bytearray(bytes(material))
+    made = []
+    for _ in range(number - 1):
+        random = os.urandom(LENGTH)
+        made.append(KeyMaterial(random))
+        for place, byte in enumerate(random):
+            last[place] ^= byte
+    return [*made, KeyMaterial(last)]
+
+
+def combine(components: Sequence[KeyMaterial]) -> KeyMaterial:
+    """Put components together again, in any order; that they are all there only the key check value tells.
+
+    Raises `ComponentsIncomplete` for fewer than two, or for one that was brought twice.
+    """
+    if len(components) < FEWEST:
+        raise ComponentsIncomplete(f"{len(components)} component is not all of them; bring every custodian's")
+    if any(one == other for place, one in enumerate(components) for other in components[:place]):
+        raise ComponentsIncomplete("a component was brought twice; bring every custodian's once")
+    whole = bytearray(LENGTH)
+    for component in components:
+        for place, byte in enumerate(bytes(component)):
+            whole[place] ^= byte
+    return KeyMaterial(whole)
+
+
+def seal_components(material: KeyMaterial, keys: Sequence[rsa.RSAPublicKey]) -> list[CustodyCopy]:
+    """Split the material and encrypt one component to each custodian's recovery public key."""
+    sealed = []
+    for number, (key, component) in enumerate(zip(keys, split(material, len(keys)), strict=True), 1):
+        with component:
+            content = key.encrypt(bytes(component), oaep(RSAES_OAEP_SHA_256))
+            name = key_fingerprint(key)
+            file = f"{PREFIX}component-{number}-of-{len(keys)}-{name[:8]}.bin"
+            sealed.append(CustodyCopy(file, name, content, component_check_value=component.key_check_value))
+    return sealed

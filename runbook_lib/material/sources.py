@@ -1,0 +1,114 @@
+"""Where key material comes from: each source yields one set, encrypted with the wrapping key, with custody of the original.
+
+Used by 03 and by `runbook wrap`; knows neither a run nor AWS. The HSM itself is `hsm`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from runbook_lib.errors import ArtefactMissing
+from runbook_lib.files import read_private
+from runbook_lib.material import hand_over, key_material, recovery_copies
+from runbook_lib.material.custody_txt import NAME as README
+from runbook_lib.material.custody_txt import custody_readme
+from runbook_lib.material.key_material import KeyMaterial
+from runbook_lib.material.material_set import ENCRYPTED, MaterialSet, Wrapping
+from runbook_lib.material.request import MaterialRequest
+from runbook_lib.material.secret_sources import read_pass_phrase
+
+
+def make_set(
+    request: MaterialRequest,
+    wrapping: Wrapping,
+    *,
+    recovery_public_keys: Sequence[bytes],
+    now: datetime | None = None,
+) -> MaterialSet:
+    """Make the set that is asked for; the material is in memory for as long as this takes.
+
+    `recovery_public_keys` are PEM. Raises what `key_material`, `custody`, `components`, `hsm` and `hand_over` raise.
+    """
+    public_key = key_material.load_wrapping_public_key(wrapping.public_key, wrapping_key_spec=wrapping.key_spec)
+    keys = recovery_copies.load_recovery_public_keys(recovery_public_keys)
+    copies: list[recovery_copies.CustodyCopy] = []
+    facts: dict[str, Any] = {}
+    check_value, plaintext = "", b""
+    match request.source:
+        case "wrapped":
+            encrypted = read_public(request.file)
+            if hand_over.is_archive(encrypted):
+                return hand_over.read_hand_back(encrypted, wrapping)
+            key_material.check_encrypted_key_material(encrypted, wrapping_key_spec=wrapping.key_spec)
+        case "pkcs11":
+            from runbook_lib.material import pkcs11
+
+            with pkcs11.open_key(request.token, create=True) as key:
+                check_value, facts = key.key_check_value, {"hsm": key.facts}
+                encrypted = key.encrypt_to(public_key, wrapping.algorithm)
+                if keys:
+                    copies = recovery_copies.copies(keys, key.encrypt_to, algorithm=key.best_algorithm())
+        case _:
+            with _material(request) as material:
+                check_value = material.key_check_value
+                encrypted = key_material.encrypt_key_material(
+                    material, wrapping_public_key=wrapping.public_key, wrapping_algorithm=wrapping.algorithm
+                )
+                if request.custody == "split":
+                    copies = recovery_copies.seal_components(material, keys)
+                elif request.custody == "recovery_key":
+                    copies = recovery_copies.seal(material, recovery_public_keys)
+                elif request.custody == "file":
+                    plaintext, facts = bytes(material), {"keep_plaintext_file": request.keep_plaintext_file}
+    training = [pem.startswith(recovery_copies.TRAINING_LABEL) for pem in recovery_public_keys]
+    record = recovery_copies.record(
+        custody=request.custody,
+        source=request.source,
+        key_check_value=check_value,
+        copies=copies,
+        training=[recovery_copies.key_fingerprint(key) for key, only in zip(keys, training, strict=True) if only],
+        made_at=now or datetime.now(UTC),
+        **facts,
+    )
+    readme = custody_readme(record, key_arn=wrapping.key_arn).encode()
+    files = {ENCRYPTED: encrypted, **{copy.name: copy.content for copy in copies}, README: readme}
+    return MaterialSet(record, wrapping.key_arn, key_material.fingerprint(wrapping.public_key), files, plaintext)
+
+
+def _material(request: MaterialRequest) -> KeyMaterial:
+    """Make the material, or read it, or open a custody copy of it."""
+    path = Path(request.file).expanduser()
+    if request.source == "generate":
+        return KeyMaterial.generate()
+    if request.source == "file":
+        return KeyMaterial.from_file(path, encoding=request.encoding)
+    return recovery_copies.open_any_copy(
+        read_public(request.file),
+        read_private_key(request.recovery_private_key, password_from=request.recovery_password_from),
+    )
+
+
+def read_private_key(path: str, *, password_from: str = "") -> rsa.RSAPrivateKey:
+    """Load a recovery private key from its file. Raises `KeyMaterialFileUnsafe`, `PassPhraseMissing`, `RecoveryKeyInvalid`."""
+    pem = read_private(Path(path).expanduser())
+    try:
+        password = read_pass_phrase(password_from, what=f"Password of {path}") if password_from else None
+        return recovery_copies.load_recovery_private_key(pem, password=password)
+    finally:
+        pem[:] = bytes(len(pem))
+
+
+def read_public(path: str) -> bytes:
+    """Return the content of a file that holds nothing secret, a megabyte at most. Raises `ArtefactMissing`."""
+    try:
+        descriptor = os.open(Path(path).expanduser(), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read(2**20) or b""
+    except OSError as error:
+        raise ArtefactMissing(f"{path!r} cannot be read ({error.strerror}); give the path of a file") from error

@@ -1,0 +1,1 @@
+"""What a notebook shows: forms, pictures, progress, reports and costs."""

@@ -1,0 +1,178 @@
+"""The form of a step: a view of its inputs model, or a plain table when nobody is there to type.
+
+A form only shows and reads: it calls nothing by itself and changes nothing. The cell after it takes `form.value`,
+which is checked by the model, so that wrong input never reaches a plan; a plan made from values that were edited
+afterwards is refused by its apply. It knows `inputs` and nothing of AWS.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from runbook_lib.attended import is_attended
+from runbook_lib.errors import InputError
+from runbook_lib.inputs.base import Inputs
+from runbook_lib.inputs.start import GROUPS
+from runbook_lib.tables import Table
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What an account offers for a field: how to look (None: it may not be looked up), and on which fields that depends."""
+
+    look: Callable[[Mapping[str, Any]], Sequence[str] | None]
+    depends_on: tuple[str, ...] = ()
+
+
+class Form:
+    """A step's choices, starting from its parameters.
+
+    `given` holds the parameters by name (a notebook passes `locals()`). When a person is there, a parameter that
+    was left at its default starts from `earlier` instead (what the run knows already), and `offers` are looked up
+    while the form can be used already. `value` is the checked model.
+    """
+
+    def __init__(
+        self,
+        model: type[Inputs],
+        *,
+        given: Mapping[str, Any],
+        earlier: Mapping[str, tuple[Any, str]] | None = None,
+        offers: Mapping[str, Offer] | None = None,
+    ) -> None:
+        self._model = model
+        self._given = {name: given.get(name, field.default) for name, field in model.model_fields.items()}
+        self._start = dict(self._given)
+        self._sources: dict[str, str] = {}
+        self._views: dict[str, Any] = {}
+        self._offers = offers or {}
+        self._summary: Any = None
+        self._view: Any = None
+        self._lookups: list[threading.Thread] = []
+        if is_attended():
+            self._take(earlier or {})
+            self._build()
+
+    def _take(self, earlier: Mapping[str, tuple[Any, str]]) -> None:
+        """Start from what the run knows, where the parameters say nothing of their own."""
+        for name, field in self._model.model_fields.items():
+            if name in self._model.not_in_form or name not in earlier or self._given[name] != field.default:
+                continue
+            value, source = earlier[name]
+            if value != self._given[name]:
+                self._start[name], self._sources[name] = value, source
+
+    @property
+    def value(self) -> Inputs:
+        """The choices as they stand now, checked. Raises `InputError`, naming each wrong field."""
+        taken = self._now()
+        inputs = self._model.check(taken)
+        for name, value in taken.items():
+            if value != self._given[name]:
+                kept = name in self._sources and value == self._start[name]
+                who = self._sources[name] if kept else "Changed in the form"
+                inputs._edited[name] = (who, self._given[name], value)
+        inputs._changed_since = lambda: [name for name, value in self._now().items() if value != taken[name]]
+        return inputs
+
+    def _now(self) -> dict[str, Any]:
+        return {name: self._views[name].read() if name in self._views else start for name, start in self._start.items()}
+
+    # Views --------------------------------------------------------------------------------------------
+
+    def _table(self) -> Table:
+        fields = self._model.model_fields
+        rows = [(fields[name].title, value, fields[name].description) for name, value in self._start.items()]
+        return Table("Choices: starting values", ("choice", "value", "what it is"), rows)
+
+    def __repr__(self) -> str:
+        return repr(self._table())
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = {"text/plain": repr(self), "text/html": self._table()._repr_html_()}
+        if self._view is not None:
+            bundle |= self._view._repr_mimebundle_()
+            bundle["text/plain"] = repr(self)
+        return bundle
+
+    def _build(self) -> None:
+        import ipywidgets
+
+        from runbook_lib.pages.form_fields import FieldView
+
+        asked = [name for name in self._start if name not in self._model.not_in_form]
+        for name in asked:
+            source = self._sources.get(name, "")
+            note = f"{source}; the parameter is {self._given[name]!r}." if source else ""
+            view = FieldView(
+                name, self._model.model_fields[name], self._start[name], note=note, looking=name in self._offers
+            )
+            view.on_change(lambda name=name: self._edited(name))
+            self._views[name] = view
+        grouped = {name for names in GROUPS.values() for name in names}
+        rows = [self._views[name].row for name in asked if name not in grouped]
+        for heading, names in GROUPS.items():
+            inside = [self._views[name].row for name in names if name in self._views]
+            if len(inside) > 1 and rows:
+                rows.append(ipywidgets.HTML(f"<div style='font-weight:600;margin:6px 0 0 0'>{escape(heading)}</div>"))
+            rows += inside
+        self._summary = ipywidgets.HTML()
+        self._view = ipywidgets.VBox([*rows, self._summary])
+        self._tell()
+        self._look_up(list(self._offers))
+
+    def _edited(self, name: str) -> None:
+        self._tell()
+        self._look_up([other for other, offer in self._offers.items() if name in offer.depends_on])
+
+    def _tell(self) -> None:
+        """Put each problem beside its field, help beside the others, and the sum of it below."""
+        now = self._now()
+        try:
+            self._model.check(now)
+            problems: dict[str, str] = {}
+        except InputError as error:
+            problems = dict(reversed(error.problems))
+        for name, view in self._views.items():
+            view.tell(problems.get(name, ""))
+        changed = sum(value != self._given[name] for name, value in now.items())
+        parts = [f"{_counted(changed, 'value differs', 'values differ')} from the parameters."] if changed else []
+        if problems:
+            told = f"<b style='color:#dc3e46'>✗ {_counted(len(problems), 'value is', 'values are')} wrong</b>"
+            parts.insert(0, f"{told} ({escape(', '.join(problems))}); the next cell refuses them.")
+        else:
+            parts.insert(0, "<b style='color:#238a43'>✓ All values can be used.</b>")
+            parts.append("Click the next cell, then press Shift+Enter.")
+        self._summary.value = f"<div style='font-size:13px;line-height:1.5;margin-top:6px'>{' '.join(parts)}</div>"
+
+    # Looking up -----------------------------------------------------------------------------------------
+
+    def _look_up(self, names: Sequence[str]) -> None:
+        """Ask for what the account offers, beside the person who is typing already."""
+        if names := [name for name in names if name in self._views]:
+            thread = threading.Thread(target=self._look, args=(names, self._now()), daemon=True)
+            self._lookups.append(thread)
+            thread.start()
+
+    def _look(self, names: Sequence[str], now: Mapping[str, Any]) -> None:
+        for name in names:
+            offer = self._offers[name]
+            found = offer.look(now)
+            if all(
+                self._now()[other] == now[other] for other in offer.depends_on
+            ):  # else a later look-up is on its way
+                self._views[name].offer(found)
+                self._tell()
+
+    def wait_for_offers(self) -> None:
+        """Return when everything that was asked of the account has been answered."""
+        for thread in self._lookups:
+            thread.join()
+
+
+def _counted(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"

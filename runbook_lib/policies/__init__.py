@@ -1,0 +1,1 @@
+"""Key policies as plain documents: build them, read them, evaluate their conditions."""

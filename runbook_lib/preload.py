@@ -1,0 +1,27 @@
+"""What the process that kernels are forked from has ready: all that a notebook imports, and the models of AWS's services."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import runbook_lib
+from runbook_lib import tables
+from runbook_lib.aws.session import Session
+from runbook_lib.pages import pictures
+from runbook_lib.run import steps
+
+# What the steps call; another service works too, and its model is read when it is first needed.
+SERVICES = ("cloudtrail", "ec2", "iam", "kms", "rds", "secretsmanager", "sts")
+
+
+def everything() -> None:
+    """Import every public module and read the models; nothing is called, and no credentials are looked for."""
+    for name in runbook_lib.__all__:
+        getattr(runbook_lib, name)
+    import_module("runbook_lib.aws.waiting")
+    steps.all_steps()
+    pictures.who_holds_which_key()
+    tables.load_templates()
+    session = Session(target="sandbox", region="eu-west-2", endpoint_url="http://127.0.0.1:9")
+    for service in SERVICES:
+        session.client(service)

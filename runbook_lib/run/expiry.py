@@ -1,0 +1,42 @@
+"""How long imported material still lives, in words and in seconds; reads the run's record, calls nobody."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from runbook_lib.run.run import Run
+
+IMPORT_STEP = "04_import_key_material"
+
+
+def valid_to(run: Run) -> datetime | None:
+    """Return when the run's material expires; None when it does not, or none was imported."""
+    told = run.made(IMPORT_STEP).get("valid_to", "")
+    return datetime.fromisoformat(told) if told else None
+
+
+def seconds_left(run: Run, *, now: datetime | None = None) -> int | None:
+    """Return the seconds until the material expires, negative after that; None when it does not."""
+    end = valid_to(run)
+    return None if end is None else int((end - (now or datetime.now(UTC))).total_seconds())
+
+
+def in_words(run: Run, *, now: datetime | None = None) -> str:
+    """Return such as `expires at 2027-06-30 00:00 UTC, in 217 days`; "" when nothing was imported."""
+    made: dict[str, Any] = run.made(IMPORT_STEP)
+    end, left = valid_to(run), seconds_left(run, now=now)
+    if not made.get("key_material_id"):
+        return ""
+    if end is None or left is None:
+        return "does not expire"
+    if left <= 0:
+        return f"expired at {end:%Y-%m-%d %H:%M} UTC, {_span(-left)} ago"
+    return f"expires at {end:%Y-%m-%d %H:%M} UTC, in {_span(left)}"
+
+
+def _span(seconds: int) -> str:
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}s"
+    return f"{seconds} seconds"

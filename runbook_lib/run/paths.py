@@ -1,0 +1,53 @@
+"""Where notebooks, parameter files and runs lie: in a checkout, or inside the installed package."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from runbook_lib.errors import RunsFolderUnknown
+
+_PACKAGE = Path(__file__).resolve().parent.parent  # runbook_lib/
+
+
+def checkout() -> Path | None:
+    """Return the checkout that this package is imported from, or None when it is installed elsewhere."""
+    top = _PACKAGE.parent
+    return top if (top / "notebooks").is_dir() and (top / "pyproject.toml").is_file() else None
+
+
+def notebooks_folder() -> Path:
+    """Return the folder of the step notebooks."""
+    top = checkout()
+    return top / "notebooks" if top else _PACKAGE / "_notebooks"
+
+
+def parameters_folder() -> Path:
+    """Return the folder of the parameter files."""
+    top = checkout()
+    return top / "parameters" if top else _PACKAGE / "_parameters"
+
+
+def runs_folder(given: Path | str | None = None) -> Path:
+    """Return the folder of the runs: `given`, else RUNBOOK_RUNS_DIR, else `runs` in the checkout.
+
+    Raises `RunsFolderUnknown` when none of the three says where.
+    """
+    if given:
+        return Path(given).expanduser().absolute()
+    if named := os.environ.get("RUNBOOK_RUNS_DIR"):
+        return Path(named).expanduser().absolute()
+    if top := checkout():
+        return top / "runs"
+    raise RunsFolderUnknown(
+        "this is no checkout of the runbook, so nothing says where runs lie; give --runs-dir DIR or set "
+        "RUNBOOK_RUNS_DIR"
+    )
+
+
+def shown(path: Path) -> str:
+    """Return `path` as a person reads it: relative to the checkout or the present folder where that is shorter."""
+    for base in (checkout(), Path.cwd()):
+        if base and path.is_relative_to(base):
+            return str(path.relative_to(base))
+    return str(path)

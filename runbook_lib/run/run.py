@@ -1,0 +1,354 @@
+"""The run folder: what the steps of one run leave for each other, and who is writing.
+
+A run is a folder `runs/<run_id>` with state.json (one section per step), artefacts and the executed notebooks.
+This module knows files and locks; it knows neither AWS nor what any step does. Nothing secret belongs in it:
+identifiers and artefact names only.
+
+Format 1 of state.json:
+`{"format": 1, "run_id", "created", "target": {"target", "account_id", "region", "sandbox_id"}, "steps":
+{<step>: {"status": "started" | "finished", "started", "finished", "inputs", "intents", "record"}}}`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from runbook_lib.errors import (
+    ArtefactMissing,
+    RunDamaged,
+    RunFormatTooNew,
+    RunLocked,
+    RunNotFound,
+    RunNotWritable,
+    StepMissing,
+)
+from runbook_lib.files import HALF_WRITTEN, destroy, private_folder, utc_stamp, write_whole
+from runbook_lib.run.paths import runs_folder
+
+FORMAT = 1
+STATE, LAST_GOOD = "state.json", "state.last-good.json"
+_TARGET = ("target", "account_id", "region", "sandbox_id")
+_LOCK = ".lock"
+_HOLDER = ".lock-holder.json"
+HOLDER_TOKEN = "RUNBOOK_LOCK_TOKEN"  # noqa: S105 - names an environment variable, holds no secret
+
+
+def _checked(text: str) -> dict[str, Any]:
+    """Return a state; raise ValueError, saying what is wrong, for what is none. A newer format is not looked into."""
+    state = json.loads(text)
+    if not isinstance(state, dict) or type(state.get("format")) is not int:
+        raise ValueError("no format number")
+    if state["format"] > FORMAT:
+        return state
+    shape = {"run_id": str, "created": str, "target": dict, "steps": dict}
+    if wrong := [name for name, kind in shape.items() if not isinstance(state.get(name), kind)]:
+        raise ValueError(f"wrong: {', '.join(wrong)}")
+    if wrong := [name for name in _TARGET if not isinstance(state["target"].get(name), str)]:
+        raise ValueError(f"wrong in target: {', '.join(wrong)}")
+    for name, section in state["steps"].items():
+        if not isinstance(section, dict) or section.get("status") not in ("started", "finished"):
+            raise ValueError(f"wrong in steps: {name}")
+        if not all(isinstance(section.get(part), dict) for part in ("inputs", "intents", "record")):
+            raise ValueError(f"wrong in steps: {name}")
+        if not all(isinstance(intent, dict) for intent in section["intents"].values()):
+            raise ValueError(f"wrong in steps: {name}")
+    return state
+
+
+class Run:
+    """One run folder: its target, the records of its steps, its artefacts and its lock."""
+
+    def __init__(self, path: Path, state: dict[str, Any]) -> None:
+        self.path = path
+        self._state = state
+
+    def __repr__(self) -> str:
+        finished = [name for name in self.steps if self.is_finished(name)]
+        return f"Run({self.run_id!r}: {len(finished)} steps finished)"
+
+    # Making and opening --------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, run_id: str, *, runs_dir: Path | None = None, target: Mapping[str, str]) -> Run:
+        """Make the folder of a new run (0700) that is fixed to `target`.
+
+        Raises `RunNotWritable`.
+        """
+        path = runs_folder(runs_dir) / run_id
+        for folder in (path.parent, path, path / "notebooks"):
+            private_folder(folder, parents=True)
+        run = cls.unsaved(run_id, runs_dir=runs_dir, target=target)
+        run._save()
+        return run
+
+    @classmethod
+    def unsaved(cls, run_id: str, *, runs_dir: Path | None = None, target: Mapping[str, str]) -> Run:
+        """Return a run that is on no disk yet: for looking ahead."""
+        state = {"format": FORMAT, "run_id": run_id, "created": utc_stamp(), "target": dict(target), "steps": {}}
+        return cls(runs_folder(runs_dir) / run_id, state)
+
+    @classmethod
+    def open(cls, run_id: str, *, runs_dir: Path | None = None) -> Run:
+        """Open an existing run.
+
+        Raises `RunNotFound`, `RunDamaged` or `RunFormatTooNew`.
+        """
+        path = runs_folder(runs_dir) / run_id
+        run = cls(path, {})
+        run.reload()
+        return run
+
+    def reload(self) -> None:
+        """Read state.json again."""
+        file = self.path / STATE
+        advice = f"run notebooks/00_start.ipynb with run_id {self.path.name!r} first"
+        try:
+            text = file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            if self._had_steps():
+                raise RunDamaged(f"{file} is gone; {self._out_of_damage()}") from None
+            raise RunNotFound(f"there is no run {self.path.name!r} in {self.path.parent}; {advice}") from None
+        except UnicodeDecodeError as error:
+            raise RunDamaged(f"{file} is damaged ({error}); {self._out_of_damage()}") from None
+        except OSError as error:
+            raise RunNotFound(f"{file} cannot be read ({error.strerror}); mend its permissions, or {advice}") from error
+        try:
+            self._state = _checked(text)
+        except ValueError as error:
+            raise RunDamaged(f"{file} is damaged ({error}); {self._out_of_damage()}") from None
+        if self._state["format"] > FORMAT:
+            raise RunFormatTooNew(
+                f"{file} has format {self._state['format']}, this version knows {FORMAT}; update aurora-byok-runbook"
+            )
+
+    def _had_steps(self) -> bool:
+        """Say whether the copy of a state that is gone has steps; one without is of a run that had not begun."""
+        try:
+            return bool(_checked((self.path / LAST_GOOD).read_text(encoding="utf-8"))["steps"])
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError):
+            return True
+
+    def _out_of_damage(self) -> str:
+        copy_of = self.path / LAST_GOOD
+        try:
+            steps = _checked(copy_of.read_text(encoding="utf-8"))["steps"]
+        except (OSError, ValueError):
+            return (
+                f"move the folder {self.path} away, look in the account for resources tagged runbook:run-id = "
+                f"{self.path.name}, and start a new run"
+            )
+        finished = sum(section.get("status") == "finished" for section in steps.values())
+        return (
+            f"the last good one is {LAST_GOOD} ({finished} steps finished); to go on with it: "
+            f"cp {copy_of} {self.path / STATE}"
+        )
+
+    def _save(self) -> None:
+        """Write the copy first, so that it is never behind: what is noted there may have been done, never the reverse."""
+        content = (json.dumps(self._state, indent=1, ensure_ascii=False) + "\n").encode()
+        write_whole(self.path / LAST_GOOD, content, durable=False)
+        write_whole(self.path / STATE, content)
+
+    def set_aside(self) -> Path:
+        """Rename the folder to the first free `<run_id>-N`; return where it lies now."""
+        number = 1
+        while (other := self.path.with_name(f"{self.path.name}-{number}")).exists():
+            number += 1
+        os.rename(self.path, other)
+        return other
+
+    # What stands in it -----------------------------------------------------------------------------
+
+    @property
+    def run_id(self) -> str:
+        return str(self._state["run_id"])
+
+    @property
+    def created(self) -> str:
+        return str(self._state["created"])
+
+    @property
+    def target(self) -> dict[str, str]:
+        """The target, account, Region and sandbox that the run is fixed to."""
+        return dict(self._state["target"])
+
+    @property
+    def steps(self) -> dict[str, dict[str, Any]]:
+        """A copy of the section of each step that was begun."""
+        return copy.deepcopy(self._state["steps"])
+
+    def is_finished(self, step: str) -> bool:
+        """Say whether `step` has finished."""
+        return bool(self._state["steps"].get(step, {}).get("status") == "finished")
+
+    def record(self, step: str) -> dict[str, Any]:
+        """Return what `step` left for the others.
+
+        Raises `StepMissing`, naming the notebook to run, unless the step has finished.
+        """
+        if not self.is_finished(step):
+            raise StepMissing(f"run {self.run_id!r} has no record of {step}; run notebooks/{step}.ipynb first")
+        return copy.deepcopy(self._state["steps"][step]["record"])
+
+    def made(self, step: str) -> dict[str, Any]:
+        """Return what `step` has recorded so far, finished or not; empty when it was never begun."""
+        return copy.deepcopy(self._state["steps"].get(step, {}).get("record", {}))
+
+    # Writing: one section, by its step ------------------------------------------------------------
+
+    def _section(self, step: str) -> dict[str, Any]:
+        return self._state["steps"].setdefault(  # type: ignore[no-any-return]
+            step, {"status": "started", "started": utc_stamp(), "inputs": {}, "intents": {}, "record": {}}
+        )
+
+    def begin(self, step: str, *, inputs: Mapping[str, Any]) -> None:
+        """Note that `step` is being applied with `inputs`; what it recorded before is kept."""
+        section = self._section(step)
+        section.update(status="started", inputs=dict(inputs))
+        section.pop("finished", None)
+        self._save()
+
+    def note(self, step: str, **values: Any) -> None:
+        """Add `values` to the record of `step`."""
+        with self.locked(what=step):
+            self._section(step)["record"].update(values)
+            self._save()
+
+    def intend(self, step: str, what: str) -> None:
+        """Note, before a create is sent, that it is about to be."""
+        self._section(step)["intents"][what] = {"at": utc_stamp(), "outcome": "unclear"}
+        self._save()
+
+    def settle(self, step: str, what: str, outcome: str) -> None:
+        """Note how a create that was announced by `intend` ended."""
+        self._section(step)["intents"][what]["outcome"] = outcome
+        self._save()
+
+    def is_unclear(self, step: str, what: str) -> bool:
+        """Say whether a create was announced whose outcome nobody has seen."""
+        intents = self._state["steps"].get(step, {}).get("intents", {})
+        return bool(intents.get(what, {}).get("outcome") == "unclear")
+
+    def was_sent(self, step: str, what: str) -> bool:
+        """Say whether a create was announced and may have taken effect, whether or not its result was noted."""
+        intents = self._state["steps"].get(step, {}).get("intents", {})
+        return what in intents and intents[what].get("outcome") != "refused"
+
+    def finish(self, step: str, **values: Any) -> None:
+        """Add `values` to the record of `step` and mark it finished."""
+        with self.locked(what=step):
+            section = self._section(step)
+            section["record"].update(values)
+            section.update(status="finished", finished=utc_stamp())
+            self._save()
+
+    # Artefacts ----------------------------------------------------------------------------------------
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Write the artefact `name` (0600, whole or not at all)."""
+        write_whole(self.path / name, content)
+        return self.path / name
+
+    def read(self, name: str) -> bytes:
+        """Return the artefact `name`; raise `ArtefactMissing` when it is gone."""
+        try:
+            return (self.path / name).read_bytes()
+        except OSError as error:
+            raise ArtefactMissing(
+                f"{self.path / name} cannot be read ({error.strerror}); run again the step that leaves it"
+            ) from error
+
+    # One writer ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def locked(self, *, what: str) -> Iterator[None]:
+        """Hold the run's lock while something is applied or written; state.json is read again first.
+
+        Raises `RunLocked`, naming the holder.
+        """
+        with run_lock(self.path, what=what):
+            self.reload()
+            yield
+
+
+@contextmanager
+def run_lock(path: Path, *, what: str) -> Iterator[None]:
+    """Hold the lock of the run folder `path`; lent to the processes that the holder starts.
+
+    The lock is the system's own (flock): it ends with the process that holds it, however it dies.
+    Raises `RunLocked`, naming the holder, and `RunNotWritable`.
+    """
+    if _is_lent(path):
+        yield
+        return
+    lock = filelock.FileLock(path / _LOCK, mode=0o600)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise RunLocked(f"run {path.name!r} is held by {_holder(path)}; wait for it, or stop it") from None
+    except OSError as error:
+        raise RunNotWritable(
+            f"cannot lock {path} ({error.strerror}); make room or mend the permissions, then run this again"
+        ) from error
+    token = secrets.token_hex(8)
+    before = os.environ.get(HOLDER_TOKEN)
+    try:
+        holder = {"token": token, "pid": os.getpid(), "host": socket.gethostname(), "what": what, "since": utc_stamp()}
+        write_whole(path / _HOLDER, json.dumps(holder).encode())
+        os.environ[HOLDER_TOKEN] = token
+        _sweep(path)
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(HOLDER_TOKEN, None)
+        else:
+            os.environ[HOLDER_TOKEN] = before
+        (path / _HOLDER).unlink(missing_ok=True)
+        lock.release()
+
+
+def _sweep(path: Path) -> None:
+    """Destroy what a process that was killed left half written; the lock is held, so nobody else is writing."""
+    for left in (*path.glob(f"{HALF_WRITTEN}*"), *path.glob(f"*/{HALF_WRITTEN}*")):
+        destroy(left)
+
+
+def _is_lent(path: Path) -> bool:
+    """Say whether the process that holds the lock started this one and lent it."""
+    token = os.environ.get(HOLDER_TOKEN)
+    try:
+        return bool(token) and json.loads((path / _HOLDER).read_text()).get("token") == token
+    except (OSError, ValueError):
+        return False
+
+
+def _holder(path: Path) -> str:
+    try:
+        holder = json.loads((path / _HOLDER).read_text())
+        return f"{holder['what']} (process {holder['pid']} on {holder['host']} since {holder['since']})"
+    except (OSError, ValueError, KeyError):
+        return "another process"
+
+
+def all_runs(runs_dir: Path | None = None) -> list[Run]:
+    """Return every readable run in the runs folder, oldest first."""
+    folder = runs_folder(runs_dir)
+    found = []
+    for state in folder.glob(f"*/{STATE}") if folder.is_dir() else ():
+        try:
+            found.append(Run.open(state.parent.name, runs_dir=folder))
+        except (RunDamaged, RunFormatTooNew, RunNotFound):
+            continue
+    return sorted(found, key=lambda run: (run.created, run.run_id))

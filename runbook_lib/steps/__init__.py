@@ -1,0 +1,1 @@
+"""One module per notebook: plan, apply and verify."""

@@ -1,0 +1,84 @@
+"""What an account offers for the fields of a form. Looked up only when a person sits there; what may not be read is typed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from runbook_lib.attended import is_attended
+from runbook_lib.aws import offers
+from runbook_lib.aws.session import known_regions
+from runbook_lib.errors import RunbookError
+from runbook_lib.pages.form import Offer
+from runbook_lib.steps.open_step import OpenStep
+
+Now = Mapping[str, Any]
+
+
+def for_start() -> dict[str, Offer]:
+    """Return the Regions that the SDK knows for RDS; asks nobody."""
+    return {"region": Offer(lambda _: known_regions())} if is_attended() else {}
+
+
+def for_key(step: OpenStep) -> dict[str, Offer]:
+    """Return the account's roles, as `role/Name`, for administrators and users of the key; service roles left out."""
+    if not is_attended():
+        return {}
+    iam = step.client("iam")
+    kept: list[str] = []
+
+    def roles(_: Now) -> list[str]:
+        if not kept:
+            found = [role for page in iam.get_paginator("list_roles").paginate() for role in page["Roles"]]
+            kept.extend(f"role{role['Path']}{role['RoleName']}" for role in found if "/aws-" not in role["Path"])
+        return kept
+
+    return {"key_administrators": _offer(roles), "key_users": _offer(roles)}
+
+
+def for_cluster(step: OpenStep) -> dict[str, Offer]:
+    """Return versions, classes, VPCs and groups, for the engine and the VPC that stand in the form."""
+    if not is_attended():
+        return {}
+    # Clients are made here: making one is not safe in the look-ups' thread, using one is.
+    session, ec2, client = step.session, step.client("ec2"), step.client("rds")
+
+    def versions(now: Now) -> list[str]:
+        return [str(found["EngineVersion"]) for found in offers.engine_versions(session, now["engine"])]
+
+    def classes(now: Now) -> list[str]:
+        version = offers.choose_engine_version(session, engine=now["engine"], engine_version=now["engine_version"])
+        return sorted(offers.orderable_classes(session, engine=now["engine"], engine_version=version))
+
+    def vpcs(_: Now) -> list[str]:
+        return [str(found["VpcId"]) for found in ec2.describe_vpcs()["Vpcs"]]
+
+    def subnet_groups(now: Now) -> list[str]:
+        found = client.describe_db_subnet_groups()["DBSubnetGroups"]
+        return [str(group["DBSubnetGroupName"]) for group in found if now["vpc_id"] in ("", group["VpcId"])]
+
+    def security_groups(now: Now) -> list[str]:
+        filters = [{"Name": "vpc-id", "Values": [now["vpc_id"]]}] if now["vpc_id"] else []
+        return [str(group["GroupId"]) for group in ec2.describe_security_groups(Filters=filters)["SecurityGroups"]]
+
+    return {
+        "engine_version": _offer(versions, "engine"),
+        "db_instance_class": _offer(classes, "engine", "engine_version"),
+        "vpc_id": _offer(vpcs),
+        "db_subnet_group_name": _offer(subnet_groups, "vpc_id"),
+        "vpc_security_group_ids": _offer(security_groups, "vpc_id"),
+    }
+
+
+def _offer(look: Callable[[Now], list[str]], *depends_on: str) -> Offer:
+    """Wrap a look-up: None when it may not look, or finds that the values in the form do not go together."""
+
+    def careful(now: Now) -> list[str] | None:
+        try:
+            return look(now)
+        except (BotoCoreError, ClientError, RunbookError):
+            return None
+
+    return Offer(careful, depends_on)

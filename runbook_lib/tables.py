@@ -1,0 +1,101 @@
+"""Tables and texts, each with a plain and an HTML face; templates and colours for all that a page shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    pass
+
+_LONGEST_NAME = 38  # rds:DescribeDBClusterParameterGroups and names like it are never broken
+# Words carry the meaning, colours only repeat it; each has a contrast of at least 4 to 1 on white and on JupyterLab's dark grey.
+_COLOUR = {
+    "create": "#238a43",
+    "keep": "#727a83",
+    "change": "#a06b00",
+    "delete": "#dc3e46",
+    "refuse": "#dc3e46",
+    "passed": "#238a43",
+    "FAILED": "#dc3e46",
+}
+
+
+def as_text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _wrapping(text: str) -> str:
+    """Return how a cell breaks its lines: between words, and only what is longer than a name within one."""
+    longest = max(map(len, text.split()), default=0)
+    breaking = "overflow-wrap:anywhere;min-width:11em" if longest > _LONGEST_NAME else "overflow-wrap:normal"
+    return f"{breaking};min-width:11em" if len(text) > 40 and longest <= _LONGEST_NAME else breaking
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("runbook_lib", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["colour"] = _COLOUR
+    environment.globals["wbr"] = Markup(":<wbr>")  # a name of an IAM action may break after its service
+    environment.filters["wrapping"] = _wrapping
+    environment.filters["as_text"] = as_text
+    return environment
+
+
+TEMPLATES = _environment()
+
+
+def load_templates() -> None:
+    """Read and compile the templates, which is otherwise done when each is first used."""
+    for name in TEMPLATES.list_templates():
+        TEMPLATES.get_template(name)
+
+
+class Table:
+    """Rows under headings, with a caption; `rows` holds the values for programs."""
+
+    def __init__(self, caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        self.caption = caption
+        self.columns = tuple(columns)
+        self.rows = [tuple(row) for row in rows]
+
+    @property
+    def frame(self) -> Any:
+        """The rows as a pandas DataFrame."""
+        import pandas
+
+        return pandas.DataFrame(self.rows, columns=list(self.columns), dtype=object)
+
+    def __repr__(self) -> str:
+        cells = [[as_text(value) for value in row] for row in self.rows]
+        width = [max(len(row[i]) for row in [list(self.columns), *cells]) for i in range(len(self.columns))]
+        lines = ["  ".join(value.ljust(n) for value, n in zip(row, width, strict=True)).rstrip() for row in cells]
+        heading = "  ".join(value.ljust(n) for value, n in zip(self.columns, width, strict=True)).rstrip()
+        return "\n".join([self.caption, heading, *lines])
+
+    def _repr_html_(self) -> str:
+        rows = [[as_text(value) for value in row] for row in self.rows]
+        return TEMPLATES.get_template("table.html").render(caption=self.caption, columns=self.columns, rows=rows)
+
+
+class Text:
+    """Plain text, such as a policy or commands, shown with its line breaks; escaped."""
+
+    def __init__(self, caption: str, text: str) -> None:
+        self.caption = caption
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"{self.caption}\n{self.text}"
+
+    def _repr_html_(self) -> str:
+        return TEMPLATES.get_template("text.html").render(caption=self.caption, text=self.text)

@@ -1,0 +1,190 @@
+"""IAM enforcement per account: is the caller's own policy enough for a request, and for what stands behind it.
+
+It stands beside moto's own enforcement, which is for all accounts or none, reads no Condition, and knows nothing of
+what a call needs behind it. Off by default; `POST /runbook/iam {"account": "…", "enforce": true}` switches it on for
+one account. The policies are those that IAM holds for the caller: inline and attached, of its role or user. Every
+question is kept, so that tests and learners can see what a step asked for. Conditions and statements are read by the
+project's reader.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any
+
+from moto.ec2.models import ec2_backends
+from moto.kms.models import Key
+from moto.rds.models import rds_backends
+
+from runbook_lib.errors import PolicyInvalid
+from runbook_lib.policies.reading import permitted
+from runbook_sandbox.iam import requests
+from runbook_sandbox.iam.requests import Asked, Place
+from runbook_sandbox.instruments import accounts
+from runbook_sandbox.kms import keys as kms_keys
+from runbook_sandbox.kms import policy as kms_policy
+
+_asked: dict[str, list[str]] = {}
+_DENIALS = {
+    "ec2": (403, "UnauthorizedOperation"), "kms": (400, "AccessDeniedException"),
+    "secretsmanager": (400, "AccessDeniedException"),
+}  # fmt: skip
+
+
+def order(body: Any) -> dict[str, Any]:
+    """Switch it on or off for an account. Raises ValueError for an order that makes no sense."""
+    if (
+        not isinstance(body, dict)
+        or not isinstance(body.get("account"), str)
+        or not isinstance(body.get("enforce"), bool)
+    ):
+        raise ValueError('say {"account": "123456789012", "enforce": true} or false')
+    _asked.pop(body["account"], None)
+    if body["enforce"]:
+        _asked[body["account"]] = []
+    return as_json()
+
+
+def as_json() -> dict[str, Any]:
+    """Return, for each account where it is on, the actions that were asked for since, each once, in order."""
+    return {"enforced": {account: list(dict.fromkeys(actions)) for account, actions in _asked.items()}}
+
+
+def forget(account: str | None = None) -> None:
+    """Switch it off: for one account, or for all."""
+    for one in [one for one in _asked if account in (None, one)]:
+        del _asked[one]
+
+
+def is_on(account: str) -> bool:
+    """Say whether IAM is enforced in this account."""
+    return account in _asked
+
+
+def refusal(response: Any, service: str, operation: str) -> tuple[int, str, str] | None:
+    """Return status, code and message when the caller may not make this request, else None."""
+    account, region, access_key = response.current_account, response.region, response.get_access_key()
+    for question in requests.asked(service, operation, _form(response), Place(account, region)):
+        key = _key(question, response, service)
+        if not may(account, access_key, question, region=region, key=key):
+            arn = accounts.caller(account, access_key)[1]
+            status, code = _DENIALS.get(service, (403, "AccessDenied"))
+            return (
+                status,
+                code,
+                (
+                    f"User: {arn} is not authorized to perform: {question.action} on resource: "
+                    f"{key.arn if key else question.resource} because no identity-based policy allows the {question.action} action"
+                ),
+            )
+    return None
+
+
+def may(account: str, access_key: str, question: Asked, *, region: str, key: Key | None = None) -> bool:
+    """Answer one question: by the caller's own policies and, for a key, by its policy or through its root statement."""
+    _asked[account].append(question.action)
+    resource = str(key.arn) if key else _known_path(question.resource, account)
+    context = {
+        "aws:RequestedRegion": region, "aws:PrincipalAccount": account, **_resource_tags(resource, account, region),
+        **(_key_context(key, account) if key else {}), **question.context,
+    }  # fmt: skip
+    try:
+        own = permitted(_policies(account, access_key), action=question.action, resource=resource, context=context)
+    except PolicyInvalid:
+        return False
+    if own is False or key is None:
+        return own is True
+    names = kms_policy.caller_names(account, access_key)
+    root = {account, f"arn:aws:iam::{account}:root"}
+    if kms_policy.verdict(key.policy, names, question.action, context) is False:
+        return False
+    direct = kms_policy.verdict(key.policy, frozenset(names - root), question.action, context)
+    delegated = kms_policy.verdict(key.policy, frozenset(root), question.action, context)
+    return direct is True or (own is True and delegated is True)
+
+
+def _form(response: Any) -> dict[str, Any]:
+    """Return the request's parameters, before moto has parsed them."""
+    if response.headers.get("X-Amz-Target"):
+        try:
+            parsed = json.loads(response.body or "{}")
+        except ValueError:
+            return {}
+        return parsed if isinstance(parsed, dict) else {}
+    return {name: value[0] for name, value in response.querystring.items() if isinstance(value, list) and value}
+
+
+def _key(question: Asked, response: Any, service: str) -> Key | None:
+    """Return the key that a question to KMS is about: the one named, or the one that an alias points to."""
+    if service != "kms" or ":alias/" in question.resource:
+        return None
+    named = question.resource if question.resource != "*" else _form(response).get("KeyId")
+    return kms_keys.resolve(response.current_account, response.region, str(named)) if named else None
+
+
+def _key_context(key: Key, account: str) -> dict[str, Any]:
+    return {
+        "kms:CallerAccount": account, "kms:KeyOrigin": key.origin, "kms:KeySpec": key.key_spec,
+        "kms:KeyUsage": key.key_usage, "kms:MultiRegion": key.multi_region,
+        **{f"aws:ResourceTag/{tag}": value for tag, value in _key_tags(key).items()},
+    }  # fmt: skip
+
+
+def _key_tags(key: Key) -> dict[str, str]:
+    from moto.kms.models import kms_backends
+
+    listed = kms_backends[key.account_id][key.region].tagger.list_tags_for_resource(key.id)
+    return {tag["TagKey"]: tag["TagValue"] for tag in listed.get("Tags", listed.get("TagList", []))}
+
+
+def _known_path(resource: str, account: str) -> str:
+    """Return a role's ARN with its path, which a request does not name."""
+    if ":role/" in resource and resource.count("/") == 1:
+        name = resource.rpartition("/")[2]
+        return next((str(r.arn) for r in accounts.iam_of(account).roles.values() if r.name == name), resource)
+    return resource
+
+
+def _resource_tags(resource: str, account: str, region: str) -> dict[str, str]:
+    """Return the tags of an existing RDS or EC2 resource as condition keys."""
+    tags: dict[str, str] = {}
+    if resource.startswith("arn:aws:rds:"):
+        try:
+            found = rds_backends[account][region].list_tags_for_resource(resource)
+        except Exception:  # noqa: BLE001 - moto has several words for a resource that is not there
+            found = []
+        tags = {tag["Key"]: tag["Value"] for tag in found}
+    elif resource.startswith("arn:aws:ec2:"):
+        tags = ec2_backends[account][region].tags.get(resource.rpartition("/")[2], {})
+    return {f"aws:ResourceTag/{key}": str(value) for key, value in dict(tags).items()}
+
+
+def _policies(account: str, access_key: str) -> list[Mapping[str, Any]]:
+    return policies_of(account, accounts.caller(account, access_key)[1]) or []
+
+
+def policies_of(account: str, arn: str) -> list[Mapping[str, Any]] | None:
+    """Return the policies that IAM holds for a role, its session, or a user and its groups; None for anything else."""
+    iam = accounts.iam_of(account)
+    kind, _, path = arn.rpartition(":")[2].partition("/")
+    name = path.partition("/")[0] if kind == "assumed-role" else path.rpartition("/")[2]
+    if kind in ("role", "assumed-role"):
+        holders: list[Any] = [role for role in iam.roles.values() if role.name == name]
+    else:
+        holders = [user for user in iam.users.values() if kind == "user" and user.name == name]
+        holders += iam.get_groups_for_user(name) if holders else []
+    documents: list[Any] = []
+    for holder in holders:
+        inline = holder.policies
+        documents += list(inline.values()) if isinstance(inline, dict) else list(inline)
+        for policy in holder.managed_policies.values():
+            documents += [v.document for v in policy.versions if v.version_id == policy.default_version_id]
+    return [_parsed(document) for document in documents] if holders else None
+
+
+def _parsed(document: Any) -> Mapping[str, Any]:
+    text = document if isinstance(document, str) else json.dumps(document)
+    parsed: Mapping[str, Any] = json.loads(text if text.lstrip().startswith("{") else urllib.parse.unquote(text))
+    return parsed

@@ -1,0 +1,49 @@
+"""SimulatePrincipalPolicy: what IAM would answer a role or user, by the project's reader of policies.
+
+moto gap: it does not know the operation.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.iam.exceptions import InvalidInput
+from moto.iam.responses import IamResponse
+
+from runbook_lib.policies.reading import permitted
+from runbook_sandbox.iam import enforcement
+
+
+class SimulationResponse(IamResponse):
+    """The one operation."""
+
+    def simulate_principal_policy(self) -> ActionResult:
+        """Judge each action on each resource by the policies of the principal; nothing is done."""
+        form = {name: value[0] for name, value in self.querystring.items() if isinstance(value, list) and value}
+        source = str(form.get("PolicySourceArn", ""))
+        policies = enforcement.policies_of(self.current_account, source)
+        if policies is None:
+            raise InvalidInput(f"{source} is no user, group or role of this account.")
+        context: dict[str, Any] = {}
+        for name, key in form.items():
+            if match := re.fullmatch(r"ContextEntries\.member\.(\d+)\.ContextKeyName", name):
+                values = _members(form, f"ContextEntries.member.{match[1]}.ContextKeyValues")
+                context[str(key)] = values if len(values) > 1 else "".join(values)
+        decisions = {True: "allowed", False: "explicitDeny", None: "implicitDeny"}
+        results = [
+            {"EvalActionName": action, "EvalResourceName": resource,
+             "EvalDecision": decisions[permitted(policies, action=action, resource=resource, context=context)],
+             "MatchedStatements": [], "MissingContextValues": []}
+            for action in _members(form, "ActionNames") for resource in _members(form, "ResourceArns") or ["*"]
+        ]  # fmt: skip
+        return ActionResult({"EvaluationResults": results, "IsTruncated": False})
+
+
+def _members(form: dict[str, Any], name: str) -> list[str]:
+    """Return a list from a flat query."""
+    found: list[str] = []
+    while (value := form.get(f"{name}.member.{len(found) + 1}")) is not None:
+        found.append(str(value))
+    return found

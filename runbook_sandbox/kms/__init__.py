@@ -1,0 +1,1 @@
+"""KMS of the sandbox."""

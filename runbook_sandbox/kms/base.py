@@ -1,0 +1,302 @@
+"""What every KMS request goes through: checked parameters, the key found, permission, and the key-state table.
+
+moto gap: its states are hardly enforced (a disabled key encrypts), an ARN where it expects an id is a crash, and
+aliases are taken where AWS takes none. moto calls the hook below before each operation, so one table says which
+operation a state allows, and operations find `self.key` ready.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from moto.core.exceptions import JsonRESTError
+from moto.kms.models import Key
+from moto.kms.responses import KmsResponse
+
+from runbook_sandbox.instruments import ids
+from runbook_sandbox.kms import keys as kms_keys
+from runbook_sandbox.kms import policy as kms_policy
+from runbook_sandbox.kms import tokens, validate
+from runbook_sandbox.kms.keys import KEY_ID, Extra
+
+# Operations that also take an alias; all others take a key id or key ARN only.
+TAKES_ALIAS = frozenset(
+    [
+        "DescribeKey",
+        "Encrypt",
+        "Decrypt",
+        "ReEncrypt",
+        "GenerateDataKey",
+        "GenerateDataKeyWithoutPlaintext",
+        "GenerateDataKeyPair",
+        "GenerateDataKeyPairWithoutPlaintext",
+        "GenerateMac",
+        "VerifyMac",
+        "Sign",
+        "Verify",
+        "GetPublicKey",
+        "DeriveSharedSecret",
+        "Encapsulate",
+        "Decapsulate",
+    ]
+)
+CRYPTOGRAPHIC = TAKES_ALIAS - {"DescribeKey", "GetPublicKey"}
+TAKES_OTHER_ACCOUNTS = TAKES_ALIAS | frozenset(
+    ["CreateGrant", "ListGrants", "RevokeGrant", "RetireGrant", "GetKeyRotationStatus"]
+)
+# Which states refuse an operation, from the guide's table of key states; what is not here works in every state.
+_USE = {"PendingImport": "invalid", "Disabled": "disabled", "PendingDeletion": "invalid"}
+_NOT_PENDING_DELETION = {"PendingDeletion": "invalid"}
+_SWITCH = {"PendingImport": "invalid", "PendingDeletion": "invalid"}
+_AUTOMATIC = {"Disabled": "disabled", "PendingDeletion": "invalid"}
+REFUSED: dict[str, dict[str, str]] = {
+    **dict.fromkeys(CRYPTOGRAPHIC | {"GetPublicKey", "CreateGrant", "RotateKeyOnDemand", "ReplicateKey"}, _USE),
+    **dict.fromkeys(
+        [
+            "CreateAlias",
+            "UpdateAlias",
+            "TagResource",
+            "UntagResource",
+            "UpdateKeyDescription",
+            "GetParametersForImport",
+            "ImportKeyMaterial",
+            "ScheduleKeyDeletion",
+        ],
+        _NOT_PENDING_DELETION,
+    ),
+    **dict.fromkeys(("EnableKey", "DisableKey"), _SWITCH),
+    **dict.fromkeys(("EnableKeyRotation", "DisableKeyRotation"), _AUTOMATIC),
+    "CancelKeyDeletion": dict.fromkeys(("PendingImport", "Enabled", "Disabled"), "not pending"),
+}
+_MESSAGES = {
+    "PendingDeletion": "{arn} is pending deletion (or pending replica deletion).",
+    "PendingImport": "{arn} is pending import because no key material has ever been imported or one of the "
+    "imported key materials is deleted or expired.",
+}
+_IMPORT = ("GetParametersForImport", "ImportKeyMaterial", "DeleteImportedKeyMaterial")
+
+
+def error(code: str, message: str) -> JsonRESTError:
+    """Return a KMS error to raise: its code as AWS has it, and a message."""
+    return JsonRESTError(code, message)
+
+
+def check_state(operation: str, key: Key) -> None:
+    """Refuse an operation that the key's state does not allow. Raises JsonRESTError."""
+    state = kms_keys.state_of(key).replace("PendingReplicaDeletion", "PendingDeletion")
+    refusal = REFUSED.get(operation, {}).get(state)
+    if refusal == "disabled":
+        raise error("DisabledException", f"{key.arn} is disabled.")
+    if refusal == "not pending":
+        raise error("KMSInvalidStateException", f"{key.arn} is not pending deletion.")
+    if refusal is not None:
+        raise error("KMSInvalidStateException", _MESSAGES[state].format(arn=key.arn))
+
+
+class KmsBase(KmsResponse):
+    """The part of the handler that all operations stand on."""
+
+    key: Key
+    parameters: dict[str, Any]
+    runbook_key_arn: str | None = None
+    runbook_event_id: str | None = None
+
+    @property
+    def operation(self) -> str:
+        """The operation's name as AWS has it."""
+        return str(self._get_action())
+
+    @property
+    def extra(self) -> Extra:
+        """What moto's Key has no place for."""
+        return kms_keys.settle(self.key)
+
+    def _authenticate_and_authorize_normal_action(self, resource: str = "*") -> None:
+        """Check and prepare the request, in moto's place for authentication: before each operation."""
+        self.parameters = {}
+        self.response_headers["Content-Type"] = "application/x-amz-json-1.1"
+        if self.operation not in validate.operations():
+            raise error("UnknownOperationException", f"KMS has no operation {self.operation}.")
+        self.parameters = validate.parse(self.operation, self.body)
+        if not all(tokens.is_genuine(token) for token in self.parameters.get("GrantTokens", ())):
+            raise error("InvalidGrantTokenException", "A grant token is not valid.")
+        name = self._key_named()
+        if name is None:
+            super()._authenticate_and_authorize_normal_action("*")
+        else:
+            self.key = self.find(name, alias=self.operation in TAKES_ALIAS)
+            self.runbook_key_arn = self.key.arn
+            super()._authenticate_and_authorize_normal_action(self.key.arn)
+            self.authorize(self.operation, self.key)
+            self.check_origin()
+            check_state(self.operation, self.key)
+        if self.parameters.get("DryRun"):
+            raise error("DryRunOperationException", "The request would have succeeded, but DryRun is set.")
+
+    def _key_named(self) -> str | None:
+        """Return the request's name for the key that its state and policy are checked of."""
+        if self.operation in ("Decrypt", "ReEncrypt"):
+            return self.key_of_ciphertext()
+        if self.operation in ("CreateAlias", "UpdateAlias"):
+            target = str(self.parameters["TargetKeyId"])
+            if target.startswith("alias/") or (target.startswith("arn:") and ":alias/" in target):
+                raise error("ValidationException", "Aliases must refer to keys. Not aliases")
+            return target
+        if self.operation in ("DeleteAlias", "ListAliases"):
+            return None
+        return self.parameters.get("KeyId")
+
+    def used(self, key: Key) -> None:
+        """Note that the key was used with success, under the id that this request has in CloudTrail."""
+        if self.runbook_event_id is None:
+            self.runbook_event_id = ids.uuid_for(f"event {self.operation}", self.current_account)
+        kms_keys.remember_use(key, self.operation, self.current_account, self.runbook_event_id)
+
+    def key_of_ciphertext(self) -> str | None:
+        """Return the key that Decrypt and ReEncrypt are about; those operations say how."""
+        raise NotImplementedError
+
+    def find(self, name: str, *, alias: bool) -> Key:
+        """Return the key of a name from the request.
+
+        Raises JsonRESTError: NotFoundException for what does not exist here (another Region's key ARN too),
+        InvalidArnException for an ARN that is none, or an alias ARN where no alias is taken.
+        """
+        if name.startswith("arn:"):
+            self._check_arn(name, alias=alias)
+        elif name.startswith("alias/"):
+            if not alias:
+                raise error("NotFoundException", f"Invalid keyId '{name}'")
+        elif KEY_ID.fullmatch(name) is None:
+            raise error("NotFoundException", f"Invalid keyId '{name}'")
+        found = kms_keys.resolve(self.current_account, self.region, name)
+        if found is None:
+            arn = self._display_arn(name)
+            what = f"Alias {arn} is not found." if ":alias/" in arn else f"Key '{arn}' does not exist"
+            raise error("NotFoundException", what)
+        return found
+
+    def _check_arn(self, name: str, *, alias: bool) -> None:
+        match = re.fullmatch(r"arn:(aws|aws-cn|aws-us-gov):kms:([a-z0-9-]+):(\d{12}):(key|alias)/(.+)", name)
+        if match is None:
+            raise error("InvalidArnException", f"{name} is not a valid key ARN.")
+        if match[4] == "alias" and not alias:
+            raise error("InvalidArnException", f"{name} is an alias ARN; this operation takes a key id or ARN.")
+        if match[2] != self.region:
+            raise error("NotFoundException", f"Invalid arn {match[2]}")
+        if match[3] != self.current_account and self.operation not in TAKES_OTHER_ACCOUNTS:
+            raise error("AccessDeniedException", f"{self.operation} works on keys of one's own account only.")
+
+    def authorize(self, operation: str, key: Key) -> None:
+        """Refuse a caller whom the key's policy does not let do this. Raises AccessDeniedException."""
+        action = {"ReEncrypt": "ReEncryptFrom"}.get(operation, operation)
+        if operation in ("CreateGrant", "RetireGrant", "ListRetirableGrants"):
+            return  # their own rules, in kms_grants
+        context = condition_keys(self.parameters)
+        if not kms_policy.caller_may(key, self.current_account, self.access_key, f"kms:{action}", context):
+            raise error(
+                "AccessDeniedException",
+                f"The caller is not authorized to perform: kms:{action} on resource: {key.arn}",
+            )
+
+    def check_origin(self) -> None:
+        """Refuse what a key of this origin or kind never takes, whatever its state."""
+        arn, origin, operation = self.key.arn, self.key.origin, self.operation
+        if operation in _IMPORT:
+            if origin != "EXTERNAL":
+                raise error(
+                    "UnsupportedOperationException",
+                    f"{arn} origin is {origin} which is not valid for this operation.",
+                )
+            if not kms_keys.is_symmetric(self.key):
+                raise error(
+                    "UnsupportedOperationException",
+                    f"The sandbox imports symmetric key material only; {arn} is {self.key.key_spec}.",
+                )
+        if operation in ("EnableKeyRotation", "DisableKeyRotation", "RotateKeyOnDemand"):
+            if operation != "RotateKeyOnDemand" and origin == "EXTERNAL":
+                raise error(
+                    "UnsupportedOperationException",
+                    f"{arn} origin is EXTERNAL which is not valid for this operation.",
+                )
+            if not kms_keys.is_symmetric(self.key):
+                raise error("UnsupportedOperationException", f"{arn} is not a symmetric encryption key.")
+        if self.key.key_manager == "AWS" and operation in _NOT_FOR_AWS_MANAGED:
+            raise error("AccessDeniedException", f"{arn} is an AWS managed key; {operation} is not allowed on it.")
+
+    def _get_param(self, param_name: str, if_none: Any = None) -> Any:
+        """Return a checked parameter; moto's own operations read theirs here as well."""
+        value = self.parameters.get(param_name)
+        return if_none if value is None else value
+
+    def page(self, items: Sequence[Any], *, default: int, largest: int = 1000) -> tuple[list[Any], dict[str, Any]]:
+        """Return one page of `items` by Limit and Marker, and the answer's paging fields.
+
+        moto gap: it returns everything, whatever the Limit. Raises InvalidMarkerException.
+        """
+        limit = self.parameters.get("Limit", default)
+        if limit > largest:
+            raise error(
+                "ValidationException",
+                f"1 validation error detected: Value '{limit}' at 'limit' failed to satisfy constraint: "
+                f"Member must have value less than or equal to {largest}",
+            )
+        start = 0
+        if (marker := self.parameters.get("Marker")) is not None:
+            try:
+                operation, start = json.loads(base64.urlsafe_b64decode(marker.encode()))
+                if operation != self.operation or not 0 <= int(start) <= len(items):
+                    raise ValueError
+            except (ValueError, TypeError, binascii.Error):
+                raise error("InvalidMarkerException", "The marker is not valid.") from None
+        chosen = list(items[start : start + limit])
+        if start + limit >= len(items):
+            return chosen, {"Truncated": False}
+        following = base64.urlsafe_b64encode(json.dumps([self.operation, start + limit]).encode()).decode()
+        return chosen, {"Truncated": True, "NextMarker": following}
+
+
+_NOT_FOR_AWS_MANAGED = frozenset(
+    [
+        "PutKeyPolicy",
+        "DisableKey",
+        "EnableKey",
+        "ScheduleKeyDeletion",
+        "CancelKeyDeletion",
+        "EnableKeyRotation",
+        "DisableKeyRotation",
+        "RotateKeyOnDemand",
+        "TagResource",
+        "UntagResource",
+        "UpdateKeyDescription",
+        "CreateAlias",
+        "UpdateAlias",
+    ]
+)
+
+
+def condition_keys(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the kms: condition keys that a request's parameters stand for."""
+    named = {
+        "WrappingAlgorithm": "kms:WrappingAlgorithm", "WrappingKeySpec": "kms:WrappingKeySpec",
+        "ExpirationModel": "kms:ExpirationModel", "PendingWindowInDays":
+        "kms:ScheduleKeyDeletionPendingWindowInDays", "GranteePrincipal": "kms:GranteePrincipal",
+        "Operations": "kms:GrantOperations", "BypassPolicyLockoutSafetyCheck":
+        "kms:BypassPolicyLockoutSafetyCheck", "EncryptionAlgorithm": "kms:EncryptionAlgorithm",
+    }  # fmt: skip
+    found = {key: parameters[name] for name, key in named.items() if name in parameters}
+    if "ValidTo" in parameters:
+        found["kms:ValidTo"] = parameters["ValidTo"].isoformat()
+    encryption = parameters.get("EncryptionContext", parameters.get("SourceEncryptionContext"))
+    for key, value in (encryption or {}).items():
+        found[f"kms:EncryptionContext:{key}"] = value
+    if encryption:
+        found["kms:EncryptionContextKeys"] = list(encryption)
+    if str(parameters.get("KeyId", "")).startswith("alias/"):
+        found["kms:RequestAlias"] = parameters["KeyId"]
+    return found

@@ -1,0 +1,315 @@
+"""KMS keys as the whole sandbox sees them: make one, find one, read its state, add a grant.
+
+The one place where a key's state is derived. moto stores a state beside a key's material and lets the two
+disagree; here the state follows from what is there (disabled or not, deletion date, which materials are present
+and not expired) at the clock's present time, each time it is asked for. No timers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from moto.kms.models import Alias, Grant, Key, kms_backends
+from moto.kms.utils import RESERVED_ALIASES
+
+from runbook_sandbox.instruments import calls, clock, ids
+from runbook_sandbox.kms.materials import Material, material_id
+
+KEY_ID = re.compile(r"(mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.IGNORECASE)
+_ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):kms:([a-z0-9-]+):(\d{12}):(key/.+|alias/.+)")
+
+
+@dataclass
+class Extra:
+    """What moto's Key has no place for; hung on it as `key.runbook`."""
+
+    disabled: bool = False
+    deletion: datetime | None = None
+    window_days: int = 30
+    awaits_replicas: bool = False
+    last_replica_gone: datetime | None = None
+    materials: list[Material] = field(default_factory=list)
+    on_demand_rotations: int = 0
+    last_usage: tuple[str, datetime, str] | None = None
+    rotation_period: int = 365
+    rotation_enabled_at: datetime | None = None
+    alias_dates: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
+
+    @property
+    def permanent(self) -> list[Material]:
+        """The materials that must all be present for the key to work."""
+        return [material for material in self.materials if material.state in ("CURRENT", "NON_CURRENT")]
+
+    @property
+    def current(self) -> Material | None:
+        """The material that encrypts, whether it is present or not."""
+        return next((material for material in self.materials if material.state == "CURRENT"), None)
+
+    @property
+    def pending(self) -> Material | None:
+        """The material that waits for RotateKeyOnDemand."""
+        waiting = ("PENDING_ROTATION", "PENDING_MULTI_REGION_IMPORT_AND_ROTATION")
+        return next((material for material in self.materials if material.state in waiting), None)
+
+
+def extra_of(key: Key) -> Extra:
+    """Return a key's extra state; a key that moto made by itself gets it here."""
+    found: Extra | None = getattr(key, "runbook", None)
+    if found is None:
+        found = Extra(disabled=not key.enabled)
+        if key.key_spec == "SYMMETRIC_DEFAULT" and key.origin == "AWS_KMS":
+            found.materials.append(Material.generated(key.id, key.key_material))
+        vars(key)["runbook"] = found
+    return found
+
+
+def settle(key: Key) -> Extra:
+    """Let what the clock has brought happen: expired material goes, and moto's own fields follow."""
+    state = extra_of(key)
+    for material in state.materials:
+        if material.expire():
+            if material.state in ("CURRENT", "NON_CURRENT"):
+                state.disabled = False
+            calls.record_event(
+                key.account_id, key.region, name="DeleteExpiredKeyMaterial", source="kms.amazonaws.com",
+                request_parameters={"keyId": key.id}, resources=[("AWS::KMS::Key", key.arn)],
+                invoked_by="AWS Internal",
+            )  # fmt: skip
+    if key.key_spec == "SYMMETRIC_DEFAULT":
+        current = state.current
+        key.key_material = (current.value or b"") if current else b""
+    if state.pending is not None and state.pending.value is None:
+        state.materials.remove(state.pending)  # never used, so nothing depends on it
+    if key.multi_region:
+        _settle_set(key, state)
+    key.key_state = _derive(key, state)
+    key.enabled = key.key_state == "Enabled"
+    key.deletion_date = state.deletion.replace(tzinfo=None) if state.deletion else None
+    return state
+
+
+def _settle_set(key: Key, state: Extra) -> None:
+    """Let what holds between a multi-Region primary key and its replicas follow from what each has."""
+    primary = primary_of(key)
+    if primary is None:
+        return
+    there = extra_of(primary)
+    replicas = replicas_of(primary)
+    if (pending := there.pending) is not None and pending.value is not None:
+        copies = [own for own in (material_of(replica, pending.id) for replica in replicas) if own is not None]
+        complete = len(copies) == len(replicas) and all(own.value is not None for own in copies)
+        for material in (pending, *copies):
+            material.state = "PENDING_ROTATION" if complete else "PENDING_MULTI_REGION_IMPORT_AND_ROTATION"
+    if key is primary and state.awaits_replicas and not replicas:
+        state.awaits_replicas = False
+        state.deletion = (state.last_replica_gone or clock.now()) + timedelta(days=state.window_days)
+
+
+def material_of(key: Key, identifier: str) -> Material | None:
+    """Return a key's material of this id, present or not."""
+    return next((material for material in extra_of(key).materials if material.id == identifier), None)
+
+
+def _derive(key: Key, state: Extra) -> str:
+    if state.awaits_replicas:
+        return "PendingReplicaDeletion"
+    if state.deletion is not None:
+        return "PendingDeletion"
+    if key.origin == "EXTERNAL" and (
+        not state.permanent or any(material.value is None for material in state.permanent)
+    ):
+        return "PendingImport"
+    return "Disabled" if state.disabled else "Enabled"
+
+
+def state_of(key: Key) -> str:
+    """Return "Enabled", "Disabled", "PendingImport", "PendingDeletion" or "PendingReplicaDeletion", as of now."""
+    settle(key)
+    return str(key.key_state)
+
+
+def is_symmetric(key: Key) -> bool:
+    """Say whether this is a symmetric encryption key, the only kind that RDS takes."""
+    return bool(key.key_spec == "SYMMETRIC_DEFAULT" and key.key_usage == "ENCRYPT_DECRYPT")
+
+
+def is_replica(key: Key) -> bool:
+    """Say whether this is a replica of a multi-Region key."""
+    return bool(key.multi_region and key.multi_region_configuration["MultiRegionKeyType"] == "REPLICA")
+
+
+def primary_of(key: Key) -> Key | None:
+    """Return the primary key of a multi-Region key."""
+    region = key.multi_region_configuration["PrimaryKey"]["Region"]
+    return kms_backends[key.account_id][region].keys.get(key.id)
+
+
+def replicas_of(key: Key) -> list[Key]:
+    """Return the replicas of a multi-Region primary key, none of any other key."""
+    if not key.multi_region or is_replica(key):
+        return []
+    regions = [replica["Region"] for replica in key.multi_region_configuration["ReplicaKeys"]]
+    found = [kms_backends[key.account_id][region].keys.get(key.id) for region in regions]
+    return [replica for replica in found if replica is not None and not _is_gone(replica)]
+
+
+def key_arn(key: Key) -> str:
+    """Return the key's ARN."""
+    return str(key.arn)
+
+
+def resolve(account: str, region: str, key_id_or_alias_or_arn: str) -> Key | None:
+    """Return the key that a key id, key ARN, alias name or alias ARN means to a caller, or None.
+
+    A key of another Region is None; one of another account is found by ARN only. An alias of an AWS managed key
+    (`alias/aws/rds`) makes that key on first use, as AWS does. A key whose waiting period is over is gone.
+    """
+    name = key_id_or_alias_or_arn
+    if (match := _ARN.fullmatch(name)) is not None:
+        if match[2] != region:
+            return None
+        account, name = match[3], match[4].removeprefix("key/")
+    backend = kms_backends[account][region]
+    if name.startswith("alias/"):
+        for key in list(backend.keys.values()):
+            if name in key.aliases:
+                return _unless_gone(key)
+        return default_service_key(account, region, name[10:]) if name in RESERVED_ALIASES else None
+    found = backend.keys.get(name) or backend.keys.get(name.lower())
+    return _unless_gone(found) if found is not None else None
+
+
+def _unless_gone(key: Key) -> Key | None:
+    settle(key)
+    return None if _is_gone(key) else key
+
+
+def _is_gone(key: Key) -> bool:
+    """Say whether a key's waiting period is over; it is removed then, with its aliases, from its set of keys too."""
+    deletion = extra_of(key).deletion
+    if deletion is None or clock.now() < deletion:
+        return False
+    kms_backends[key.account_id][key.region].keys.pop(key.id, None)
+    if is_replica(key):
+        others = key.multi_region_configuration["ReplicaKeys"]
+        others[:] = [replica for replica in others if replica["Region"] != key.region]
+        if (primary := primary_of(key)) is not None:
+            extra_of(primary).last_replica_gone = deletion
+    return True
+
+
+def all_keys(account: str, region: str) -> list[Key]:
+    """Return the keys of an account in a Region, without those whose waiting period is over."""
+    backend = kms_backends[account][region]
+    return [key for key in list(backend.keys.values()) if _unless_gone(key) is not None]
+
+
+def new_key(
+    account: str, region: str, *, policy: str | None = None, usage: str = "ENCRYPT_DECRYPT",
+    spec: str = "SYMMETRIC_DEFAULT", description: str = "", tags: list[dict[str, str]] | None = None,
+    multi_region: bool = False, origin: str = "AWS_KMS", manager: str = "CUSTOMER",
+) -> Key:  # fmt: skip
+    """Make a key as CreateKey does, with a repeatable id.
+
+    moto gap: its multi-Region ids (`mrk-` and a UUID with hyphens, 40 characters) are not AWS's, and do not fit
+    the header of its own ciphertexts, so Decrypt fails; here they are `mrk-` and 32 digits, as documented.
+    """
+    backend = kms_backends[account][region]
+    key = backend.create_key(policy, usage, spec, description, tags, multi_region, origin)
+    moto_id = key.id
+    made = ids.uuid_for("kms-key", account)
+    key.id = "mrk-" + made.replace("-", "") if multi_region else made
+    key.arn = key.arn.replace(moto_id, key.id)
+    if multi_region:
+        key.multi_region_configuration["PrimaryKey"]["Arn"] = key.arn
+    key.creation_date = clock.now().timestamp()
+    key.key_manager = manager
+    del backend.keys[moto_id]
+    backend.keys[key.id] = key
+    backend.tagger.tags.pop(moto_id, None)
+    if tags:
+        backend.tagger.tag_resource(key.id, tags)
+    settle(key)
+    return key
+
+
+def set_alias(key: Key, name: str) -> None:
+    """Point an alias at a key, from wherever it pointed before."""
+    now = clock.now()
+    created = now
+    for other in kms_backends[key.account_id][key.region].keys.values():
+        if other.aliases.pop(name, None) is not None:
+            created = extra_of(other).alias_dates.pop(name, (now, now))[0]
+    key.aliases[name] = Alias(account_id=key.account_id, region=key.region, name=name, key=key)  # type: ignore[abstract]
+    extra_of(key).alias_dates[name] = (created, now)
+
+
+def default_service_key(account: str, region: str, service: str) -> Key:
+    """Return the AWS managed key of a service ("rds", "secretsmanager"); made on first use.
+
+    moto gap: it makes this key a customer managed one, whose KeyManager is CUSTOMER.
+    """
+    alias = f"alias/aws/{service}"
+    backend = kms_backends[account][region]
+    for key in list(backend.keys.values()):
+        if alias in key.aliases:
+            return key
+    key = new_key(
+        account, region, manager="AWS", policy=_service_policy(account, region, service),
+        description=f"Default key that protects my {service} data when no other key is defined",
+    )  # fmt: skip
+    set_alias(key, alias)
+    return key
+
+
+def _service_policy(account: str, region: str, service: str) -> str:
+    condition = {"StringEquals": {"kms:ViaService": f"{service}.{region}.amazonaws.com", "kms:CallerAccount": account}}
+    use = ["kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:CreateGrant",
+           "kms:ListGrants", "kms:DescribeKey"]  # fmt: skip
+    read = ["kms:Describe*", "kms:Get*", "kms:List*", "kms:RevokeGrant"]
+    root = {"AWS": f"arn:aws:iam::{account}:root"}
+    through = {"Sid": f"Allow access through {service}", "Effect": "Allow", "Principal": {"AWS": "*"},
+               "Action": use, "Resource": "*", "Condition": condition}  # fmt: skip
+    direct = {"Sid": "Allow direct access to key metadata to the account", "Effect": "Allow",
+              "Principal": root, "Action": read, "Resource": "*"}  # fmt: skip
+    return json.dumps({"Version": "2012-10-17", "Id": f"auto-{service}", "Statement": [through, direct]})
+
+
+def add_grant(
+    account: str,
+    region: str,
+    key: Key,
+    *,
+    grantee_principal: str,
+    operations: Sequence[str],
+    constraints: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    retiring_principal: str | None = None,
+) -> str:
+    """Add a grant to a key, issued by `account`; return its id. The key's state is the caller's to check.
+
+    `constraints` is AWS's structure, `{"EncryptionContextSubset": {"aws:rds:dbc-id": "cluster-…"}}`.
+    """
+    grant: Any = Grant(
+        key.id, name or "", grantee_principal, list(operations), dict(constraints or {}), retiring_principal or ""
+    )
+    grant.id = ids.hex_for("grant", account, 64)
+    grant.runbook_created = clock.now()
+    grant.runbook_issuer = account
+    key.grants[grant.id] = grant
+    return str(grant.id)
+
+
+def remember_use(key: Key, operation: str, account: str, event_id: str | None = None) -> None:
+    """Note a successful cryptographic operation, for GetKeyLastUsage; `event_id` is its event's in CloudTrail."""
+    extra_of(key).last_usage = (operation, clock.now(), event_id or ids.uuid_for(f"usage {operation}", account))
+
+
+def material_id_of(key: Key, value: bytes) -> str:
+    """Return the KeyMaterialId that these bytes have in this key."""
+    return material_id(key.id, value)

@@ -1,0 +1,144 @@
+"""Rotation: automatic for keys that KMS made, on demand for these and for imported material, and their list.
+
+moto gap: on-demand rotation only notes a date (no new material, no check of what is pending), the list knows no
+materials, and automatic rotation can be switched on for imported keys.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime, timedelta
+from typing import Any
+
+from moto.kms.models import Key
+
+from runbook_sandbox.instruments import clock
+from runbook_sandbox.kms import keys as kms_keys
+from runbook_sandbox.kms.base import KmsBase, error
+from runbook_sandbox.kms.keys import Extra
+from runbook_sandbox.kms.materials import Material
+
+MOST_ON_DEMAND_ROTATIONS = 25
+_SHORTEST_PERIOD, _LONGEST_PERIOD = 90, 2560
+
+
+def rotate(key: Key, successor: Material, kind: str, when: datetime) -> None:
+    """Make `successor` the current material; the one before decrypts only."""
+    state = kms_keys.extra_of(key)
+    if state.current is not None:
+        state.current.state = "NON_CURRENT"
+    successor.state, successor.rotation_date, successor.rotation_type = "CURRENT", when, kind
+    if successor not in state.materials:
+        state.materials.append(successor)
+    kms_keys.settle(key)
+
+
+def rotate_when_due(key: Key) -> None:
+    """Do the automatic rotations whose date the clock has passed; they wait while the key is not enabled."""
+    state = kms_keys.settle(key)
+    while state.rotation_enabled_at is not None and key.key_state == "Enabled":
+        due = state.rotation_enabled_at + timedelta(days=state.rotation_period)
+        if clock.now() < due:
+            return
+        rotate(key, Material.generated(key.id, os.urandom(32), "NON_CURRENT"), "AUTOMATIC", due)
+        state.rotation_enabled_at = due
+
+
+class RotationOperations(KmsBase):
+    """The operations."""
+
+    def enable_key_rotation(self) -> str:
+        period = self.parameters.get("RotationPeriodInDays", 365)
+        if not _SHORTEST_PERIOD <= period <= _LONGEST_PERIOD:
+            raise error("ValidationException", "RotationPeriodInDays must be between 90 and 2560.")
+        state = self.extra
+        if state.rotation_enabled_at is None or "RotationPeriodInDays" in self.parameters:
+            state.rotation_enabled_at, state.rotation_period = clock.now(), period
+        self.key.key_rotation_status = True
+        return "{}"
+
+    def disable_key_rotation(self) -> str:
+        self.extra.rotation_enabled_at = None
+        self.key.key_rotation_status = False
+        return "{}"
+
+    def get_key_rotation_status(self) -> str:
+        if not kms_keys.is_symmetric(self.key):
+            raise error("UnsupportedOperationException", f"{self.key.arn} is not a symmetric encryption key.")
+        rotate_when_due(self.key)
+        state = self.extra
+        answer: dict[str, Any] = {"KeyId": self.key.id, "KeyRotationEnabled": self.key.key_manager == "AWS"}
+        if state.rotation_enabled_at is not None and not self.key.key_state.endswith("Deletion"):
+            following = state.rotation_enabled_at + timedelta(days=state.rotation_period)
+            answer |= {
+                "KeyRotationEnabled": True,
+                "RotationPeriodInDays": state.rotation_period,
+                "NextRotationDate": following.timestamp(),
+            }
+        return json.dumps(answer)
+
+    def rotate_key_on_demand(self) -> str:
+        """Rotate at once; AWS does it in the background, within minutes."""
+        state = self.extra
+        if state.on_demand_rotations >= MOST_ON_DEMAND_ROTATIONS:
+            raise error(
+                "LimitExceededException",
+                f"{self.key.arn} has been rotated on demand {MOST_ON_DEMAND_ROTATIONS} times, the most there is.",
+            )
+        if kms_keys.is_replica(self.key):
+            raise error("UnsupportedOperationException", "Rotate the primary key; its replicas follow.")
+        now = clock.now()
+        if self.key.origin == "EXTERNAL":
+            self._rotate_imported(state, now)
+        else:
+            rotate(self.key, Material.generated(self.key.id, os.urandom(32), "NON_CURRENT"), "ON_DEMAND", now)
+        state.on_demand_rotations += 1
+        return json.dumps({"KeyId": self.key.id})
+
+    def _rotate_imported(self, state: Extra, now: datetime) -> None:
+        pending = state.pending
+        if pending is None or pending.value is None:
+            raise error(
+                "KMSInvalidStateException",
+                f"{self.key.arn} has no key material in state PENDING_ROTATION; import new key material first.",
+            )
+        replicas = kms_keys.replicas_of(self.key)
+        waiting = []
+        for replica in replicas:
+            own = next((one for one in kms_keys.extra_of(replica).materials if one.id == pending.id), None)
+            if own is None or own.value is None:
+                raise error(
+                    "KMSInvalidStateException",
+                    f"Import the new key material into the replica in {replica.region} first.",
+                )
+            waiting.append((replica, own))
+        for key, material in [(self.key, pending), *waiting]:
+            rotate(key, material, "ON_DEMAND", now)
+
+    def list_key_rotations(self) -> str:
+        if not kms_keys.is_symmetric(self.key):
+            raise error("UnsupportedOperationException", f"{self.key.arn} is not a symmetric encryption key.")
+        rotate_when_due(self.key)
+        everything = self.parameters.get("IncludeKeyMaterial") == "ALL_KEY_MATERIAL"
+        shown = [one for one in self.extra.materials if everything or one.rotation_date is not None]
+        shown.sort(key=lambda one: (one.state.startswith("PENDING"), one.rotation_date is not None,
+                                    one.rotation_date or clock.now()))  # fmt: skip
+        chosen, paging = self.page([self._material_entry(one) for one in shown], default=100)
+        return json.dumps({"Rotations": chosen, **paging})
+
+    def _material_entry(self, material: Material) -> dict[str, Any]:
+        entry: dict[str, Any] = {
+            "KeyId": self.key.id, "KeyMaterialId": material.id, "KeyMaterialState": material.state
+        }  # fmt: skip
+        if self.key.origin == "EXTERNAL":
+            entry["ImportState"] = "IMPORTED" if material.value is not None else "PENDING_IMPORT"
+            if material.description:
+                entry["KeyMaterialDescription"] = material.description
+            if material.value is not None:
+                entry["ExpirationModel"] = material.expiration_model
+                if material.valid_to is not None:
+                    entry["ValidTo"] = material.valid_to.timestamp()
+        if material.rotation_date is not None:
+            entry |= {"RotationDate": material.rotation_date.timestamp(), "RotationType": material.rotation_type}
+        return entry

@@ -1,0 +1,1 @@
+"""RDS of the sandbox."""

@@ -1,0 +1,153 @@
+"""What every RDS request goes through: parameters as they were sent, who asks, and records found and looked at.
+
+moto gap: a parameter of the wrong type, or a required one that is missing, is a crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from botocore.model import OperationNotFoundError
+from moto.core.parse import XFormedDict
+from moto.core.utils import get_service_model
+from moto.iam.models import iam_backends
+from moto.rds.responses import RDSResponse
+
+from runbook_sandbox import dispatch
+from runbook_sandbox.rds import encryption as rds_encryption
+from runbook_sandbox.rds import secrets, states
+from runbook_sandbox.rds.encryption import Caller
+from runbook_sandbox.rds.faults import bad_value, fault
+from runbook_sandbox.rds.records import Cluster, Instance, Record, Snapshot, add_event, clusters
+
+
+class RdsBase(RDSResponse):
+    """The part of the handler that all operations stand on."""
+
+    _refusal: tuple[str, str] | None = None
+
+    def parse_parameters(self, request: Any) -> None:
+        """Parse the request; what cannot be parsed is refused later, in the service's own form."""
+        try:
+            super().parse_parameters(request)
+            model = get_service_model(self.boto3_service_name).operation_model(self._get_action())
+            required = model.input_shape.required_members if model.input_shape else []
+            if missing := [name for name in required if self.params.get(name) is None]:
+                self._refusal = ("MissingParameter", f"The request must contain the parameter {missing[0]}.")
+        except OperationNotFoundError:
+            self.params = XFormedDict()
+            self._refusal = ("InvalidAction", f"Could not find operation {self._get_action()}")
+        except (ValueError, TypeError, KeyError, AttributeError):
+            self.params = XFormedDict()
+            self._refusal = ("MalformedInput", "A parameter is not of the type that it must be.")
+
+    def call_action(self) -> Any:
+        """Answer the request, or refuse what could not be parsed."""
+        if self._refusal is None:
+            return super().call_action()
+        return dispatch.error_answer("xml", 400, *self._refusal)
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        """The parameters, under AWS's names; an empty text counts as not given."""
+        # A request without parameters leaves a plain dictionary.
+        sent = self.params.original_dict() if isinstance(self.params, XFormedDict) else dict(self.params or {})
+        return {name: value for name, value in sent.items() if value is not None and value != ""}
+
+    @property
+    def _caller(self) -> Caller:
+        return Caller(self.current_account, self.region, self.get_access_key(), self.headers)
+
+    @property
+    def _roles(self) -> Mapping[str, str]:
+        """The account's IAM roles: ARN to trust policy."""
+        roles = iam_backends[self.current_account]["aws"].roles.values()
+        return {str(role.arn): str(role.assume_role_policy_document) for role in list(roles)}
+
+    def _find_cluster(self, name: str | None, *, counts: bool = False) -> Cluster:
+        """Return a cluster by identifier or ARN, looked at. Raises DBClusterNotFoundFault."""
+        wanted = _name_of(name, "cluster")
+        found = self.backend.clusters.get(wanted)
+        if isinstance(found, Cluster):
+            _look_at_cluster(found, counts=counts)
+            if found.status:
+                return found
+        fault("DBClusterNotFoundFault", f"DBCluster {wanted} not found.")
+
+    def _find_instance(self, name: str | None, *, counts: bool = False) -> Instance:
+        """Return an instance of a cluster by identifier or ARN, looked at. Raises DBInstanceNotFound."""
+        wanted = _name_of(name, "db")
+        found = self.backend.databases.get(wanted)
+        if isinstance(found, Instance):
+            look_at_instances([found], counts=counts)
+            if found.status:
+                return found
+        fault("DBInstanceNotFound", f"DBInstance {wanted} not found.")
+
+    def _find_snapshot(self, name: str | None, *, counts: bool = False) -> Snapshot:
+        """Return a snapshot of this account by identifier or ARN. Raises DBClusterSnapshotNotFoundFault."""
+        wanted = _name_of(name, "cluster-snapshot")
+        found = self.backend.cluster_snapshots.get(wanted)
+        if isinstance(found, Snapshot):
+            states.look(found, counts=counts)
+            states.settle_gone(found)
+            if found.status:
+                return found
+        fault("DBClusterSnapshotNotFoundFault", f"DBClusterSnapshot not found: {wanted}")
+
+    def _look_at_all_clusters(self) -> list[Cluster]:
+        for cluster in clusters(self.backend):
+            _look_at_cluster(cluster, counts=True)
+        return clusters(self.backend)
+
+
+def _name_of(name: str | None, kind: str) -> str:
+    """Return the identifier in an identifier or an ARN of this kind."""
+    if not name:
+        bad_value("The identifier must be provided and must not be blank.")
+    parts = name.split(":", 6)
+    if parts[0] == "arn" and len(parts) == 7:
+        if parts[2] != "rds" or parts[5] != kind:
+            bad_value(f"Invalid resource name: {name}")
+        return parts[6].lower()
+    return name.lower()
+
+
+def _look_at_cluster(cluster: Cluster, *, counts: bool) -> None:
+    rds_encryption.notice(cluster)
+    states.look(cluster, counts=counts)
+    states.settle_gone(cluster)
+
+
+def look_at_instances(instances: Sequence[Instance], *, counts: bool) -> None:
+    """Look at the instances' clusters, which they wait for, each once; then at the instances."""
+    waited_for = {id(one.cluster): one.cluster for one in instances}
+    for cluster in waited_for.values():
+        if cluster is not None:
+            rds_encryption.notice(cluster)
+            if cluster.status in ("creating", "available"):
+                states.look(cluster, counts=counts)
+    for instance in instances:
+        states.look(instance, counts=counts)
+        states.settle_gone(instance)
+
+
+def _arrived(record: Record) -> None:
+    """Do what belongs to reaching a status."""
+    states.settle_gone(record)
+    if isinstance(record, Cluster):
+        rds_encryption.lose(record)
+        if not record.status:
+            rds_encryption.retire_grant(record)
+            if record.secret is not None:
+                secrets.delete(record.secret)
+        elif record.status == "available" and "created" not in record.fields:
+            record.fields["created"] = True
+            add_event(record, "DB cluster created", "creation")
+    elif isinstance(record, Instance) and record.status == "available" and "created" not in record.fields:
+        record.fields["created"] = True
+        add_event(record, "DB instance created", "creation")
+
+
+states.on_arrival(_arrived)

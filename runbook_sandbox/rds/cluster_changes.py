@@ -1,0 +1,242 @@
+"""What changes a DB cluster that is there: modify, rename, stop, start, fail over, reboot.
+
+moto gaps: ModifyDBCluster takes the cluster out of its store first, so that any error loses it, and a cluster that
+is not there is a crash; starting asks nothing about the key.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moto.core.responses import ActionResult
+
+from runbook_sandbox.instruments import clock
+from runbook_sandbox.rds import checks, engines, placement, secrets
+from runbook_sandbox.rds import encryption as rds_encryption
+from runbook_sandbox.rds.base import RdsBase
+from runbook_sandbox.rds.clusters import export_logs
+from runbook_sandbox.rds.faults import bad_combination, bad_value, fault
+from runbook_sandbox.rds.records import RECOVERABLE, Cluster, add_event, clusters
+from runbook_sandbox.rds.shown import describe_cluster
+from runbook_sandbox.rds.states import go
+
+# Taken over as they are sent, once checked.
+_PLAIN = ("AutoMinorVersionUpgrade", "CopyTagsToSnapshot", "DeletionProtection", "PreferredBackupWindow",
+          "DatabaseInsightsMode", "MonitoringInterval", "MonitoringRoleArn", "NetworkType")  # fmt: skip
+_CAN_CHANGE = ("available", "stopped")
+
+
+class ChangeOperations(RdsBase):
+    """ModifyDBCluster, StartDBCluster, StopDBCluster, FailoverDBCluster, RebootDBCluster."""
+
+    def modify_db_cluster(self) -> ActionResult:
+        """moto gap: see the module's first words. All checks come first, and nothing changes when one fails."""
+        given = self._given
+        cluster = self._find_cluster(given.get("DBClusterIdentifier"))
+        if cluster.status not in _CAN_CHANGE and set(given) - {
+            "DBClusterIdentifier",
+            "DeletionProtection",
+            "ApplyImmediately",
+        }:
+            fault(
+                "InvalidDBClusterStateFault",
+                f"DB cluster {cluster.identifier} is in the state {cluster.status}, not available.",
+            )
+        changed = self._checked_changes(cluster, given)
+        new_name = self._new_name(cluster, given.get("NewDBClusterIdentifier"))
+        secret = self._secret_after(cluster, given)
+        cluster.fields |= changed
+        if secret is not cluster.secret:
+            if cluster.secret is not None:
+                secrets.delete(cluster.secret)
+            cluster.secret = secret
+        if new_name is not None:
+            self._rename_cluster(cluster, new_name)
+        if given.get("RotateMasterUserPassword") and cluster.secret is not None:
+            secrets.rotate(cluster.secret)
+        if cluster.status == "available":
+            status = (
+                "renaming"
+                if new_name
+                else "resetting-master-credentials"
+                if "MasterUserPassword" in given
+                else "modifying"
+            )
+            go(cluster, status, "available")
+        return ActionResult({"DBCluster": describe_cluster(cluster)})
+
+    def _checked_changes(self, cluster: Cluster, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields that change. Storage encryption and its key are not among them: they never change."""
+        fields, backend = cluster.fields, self.backend
+        version = engines.find_version(fields["Engine"], fields["EngineVersion"])
+        changed = {name: given[name] for name in _PLAIN if name in given}
+        if (wanted := given.get("EngineVersion")) is not None and wanted != version.name:
+            newer = engines.find_version(fields["Engine"], wanted)
+            if newer.order < version.order:
+                bad_combination(f"Cannot upgrade {version.engine} from {version.name} to {newer.name}")
+            if newer.major != version.major and not given.get("AllowMajorVersionUpgrade"):
+                bad_combination(
+                    "The AllowMajorVersionUpgrade flag must be present when upgrading to a new major version."
+                )
+            changed["EngineVersion"] = newer.name
+            version = newer
+        checks.windows(given.get("PreferredBackupWindow"), given.get("PreferredMaintenanceWindow"))
+        checks.insights(given)
+        if "MonitoringInterval" in given or "MonitoringRoleArn" in given:
+            both = {
+                "MonitoringInterval": fields.get("MonitoringInterval"),
+                "MonitoringRoleArn": fields.get("MonitoringRoleArn"),
+            }
+            if given.get("MonitoringInterval") == 0:
+                both["MonitoringRoleArn"] = changed["MonitoringRoleArn"] = None
+            checks.monitoring({**both, **{name: given[name] for name in both if name in given}}, self._roles)
+        if "PreferredMaintenanceWindow" in given:
+            changed["PreferredMaintenanceWindow"] = str(given["PreferredMaintenanceWindow"]).lower()
+        if "BackupRetentionPeriod" in given:
+            changed["BackupRetentionPeriod"] = checks.retention(given["BackupRetentionPeriod"])
+        if "Port" in given:
+            changed["Port"] = checks.port(fields["Engine"], given["Port"])
+        if "EnableIAMDatabaseAuthentication" in given:
+            changed["IAMDatabaseAuthenticationEnabled"] = given["EnableIAMDatabaseAuthentication"]
+        if "EnableHttpEndpoint" in given:
+            changed["HttpEndpointEnabled"] = given["EnableHttpEndpoint"]
+        if "DBClusterParameterGroupName" in given:
+            changed["DBClusterParameterGroup"] = placement.cluster_parameter_group(
+                backend, given["DBClusterParameterGroupName"], version
+            )
+        if "VpcSecurityGroupIds" in given:
+            changed["security_groups"] = placement.security_groups(
+                backend, given["VpcSecurityGroupIds"], fields["vpc_id"]
+            )
+        if "ServerlessV2ScalingConfiguration" in given:
+            changed["ServerlessV2ScalingConfiguration"] = checks.scaling(
+                version, given["ServerlessV2ScalingConfiguration"]
+            )
+        if "StorageType" in given:
+            kind = checks.storage_type(given["StorageType"])
+            changed["StorageType"] = None if kind == "aurora" else kind
+        if (logs := given.get("CloudwatchLogsExportConfiguration")) is not None:
+            changed["EnabledCloudwatchLogsExports"] = self._logs_after(cluster, version, logs)
+        return changed
+
+    def _logs_after(self, cluster: Cluster, version: engines.Version, asked: dict[str, Any]) -> list[str] | None:
+        on = checks.log_exports(version, asked.get("EnableLogTypes"))
+        off = set(checks.log_exports(version, asked.get("DisableLogTypes")))
+        kept = [name for name in cluster.fields.get("EnabledCloudwatchLogsExports") or [] if name not in off]
+        export_logs(self.current_account, self.region, cluster.identifier, on)
+        return list(dict.fromkeys([*kept, *on])) or None
+
+    def _secret_after(self, cluster: Cluster, given: dict[str, Any]) -> Any:
+        """Return the managed secret as it is to be: kept, newly made, or none."""
+        managed, password = given.get("ManageMasterUserPassword"), given.get("MasterUserPassword")
+        if managed and password is not None:
+            bad_combination("You can't specify MasterUserPassword and ManageMasterUserPassword together.")
+        if given.get("RotateMasterUserPassword") and cluster.secret is None:
+            bad_combination("You can't rotate a master user password that Secrets Manager doesn't manage.")
+        if password is not None:
+            checks.password(password)
+            if cluster.secret is not None and managed is not False:
+                bad_combination(
+                    "You can't specify MasterUserPassword for a cluster whose password Secrets Manager manages."
+                )
+        key = given.get("MasterUserSecretKmsKeyId")
+        if key is not None and cluster.secret is not None:
+            bad_combination("The KMS key of a managed master user secret can't be changed.")
+        if managed is False:
+            if password is None and cluster.secret is not None:
+                bad_combination("MasterUserPassword is needed when Secrets Manager no longer manages it.")
+            return None
+        if not managed or cluster.secret is not None:
+            return cluster.secret
+        arn = key and str(rds_encryption.usable_key(self._caller, key, service="secretsmanager").arn)
+        return secrets.create(
+            self.current_account, self.region, username=str(cluster.fields["MasterUsername"]),
+            resource_arn=cluster.arn, kms_key_arn=arn,
+        )  # fmt: skip
+
+    def _new_name(self, cluster: Cluster, name: str | None) -> str | None:
+        if name is None:
+            return None
+        new = checks.identifier(name, "NewDBClusterIdentifier")
+        if any(one.identifier == new for one in clusters(self.backend)) and new != cluster.identifier:
+            fault("DBClusterAlreadyExistsFault", "DB Cluster already exists")
+        return new
+
+    def _rename_cluster(self, cluster: Cluster, new: str) -> None:
+        instances = cluster.instances
+        del self.backend.clusters[cluster.identifier]
+        cluster.identifier = new
+        self.backend.clusters[new] = cluster  # type: ignore[assignment]
+        for instance in instances:
+            instance.cluster_id = new
+
+    def stop_db_cluster(self) -> ActionResult:
+        """moto gap: it stops at once, whatever the cluster is tied to."""
+        cluster = self._find_cluster(self._given.get("DBClusterIdentifier"))
+        if cluster.status != "available":
+            fault(
+                "InvalidDBClusterStateFault",
+                f"DbCluster {cluster.identifier} is in {cluster.status} state but expected it to be one of available.",
+            )
+        if cluster.fields.get("GlobalClusterIdentifier") or cluster.fields.get("ReplicationSourceIdentifier"):
+            fault(
+                "InvalidDBClusterStateFault",
+                "A cluster of a global database or with cross-Region replicas can't be stopped.",
+            )
+        go(cluster, "stopping", "stopped")
+        cluster.stopped_at = clock.now()
+        for instance in cluster.instances:
+            go(instance, "stopping", "stopped")
+        add_event(cluster, "DB cluster stopped", "notification")
+        return ActionResult({"DBCluster": describe_cluster(cluster)})
+
+    def start_db_cluster(self) -> ActionResult:
+        """moto gap: a cluster starts without its key."""
+        cluster = self._find_cluster(self._given.get("DBClusterIdentifier"))
+        if cluster.status not in ("stopped", RECOVERABLE):
+            fault(
+                "InvalidDBClusterStateFault",
+                f"DbCluster {cluster.identifier} is in {cluster.status} state but expected it to be one of "
+                "stopped,inaccessible-encryption-credentials-recoverable.",
+            )
+        rds_encryption.need_key(cluster)
+        rds_encryption.start(cluster)
+        return ActionResult({"DBCluster": describe_cluster(cluster)})
+
+    def failover_db_cluster(self) -> ActionResult:
+        """moto gap: the writer stays the writer."""
+        given = self._given
+        cluster = self._find_cluster(given.get("DBClusterIdentifier"))
+        if cluster.status != "available":
+            fault(
+                "InvalidDBClusterStateFault",
+                f"DB cluster {cluster.identifier} is in the state {cluster.status}, not available.",
+            )
+        readers = [one for one in cluster.instances if one.identifier != cluster.writer and one.status == "available"]
+        if not readers:
+            fault(
+                "InvalidDBClusterStateFault",
+                f"Cannot failover cluster {cluster.identifier}: it has no reader that is available.",
+            )
+        target = given.get("TargetDBInstanceIdentifier")
+        chosen = [one for one in readers if target is None or one.identifier == str(target).lower()]
+        if not chosen:
+            bad_value(f"The target DB instance {target} is not a reader of cluster {cluster.identifier}.")
+        rds_encryption.need_key(cluster)
+        cluster.writer = min(chosen, key=lambda one: one.fields["PromotionTier"]).identifier
+        go(cluster, "failing-over", "available")
+        add_event(cluster, f"Completed failover to DB instance: {cluster.writer}", "failover")
+        return ActionResult({"DBCluster": describe_cluster(cluster)})
+
+    def reboot_db_cluster(self) -> ActionResult:
+        """moto gap: nothing happens."""
+        cluster = self._find_cluster(self._given.get("DBClusterIdentifier"))
+        if cluster.status != "available":
+            fault(
+                "InvalidDBClusterStateFault",
+                f"DB cluster {cluster.identifier} is in the state {cluster.status}, not available.",
+            )
+        rds_encryption.need_key(cluster)
+        for instance in cluster.instances:
+            go(instance, "rebooting", "available")
+        return ActionResult({"DBCluster": describe_cluster(cluster)})

@@ -1,0 +1,249 @@
+"""Which key encrypts what: keys resolved and checked, grants made and retired, lost keys noticed.
+
+moto gaps: it keeps whatever text it is given as KmsKeyId (aliases, keys that do not exist, disabled ones), says
+`default_kms_key_id` where there is none, makes no grants, and a cluster never notices that its key has gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from moto import settings
+from moto.core.authorization import ActionAuthenticatorMixin
+from moto.kms.models import Key
+
+from runbook_sandbox.iam import enforcement, requests
+from runbook_sandbox.instruments import calls, clock
+from runbook_sandbox.kms import keys as kms_keys
+from runbook_sandbox.kms import policy as kms_policy
+from runbook_sandbox.rds.faults import bad_combination, fault
+from runbook_sandbox.rds.records import INACCESSIBLE, LOST, RECOVERABLE, Cluster, Encryption, Record, add_event
+from runbook_sandbox.rds.states import go
+
+# New Aurora clusters are encrypted with an AWS owned key from this day on; before it, they were not encrypted.
+SSE_RDS_SINCE = datetime(2026, 2, 18, tzinfo=UTC)
+# For so long a cluster can be recovered when it has lost its key.
+RECOVERABLE_FOR = timedelta(days=7)
+# After so long a stopped cluster is started by AWS.
+STOPPED_FOR = timedelta(days=7)
+GRANT_OPERATIONS = ("Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom",
+                    "ReEncryptTo", "CreateGrant", "RetireGrant", "DescribeKey")  # fmt: skip
+# A secret under a key of one's own needs these of its key besides.
+_FOR_SECRETS = ("kms:Decrypt", "kms:GenerateDataKey")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, as far as their right to a key depends on it."""
+
+    account: str
+    region: str
+    access_key: str
+    headers: Mapping[str, Any]
+
+
+def service_principal(region: str) -> str:
+    """Return the name under which RDS holds grants and calls KMS."""
+    return f"rds.{region}.amazonaws.com"
+
+
+def not_accessible(name: str) -> Any:
+    """Raise KMSKeyNotAccessibleFault."""
+    fault(
+        "KMSKeyNotAccessibleFault",
+        f"The specified KMS key [{name}] does not exist, is not enabled or you do not have permissions to access it.",
+    )
+
+
+def usable_key(caller: Caller, name: str, *, service: str = "rds", resource_id: str = "") -> Key:
+    """Return the key of this name (id, ARN, alias, alias ARN) for RDS to use on the caller's behalf.
+
+    Raises KMSKeyNotAccessibleFault unless it exists in this Region, is Enabled and symmetric, and the caller may
+    DescribeKey and CreateGrant through the service.
+    """
+    key = kms_keys.resolve(caller.account, caller.region, name)
+    if key is None or kms_keys.state_of(key) != "Enabled" or not kms_keys.is_symmetric(key):
+        not_accessible(name)
+        raise AssertionError  # for the type checker: the line above raises
+    through = f"{service}.{caller.region}.amazonaws.com"
+    context: dict[str, Any] = {
+        "kms:ViaService": through, "kms:GrantIsForAWSResource": True, "kms:GranteePrincipal": through,
+        "kms:GrantOperations": list(GRANT_OPERATIONS), "kms:EncryptionContextKeys": ["aws:rds:dbc-id"],
+        "kms:EncryptionContext:aws:rds:dbc-id": resource_id,
+    }  # fmt: skip
+    needed = ("kms:CreateGrant", "kms:DescribeKey", *(_FOR_SECRETS if service == "secretsmanager" else ()))
+    if not all(_may(caller, key, action, context) for action in needed):
+        not_accessible(name)
+    return key
+
+
+def _may(caller: Caller, key: Key, action: str, context: Mapping[str, Any]) -> bool:
+    if enforcement.is_on(caller.account):
+        question = requests.Asked(action, str(key.arn), context)
+        return enforcement.may(caller.account, caller.access_key, question, region=caller.region, key=key)
+    if not kms_policy.caller_may(key, caller.account, caller.access_key, action, context):
+        return False
+    if ActionAuthenticatorMixin.request_count < settings.INITIAL_NO_AUTH_ACTION_COUNT:
+        return True
+    by_identity = _identity_verdict(caller, action, str(key.arn))
+    if by_identity is not None:
+        return by_identity
+    names = kms_policy.caller_names(caller.account, caller.access_key)
+    named = names - {caller.account, f"arn:aws:iam::{caller.account}:root"}
+    return kms_policy.allows(key.policy, named, action, {"kms:CallerAccount": caller.account, **context})
+
+
+def _identity_verdict(caller: Caller, action: str, resource: str) -> bool | None:
+    """Return what the caller's own IAM policies say, with IAM enforcement on; None if they say nothing."""
+    from moto.iam.access_control import IAMPolicy, PermissionResult, create_access_key
+
+    policies = create_access_key(
+        account_id=caller.account, partition="aws", access_key_id=caller.access_key, headers=dict(caller.headers)
+    ).collect_policies()
+    results = [IAMPolicy(policy).is_action_permitted(action, resource) for policy in policies]
+    if PermissionResult.DENIED in results:
+        return False
+    return True if PermissionResult.PERMITTED in results else None
+
+
+def unencrypted_by_default() -> bool:
+    """Say whether the clock has been moved back to before clusters were encrypted by default."""
+    return clock.now() < SSE_RDS_SINCE and datetime.now(UTC) - clock.now() > timedelta(hours=1)
+
+
+def default_encryption() -> Encryption:
+    """Return the encryption of a cluster for which none is asked."""
+    return Encryption("none" if unencrypted_by_default() else "sse-rds")
+
+
+def for_new_cluster(
+    caller: Caller, storage_encrypted: bool | None, kms_key_id: str | None, resource_id: str
+) -> Encryption:
+    """Return the encryption that CreateDBCluster's two parameters stand for; the key resolved to its ARN."""
+    if kms_key_id is not None:
+        if storage_encrypted is False:
+            bad_combination("You can specify KmsKeyId only with StorageEncrypted set to true.")
+        return Encryption("sse-kms", str(usable_key(caller, kms_key_id, resource_id=resource_id).arn))
+    if storage_encrypted:
+        return Encryption("sse-kms", str(kms_keys.default_service_key(caller.account, caller.region, "rds").arn))
+    return default_encryption()
+
+
+def add_grant(caller: Caller, cluster: Cluster) -> None:
+    """Give RDS a grant on the cluster's key, for this cluster only, and have it make the data key."""
+    arn = cluster.encryption.key_arn
+    key = kms_keys.resolve(caller.account, caller.region, arn) if arn else None
+    if key is None:
+        return
+    principal = service_principal(caller.region)
+    subset = {"aws:rds:dbc-id": cluster.resource_id}
+    cluster.grant_id = kms_keys.add_grant(
+        caller.account, caller.region, key, grantee_principal=principal, operations=list(GRANT_OPERATIONS),
+        constraints={"EncryptionContextSubset": subset}, retiring_principal=principal,
+    )  # fmt: skip
+    resources = [("AWS::KMS::Key", str(key.arn))]
+    calls.record_event(
+        caller.account, caller.region, name="CreateGrant", source="kms.amazonaws.com", resources=resources,
+        invoked_by="rds.amazonaws.com",
+        request_parameters={
+            "keyId": key.arn, "granteePrincipal": principal, "retiringPrincipal": principal,
+            "operations": list(GRANT_OPERATIONS), "constraints": {"encryptionContextSubset": subset},
+        },
+    )  # fmt: skip
+    calls.record_event(
+        caller.account, caller.region, name="GenerateDataKeyWithoutPlaintext", source="kms.amazonaws.com",
+        resources=resources, invoked_by="rds.amazonaws.com",
+        request_parameters={"keyId": key.arn, "keySpec": "AES_256", "encryptionContext": subset},
+    )  # fmt: skip
+    kms_keys.remember_use(key, "GenerateDataKeyWithoutPlaintext", caller.account)
+
+
+def _key_of(record: Record) -> Key | None:
+    arn = record.encryption.key_arn
+    return kms_keys.resolve(record.account, record.region, arn) if arn else None
+
+
+def retire_grant(cluster: Cluster) -> None:
+    """Retire the cluster's grant, when the cluster is gone."""
+    key = _key_of(cluster)
+    grant_id, cluster.grant_id = cluster.grant_id, None
+    if key is None or grant_id not in key.grants:
+        return
+    del key.grants[grant_id]
+    calls.record_event(
+        cluster.account, cluster.region, name="RetireGrant", source="kms.amazonaws.com",
+        resources=[("AWS::KMS::Key", str(key.arn))], invoked_by="rds.amazonaws.com",
+        request_parameters={"keyId": key.arn, "grantId": grant_id},
+    )  # fmt: skip
+
+
+def key_lost(record: Record) -> bool:
+    """Say whether the storage key cannot be used now: not Enabled, gone, or the cluster's grant revoked."""
+    if record.encryption.type != "sse-kms":
+        return False
+    key = _key_of(record)
+    if key is None or kms_keys.state_of(key) != "Enabled":
+        return True
+    return isinstance(record, Cluster) and record.grant_id is not None and record.grant_id not in key.grants
+
+
+def need_key(record: Record) -> None:
+    """Raise KMSKeyNotAccessibleFault when what is about to be done needs a key that is lost."""
+    if key_lost(record):
+        not_accessible(str(record.encryption.key_arn))
+
+
+def notice(cluster: Cluster) -> None:
+    """Let a cluster notice that its key has gone or come back; called before each look at it.
+
+    An available cluster needs its key at each look. Recovering takes StartDBCluster, in seven days.
+    """
+    if cluster.status == RECOVERABLE and cluster.lost_at and clock.now() >= cluster.lost_at + RECOVERABLE_FOR:
+        lose(cluster, INACCESSIBLE)
+    if cluster.status == "stopped" and cluster.stopped_at and clock.now() >= cluster.stopped_at + STOPPED_FOR:
+        if key_lost(cluster):
+            lose(cluster, RECOVERABLE)
+        else:
+            start(cluster)
+    if cluster.status != "available":
+        return
+    lost, on_the_way = key_lost(cluster), bool(cluster.path) and cluster.path[0] in LOST
+    if lost and not cluster.path:
+        # Members of a global database, and clusters with replicas, cannot stop: they are lost at once.
+        tied = cluster.fields.get("GlobalClusterIdentifier") or cluster.fields.get("ReplicationSourceIdentifier")
+        go(cluster, "available", INACCESSIBLE if tied else RECOVERABLE)
+    elif on_the_way and not lost:
+        cluster.path = []
+
+
+def start(cluster: Cluster) -> None:
+    """Put a cluster into service again, and its instances with it."""
+    cluster.lost_at = cluster.stopped_at = None
+    go(cluster, "starting", "available")
+    for instance in cluster.instances:
+        if instance.status != "deleting":
+            go(instance, "starting", "available")
+    add_event(cluster, "DB cluster started", "notification")
+
+
+def lose(record: Record, status: str | None = None) -> None:
+    """Take a cluster that has lost its key out of service, and its instances with it."""
+    if not isinstance(record, Cluster):
+        return
+    if status is not None:
+        go(record, status)
+    if record.status not in LOST:
+        return
+    if record.status == RECOVERABLE:
+        record.lost_at = clock.now()
+    for instance in record.instances:
+        if instance.status != "deleting":
+            go(instance, record.status)
+    add_event(
+        record,
+        f"The DB cluster is in the state {record.status}: its KMS key {record.encryption.key_arn} can't be accessed.",
+        "failure",
+    )

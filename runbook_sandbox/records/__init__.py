@@ -1,0 +1,1 @@
+"""What records of what happened: CloudTrail and CloudWatch."""

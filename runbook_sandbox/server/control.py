@@ -1,0 +1,173 @@
+"""The sandbox's own questions and orders, under /runbook/: identity, clock, calls, faults, seats, progression.
+
+Plain functions from a request to a JSON answer; `server` gives them a socket. Everything that must be forgotten
+on a reset is forgotten here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from moto.core.base_backend import BackendDict, backend_lock
+from moto.moto_api import state_manager
+
+from runbook_lib.aws import sandbox_accounts
+from runbook_sandbox import dispatch, visibility
+from runbook_sandbox.iam import enforcement
+from runbook_sandbox.instruments import calls, clock, faults, ids
+
+Answer = tuple[int, dict[str, Any]]
+MODELS = ("rds::cluster", "rds::instance")
+_on_reset: list[Callable[[str | None], None]] = []
+_started = datetime.now().astimezone().isoformat()
+sandbox_id = str(uuid.uuid4())
+
+
+def on_reset(forget: Callable[[str | None], None]) -> None:
+    """Have `forget(account)` called on a reset; `forget(None)` when everything is reset."""
+    if forget not in _on_reset:
+        _on_reset.append(forget)
+
+
+def reset_everything() -> None:
+    """Forget what moto's own reset does not know of. The sandbox is another one from here on."""
+    global sandbox_id
+    ids.reset()
+    calls.clear()
+    faults.clear()
+    visibility.forget()
+    enforcement.forget()
+    clock.reset()
+    for model in MODELS:
+        state_manager.unset_transition(model)
+    for forget in _on_reset:
+        forget(None)
+    sandbox_id = str(uuid.uuid4())
+
+
+def reset_account(account: str) -> None:
+    """Empty one account in every service, and leave all others as they are."""
+    with dispatch.account_lock(account), backend_lock:
+        for backends in list(BackendDict._instances):  # type: ignore[misc]
+            if account in list(backends.keys()):
+                backends[account].reset()
+                del backends[account]
+        ids.reset(account)
+        calls.clear(account)
+        faults.clear(account)
+        visibility.forget(account)
+        enforcement.forget(account)
+        for forget in _on_reset:
+            forget(account)
+
+
+def answer(method: str, path: str, query: dict[str, str], body: Any) -> Answer:
+    """Answer a request to /runbook/…; a wrong order is a 400 whose `error` says what is wrong."""
+    try:
+        for pattern, methods, handler in _ROUTES:
+            if (match := re.fullmatch(pattern, path)) is not None:
+                if method not in methods:
+                    return 405, {"error": f"{path} takes {', '.join(methods)}"}
+                return handler(method, query, body, *match.groups())
+    except (ValueError, OverflowError) as error:
+        return 400, {"error": str(error)}
+    return 404, {"error": f"the sandbox has no {path}"}
+
+
+def _identity(method: str, query: dict[str, str], body: Any) -> Answer:
+    return 200, {
+        "sandbox_id": sandbox_id,
+        "pid": os.getpid(),
+        "started": _started,
+        "now": clock.now().isoformat(),
+        "seed": ids.seed(),
+        "account": sandbox_accounts.DEFAULT_ACCOUNT,
+    }
+
+
+def _clock(method: str, query: dict[str, str], body: Any) -> Answer:
+    if method == "POST":
+        if not isinstance(body, dict) or len(body) != 1 or body.keys() - {"advance_seconds", "now", "reset"}:
+            raise ValueError('say {"advance_seconds": N}, {"now": "2027-01-01T00:00:00Z"} or {"reset": true}')
+        if "advance_seconds" in body:
+            if not isinstance(seconds := body["advance_seconds"], (int, float)) or isinstance(seconds, bool):
+                raise ValueError("advance_seconds must be a number")
+            clock.advance(timedelta(seconds=seconds))
+        elif "now" in body:
+            wanted = datetime.fromisoformat(str(body["now"]))
+            if wanted.tzinfo is None:
+                raise ValueError("now needs a time zone, such as Z")
+            clock.advance(wanted - clock.now())
+        elif body["reset"] is True:
+            clock.reset()
+    return 200, {"now": clock.now().isoformat()}
+
+
+def _calls(method: str, query: dict[str, str], body: Any) -> Answer:
+    account = query.get("account")
+    if method == "DELETE":
+        calls.clear(account)
+    found = calls.since(int(query.get("since", "0")), account)
+    return 200, {"calls": [call.as_json() for call in found]}
+
+
+def _faults(method: str, query: dict[str, str], body: Any) -> Answer:
+    if method == "DELETE":
+        faults.clear(query.get("account"))
+    elif method == "POST":
+        for order in body if isinstance(body, list) else [body]:
+            faults.add(order)
+    return 200, {"faults": faults.as_json()}
+
+
+def _iam(method: str, query: dict[str, str], body: Any) -> Answer:
+    return 200, enforcement.order(body) if method == "POST" else enforcement.as_json()
+
+
+def _seat_reset(method: str, query: dict[str, str], body: Any, seat: str) -> Answer:
+    account = sandbox_accounts.account_of_seat(int(seat))
+    reset_account(account)
+    return 200, {"seat": int(seat), "account": account}
+
+
+def _progression(method: str, query: dict[str, str], body: Any) -> Answer:
+    if method == "POST":
+        for model in MODELS:
+            state_manager.set_transition(model, _transition(body))
+    elif method == "DELETE":
+        for model in MODELS:
+            state_manager.unset_transition(model)
+    return 200, {model: state_manager.get_transition(model) for model in MODELS}
+
+
+def _transition(body: Any) -> dict[str, Any]:
+    mode = body.get("mode") if isinstance(body, dict) else None
+    if mode == "polls" and isinstance(times := body.get("times"), int) and times >= 0:
+        return {"progression": "manual", "times": times}
+    if mode == "seconds" and isinstance(seconds := body.get("seconds"), (int, float)) and seconds >= 0:
+        return {"progression": "time", "seconds": seconds}
+    if mode == "immediate":
+        return {"progression": "immediate"}
+    raise ValueError('say {"mode": "polls", "times": N}, {"mode": "seconds", "seconds": N} or {"mode": "immediate"}')
+
+
+_ROUTES: tuple[tuple[str, tuple[str, ...], Callable[..., Answer]], ...] = (
+    (r"/runbook/identity", ("GET",), _identity),
+    (r"/runbook/clock", ("GET", "POST"), _clock),
+    (r"/runbook/calls", ("GET", "DELETE"), _calls),
+    (r"/runbook/faults", ("GET", "POST", "DELETE"), _faults),
+    (r"/runbook/iam", ("GET", "POST"), _iam),
+    (r"/runbook/seats/(\d+)/reset", ("POST",), _seat_reset),
+    (r"/runbook/progression", ("GET", "POST", "DELETE"), _progression),
+)
+
+
+def read_json(raw: bytes) -> Any:
+    """Return a body's JSON, None for an empty one. Raises ValueError when it is not JSON."""
+    return json.loads(raw) if raw.strip() else None

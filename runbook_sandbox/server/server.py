@@ -1,0 +1,187 @@
+"""The sandbox as an HTTP server: moto's application behind our control paths, faults and clock.
+
+`serve` blocks until interrupted, stopped or idle. `start` runs the same in a thread, for tests. Nothing is
+logged per request, so no secret can be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+# Read by moto when it is imported. The images take a tenth of a second for each account, and nobody here looks at any.
+os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
+os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from runbook_lib.aws.sandbox_process import FILE_NAME, FORMAT, is_loopback
+from runbook_lib.errors import SandboxUnavailable
+from runbook_sandbox.instruments import clock, ids
+from runbook_sandbox.kms import wrapping_keys
+from runbook_sandbox.server import control
+from runbook_sandbox.server.middleware import Gate
+from runbook_sandbox.server.overrides import install as install
+
+
+class _Handler(WSGIRequestHandler):
+    """moto gap: the answers' Date header is the machine's time; here it is the movable clock's."""
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string(clock.now().timestamp() if timestamp is None else timestamp)
+
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - its name
+        """Log nothing: request lines and headers may hold secrets."""
+
+
+class _Dispatcher(DomainDispatcherApplication):
+    """moto gap: it lists its own directory on each request to find out which service a host is."""
+
+    def __init__(self) -> None:
+        super().__init__(create_backend_app)
+        self._known: dict[str, Any] = {}
+
+    def prepare(self) -> None:
+        """Make what is otherwise made with the first request to each service, up to a fifth of a second for each."""
+        for service in ("sts", "iam", "rds", "ec2", "kms", "secretsmanager", "cloudtrail"):
+            with self.lock:
+                name = self.get_backend_for_host(service)
+                if name not in self.app_instances:
+                    self.app_instances[name] = self.create_app(name)
+
+    def get_backend_for_host(self, host: str | None) -> Any:
+        if host is None:
+            return None
+        if host not in self._known:
+            self._known[host] = super().get_backend_for_host(host)
+        return self._known[host]
+
+
+def _make(host: str, port: int, *, allow_remote: bool) -> tuple[BaseWSGIServer, Gate, str, _Dispatcher]:
+    if not is_loopback(host) and not allow_remote:
+        raise SandboxUnavailable(
+            f"the sandbox has no passwords, so it serves this machine only; to serve {host} as well, say --host {host}"
+        )
+    install()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    dispatcher = _Dispatcher()
+    gate = Gate(dispatcher, any_host=not is_loopback(host))
+    try:
+        server = make_server(host, port, gate, threaded=True, request_handler=_Handler)
+    except SystemExit as error:  # werkzeug's way to say that the port is taken
+        raise SandboxUnavailable(f"port {port} on {host} is taken; choose another, or 0 for a free one") from error
+    except OSError as error:
+        raise SandboxUnavailable(f"cannot serve on {host}: {error}") from error
+    server.daemon_threads = True  # type: ignore[attr-defined]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    if ":" in shown:
+        shown = f"[{shown}]"
+    return server, gate, f"http://{shown}:{server.server_port}", dispatcher
+
+
+def serve(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    runs_dir: Path | None = None,
+    idle_minutes: float | None = None,
+    seed: int | None = None,
+    announce: Callable[[str], None],
+    allow_remote: bool = False,
+) -> None:
+    """Serve until SIGINT, SIGTERM, an order to stop, or `idle_minutes` without a request.
+
+    `announce` is called once, with the URL, when requests are answered. With `runs_dir` the sandbox writes its
+    whereabouts there, and ends when another sandbox's have taken their place, or the folder has gone.
+    Raises SandboxUnavailable when the address is taken, or not this machine's and `allow_remote` is not given.
+    """
+    server, gate, url, dispatcher = _make(host, port, allow_remote=allow_remote)
+    ids.configure(seed)
+    ended = threading.Event()
+    gate.on_stop = ended.set
+    note = Whereabouts(runs_dir, url) if runs_dir is not None else None
+    if note is not None:
+        note.write()
+        gate.on_new_identity = note.write
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+    thread.start()
+    announce(url)
+    dispatcher.prepare()
+    wrapping_keys.keep_spare()
+    while not ended.wait(1.0):
+        if idle_minutes is not None and time.monotonic() - gate.last_request > idle_minutes * 60:
+            break
+        if note is not None and not note.holds():
+            break
+    server.shutdown()
+    server.server_close()
+    if note is not None:
+        note.remove()
+
+
+@contextlib.contextmanager
+def running(*, seed: int | None = None) -> Iterator[str]:
+    """Serve in a thread of this process, on a free port; yield the URL. For tests."""
+    server, _, url, _ = _make("127.0.0.1", 0, allow_remote=False)
+    ids.configure(seed)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield url
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class Whereabouts:
+    """The file that tells others where this sandbox is: written whole, 0600, ours only while it names us."""
+
+    def __init__(self, runs_dir: Path, url: str) -> None:
+        self.path = runs_dir / FILE_NAME
+        self.url = url
+        self._missed = 0
+
+    def write(self) -> None:
+        """Write url, process and identity; called again when a reset has given us another identity."""
+        content = {
+            "format": FORMAT, "url": self.url, "pid": os.getpid(), "sandbox_id": control.sandbox_id,
+            "started": clock.now().isoformat(),
+        }  # fmt: skip
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=".sandbox-")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.path)
+
+    def _names_us(self) -> bool:
+        try:
+            noted = json.loads(self.path.read_text(encoding="utf-8"))
+            return bool(noted["url"] == self.url and noted["pid"] == os.getpid())
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def holds(self) -> bool:
+        """Say whether anybody can still find us; one miss may be a write in progress."""
+        self._missed = 0 if self._names_us() else self._missed + 1
+        return self._missed < 3
+
+    def remove(self) -> None:
+        """Remove the file, unless it names another sandbox by now."""
+        if self._names_us():
+            with contextlib.suppress(OSError):
+                self.path.unlink()
