@@ -49,18 +49,24 @@ def wrap(bundle: str, out: Path, recovery_public_keys: tuple[str, ...], **choice
     made = wrap_bundle(bundle, inputs.request(), folder=out)
     record = made.record
     say(f"for {made.key_arn}, wrapping key SHA-256 {made.wrapping_public_key_sha256}")
-    say(f"key check value {record['key_check_value'] or 'unknown here'}, custody {record['custody']}")
-    for holder in record["holders"]:
-        component = f", check value {holder['component_check_value']}" if "component_check_value" in holder else ""
-        say(f"  {holder['file']}: for recovery key {holder['recovery_key_sha256'][:16]}{component}")
+    say(f"key check value {record.shown_check_value}, custody {record.kind}")
+    for holder in record.holders:
+        component = f", check value {holder.component_check_value}" if holder.component_check_value else ""
+        say(f"  {holder.file}: for recovery key {holder.recovery_key_sha256[:16]}{component}")
     say(f"bring back {out}/{HAND_BACK}: key_material_source wrapped, key_material_file {HAND_BACK}, custody none")
 
 
 @click.command()
 @click.argument("run_id")
-@click.option("--private-key", "private_keys", type=_path, multiple=True, metavar="PEM",
+@click.option("--private-key", "recovery_private_keys", type=_path, multiple=True, metavar="PEM",
               help="A recovery private key: one for a copy, each custodian's for components.")  # fmt: skip
-@click.option("--password-from", default="", metavar="ORIGIN", help="Of these keys: prompt, env:NAME or file:PATH.")
+@click.option(
+    "--password-from",
+    "recovery_password_from",
+    default="",
+    metavar="ORIGIN",
+    help="Of these keys: prompt, env:NAME or file:PATH.",
+)
 @click.option("--component", "components", type=_path, multiple=True, help="A component that its custodian opened.")
 @click.option("--file", "material_file", type=_path, default="", help="The original itself: 32 bytes.")
 @click.option("--encoding", type=click.Choice(("binary", "hex", "base64")), default="binary", help="Of these files.")
@@ -79,48 +85,38 @@ def recover(run_id: str, runs_dir: Path | None, check: bool, hand_over: bool, en
     Opens it in memory from what custody kept, holds it against the recorded key check value, and imports it as the
     material that the key had: KMS takes no other.
     """
-    from runbook_lib.material.open_recovery_copy import Brought, rehearse, wrap_original
+    from runbook_lib.inputs.kms import RecoverInputs
+    from runbook_lib.material.open_recovery_copy import check_opens
     from runbook_lib.run.paths import runs_folder, shown
+    from runbook_lib.run.records import MaterialRecord
+    from runbook_lib.run.steps import IMPORT_KEY_MATERIAL
     from runbook_lib.steps import recover as library
     from runbook_lib.steps.open_step import open_step
 
-    step = open_step(library.IMPORT_STEP, run_id=run_id, runs_dir=runs_folder(runs_dir))
     if check + hand_over + bool(encrypted) > 1:
         raise errors.InputError([("--check", "goes with neither --hand-over nor --encrypted; give one of them")])
-    record = library.custody_record(step.run)
-    brought = library.with_training_keys(
-        step.run,
-        Brought(
-            given["private_keys"],
-            given["password_from"],
-            given["components"],
-            given["material_file"],
-            given["encoding"],
-        ),
-    )
-    made_with = library.made_with(step.run, pkcs11_module=given["pkcs11_module"], pkcs11_pin_from=given["pin_from"])
+    lists = {name: list(given.pop(name)) for name in ("recovery_private_keys", "components")}
+    asked = RecoverInputs.check({"run_id": run_id, "encrypted": encrypted, **given, **lists})
+    step = open_step(IMPORT_KEY_MATERIAL, run_id=run_id, runs_dir=runs_folder(runs_dir))
+    custody = MaterialRecord.so_far(step.run).custody
     if check:
-        value = rehearse(record, read=step.run.read, brought=brought, made_with=made_with)
-        say(f"the original opens (custody {record['custody']}), key check value {value or 'unknown here'} as recorded")
+        value = check_opens(custody, read=step.run.read, sources=library.sources(step.run, asked))
+        say(f"the key material opens (custody {custody.kind}), key check value {value or 'unknown here'} as recorded")
         return
-    expiry = library.asked_expiry(step.run, valid_to=given["valid_to"], forever=given["does_not_expire"])
-    changes = library.plan_recovery(step, expiry)
-    with step.run.locked(what="runbook recover"):
-        if hand_over:
+    plan = library.plan(step, asked)
+    if hand_over:
+        with step.run.locked(what="runbook recover"):
             path = library.prepare_hand_over(step)
-            say(f"bring {shown(path)} to where the original is: runbook wrap {path.name} --source recovery …")
-            say(f"then: runbook recover {run_id} --encrypted hand-back.zip")
-            return
-        if encrypted:
-            content, token = library.take_back(step, encrypted)
-        else:
-            wrapping, token, _ = library.fetch_pair(step)
-            content, value = wrap_original(record, wrapping, read=step.run.read, brought=brought, made_with=made_with)
-            say(f"the original opens, key check value {value or 'unknown here'} as recorded")
-        say(repr(library.as_plan(changes)))
-        state = library.prove(step, changes[1], encrypted=content, token=token)
-        say(f"proved: KMS takes it as the material that the key had; the key is {state}")
-        library.forget_hand_over(step.run)
-        if started := library.start_cluster(step, changes):
-            say(f"cluster {started} is starting; see it through with: runbook run --run-id {run_id}")
+        say(f"take {shown(path)} to where the key material is: runbook wrap {path.name} --source recovery …")
+        say(f"then: runbook recover {run_id} --encrypted hand-back.zip")
+        return
+    say(repr(plan))
+    done = library.apply(step, plan)
+    if done.key_check_value:
+        say(f"the key material opens, key check value {done.key_check_value} as recorded")
+    say(f"proved: KMS takes it as the material that the key had; the key is {done.key_state}")
+    library.forget_hand_over(step.run)
+    for change in plan.changes:
+        if change.resource == library.CLUSTER:
+            say(f"cluster {change.name} is starting; follow it with: runbook run --run-id {run_id}")
     sys.stdout.flush()

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from runbook_lib.errors import InputError, ParameterFileError, UnknownParameter
-from runbook_lib.inputs.start import STEP_INPUTS
+from runbook_lib.run.steps import STEP_INPUTS
 
 
 class _Twice(yaml.constructor.ConstructorError):

@@ -19,7 +19,7 @@ from runbook_lib.errors import AccessDenied
 from runbook_lib.inputs.start import StartInputs
 from runbook_lib.plan import Plan
 from runbook_lib.run.run import Run
-from runbook_lib.run.steps import chain
+from runbook_lib.run.steps import START, chain
 from runbook_lib.steps import permissions, preflight
 from runbook_lib.steps import start as start_step
 from runbook_lib.steps.open_step import OpenStep
@@ -51,14 +51,14 @@ def look_ahead(given: Mapping[str, Any], *, runs_dir: Path) -> Outlook:
     target = {
         "target": start.target, "account_id": session.account_id, "region": start.region, "sandbox_id": sandbox_id,
     }  # fmt: skip
-    step = OpenStep(start_step.STEP, Run.unsaved(start.run_id, runs_dir=runs_dir, target=target), session)
+    step = OpenStep(START, Run.unsaved(start.run_id, runs_dir=runs_dir, target=target), session)
     checks = preflight.gather(step, start)
     known = permissions.values(given, account_id=session.account_id, partition=session.partition)
     lacking, table = _permissions(session, permissions.policy([one.name for one in chain()], known))
     word = "SANDBOX" if start.target == "sandbox" else "REAL AWS"
     return Outlook(
         where=f"{word} · account {session.account_id} · {start.region} · {session.identity()['Arn']}",
-        changes=start_step.plan_start(step, start),
+        changes=start_step.plan(step, start),
         checks=checks,
         permissions=table,
         cost=start_step.estimate(start),

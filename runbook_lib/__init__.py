@@ -10,37 +10,33 @@ from typing import Any
 
 # Each public name and the module that holds it; a name that is the module's own is that module.
 _HOME = {
-    "Form": "pages.form",
-    "choices": "steps.choices",
     "clean_up": "steps.clean_up",
     "create_cluster": "steps.create_cluster",
     "create_key": "steps.create_key",
     "encrypt_key_material": "steps.encrypt_key_material",
     "get_parameters_for_import": "steps.get_parameters_for_import",
     "import_key_material": "steps.import_key_material",
-    "inputs": "inputs",
     "open_step": "steps.open_step",
     "pictures": "pages.pictures",
     "recovery_drill": "steps.recovery_drill",
+    "review_policy": "steps.review_policy",
     "start": "steps.start",
     "try_it": "steps.exercises",
     "verify_encryption": "steps.verify_encryption",
 }
-_OBJECTS = {"Form", "open_step", "try_it"}
+_OBJECTS = {"open_step", "try_it"}
 
 __all__ = [
-    "Form",
-    "choices",
     "clean_up",
     "create_cluster",
     "create_key",
     "encrypt_key_material",
     "get_parameters_for_import",
     "import_key_material",
-    "inputs",
     "open_step",
     "pictures",
     "recovery_drill",
+    "review_policy",
     "start",
     "try_it",
     "verify_encryption",

@@ -6,10 +6,12 @@ deleted later than it was made is held against the digest or the identity that w
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import tempfile
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -197,3 +199,14 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
         raise RunNotWritable(
             f"cannot write {path} ({error.strerror or error}); make room or mend the permissions, then run the step again"
         ) from error
+
+
+def zip_files(files: Mapping[str, bytes]) -> bytes:
+    """Return a zip of `files`; each has mode 0600 when it is unpacked."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr, entry.compress_type = 0o600 << 16, zipfile.ZIP_DEFLATED
+            archive.writestr(entry, content)
+    return buffer.getvalue()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from runbook_lib.errors import PlanOutdated, PlanRefused
-
-if TYPE_CHECKING:
-    pass
+from runbook_lib.errors import PlanRefused
 from runbook_lib.tables import TEMPLATES, Table, as_text
 
 Action = Literal["create", "keep", "change", "delete", "refuse"]
@@ -30,31 +27,60 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Edit:
+    """One value that is not the parameter's: the field, who changed it, the parameter, the value now."""
+
+    name: str
+    who: str
+    before: object
+    now: object
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where a plan may be applied: one run folder, and the target, account and Region that its run is fixed to."""
+
+    run_folder: str
+    target: str
+    account_id: str
+    region: str
+
+
+@dataclass
+class Confirmation:
+    """Whether a person has confirmed a plan; the one thing about a plan that changes after it was shown."""
+
+    given: bool = False
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a step will change, in order. `apply` takes this very value; nothing has changed yet.
 
-    `made_for` are fingerprints of what the run's steps had done when it was made: it is for that run and no other.
+    `inputs` is the model that it was made from. `made_for` are fingerprints of what the run's steps had done when it was
+    made: it is for that state of that run and no other.
     """
 
     step: str
     changes: tuple[Change, ...]
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    edited: Mapping[str, tuple[str, object, object]] = field(default_factory=dict)
-    changed_since: Callable[[], list[str]] = field(default=list, repr=False, compare=False)
+    inputs: Any = None
+    edits: tuple[Edit, ...] = ()
+    scope: Scope | None = None
     cost: str = ""
     made_for: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    confirmation: Confirmation = field(default_factory=Confirmation, repr=False, compare=False)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The inputs by name, as the page shows them; empty for a plan that asks for nothing."""
+        return dict(self.inputs.model_dump()) if self.inputs is not None else {}
 
     def change(self, resource: str) -> Change:
         """Return the row of `resource`."""
         return next(change for change in self.changes if change.resource == resource)
 
     def require_applicable(self) -> None:
-        """Raise `PlanRefused`, naming each row that must not be made, or `PlanOutdated` when the form says otherwise now."""
-        if changed := self.changed_since():
-            raise PlanOutdated(
-                f"nothing was changed: the form was edited after this plan was shown ({', '.join(changed)}); "
-                "run the cells from the one that reads the form"
-            )
+        """Raise `PlanRefused`, naming each row that must not be made."""
         refused = [
             f"{change.resource} {change.name}: {change.detail}" for change in self.changes if change.action == "refuse"
         ]
@@ -68,12 +94,16 @@ class Plan:
         return ", ".join(f"{number} to {action}" for action, number in counts.items() if number) or "nothing to do"
 
     @property
-    def edits(self) -> list[str]:
+    def edits_in_words(self) -> list[str]:
         """What was changed against the parameters, and by whom."""
         return [
-            f"{who}: {name}: {as_text(old) or '(empty)'} → {as_text(new) or '(empty)'}"
-            for name, (who, old, new) in self.edited.items()
+            f"{edit.who}: {edit.name}: {as_text(edit.before) or '(empty)'} → {as_text(edit.now) or '(empty)'}"
+            for edit in self.edits
         ]
+
+    def edit_of(self, name: str) -> Edit | None:
+        """Return the edit of a field, or None."""
+        return next((edit for edit in self.edits if edit.name == name), None)
 
     def __repr__(self) -> str:
         table = Table(
@@ -82,7 +112,7 @@ class Plan:
             [(f"{_SIGN[c.action]} {c.action}", c.resource, c.name, c.detail, c.calls) for c in self.changes],
         )
         cost = [f"Cost: {self.cost}"] if self.cost else []
-        return "\n".join([repr(table), *self.edits, *cost])
+        return "\n".join([repr(table), *self.edits_in_words, *cost])
 
     def _repr_html_(self) -> str:
         return TEMPLATES.get_template("plan.html").render(plan=self, sign=_SIGN)

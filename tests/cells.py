@@ -28,7 +28,7 @@ def run_cells(name: str, *, times: int = 1, **parameters: Any) -> dict[str, Any]
 
 def run_steps(*names: str, times: int = 1, **parameters: Any) -> None:
     """Run several notebooks of one run, each with those of `parameters` that it takes."""
-    from runbook_lib.inputs.start import STEP_INPUTS
+    from runbook_lib.run.steps import STEP_INPUTS
 
     for name in names:
         run_cells(

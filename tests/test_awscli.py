@@ -46,22 +46,19 @@ def run_folder(world, monkeypatch):
     """A run that has come to 03: its key waits for material, its files lie in the folder."""
     monkeypatch.setenv("RUNBOOK_RUNS_DIR", str(world.folder))
     started = start_inputs.StartInputs(run_id="cli")
-    step = start_step.start_run(started)
-    start_step.check_everything(step, started, start_step.plan_start(step, started))
+    step = start_step.open_run(started)
+    start_step.apply(step, start_step.plan(step, started))
+    start_step.verify(step)
     step = open_step("01_create_key", run_id="cli")
-    create_key.apply_create_key(step, create_key.plan_create_key(step, kms_inputs.CreateKeyInputs(run_id="cli")))
-    create_key.verify_create_key(step)
+    create_key.apply(step, create_key.plan(step, kms_inputs.CreateKeyInputs(run_id="cli")))
+    create_key.verify(step)
     step = open_step("02_get_parameters_for_import", run_id="cli")
     asked = kms_inputs.GetParametersForImportInputs(run_id="cli", wrapping_key_spec="RSA_3072")
-    get_parameters_for_import.apply_get_parameters_for_import(
-        step, get_parameters_for_import.plan_get_parameters_for_import(step, asked)
-    )
-    get_parameters_for_import.verify_get_parameters_for_import(step)
+    get_parameters_for_import.apply(step, get_parameters_for_import.plan(step, asked))
+    get_parameters_for_import.verify(step)
     step = open_step("03_encrypt_key_material", run_id="cli")
     material = kms_inputs.EncryptKeyMaterialInputs(run_id="cli")
-    encrypt_key_material.apply_encrypt_key_material(
-        step, encrypt_key_material.plan_encrypt_key_material(step, material), material
-    )
+    encrypt_key_material.apply(step, encrypt_key_material.plan(step, material))
     return world.folder / "cli"
 
 

@@ -89,7 +89,7 @@ def test_00_starts_the_run_with_a_text_and_a_number_that_were_typed(walk, server
     fill(walk, "DB cluster identifier", "orders")
     fill(walk, "Readers", "1")
     walk.see("2 values differ from the parameters.")
-    plan = walk.go_on_to("plan = preflight.plan_start")
+    plan = walk.go_on_to("plan = start.plan")
     shown = walk.output(plan)
     assert "Changed in the form: db_cluster_identifier: aurora-byok → orders" in shown
     assert "Changed in the form: reader_count: 0 → 1" in shown
@@ -127,9 +127,9 @@ def test_a_wrong_value_is_told_beside_its_field_and_stops_the_next_cell(walk, se
 
 def test_an_apply_stops_when_the_form_says_something_else_than_the_plan(walk, server):
     """The plan of a valid form, then a wrong value: apply refuses in one line, and no key is made."""
-    walk.go_on_to("plan = kms.plan_create_key")
+    walk.go_on_to("plan = create_key.plan")
     fill(walk, "Alias", "wrong")
-    apply = walk.run("kms.apply_create_key")
+    apply = walk.run("create_key.apply")
     assert "PlanOutdated: nothing was changed: the form was edited after this plan" in walk.output(apply)
     assert "01_create_key" not in state(server)["steps"]
     fill(walk, "Alias", "alias/orders")
@@ -144,10 +144,10 @@ def test_01_makes_the_key_with_a_switch_thrown(walk, server):
             break
     assert not switch.is_checked()
     walk.run("asked = form.value")
-    plan = walk.run("plan = kms.plan_create_key")
+    plan = walk.run("plan = create_key.plan")
     assert "Changed in the form: allow_key_deletion: true → false" in walk.output(plan)
     assert "Changed in the form: key_alias: alias/aurora-byok → alias/orders" in walk.output(plan)
-    verify = walk.go_on_to("kms.verify_create_key")
+    verify = walk.go_on_to("create_key.verify")
     assert re.search(r"(\d+) of \1 checks passed", walk.output(verify)), walk.output(verify)
     picture = walk.go_on_to("pictures.where_it_stands")
     assert ["image/png" in output["data"] for output in walk.outputs(picture)] == [True]
@@ -169,7 +169,7 @@ def test_02_takes_a_choice_and_03_makes_the_material(walk, server):
     walk.wait_for_notebook("02_get_parameters_for_import")
     walk.go_on_to("form = Form")
     walk.field("Wrapping key spec").select_option("RSA_2048")
-    plan = walk.go_on_to("plan = kms_import.plan_get_parameters_for_import")
+    plan = walk.go_on_to("plan = get_parameters_for_import.plan")
     assert "Changed in the form: wrapping_key_spec: RSA_4096 → RSA_2048" in walk.output(plan)
     walk.go_on_to("pictures.where_it_stands")
     walk.follow("03 encrypt key material")
@@ -188,7 +188,7 @@ def test_04_imports_with_an_expiry_from_the_calendar(walk, server):
     moment = time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time.time() + 100 * 86_400))
     walk.field("Expires at").fill(moment)
     walk.see("in UTC.")
-    plan = walk.go_on_to("plan = kms_import.plan_import_key_material")
+    plan = walk.go_on_to("plan = import_key_material.plan")
     assert "Changed in the form: expiration_model:" in walk.output(plan)
     assert f"Changed in the form: valid_to: (empty) → {moment}" in walk.output(plan)
     walk.go_on_to("pictures.where_it_stands")
@@ -207,7 +207,7 @@ def test_05_begins_with_what_00_checked_and_takes_several_choices(walk, server):
         "() => document.querySelectorAll('.jp-NotebookPanel:not(.lm-mod-hidden) datalist option').length > 5"
     )
     walk.field("Log exports").select_option(["audit", "error"])
-    plan = walk.go_on_to("plan = rds.plan_create_cluster")
+    plan = walk.go_on_to("plan = create_cluster.plan")
     shown = walk.output(plan)
     assert "As checked by 00: db_cluster_identifier: aurora-byok → orders" in shown
     assert 'Changed in the form: enable_cloudwatch_logs_exports: [] → ["audit", "error"]' in shown
@@ -218,8 +218,8 @@ def test_the_wait_of_06_is_interrupted_without_harm_and_goes_on(walk, server):
     """I, I: the block says interrupted, one line says how to go on; the cell run again finishes."""
     walk.follow("06 verify encryption")
     walk.wait_for_notebook("06_verify_encryption")
-    walk.go_on_to("plan = verification.plan_verify_encryption")
-    apply = walk.run("verification.apply_verify_encryption", wait=False)
+    walk.go_on_to("plan = verify_encryption.plan")
+    apply = walk.run("verify_encryption.apply", wait=False)
     walk.see("… waiting · cluster orders")
     walk.see("… creating")
     walk.press_in(apply, "i", "i")
@@ -229,9 +229,9 @@ def test_the_wait_of_06_is_interrupted_without_harm_and_goes_on(walk, server):
     assert "Interrupted: you interrupted the wait" in shown
     assert "Traceback" not in shown
     sandbox(server, "/runbook/progression", {"mode": "immediate"})
-    walk.run("verification.apply_verify_encryption")
+    walk.run("verify_encryption.apply")
     assert "✓ done" in walk.output(apply)
-    verify = walk.go_on_to("verification.verify_encryption(step)")
+    verify = walk.go_on_to("verify_encryption.verify(step)")
     assert re.search(r"(\d+) of \1 checks passed", walk.output(verify))
     walk.go_on_to("pictures.where_it_stands")
     walk.save()
@@ -290,10 +290,10 @@ def test_a_notebook_opened_again_says_what_is_done_and_keeps_it(walk, server):
     walk.wait_for_notebook("05_create_cluster")
     opened = walk.go_on_to("step = open_step")
     assert "Done already" in walk.output(opened)
-    plan = walk.go_on_to("plan = rds.plan_create_cluster")
+    plan = walk.go_on_to("plan = create_cluster.plan")
     assert "As applied before: enable_cloudwatch_logs_exports" in walk.output(plan)
     assert "to create" not in walk.output(plan)
-    walk.go_on_to("rds.apply_create_cluster")
+    walk.go_on_to("create_cluster.apply")
     assert before == state(server)["steps"]["05_create_cluster"]["record"]
 
 

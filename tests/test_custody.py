@@ -74,9 +74,9 @@ def test_the_page_tells_which_private_key_opens_a_file(tmp_path):
     found, folder = made(tmp_path, [private_key(2048)])
     put(folder / "recovery-private.pem", private_pem(private_key(2048)))
     (which,) = re.findall(r"^openssl pkey .*$", found.files["CUSTODY.txt"].decode(), re.M)
-    (holder,) = found.record["holders"]
-    assert holder["recovery_key_sha256"] in shell(which, folder=folder)
-    assert holder["file"] == f"KeyMaterial.recovery-{holder['recovery_key_sha256'][:8]}.bin"
+    (holder,) = found.record.holders
+    assert holder.recovery_key_sha256 in shell(which, folder=folder)
+    assert holder.file == f"KeyMaterial.recovery-{holder.recovery_key_sha256[:8]}.bin"
 
 
 def test_another_key_and_a_damaged_copy_do_not_open(tmp_path):
@@ -109,12 +109,12 @@ def test_each_holder_has_a_file_and_a_line_in_the_record(tmp_path):
     """One copy per recovery key; each opens with its own key and with no other."""
     keys = [private_key(2048), private_key(2048, 1), private_key(3072)]
     found, _ = made(tmp_path, keys)
-    holders = found.record["holders"]
+    holders = found.record.holders
     assert 3 == len(holders) == len(commands(found.files["CUSTODY.txt"].decode()))
     for holder, key in zip(holders, keys, strict=True):
-        assert KeyMaterial(KNOWN) == recovery_copies.open_copy(found.files[holder["file"]], key)
+        assert KeyMaterial(KNOWN) == recovery_copies.open_copy(found.files[holder.file], key)
     with pytest.raises(EncryptedKeyMaterialInvalid):
-        recovery_copies.open_copy(found.files[holders[0]["file"]], keys[1])
+        recovery_copies.open_copy(found.files[holders[0].file], keys[1])
 
 
 def test_the_record_is_this_and_holds_no_secret(tmp_path):
@@ -134,7 +134,7 @@ def test_the_record_is_this_and_holds_no_secret(tmp_path):
                 "training_only": False,
             }
         ],
-    } == found.record
+    } == found.record.to_json()
     for content in (found.manifest, *found.files.values()):
         assert KNOWN not in content
         assert KNOWN.hex().encode() not in content.lower()
@@ -147,14 +147,14 @@ def test_a_training_key_says_what_it_is(tmp_path):
     assert private.startswith(b"TRAINING ONLY")
     wrapping = Wrapping(public_der(private_key(2048, 9)), "RSAES_OAEP_SHA_256", "RSA_2048", ARN)
     found = make_set(EncryptKeyMaterialInputs.check({}).request(), wrapping, recovery_public_keys=[public], now=WHEN)
-    assert [True] == [holder["training_only"] for holder in found.record["holders"]]
+    assert [True] == [holder.training_only for holder in found.record.holders]
     assert "TRAINING ONLY: protects nothing real" in found.files["CUSTODY.txt"].decode()
     put(tmp_path / "recovery-private.pem", private)
     for name, content in found.files.items():
         put(tmp_path / name, content)
     shell(commands(found.files["CUSTODY.txt"].decode())[0], folder=tmp_path)
     opened = KeyMaterial.from_file(put(tmp_path / "o", (tmp_path / "PlaintextKeyMaterial.bin").read_bytes()))
-    assert found.record["key_check_value"] == opened.key_check_value
+    assert found.record.key_check_value == opened.key_check_value
 
 
 # Recovery keys -------------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def test_custodians_get_the_material_back_by_the_page_alone(tmp_path):
     (together,) = re.findall(r"^python3 -c '(?:.*\n)+?.*component-\*\.bin > .*$", readme, re.M)
     shell("umask 077\n" + together, folder=folder)
     assert KNOWN == (folder / "PlaintextKeyMaterial.bin").read_bytes()
-    for number, holder in enumerate(found.record["holders"], 1):
+    for number, holder in enumerate(found.record.holders, 1):
         part = KeyMaterial.from_file(folder / f"component-{number}.bin")
-        assert part.key_check_value == holder["component_check_value"]
+        assert part.key_check_value == holder.component_check_value
         assert part.key_check_value in readme

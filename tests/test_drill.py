@@ -19,7 +19,7 @@ from runbook_lib.errors import (
     StepMissing,
     VerificationFailed,
 )
-from runbook_lib.inputs.kms import RecoveryDrillInputs
+from runbook_lib.inputs.kms import RecoverInputs, RecoveryDrillInputs
 from runbook_lib.steps import recover, recovery_drill
 
 LOST = "inaccessible-encryption-credentials-recoverable"
@@ -49,11 +49,11 @@ def status(walk):
 def drilled(walk, **given):
     """Do the whole drill."""
     step = walk.step("80")
-    plan = recovery_drill.plan_recovery_drill(step, asked(**given))
-    recovery_drill.lose_material(step, plan, asked(**given))
+    plan = recovery_drill.plan(step, asked(**given))
+    recovery_drill.lose_material(step, plan)
     recovery_drill.try_other_material(step, plan)
-    recovery_drill.bring_back(step, plan, asked(**given))
-    return recovery_drill.verify_recovery_drill(step)
+    recovery_drill.bring_back(step, plan)
+    return recovery_drill.verify(step)
 
 
 def test_the_drill_as_a_whole(under):
@@ -72,18 +72,18 @@ def test_the_drill_as_a_whole(under):
 def test_in_between_the_loss_is_real(under):
     """Asked by somebody who knows nothing of the runbook: the key has no material, the cluster is gone from service."""
     step = under.step("80")
-    recovery_drill.lose_material(step, recovery_drill.plan_recovery_drill(step, asked()), asked())
+    recovery_drill.lose_material(step, recovery_drill.plan(step, asked()))
     assert ("PendingImport", LOST) == (under.key["KeyState"], status(under))
     with pytest.raises(StepMissing, match="not complete"):
-        recovery_drill.verify_recovery_drill(step)
+        recovery_drill.verify(step)
 
 
 def test_before_anything_is_deleted_kms_has_taken_the_original(under):
     """A copy that opens to other bytes ends the drill while the live material is still there."""
     before = len(calls(under))
     step = under.step("80")
-    plan = recovery_drill.plan_recovery_drill(step, asked())
-    recovery_drill.lose_material(step, plan, asked())
+    plan = recovery_drill.plan(step, asked())
+    recovery_drill.lose_material(step, plan)
     order = [
         call for call in calls(under, before) if call in ("kms:ImportKeyMaterial", "kms:DeleteImportedKeyMaterial")
     ]
@@ -104,7 +104,7 @@ def test_other_material_ends_the_drill_with_nothing_lost(walk):
     given = asked(original_file=walk.material(bytes(range(32)), "other"))
     step = walk.step("80")
     with pytest.raises(MaterialNotProved, match="not the material that the key had"):
-        recovery_drill.lose_material(step, recovery_drill.plan_recovery_drill(step, given), given)
+        recovery_drill.lose_material(step, recovery_drill.plan(step, given))
     assert ("Enabled", "available") == (walk.key["KeyState"], status(walk))
     assert drilled(walk, original_file=walk.material()).passed
 
@@ -119,7 +119,7 @@ def test_a_copy_that_does_not_open_is_found_when_planning(under, harm):
     if harm in ("key", "both"):
         (under.path / "TRAINING-recovery-private-key.pem").unlink()
     with pytest.raises((EncryptedKeyMaterialInvalid, RecoveryCopyUnknown)):
-        recovery_drill.plan_recovery_drill(under.step("80"), asked())
+        recovery_drill.plan(under.step("80"), asked())
     assert not [call for call in calls(under, before) if "Import" in call or "Delete" in call]
     assert "Enabled" == under.key["KeyState"]
 
@@ -127,7 +127,7 @@ def test_a_copy_that_does_not_open_is_found_when_planning(under, harm):
 def test_a_drill_that_broke_off_goes_on(under):
     """After the deletion the kernel died: the same cells bring everything back."""
     step = under.step("80")
-    recovery_drill.lose_material(step, recovery_drill.plan_recovery_drill(step, asked()), asked())
+    recovery_drill.lose_material(step, recovery_drill.plan(step, asked()))
     assert drilled(under).passed
 
 
@@ -138,7 +138,7 @@ def test_runbook_recover_ends_a_broken_drill_too(under):
     from runbook_cli.main import main
 
     step = under.step("80")
-    recovery_drill.lose_material(step, recovery_drill.plan_recovery_drill(step, asked()), asked())
+    recovery_drill.lose_material(step, recovery_drill.plan(step, asked()))
     told = CliRunner().invoke(main, ["recover", "demo", "--runs-dir", str(under.folder)]).output
     assert "cluster aurora-byok is starting" in told
     assert "runbook run --run-id demo" in told
@@ -149,7 +149,7 @@ def test_a_loss_that_was_no_drill_is_not_drilled_with(under):
     """Somebody else deleted the material: recover first."""
     under.delete_material()
     with pytest.raises(KeyNotUsable, match=r"not by this drill.*runbook recover demo"):
-        recovery_drill.plan_recovery_drill(under.step("80"), asked())
+        recovery_drill.plan(under.step("80"), asked())
 
 
 def test_another_cluster_under_the_key_is_not_taken_down(under):
@@ -159,10 +159,10 @@ def test_another_cluster_under_the_key_is_not_taken_down(under):
         StorageEncrypted=True, KmsKeyId=under.key_id,
     )  # fmt: skip
     step = under.step("80")
-    plan = recovery_drill.plan_recovery_drill(step, asked())
+    plan = recovery_drill.plan(step, asked())
     assert "innocent would become inaccessible too" in plan.changes[2].detail
     with pytest.raises(PlanRefused, match="innocent"):
-        recovery_drill.lose_material(step, plan, asked())
+        recovery_drill.lose_material(step, plan)
     assert "Enabled" == under.key["KeyState"]
 
 
@@ -172,7 +172,7 @@ def test_verify_finds_a_cluster_that_did_not_come_back(under):
     step = under.step("80")
     step.run.note("80_recovery_drill", after={"key": "Enabled", "decrypt": "opens", "cluster": "starting"})
     with pytest.raises(VerificationFailed, match="the cluster is available again"):
-        recovery_drill.verify_recovery_drill(step)
+        recovery_drill.verify(step)
 
 
 # With target aws ------------------------------------------------------------------------------------------------------
@@ -196,16 +196,16 @@ def test_with_target_aws_the_drill_only_reads(walk):
     step = as_aws(walk)
     before = len(calls(walk))
     given = asked(recovery_private_keys=[walk.private()])
-    plan = recovery_drill.plan_recovery_drill(step, given)
+    plan = recovery_drill.plan(step, given)
     assert {"keep"} == {change.action for change in plan.changes}
     assert "would be deleted and imported again" in repr(plan)
     for told in (
-        recovery_drill.lose_material(step, plan, given),
+        recovery_drill.lose_material(step, plan),
         recovery_drill.try_other_material(step, plan),
-        recovery_drill.bring_back(step, plan, given),
+        recovery_drill.bring_back(step, plan),
     ):
         assert "Nothing was done" in told
-    assert recovery_drill.verify_recovery_drill(step).passed
+    assert recovery_drill.verify(step).passed
     assert not [call for call in calls(walk, before) if not call.split(":")[1].startswith(("Describe", "List", "Get"))]
     assert "read only" in walk.run.record("80_recovery_drill")["summary"]
 
@@ -214,8 +214,8 @@ def test_with_target_aws_a_throw_away_cluster_must_be_named_exactly(under):
     """Another name is refused; the run's own lets the drill begin."""
     step = as_aws(under)
     with pytest.raises(NotConfirmed, match="this run's cluster is 'aurora-byok'"):
-        recovery_drill.plan_recovery_drill(step, asked(throw_away_db_cluster_identifier="production"))
-    plan = recovery_drill.plan_recovery_drill(step, asked(throw_away_db_cluster_identifier="aurora-byok"))
+        recovery_drill.plan(step, asked(throw_away_db_cluster_identifier="production"))
+    plan = recovery_drill.plan(step, asked(throw_away_db_cluster_identifier="aurora-byok"))
     assert ["keep", "delete", "keep", "create", "change"] == [change.action for change in plan.changes]
 
 
@@ -223,7 +223,7 @@ def test_training_keys_are_never_taken_for_real_ones(walk):
     """with_training_keys looks at the record, not at what lies in the folder."""
     walk.start().pair().encrypt(**custody_of("recovery_key", walk))
     (walk.path / "TRAINING-recovery-private-key.pem").write_bytes(b"left over")
-    assert () == recover.with_training_keys(walk.run, recover.Brought()).private_keys
+    assert () == recover.sources(walk.run, RecoverInputs.check({})).private_keys
 
 
 def test_a_finished_drill_does_not_stand_in_the_way_of_the_nightly_verification(under):
@@ -267,6 +267,6 @@ def test_a_report_without_material_asks_for_recover(under):
     from runbook_lib.steps import verify_encryption
 
     under.delete_material()
-    with pytest.raises(VerificationFailed, match="bring it back with: runbook recover demo"):
-        verify_encryption.verify_encryption(under.step("06"))
+    with pytest.raises(VerificationFailed, match="import it again with: runbook recover demo"):
+        verify_encryption.verify(under.step("06"))
     assert "runbook recover demo" in (under.path / "report.html").read_text()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import ipywidgets
 import pytest
@@ -17,9 +19,12 @@ from runbook_lib.inputs.kms import (
     ImportKeyMaterialInputs,
 )
 from runbook_lib.inputs.rds import CleanUpInputs, CreateClusterInputs
-from runbook_lib.inputs.start import GROUPS, STEP_INPUTS, StartInputs
+from runbook_lib.inputs.start import GROUPS, StartInputs
 from runbook_lib.pages.form import Form, Offer
 from runbook_lib.plan import Change, Plan
+from runbook_lib.run.run import Run
+from runbook_lib.run.steps import CREATE_KEY, STEP_INPUTS
+from runbook_lib.steps.open_step import OpenStep
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +60,7 @@ def summary(form):
 def plan_of(inputs):
     """Return a plan that was made from `inputs`, as every step makes it."""
     rows = (Change("create", "thing", "a"),)
-    return Plan("step", rows, inputs.model_dump(), inputs.edited, inputs.changed_since)
+    return Plan("step", rows, inputs, inputs.edits)
 
 
 @pytest.mark.parametrize("model", STEP_INPUTS.values(), ids=STEP_INPUTS)
@@ -123,7 +128,7 @@ def test_an_hour_that_was_given_stands_in_the_picker():
     given = {"expiration_model": "KEY_MATERIAL_EXPIRES", "valid_to": "2027-06-30T00:00:00+00:00"}
     form = Form(ImportKeyMaterialInputs, given=given)
     assert datetime(2027, 6, 30, tzinfo=UTC) == labelled(form, "Expires at").value
-    assert {} == form.value.edited
+    assert () == form.value.edits
 
 
 def test_bring_your_own_material_is_a_path_and_never_a_content(tmp_path):
@@ -190,28 +195,51 @@ def test_a_wrong_parameter_is_shown_and_called_wrong_never_bent_or_a_traceback(m
         _ = form.value
 
 
-def test_an_apply_refuses_a_plan_when_the_form_says_otherwise_by_then():
+def test_an_apply_refuses_a_plan_when_the_form_says_otherwise_by_then(tmp_path):
     """Neither wrong input nor another choice slips in between plan and apply; put back, the plan holds again."""
-    form = Form(CreateKeyInputs, given={})
-    plan = plan_of(form.value)
-    plan.require_applicable()
+    target = {"target": "sandbox", "account_id": "123456789012", "region": "eu-west-2", "sandbox_id": "s"}
+    step = OpenStep(CREATE_KEY, Run.create("demo", runs_dir=tmp_path, target=target), SimpleNamespace(client=Mock()))
+    form = step.form({})
+    plan = step.plan(form.value, [Change("create", "thing", "a")])
     for value in ("wrong", "alias/another"):
         labelled(form, "Alias").value = value
-        with pytest.raises(PlanOutdated, match=r"edited after this plan was shown \(key_alias\)"):
-            plan.require_applicable()
+        with pytest.raises(PlanOutdated, match=r"edited after this plan was shown \(key_alias\)"), step.applying(plan):
+            pytest.fail("it was applied")
+        assert {} == step.run.steps
     labelled(form, "Alias").value = "alias/aurora-byok"
-    plan.require_applicable()
+    with step.applying(plan):
+        assert "started" == step.run.steps[CREATE_KEY]["status"]
+
+
+def test_a_plan_of_another_run_is_refused(tmp_path):
+    """The same step of another folder, account or Region: a plan is for the run that it was made in."""
+    target = {"target": "sandbox", "account_id": "123456789012", "region": "eu-west-2", "sandbox_id": "s"}
+    one = OpenStep(CREATE_KEY, Run.create("one", runs_dir=tmp_path, target=target))
+    plan = one.plan(CreateKeyInputs.check({}), [Change("create", "thing", "a")])
+    others = [
+        Run.create("two", runs_dir=tmp_path, target=target),
+        Run.unsaved("one", runs_dir=tmp_path, target={**target, "account_id": "210987654321"}),
+        Run.unsaved("one", runs_dir=tmp_path, target={**target, "region": "eu-west-1"}),
+    ]
+    for run in others:
+        with (
+            pytest.raises(PlanOutdated, match="another run, account or Region"),
+            OpenStep(CREATE_KEY, run).applying(plan),
+        ):
+            pytest.fail("it was applied")
+    with one.applying(plan):
+        assert "started" == one.run.steps[CREATE_KEY]["status"]
 
 
 def test_the_plan_names_what_was_changed_in_the_form_and_nothing_else():
     """The parameter, the value used, and who changed it."""
     form = Form(CreateClusterInputs, given={"reader_count": 1})
-    assert [] == plan_of(form.value).edits
+    assert [] == plan_of(form.value).edits_in_words
     labelled(form, "Readers").value = 2
     labelled(form, "DB cluster identifier").value = "orders"
     expected = ["Changed in the form: db_cluster_identifier: aurora-byok → orders",
                 "Changed in the form: reader_count: 1 → 2"]  # fmt: skip
-    assert expected == plan_of(form.value).edits
+    assert expected == plan_of(form.value).edits_in_words
     assert all(edit in repr(plan_of(form.value)) for edit in expected)
     assert "reader_count: 1 → 2" in plan_of(form.value)._repr_html_()
 
@@ -222,10 +250,10 @@ def test_a_form_that_is_opened_again_starts_from_what_the_run_knows():
                "engine": ("aurora-mysql", "As checked by 00"), "run_id": ("other", "As checked by 00")}  # fmt: skip
     form = Form(CreateClusterInputs, given={"reader_count": 1, "run_id": "demo"}, earlier=earlier)
     assert ("orders", 1, "demo") == (form.value.db_cluster_identifier, form.value.reader_count, form.value.run_id)
-    assert ["As checked by 00: db_cluster_identifier: aurora-byok → orders"] == plan_of(form.value).edits
+    assert ["As checked by 00: db_cluster_identifier: aurora-byok → orders"] == plan_of(form.value).edits_in_words
     assert "As checked by 00; the parameter is" in beside(form, "DB cluster identifier")
     labelled(form, "DB cluster identifier").value = "invoices"
-    assert ["Changed in the form: db_cluster_identifier: aurora-byok → invoices"] == plan_of(form.value).edits
+    assert ["Changed in the form: db_cluster_identifier: aurora-byok → invoices"] == plan_of(form.value).edits_in_words
 
 
 def test_what_an_account_offers_is_looked_up_while_the_form_can_be_used():

@@ -7,8 +7,7 @@ import re
 import pytest
 from cells import run_cells
 
-from runbook_lib.inputs.start import STEP_INPUTS
-from runbook_lib.run.steps import all_steps
+from runbook_lib.run.steps import STEP_INPUTS, all_steps
 
 READS = re.compile(r"\w+:(Describe|Get|List|Lookup)")
 # Steps in the order in which one run takes them; 90 deletes what the run made.

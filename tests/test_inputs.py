@@ -13,7 +13,8 @@ from runbook_lib.inputs.kms import (
     ImportKeyMaterialInputs,
 )
 from runbook_lib.inputs.rds import CreateClusterInputs
-from runbook_lib.inputs.start import STEP_INPUTS, StartInputs
+from runbook_lib.inputs.start import StartInputs
+from runbook_lib.run.steps import STEP_INPUTS
 
 
 @pytest.mark.parametrize("model", STEP_INPUTS.values(), ids=STEP_INPUTS)

@@ -13,9 +13,8 @@ from papermill.inspection import _infer_parameters
 from papermill.iorw import load_notebook_node
 
 import runbook_lib
-from runbook_lib.inputs.start import STEP_INPUTS
 from runbook_lib.run.paths import notebooks_folder
-from runbook_lib.run.steps import all_steps, head
+from runbook_lib.run.steps import STEP_INPUTS, all_steps, head
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 from notebooks import parameters_cell

@@ -21,7 +21,7 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.inputs import kms as kms_inputs
 from runbook_lib.inputs import rds as rds_inputs
 from runbook_lib.inputs import start as start_inputs
-from runbook_lib.material import open_recovery_copy, recovery_copies, wrap_offline
+from runbook_lib.material import recovery_copies, wrap_offline
 from runbook_lib.steps import (
     clean_up,
     create_cluster,
@@ -29,6 +29,7 @@ from runbook_lib.steps import (
     encrypt_key_material,
     get_parameters_for_import,
     import_key_material,
+    plaintext_file,
     recover,
     recovery_drill,
 )
@@ -70,13 +71,8 @@ def copies(walk):
 def prove_custody(walk):
     """`runbook recover` with the recovery key: KMS says whether the copy in the folder is the material in the key."""
     step = walk.step("04")
-    changes = recover.plan_recovery(step, recover.asked_expiry(step.run))
-    pair, token, _ = recover.fetch_pair(step)
-    content, _ = open_recovery_copy.wrap_original(
-        recover.custody_record(step.run), pair, read=step.run.read,
-        brought=open_recovery_copy.Brought(private_keys=(walk.private(0),)), made_with=recover.made_with(step.run),
-    )  # fmt: skip
-    recover.prove(step, changes[1], encrypted=content, token=token)
+    asked = kms_inputs.RecoverInputs.check({"recovery_private_keys": [walk.private(0)]})
+    recover.apply(step, recover.plan(step, asked))
 
 
 def imported(walk, **given):
@@ -87,7 +83,7 @@ def imported(walk, **given):
 
 def shown_04(walk):
     step, asked = walk.step("04"), kms_inputs.ImportKeyMaterialInputs.check({})
-    return step, import_key_material.plan_import_key_material(step, asked)
+    return step, import_key_material.plan(step, asked)
 
 
 def clusters(walk):
@@ -131,11 +127,12 @@ def test_r1c_state_json_removed_and_another_alias(walk):
     with suppress(RunbookError):
         given = {"key_alias": "alias/again"}
         asked = start_inputs.StartInputs.check({"run_id": "demo", **given})
-        step = start_step.start_run(asked, runs_dir=walk.folder)
-        start_step.check_everything(step, asked, start_step.plan_start(step, asked))
+        step = start_step.open_run(asked, runs_dir=walk.folder)
+        start_step.apply(step, start_step.plan(step, asked))
+        start_step.verify(step)
         step = walk.step("01")
-        create_key.apply_create_key(step, create_key.plan_create_key(step, kms_inputs.CreateKeyInputs.check(given)))
-        create_key.verify_create_key(step)
+        create_key.apply(step, create_key.plan(step, kms_inputs.CreateKeyInputs.check(given)))
+        create_key.verify(step)
         walk.pair().encrypt(recovery_public_keys=[walk.public(0)])
     assert before == copies(walk)
 
@@ -175,10 +172,10 @@ def test_r2b_lid_closed_in_mid_import_and_the_cell_run_again_next_day(walk, monk
     with monkeypatch.context() as patch:
         patch.setattr(step.client("kms"), "import_key_material", lost)
         with pytest.raises(ConnectionClosedError):
-            import_key_material.apply_import_key_material(step, plan)
+            import_key_material.apply(step, plan)
     order(walk, "/runbook/clock", advance_seconds=25 * 3600)
     with suppress(RunbookError):
-        import_key_material.apply_import_key_material(step, plan)
+        import_key_material.apply(step, plan)
     copies_survive_other_choices(walk)
 
 
@@ -203,10 +200,10 @@ def test_r3b_two_tabs_of_03_with_different_recovery_keys(walk):
     """The last one applied asked for key 1; the set is for key 0, and the page says that all is well."""
     walk.start().pair()
     step, asked = walk.step("03"), kms_inputs.EncryptKeyMaterialInputs.check({"recovery_public_keys": [walk.public(1)]})
-    plan = encrypt_key_material.plan_encrypt_key_material(step, asked)
+    plan = encrypt_key_material.plan(step, asked)
     walk.encrypt(recovery_public_keys=[walk.public(0)])  # the other tab
     try:
-        encrypt_key_material.apply_encrypt_key_material(step, plan, asked)
+        encrypt_key_material.apply(step, plan)
     except RunbookError:
         walk.encrypt(recovery_public_keys=[walk.public(1)])
     holder = walk.run.record("03_encrypt_key_material")["custody"]["holders"][0]
@@ -262,7 +259,7 @@ def test_r4_the_drill_deletes_no_material_but_the_one_that_it_proved(walk):
     step = walk.step("80")
     asked = kms_inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
     with suppress(RunbookError):
-        recovery_drill.lose_material(step, recovery_drill.plan_recovery_drill(step, asked), asked)
+        recovery_drill.lose_material(step, recovery_drill.plan(step, asked))
     listed = walk.client().list_key_rotations(KeyId=walk.key_id, IncludeKeyMaterial="ALL_KEY_MATERIAL")["Rotations"]
     assert ["IMPORTED"] == [one["ImportState"] for one in listed if one["KeyMaterialState"] == "CURRENT"]
 
@@ -277,8 +274,8 @@ def test_r5a_04_imports_the_very_file_that_its_plan_checked(walk):
     pair = (walk.path / "WrappingPublicKey.bin").read_bytes()
     (walk.path / "EncryptedKeyMaterial.bin").write_bytes(by_hand(pair, OTHER))
     try:
-        import_key_material.apply_import_key_material(step, plan)
-        import_key_material.verify_import_key_material(step)
+        import_key_material.apply(step, plan)
+        import_key_material.verify(step)
     except RunbookError:
         return
     prove_custody(walk)
@@ -293,7 +290,7 @@ def never_arrives(walk, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(step.client("kms"), "import_key_material", dropped)
         with pytest.raises(ConnectionClosedError):
-            import_key_material.apply_import_key_material(step, plan)
+            import_key_material.apply(step, plan)
 
 
 def test_r5b_04_takes_nothing_for_its_own_import_that_kms_has_not_proved(walk, monkeypatch):
@@ -333,7 +330,7 @@ def colleague(walk, tmp_path):
 
 def cleans_up(walk):
     step, asked = walk.step("90"), rds_inputs.CleanUpInputs.check({"confirm_db_cluster_identifier": "aurora-byok"})
-    clean_up.apply_clean_up(step, clean_up.plan_clean_up(step, asked), confirmed=clean_up.confirm(step, asked))
+    clean_up.apply(step, clean_up.plan(step, asked))
 
 
 def test_r6a_a_colleague_with_the_same_run_id_cannot_delete_this_runs_cluster(walk, tmp_path):
@@ -342,9 +339,10 @@ def test_r6a_a_colleague_with_the_same_run_id_cannot_delete_this_runs_cluster(wa
     other = colleague(walk, tmp_path)
     with suppress(RunbookError):
         asked = start_inputs.StartInputs.check({"run_id": "demo"})
-        step = start_step.start_run(asked, runs_dir=other.folder)
+        step = start_step.open_run(asked, runs_dir=other.folder)
         other._session = step.session
-        start_step.check_everything(step, asked, start_step.plan_start(step, asked))
+        start_step.apply(step, start_step.plan(step, asked))
+        start_step.verify(step)
         cleans_up(other)
     assert ["aurora-byok"] == clusters(walk)
 
@@ -367,8 +365,8 @@ def test_r7a_05_with_another_name_makes_no_second_cluster(walk):
     imported(walk).cluster()
     step, asked = walk.step("05"), rds_inputs.CreateClusterInputs.check({"db_cluster_identifier": "other"})
     with suppress(RunbookError):
-        create_cluster.apply_create_cluster(step, create_cluster.plan_create_cluster(step, asked))
-        create_cluster.verify_create_cluster(step)
+        create_cluster.apply(step, create_cluster.plan(step, asked))
+        create_cluster.verify(step)
     assert ["aurora-byok"] == clusters(walk)
 
 
@@ -383,17 +381,18 @@ def test_r7b_clean_up_finds_the_cluster_that_was_made_not_the_one_last_asked_for
 
     monkeypatch.setattr(step.client("rds", retry=False), "create_db_subnet_group", refused)
     with suppress(RunbookError, ClientError):
-        create_cluster.apply_create_cluster(step, create_cluster.plan_create_cluster(step, asked))
-    plan = clean_up.plan_clean_up(walk.step("90"), rds_inputs.CleanUpInputs.check({}))
+        create_cluster.apply(step, create_cluster.plan(step, asked))
+    plan = clean_up.plan(walk.step("90"), rds_inputs.CleanUpInputs.check({}))
     assert "aurora-byok" in [change.name for change in plan.changes if change.action == "delete"]
 
 
 def test_r7c_dropped_unseen_throttled_then_run_again_makes_one_key(walk):
     """An unclear create stays unclear, whatever a later attempt is answered: the next run looks first."""
     asked = start_inputs.StartInputs.check({"run_id": walk.run_id})
-    step = start_step.start_run(asked, runs_dir=walk.folder)
+    step = start_step.open_run(asked, runs_dir=walk.folder)
     walk._session = step.session
-    start_step.check_everything(step, asked, start_step.plan_start(step, asked))
+    start_step.apply(step, start_step.plan(step, asked))
+    start_step.verify(step)
     fault = {"operation": "kms:CreateKey"}
     order(walk, "/runbook/faults", **fault, kind="invisible", seconds=3)
     order(walk, "/runbook/faults", **fault, kind="drop_after")
@@ -401,7 +400,7 @@ def test_r7c_dropped_unseen_throttled_then_run_again_makes_one_key(walk):
 
     def one():
         step = walk.step("01")
-        create_key.apply_create_key(step, create_key.plan_create_key(step, kms_inputs.CreateKeyInputs.check({})))
+        create_key.apply(step, create_key.plan(step, kms_inputs.CreateKeyInputs.check({})))
 
     with pytest.raises(RunbookError, match="keeps throttling"):
         one()
@@ -431,7 +430,7 @@ def test_r8a_the_drill_refuses_while_an_instance_of_others_needs_the_key(walk):
         MasterUsername="dbadmin", ManageMasterUserPassword=True, **under_the_key(walk),
     )  # fmt: skip
     asked = kms_inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
-    plan = recovery_drill.plan_recovery_drill(walk.step("80"), asked)
+    plan = recovery_drill.plan(walk.step("80"), asked)
     assert ["somebodys" in change.detail for change in plan.changes if change.action == "refuse"] == [True]
 
 
@@ -440,7 +439,7 @@ def test_r8b_the_drill_looks_again_who_needs_the_key(walk):
     imported(walk).cluster()
     step = walk.step("80")
     asked = kms_inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
-    plan, client = recovery_drill.plan_recovery_drill(step, asked), walk.client("rds")
+    plan, client = recovery_drill.plan(step, asked), walk.client("rds")
     client.create_db_cluster(
         DBClusterIdentifier="restored", Engine="aurora-mysql", MasterUsername="dbadmin", ManageMasterUserPassword=True,
         **under_the_key(walk),
@@ -452,7 +451,7 @@ def test_r8b_the_drill_looks_again_who_needs_the_key(walk):
     while status() != "available":
         pass
     with suppress(RunbookError):
-        recovery_drill.lose_material(step, plan, asked)
+        recovery_drill.lose_material(step, plan)
     assert "available" == status()
 
 
@@ -460,7 +459,7 @@ def test_r8c_05_again_puts_no_instance_into_a_cluster_of_others(walk, monkeypatc
     """The create never arrived; somebody took the name meanwhile; the apply cell again."""
     imported(walk)
     step, asked = walk.step("05"), rds_inputs.CreateClusterInputs.check({})
-    plan = create_cluster.plan_create_cluster(step, asked)
+    plan = create_cluster.plan(step, asked)
 
     def dropped(**_):
         raise ConnectionClosedError(endpoint_url=walk.endpoint)
@@ -468,7 +467,7 @@ def test_r8c_05_again_puts_no_instance_into_a_cluster_of_others(walk, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(step.client("rds", retry=False), "create_db_cluster", dropped)
         with pytest.raises(RunbookError):
-            create_cluster.apply_create_cluster(step, plan)
+            create_cluster.apply(step, plan)
     walk.client("rds").create_db_cluster(
         DBClusterIdentifier="aurora-byok",
         Engine="aurora-mysql",
@@ -476,7 +475,7 @@ def test_r8c_05_again_puts_no_instance_into_a_cluster_of_others(walk, monkeypatc
         ManageMasterUserPassword=True,
     )
     with suppress(RunbookError, ClientError):
-        create_cluster.apply_create_cluster(step, plan)
+        create_cluster.apply(step, plan)
     assert [] == walk.client("rds").describe_db_instances()["DBInstances"]
 
 
@@ -484,7 +483,7 @@ def test_r8d_clean_up_leaves_an_alias_of_others(walk):
     """Somebody's name for the key goes when the key does, not thirty days before."""
     walk.start()
     walk.client().create_alias(AliasName="alias/somebodys", TargetKeyId=walk.key_id)
-    plan = clean_up.plan_clean_up(walk.step("90"), rds_inputs.CleanUpInputs.check({}))
+    plan = clean_up.plan(walk.step("90"), rds_inputs.CleanUpInputs.check({}))
     assert "alias/somebodys" not in [change.name for change in plan.changes if change.action == "delete"]
 
 
@@ -563,11 +562,11 @@ def test_r10b_04_keeps_a_file_that_is_not_the_very_one_that_03_wrote(walk, chang
     assert ("keep" if when == "before the plan" else "delete") == rows(plan)[plain.name]
     if when == "before the apply":
         change(plain)
-    import_key_material.apply_import_key_material(step, plan)
+    import_key_material.apply(step, plan)
     if when == "before the verify":
         change(plain)
     content = plain.read_bytes()
-    import_key_material.verify_import_key_material(step)
+    import_key_material.verify(step)
     assert content == plain.read_bytes()
     assert step.run.record(step.name)["plaintext_file"].startswith("kept")
 
@@ -576,8 +575,8 @@ def test_r10c_04_deletes_nothing_that_its_plan_did_not_show(walk):
     """A plan without the row; then one with it."""
     plain = in_clear(walk)
     step, plan = shown_04(walk)
-    import_key_material.apply_import_key_material(step, replace(plan, changes=plan.changes[:1]))
-    import_key_material.verify_import_key_material(step)
+    import_key_material.apply(step, replace(plan, changes=plan.changes[:1]))
+    import_key_material.verify(step)
     assert KNOWN == plain.read_bytes()
     walk.bring_in()
     assert not plain.exists()
@@ -587,12 +586,12 @@ def test_r10d_the_same_plan_of_04_again_keeps_the_original_that_was_put_back(wal
     """It shows the row 'delete' still, and its file is gone."""
     plain = in_clear(walk)
     step, plan = shown_04(walk)
-    import_key_material.apply_import_key_material(step, plan)
-    import_key_material.verify_import_key_material(step)
+    import_key_material.apply(step, plan)
+    import_key_material.verify(step)
     put(plain, KNOWN)
     with suppress(RunbookError):
-        import_key_material.apply_import_key_material(step, plan)
-    import_key_material.verify_import_key_material(step)
+        import_key_material.apply(step, plan)
+    import_key_material.verify(step)
     assert KNOWN == plain.read_bytes()
 
 
@@ -600,7 +599,7 @@ def test_r10d_the_same_plan_of_04_again_keeps_the_original_that_was_put_back(wal
 def test_r10e_killed_beside_the_deletion_04_goes_on_and_keeps_what_was_put_back(walk, monkeypatch, moment):
     """Deleted and not recorded, nobody can tell from the record: the file itself has to."""
     plain = in_clear(walk)
-    real = encrypt_key_material.destroy
+    real = plaintext_file.destroy
 
     def killed(path, **given):
         if moment == "after it":
@@ -608,7 +607,7 @@ def test_r10e_killed_beside_the_deletion_04_goes_on_and_keeps_what_was_put_back(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(encrypt_key_material, "destroy", killed)
+        patch.setattr(plaintext_file, "destroy", killed)
         with pytest.raises(KeyboardInterrupt):
             walk.bring_in()
     assert plain.exists() == (moment == "before it")
@@ -669,9 +668,9 @@ def fetched_again(walk):
     """02 once more, for another kind of pair; two minutes later, so that the archive has another name."""
     order(walk, "/runbook/clock", advance_seconds=120)
     step, asked = walk.step("02"), kms_inputs.GetParametersForImportInputs.check({"wrapping_key_spec": "RSA_3072"})
-    plan = get_parameters_for_import.plan_get_parameters_for_import(step, asked)
-    get_parameters_for_import.apply_get_parameters_for_import(step, plan)
-    get_parameters_for_import.verify_get_parameters_for_import(step)
+    plan = get_parameters_for_import.plan(step, asked)
+    get_parameters_for_import.apply(step, plan)
+    get_parameters_for_import.verify(step)
     return plan
 
 
@@ -710,9 +709,7 @@ def test_r10n_02_killed_while_it_writes_goes_on_and_knows_its_own(walk, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(step.run, "write", killed)
         with pytest.raises(KeyboardInterrupt):
-            get_parameters_for_import.apply_get_parameters_for_import(
-                step, get_parameters_for_import.plan_get_parameters_for_import(step, asked)
-            )
+            get_parameters_for_import.apply(step, get_parameters_for_import.plan(step, asked))
     walk.pair()
     assert [] == list(walk.path.glob("*.kept-*"))
 
@@ -739,11 +736,11 @@ def test_r10m_the_drill_takes_away_only_its_own_ciphertext(walk):
     imported(walk).cluster()
     put(walk.path / recovery_drill.CIPHERTEXT, b"mine")
     step, asked = walk.step("80"), kms_inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
-    plan = recovery_drill.plan_recovery_drill(step, asked)
-    recovery_drill.lose_material(step, plan, asked)
+    plan = recovery_drill.plan(step, asked)
+    recovery_drill.lose_material(step, plan)
     recovery_drill.try_other_material(step, plan)
-    recovery_drill.bring_back(step, plan, asked)
-    recovery_drill.verify_recovery_drill(step)
+    recovery_drill.bring_back(step, plan)
+    recovery_drill.verify(step)
     assert [f"{recovery_drill.CIPHERTEXT}.kept-1"] == [
         path.name for path in walk.path.glob(f"{recovery_drill.CIPHERTEXT}*")
     ]

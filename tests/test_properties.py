@@ -23,11 +23,11 @@ from runbook_lib.errors import (
     RunDamaged,
     RunFormatTooNew,
 )
-from runbook_lib.inputs.start import STEP_INPUTS
 from runbook_lib.pages.report import report_html
 from runbook_lib.plan import Change, Plan
 from runbook_lib.policies import reading
 from runbook_lib.run.run import LAST_GOOD, STATE, Run
+from runbook_lib.run.steps import STEP_INPUTS
 from runbook_lib.tables import Table, Text
 
 QUICK = settings(

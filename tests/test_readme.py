@@ -9,8 +9,7 @@ import pytest
 import yaml
 
 from runbook_cli.main import main
-from runbook_lib.inputs.start import STEP_INPUTS
-from runbook_lib.run.steps import table
+from runbook_lib.run.steps import STEP_INPUTS, table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

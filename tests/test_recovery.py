@@ -217,7 +217,7 @@ def test_the_yearly_check_calls_nobody(walk, monkeypatch):
     """--check opens the original and goes; with the sandbox unreachable it still works."""
     walk.start().pair().encrypt(**custody_of("recovery_key", walk))
     monkeypatch.setenv("RUNBOOK_SANDBOX_ENDPOINT", "http://127.0.0.1:9")
-    assert "the original opens" in runbook(walk, "demo", "--private-key", walk.private(), "--check")
+    assert "the key material opens" in runbook(walk, "demo", "--private-key", walk.private(), "--check")
     assert "opens no copy" in runbook(walk, "demo", "--private-key", walk.private(5), "--check", code=1)
 
 
@@ -283,10 +283,7 @@ def test_the_recovery_is_recorded_without_a_secret(walk):
     assert record["recovered_at"].startswith("20")
     assert record["summary"].endswith("imported again")
     assert ["keep"] == [
-        change.action
-        for change in import_key_material.plan_import_key_material(
-            walk.step("04"), ImportKeyMaterialInputs.check({})
-        ).changes
+        change.action for change in import_key_material.plan(walk.step("04"), ImportKeyMaterialInputs.check({})).changes
     ]
     for path in walk.path.rglob("*"):
         if path.is_file():

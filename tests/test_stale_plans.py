@@ -12,7 +12,7 @@ from runbook_lib.steps import create_key, encrypt_key_material, get_parameters_f
 def shown(walk):
     """Return 03 as it stands in an open tab: the plan is shown, and not applied yet."""
     step, asked = walk.step("03"), kms_inputs.EncryptKeyMaterialInputs.check({})
-    return step, encrypt_key_material.plan_encrypt_key_material(step, asked), asked
+    return step, encrypt_key_material.plan(step, asked), asked
 
 
 def test_an_old_tab_of_03_cannot_replace_the_copies_of_what_was_imported(walk):
@@ -23,20 +23,20 @@ def test_an_old_tab_of_03_cannot_replace_the_copies_of_what_was_imported(walk):
     walk.bring_in()
     before = {path.name: path.read_bytes() for path in walk.path.iterdir() if path.is_file()}
     with pytest.raises(PlanOutdated, match="04_import_key_material went on since this plan was shown"):
-        encrypt_key_material.apply_encrypt_key_material(step, plan, asked)
+        encrypt_key_material.apply(step, plan)
     assert before == {path.name: path.read_bytes() for path in walk.path.iterdir() if path.is_file()}
-    again = encrypt_key_material.plan_encrypt_key_material(step, asked)
+    again = encrypt_key_material.plan(step, asked)
     assert ["keep"] == [change.action for change in again.changes]
-    encrypt_key_material.apply_encrypt_key_material(step, again, asked)
+    encrypt_key_material.apply(step, again)
 
 
 def test_applied_twice_03_keeps_what_it_made_the_first_time(walk):
     """Whoever has taken the first copy to the safe has the right one."""
     walk.start().pair()
-    step, plan, asked = shown(walk)
-    first = encrypt_key_material.apply_encrypt_key_material(step, plan, asked)
+    step, plan, _ = shown(walk)
+    first = encrypt_key_material.apply(step, plan)
     copies = [path.read_bytes() for path in sorted(walk.path.glob("KeyMaterial.recovery-*"))]
-    assert first == encrypt_key_material.apply_encrypt_key_material(step, plan, asked)
+    assert first == encrypt_key_material.apply(step, plan)
     assert copies == [path.read_bytes() for path in sorted(walk.path.glob("KeyMaterial.recovery-*"))]
 
 
@@ -44,11 +44,11 @@ def test_of_two_tabs_of_03_the_second_is_refused_and_the_record_stays_true(walk)
     """What state.json says of the copies is what they are: the second tab's choices are not noted over the first's."""
     walk.start().pair()
     step, asked = walk.step("03"), kms_inputs.EncryptKeyMaterialInputs.check({"recovery_public_keys": [walk.public(0)]})
-    plan = encrypt_key_material.plan_encrypt_key_material(step, asked)
+    plan = encrypt_key_material.plan(step, asked)
     walk.encrypt(recovery_public_keys=[walk.public(1)])
     before = walk.run.steps["03_encrypt_key_material"]
     with pytest.raises(PlanOutdated, match="03_encrypt_key_material went on since this plan was shown"):
-        encrypt_key_material.apply_encrypt_key_material(step, plan, asked)
+        encrypt_key_material.apply(step, plan)
     assert before == walk.run.steps["03_encrypt_key_material"]
 
 
@@ -65,16 +65,16 @@ def test_an_old_tab_of_02_cannot_fetch_a_pair_after_the_import(walk):
     """Its files are those that were used, and stay."""
     walk.start()
     step, asked = walk.step("02"), kms_inputs.GetParametersForImportInputs.check({"wrapping_key_spec": "RSA_2048"})
-    plan = get_parameters_for_import.plan_get_parameters_for_import(step, asked)
+    plan = get_parameters_for_import.plan(step, asked)
     walk.pair().encrypt()
     walk.bring_in()
     with pytest.raises(PlanOutdated, match="03_encrypt_key_material and 04_import_key_material"):
-        get_parameters_for_import.apply_get_parameters_for_import(step, plan)
+        get_parameters_for_import.apply(step, plan)
 
 
 def test_what_the_same_step_did_does_not_make_its_plan_old(walk):
     """An apply that broke off is run again as it stands: it looks before it creates."""
     walk.start()
     step, asked = walk.step("01"), kms_inputs.CreateKeyInputs.check({})
-    plan = create_key.plan_create_key(step, asked)
-    assert create_key.apply_create_key(step, plan) == create_key.apply_create_key(step, plan)
+    plan = create_key.plan(step, asked)
+    assert create_key.apply(step, plan) == create_key.apply(step, plan)

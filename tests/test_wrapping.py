@@ -24,7 +24,8 @@ from runbook_lib.errors import (
 from runbook_lib.inputs.kms import EncryptKeyMaterialInputs, GetParametersForImportInputs
 from runbook_lib.material import material_set, recovery_copies
 from runbook_lib.material.key_material import KeyMaterial
-from runbook_lib.steps import encrypt_key_material, get_parameters_for_import
+from runbook_lib.run.records import MaterialRecord
+from runbook_lib.steps import encrypt_key_material, existing_set, get_parameters_for_import, plaintext_file
 
 KILLED = 86
 
@@ -86,6 +87,7 @@ def test_a_run_killed_at_any_write_of_03_never_leaves_a_mixed_set(walk):
             material_set.read_set(
                 lambda name: (walk.path / name).read_bytes(),
                 fingerprint=material_set.key_material.fingerprint((walk.path / "custody.json").read_bytes()),
+                advice="",
             )
             assert set(told["files"]) | {"custody.json"} == set(set_in(walk.path))
         if whole and not _agrees(walk):
@@ -93,7 +95,7 @@ def test_a_run_killed_at_any_write_of_03_never_leaves_a_mixed_set(walk):
                 walk.plan_import()
         if not whole:
             with pytest.raises((ArtefactsMismatch, ArtefactMissing)):
-                encrypt_key_material.read_custody(walk.run, walk.run.made("03_encrypt_key_material"))
+                existing_set.read_custody(walk.run, MaterialRecord.so_far(walk.run))
         walk.encrypt(accept_plaintext_file=bool(writes % 2))
         assert opened(walk).key_check_value == walk.run.record("03_encrypt_key_material")["key_check_value"]
         if os.waitstatus_to_exitcode(status) != KILLED:
@@ -182,7 +184,7 @@ def test_after_the_import_other_choices_come_too_late(walk):
     """Nothing supersedes what the key has: the run stops and names the way."""
     walk.start().pair().encrypt()
     walk.bring_in()
-    with pytest.raises(PlanRefused, match=r"come too late \(custody.*runbook recover demo"):
+    with pytest.raises(PlanRefused, match=r"too late to change custody.*runbook recover demo"):
         walk.encrypt(custody="file")
     assert ["keep"] == [change.action for change in walk.plan().changes]
 
@@ -263,9 +265,7 @@ def test_the_file_in_clear_is_destroyed_after_the_import_unless_kept_on_purpose(
     walk.bring_in()
     assert not plain.exists()
     assert walk.run.record("04_import_key_material")["plaintext_file"].startswith("destroyed 20")
-    assert walk.run.record("04_import_key_material")["plaintext_file"] == encrypt_key_material.settle_plaintext(
-        walk.run
-    )
+    assert walk.run.record("04_import_key_material")["plaintext_file"] == plaintext_file.delete_plaintext(walk.run)
 
 
 def test_the_file_in_clear_that_is_kept_on_purpose_stays(walk):
@@ -302,9 +302,9 @@ def test_with_target_aws_nothing_is_left_to_chance(walk, given, error, words):
     walk.start().pair()
     step = as_aws(walk.step("03"))
     with pytest.raises(error, match=words):
-        encrypt_key_material.plan_encrypt_key_material(step, EncryptKeyMaterialInputs.check(given))
+        encrypt_key_material.plan(step, EncryptKeyMaterialInputs.check(given))
     accepted = {"custody": "file", "accept_plaintext_file": True, "keep_plaintext_file": True}
-    plan = encrypt_key_material.plan_encrypt_key_material(step, EncryptKeyMaterialInputs.check(accepted))
+    plan = encrypt_key_material.plan(step, EncryptKeyMaterialInputs.check(accepted))
     assert "kept after the import" in repr(plan)
 
 
@@ -314,7 +314,7 @@ def test_verify_finds_a_custody_file_that_went(walk):
     path = next(walk.path.glob("KeyMaterial.*.bin"))
     path.write_bytes(b"x" * len(path.read_bytes()))
     with pytest.raises(VerificationFailed, match="no file of the set was changed"):
-        encrypt_key_material.verify_encrypt_key_material(walk.step("03"))
+        encrypt_key_material.verify(walk.step("03"))
 
 
 # Files ---------------------------------------------------------------------------------------------------------------
@@ -361,7 +361,7 @@ def test_the_wrapping_key_that_was_exchanged_is_not_used(walk):
     assert [] == set_in(walk.path)
     assert (
         "create"
-        == get_parameters_for_import.plan_get_parameters_for_import(
+        == get_parameters_for_import.plan(
             walk.step("02"), GetParametersForImportInputs.check({"wrapping_key_spec": "RSA_2048"})
         )
         .changes[0]

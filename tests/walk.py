@@ -15,6 +15,7 @@ from runbook_lib.inputs import rds as rds_inputs
 from runbook_lib.inputs import start as start_inputs
 from runbook_lib.plan import Plan
 from runbook_lib.run.run import Run
+from runbook_lib.run.steps import STEP_INPUTS
 from runbook_lib.steps import (
     create_cluster,
     create_key,
@@ -52,7 +53,7 @@ class Walk:
 
     def step(self, number: str) -> OpenStep:
         """Open a step anew, as its notebook does."""
-        name = next(name for name in start_inputs.STEP_INPUTS if name.startswith(number))
+        name = next(name for name in STEP_INPUTS if name.startswith(number))
         step = open_step(name, run_id=self.run_id, runs_dir=self.folder)
         step._session = self._session  # one for all steps: a session takes a quarter of a second to make
         return step
@@ -69,58 +70,51 @@ class Walk:
     def start(self) -> Walk:
         """Do 00 and 01."""
         asked = start_inputs.StartInputs.check({"run_id": self.run_id})
-        step = start_step.start_run(asked, runs_dir=self.folder)
+        step = start_step.open_run(asked, runs_dir=self.folder)
         self._session = step.session
-        start_step.check_everything(step, asked, start_step.plan_start(step, asked))
+        start_step.apply(step, start_step.plan(step, asked))
+        start_step.verify(step)
         step = self.step("01")
-        create_key.apply_create_key(step, create_key.plan_create_key(step, kms_inputs.CreateKeyInputs.check({})))
-        create_key.verify_create_key(step)
+        create_key.apply(step, create_key.plan(step, kms_inputs.CreateKeyInputs.check({})))
+        create_key.verify(step)
         return self
 
     def pair(self, **given: Any) -> Walk:
         """Do 02."""
         step = self.step("02")
         asked = kms_inputs.GetParametersForImportInputs.check({**FAST, **given})
-        get_parameters_for_import.apply_get_parameters_for_import(
-            step, get_parameters_for_import.plan_get_parameters_for_import(step, asked)
-        )
-        get_parameters_for_import.verify_get_parameters_for_import(step)
+        get_parameters_for_import.apply(step, get_parameters_for_import.plan(step, asked))
+        get_parameters_for_import.verify(step)
         return self
 
     def plan(self, **given: Any) -> Plan:
         """Plan 03."""
-        return encrypt_key_material.plan_encrypt_key_material(
-            self.step("03"), kms_inputs.EncryptKeyMaterialInputs.check(given)
-        )
+        return encrypt_key_material.plan(self.step("03"), kms_inputs.EncryptKeyMaterialInputs.check(given))
 
     def encrypt(self, **given: Any) -> Checks:
         """Do 03."""
         step, asked = self.step("03"), kms_inputs.EncryptKeyMaterialInputs.check(given)
-        encrypt_key_material.apply_encrypt_key_material(
-            step, encrypt_key_material.plan_encrypt_key_material(step, asked), asked
-        )
-        return encrypt_key_material.verify_encrypt_key_material(step)
+        encrypt_key_material.apply(step, encrypt_key_material.plan(step, asked))
+        return encrypt_key_material.verify(step)
 
     def plan_import(self, **given: Any) -> Plan:
         """Plan 04."""
-        return import_key_material.plan_import_key_material(
-            self.step("04"), kms_inputs.ImportKeyMaterialInputs.check(given)
-        )
+        return import_key_material.plan(self.step("04"), kms_inputs.ImportKeyMaterialInputs.check(given))
 
     def bring_in(self, **given: Any) -> Checks:
         """Do 04."""
         step, asked = self.step("04"), kms_inputs.ImportKeyMaterialInputs.check(given)
-        import_key_material.apply_import_key_material(step, import_key_material.plan_import_key_material(step, asked))
-        return import_key_material.verify_import_key_material(step)
+        import_key_material.apply(step, import_key_material.plan(step, asked))
+        return import_key_material.verify(step)
 
     def cluster(self) -> Walk:
         """Do 05 and 06."""
         step, asked = self.step("05"), rds_inputs.CreateClusterInputs.check({})
-        create_cluster.apply_create_cluster(step, create_cluster.plan_create_cluster(step, asked))
-        create_cluster.verify_create_cluster(step)
+        create_cluster.apply(step, create_cluster.plan(step, asked))
+        create_cluster.verify(step)
         step, looking = self.step("06"), rds_inputs.VerifyEncryptionInputs.check({})
-        verify_encryption.apply_verify_encryption(step, verify_encryption.plan_verify_encryption(step, looking))
-        verify_encryption.verify_encryption(step)
+        verify_encryption.apply(step, verify_encryption.plan(step, looking))
+        verify_encryption.verify(step)
         return self
 
     # What is there ------------------------------------------------------------------------------------------

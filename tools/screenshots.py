@@ -43,9 +43,9 @@ def walk(tab: Tab) -> None:
             tab.field("Administrators may delete the key").uncheck()
             tab.scroll_to(tab.cell("form = Form"))
             keep("step-01-form", tab.page.screenshot())
-            tab.go_on_to("plan = kms.plan_create_key")
+            tab.go_on_to("plan = create_key.plan")
         if step.name == "06_verify_encryption":
-            tab.scroll_to(tab.go_on_to("verification.verify_encryption(step)"))
+            tab.scroll_to(tab.go_on_to("verify_encryption.verify(step)"))
             keep("step-06-evidence", tab.page.screenshot())
         tab.go_on_to("pictures.where_it_stands")
         if step.name == "03_encrypt_key_material":

@@ -13,7 +13,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from runbook_lib.aws.session import Session
+from runbook_lib.run.records import ClusterRecord, KeyRecord
 from runbook_lib.run.run import Run
+from runbook_lib.run.steps import CREATE_CLUSTER, START
 from runbook_lib.tables import Table
 
 KEPT = timedelta(days=90)
@@ -31,15 +33,15 @@ _HEAD = ("", "event", "by", "what it says", "when")
 _NAMES = ("outcome", "event", "by", "says", "when")
 
 
-def trail(session: Session, run: Run) -> Table:
+def events(session: Session, run: Run) -> Table:
     """Return what CloudTrail says of this run's key and cluster, an event a row, oldest first.
 
     Events that are missing are named with the reason that is likely. Raises `AccessDenied` for a caller who may not
     read CloudTrail.
     """
-    key, cluster = run.record("01_create_key"), run.record("05_create_cluster")
+    key, cluster = KeyRecord.from_run(run), ClusterRecord.from_run(run)
     # By this machine's clock, which somebody may have set meanwhile: the earlier of the two is the beginning.
-    times = run.steps["00_start"]["started"], run.steps["05_create_cluster"]["finished"]
+    times = run.steps[START]["started"], run.steps[CREATE_CLUSTER]["finished"]
     began, ended = sorted(map(datetime.fromisoformat, times))
     began, ended = began - timedelta(hours=1), ended + timedelta(hours=1)
     if session.now() - ended > KEPT:
@@ -47,11 +49,11 @@ def trail(session: Session, run: Run) -> Table:
     window = {"StartTime": began, "EndTime": ended}
     found = [
         event
-        for name, wanted in ((key["key_arn"], _KEY_EVENTS), (cluster["db_cluster_identifier"], ("CreateDBCluster",)))
+        for name, wanted in ((key.key_arn, _KEY_EVENTS), (cluster.db_cluster_identifier, ("CreateDBCluster",)))
         for event in reversed(list(_events(session, name, window)))  # the newest comes first
         if event["eventName"] in wanted and not event.get("errorCode")
     ]
-    resource_id = cluster["db_cluster_resource_id"]
+    resource_id = cluster.db_cluster_resource_id
     rows = [_row(event, resource_id) for event in sorted(found, key=lambda event: str(event["eventTime"]))]
     seen = {event["eventName"] for event in found}
     missing = [name for name in (*_KEY_EVENTS[:4], "CreateDBCluster") if name not in seen]
@@ -66,7 +68,7 @@ def not_read() -> Table:
 
 
 def rows_for_json(table: Table) -> list[dict[str, str]]:
-    """Return the rows of `trail` as report.json keeps them: outcome, event, by, says, when."""
+    """Return the rows of `events` as report.json keeps them: outcome, event, by, says, when."""
     return [dict(zip(_NAMES, map(str, row), strict=True)) for row in table.rows]
 
 

@@ -1,21 +1,17 @@
-"""Step 01: the KMS key, its policy and its alias; plan, apply and verify. Reading a key, for every other step.
-
-Its material comes with `kms_import`, its use with `rds`.
-"""
+"""Read KMS: keys, aliases, tags, materials and grants. Knows no step."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from runbook_lib.aws.retry import find_until_visible
 from runbook_lib.aws.session import Session, error_code
 from runbook_lib.errors import KeyNotUsable
 
 SERVICE_LINKED_ROLE = "AWSServiceRoleForRDS"
-
-
-# Reading a key ---------------------------------------------------------------------------------------------
 
 
 def describe(session: Session, key_id: str) -> dict[str, Any] | None:
@@ -110,3 +106,20 @@ def grants_for(session: Session, key_id: str, cluster: dict[str, Any]) -> list[s
             if "rds" in str(grantee).lower() and named == cluster.get("DbClusterResourceId"):
                 found.append(str(grantee))
     return sorted(set(found))
+
+
+def current_materials(session: Session, key_id: str) -> list[dict[str, Any]]:
+    """Return the key material that is CURRENT: one entry for a key with material, none for a key without."""
+    return [entry for entry in materials(session, key_id) if entry.get("KeyMaterialState") == "CURRENT"]
+
+
+def wait_for_state(session: Session, key_id: str, wanted: Callable[[str], bool]) -> dict[str, Any]:
+    """Return the key's metadata once its state is `wanted`, or as it is after some seconds."""
+    metadata: dict[str, Any] = {}
+
+    def find() -> dict[str, Any] | None:
+        metadata.update(describe(session, key_id) or {})
+        return metadata if metadata and wanted(metadata["KeyState"]) else None
+
+    find_until_visible(find, target=session.target)
+    return metadata

@@ -9,11 +9,10 @@ from runbook_lib.inputs.kms import (
     RecoveryDrillInputs,
 )
 from runbook_lib.inputs.rds import CleanUpInputs, CreateClusterInputs, VerifyEncryptionInputs
-from runbook_lib.inputs.start import GROUPS, STEP_INPUTS, StartInputs
+from runbook_lib.inputs.start import GROUPS, StartInputs
 
 __all__ = [
     "GROUPS",
-    "STEP_INPUTS",
     "CleanUpInputs",
     "CreateClusterInputs",
     "CreateKeyInputs",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 from pydantic import (
@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from runbook_lib.errors import InputError
+from runbook_lib.plan import Edit
 
 
 def matching(pattern: str, rule: str) -> Any:
@@ -51,9 +52,10 @@ class Inputs(BaseModel):
     # What no form asks: what the notebook has read before its form is shown.
     not_in_form: ClassVar[frozenset[str]] = frozenset({"run_id", "exercises"})
 
-    # Set by `form` only: name to (who changed it, parameter, value now), and what was changed since.
-    _edited: dict[str, tuple[str, object, object]] = PrivateAttr(default_factory=dict)
-    _changed_since: Callable[[], list[str]] = PrivateAttr(default=list)
+    # Whether a form that is opened again starts from what was applied before.
+    remembered: ClassVar[bool] = True
+
+    _edits: tuple[Edit, ...] = PrivateAttr(default=())
 
     run_id: str = choice("Run", "Name of the run folder that the steps share.", "demo")
     exercises: bool = choice(
@@ -61,14 +63,15 @@ class Inputs(BaseModel):
     )
 
     @property
-    def edited(self) -> dict[str, tuple[str, object, object]]:
-        """The fields whose value is not the parameter's: who changed it, the parameter, the value now."""
-        return self._edited
+    def edits(self) -> tuple[Edit, ...]:
+        """The fields whose value is not the parameter's."""
+        return self._edits
 
-    @property
-    def changed_since(self) -> Callable[[], list[str]]:
-        """Asks which fields were changed in the form after these inputs were read from it."""
-        return self._changed_since
+    def with_edits(self, edits: Iterable[Edit]) -> Self:
+        """Return these inputs with a note of what differs from the parameters, and who changed it."""
+        noted = self.model_copy()
+        noted._edits = tuple(edits)
+        return noted
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.run_id!r}, {len(type(self).model_fields) - 1} choices)"

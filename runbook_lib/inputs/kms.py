@@ -286,3 +286,26 @@ class RecoveryDrillInputs(Inputs):
 
     _origin = field_validator("recovery_password_from")(check_origin)
     _cluster = field_validator("throw_away_db_cluster_identifier")(identifier)
+
+
+class RecoverInputs(Inputs):
+    """`runbook recover`: how the key material is opened again, and when it shall expire. No notebook asks for this."""
+
+    recovery_private_keys: list[str] = choice("Recovery private keys", "Paths, PEM.", [])
+    recovery_password_from: str = choice("Their password", "prompt, env:NAME or file:PATH.", "")
+    components: list[str] = choice("Components", "Paths of the components that the custodians opened.", [])
+    material_file: str = choice("File", "Path of the 32 bytes.", "")
+    encoding: Encoding = choice("Encoding", "Of the file and the components.", "binary")
+    pkcs11_module: str = choice("PKCS 11 module", "Where it is another than 03 was given.", "")
+    pin_from: str = choice("PIN", "prompt, env:NAME or file:PATH.", "")
+    valid_to: str = choice("Expires at", "ISO 8601. Empty: as it was imported before.", "")
+    does_not_expire: bool = choice("Does not expire", "Instead of a time.", False)
+    encrypted: str = choice("What came back", "Path of hand-back.zip or EncryptedKeyMaterial.bin.", "")
+
+    _origin = field_validator("recovery_password_from", "pin_from")(check_origin)
+
+    @model_validator(mode="after")
+    def _one_expiry(self) -> Self:
+        if self.does_not_expire and self.valid_to:
+            raise ValueError("--valid-to: is given together with --does-not-expire; give one of them")
+        return self

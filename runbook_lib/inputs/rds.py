@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     field_validator,
@@ -217,6 +217,8 @@ class VerifyEncryptionInputs(Inputs):
 
 class CleanUpInputs(Inputs):
     """90_clean_up: the confirmation, and how long the key waits."""
+
+    remembered: ClassVar[bool] = False
 
     confirm_db_cluster_identifier: str = choice(
         "Type the cluster's name to delete", "Empty: the plan is shown and nothing is deleted.", ""

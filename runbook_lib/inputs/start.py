@@ -12,14 +12,9 @@ from pydantic import (
 
 from runbook_lib.inputs.base import Inputs, choice
 from runbook_lib.inputs.kms import (
-    CreateKeyInputs,
-    EncryptKeyMaterialInputs,
-    GetParametersForImportInputs,
-    ImportKeyMaterialInputs,
     KeyNames,
-    RecoveryDrillInputs,
 )
-from runbook_lib.inputs.rds import CleanUpInputs, ClusterChoices, CreateClusterInputs, VerifyEncryptionInputs
+from runbook_lib.inputs.rds import ClusterChoices
 
 
 class _Target(Inputs):
@@ -76,15 +71,3 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Who keeps the original": (
         "custody", "recovery_public_keys", "accept_no_custody", "accept_plaintext_file", "keep_plaintext_file"),
 }  # fmt: skip
-
-STEP_INPUTS: dict[str, type[Inputs]] = {
-    "00_start": StartInputs,
-    "01_create_key": CreateKeyInputs,
-    "02_get_parameters_for_import": GetParametersForImportInputs,
-    "03_encrypt_key_material": EncryptKeyMaterialInputs,
-    "04_import_key_material": ImportKeyMaterialInputs,
-    "05_create_cluster": CreateClusterInputs,
-    "06_verify_encryption": VerifyEncryptionInputs,
-    "80_recovery_drill": RecoveryDrillInputs,
-    "90_clean_up": CleanUpInputs,
-}

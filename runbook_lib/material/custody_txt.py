@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from runbook_lib.material.custody_record import CustodyRecord
 from runbook_lib.material.key_material import RSAES_OAEP_SHA_256, openssl_digest
 from runbook_lib.material.recovery_copies import PLAINTEXT, open_command
 
@@ -20,39 +18,39 @@ _CHECK = (
 )
 
 
-def custody_readme(record: Mapping[str, Any], *, key_arn: str) -> str:
+def custody_readme(record: CustodyRecord, *, key_arn: str) -> str:
     """Return the text of CUSTODY.txt for a custody record; it holds no secret and needs no software of ours."""
     parts = [
         "Custody of key material imported into AWS KMS",
         _head(record, key_arn),
-        {"recovery_key": _copies, "split": _components, "hsm": _token, "file": _plaintext, "none": _none}[
-            record["custody"]
-        ](record),
+        {"recovery_key": _copies, "split": _components, "hsm": _token, "file": _plaintext, "none": _none}[record.kind](
+            record
+        ),
         _check(record),
         _again(key_arn),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _head(record: Mapping[str, Any], key_arn: str) -> str:
+def _head(record: CustodyRecord, key_arn: str) -> str:
     return (
         f"KMS key          {key_arn}\n"
-        f"Key check value  {record['key_check_value'] or 'not known where this was made'}\n"
-        f"Made             {record['made_at']} by source {record['source']}\n"
-        f"Custody          {record['custody']}\n\n"
+        f"Key check value  {record.key_check_value or 'not known where this was made'}\n"
+        f"Made             {record.made_at} by source {record.source}\n"
+        f"Custody          {record.kind}\n\n"
         "Whoever loses the original can lose the database: KMS never gives it back. Keep these files in two places at\n"
         "least, apart from the private keys that open them, and try once a year whether they still open."
     )
 
 
-def _holders(record: Mapping[str, Any], *, out: str) -> str:
+def _holders(record: CustodyRecord, *, out: str) -> str:
     lines = []
-    for number, holder in enumerate(record["holders"], 1):
-        training = "  TRAINING ONLY: protects nothing real" if holder["training_only"] else ""
-        check = f", check value {holder['component_check_value']}" if "component_check_value" in holder else ""
-        command = open_command(holder["file"], algorithm=holder["algorithm"], out=out.format(number))
+    for number, holder in enumerate(record.holders, 1):
+        training = "  TRAINING ONLY: protects nothing real" if holder.training_only else ""
+        check = f", check value {holder.component_check_value}" if holder.component_check_value else ""
+        command = open_command(holder.file, algorithm=holder.algorithm, out=out.format(number))
         lines.append(
-            f"{holder['file']}{check}{training}\n  for recovery key SHA-256 {holder['recovery_key_sha256']}\n{command}"
+            f"{holder.file}{check}{training}\n  for recovery key SHA-256 {holder.recovery_key_sha256}\n{command}"
         )
     return "\n\n".join(lines)
 
@@ -64,15 +62,15 @@ _WHICH = (
 )
 
 
-def _copies(record: Mapping[str, Any]) -> str:
+def _copies(record: CustodyRecord) -> str:
     return (
         "To open a copy, any one of them, on a machine without network, with openssl 1.1.1 or newer:\n\n"
         f"{_UMASK}\n{_holders(record, out=PLAINTEXT)}\n\n{_WHICH}"
     )
 
 
-def _components(record: Mapping[str, Any]) -> str:
-    number = len(record["holders"])
+def _components(record: CustodyRecord) -> str:
+    number = len(record.holders)
     return (
         f"The material is the XOR of {number} components, all of which are needed. Each custodian opens one:\n\n"
         f"{_UMASK}\n{_holders(record, out='component-{}.bin')}\n\n"
@@ -80,29 +78,29 @@ def _components(record: Mapping[str, Any]) -> str:
     )
 
 
-def _token(record: Mapping[str, Any]) -> str:
-    token = record["hsm"]
+def _token(record: CustodyRecord) -> str:
+    token = record.hsm.model_dump() if record.hsm else {}
     return (
         f"The material is in the HSM token {token['token_label']!r} (serial {token['token_serial']}), under the key label\n"
         f"{token['key_label']!r}, and was never outside it in clear. Nothing here can replace the token: keep its backup."
     )
 
 
-def _plaintext(record: Mapping[str, Any]) -> str:
-    kept = "kept after the import on purpose" if record["keep_plaintext_file"] else "destroyed after the import"
+def _plaintext(record: CustodyRecord) -> str:
+    kept = "kept after the import on purpose" if record.keep_plaintext_file else "destroyed after the import"
     return f"The material lies in clear in {PLAINTEXT}, which is for training only. It is {kept}."
 
 
-def _none(record: Mapping[str, Any]) -> str:
+def _none(record: CustodyRecord) -> str:
     return "No copy was made here: the original is kept where it was made, or nobody has it."
 
 
-def _check(record: Mapping[str, Any]) -> str:
-    if not record["key_check_value"]:
+def _check(record: CustodyRecord) -> str:
+    if not record.key_check_value:
         return "Its key check value is not known here. Where the original is, with openssl 3:\n\n" + _CHECK
     return (
         f"To see that it is the right one (openssl 3; be alone on the machine, the command line can be seen); this must\n"
-        f"print {record['key_check_value'].upper()}:\n\n{_CHECK}"
+        f"print {record.key_check_value.upper()}:\n\n{_CHECK}"
     )
 
 

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from runbook_lib.errors import ArtefactsMismatch, HandOverInvalid, ImportTokenExpired
+from runbook_lib.files import zip_files
 from runbook_lib.material import key_material
 from runbook_lib.material.material_set import CUSTODY, ENCRYPTED, MaterialSet, Wrapping, belongs, parse_manifest
 
@@ -47,7 +48,7 @@ def make_bundle(wrapping: Wrapping, *, valid_to: datetime) -> bytes:
         "wrapping_public_key_sha256": key_material.fingerprint(wrapping.public_key),
         "valid_to": valid_to.isoformat(timespec="seconds"),
     }
-    return _zip(
+    return zip_files(
         {
             PUBLIC_KEY: wrapping.public_key,
             FACTS: (json.dumps(facts, indent=1) + "\n").encode(),
@@ -96,7 +97,7 @@ def read_bundle(content: bytes, *, now: datetime) -> Bundle:
 
 def make_hand_back(material_set: MaterialSet) -> bytes:
     """Return the archive (zip) that goes back: EncryptedKeyMaterial.bin, the custody files and custody.json."""
-    return _zip({**material_set.files, CUSTODY: material_set.manifest})
+    return zip_files({**material_set.files, CUSTODY: material_set.manifest})
 
 
 def read_hand_back(content: bytes, wrapping: Wrapping) -> MaterialSet:
@@ -105,42 +106,32 @@ def read_hand_back(content: bytes, wrapping: Wrapping) -> MaterialSet:
     Raises `HandOverInvalid`, `ArtefactsMismatch`, `EncryptedKeyMaterialInvalid`.
     """
     files = _unzip(content, wanted=(CUSTODY, ENCRYPTED), what="what came back")
-    manifest = parse_manifest(files.pop(CUSTODY))
-    if manifest["wrapping_public_key_sha256"] != key_material.fingerprint(wrapping.public_key):
+    manifest = parse_manifest(files.pop(CUSTODY), advice="bring the archive as it was made")
+    if manifest.wrapping_public_key_sha256 != key_material.fingerprint(wrapping.public_key):
         raise ArtefactsMismatch(
             "what came back was made with another wrapping key than this run's; run `runbook wrap` with this run's hand-over.zip"
         )
-    if manifest["key_arn"] != wrapping.key_arn:
+    if manifest.key_arn != wrapping.key_arn:
         raise ArtefactsMismatch(
-            f"what came back was made for {manifest['key_arn']}, this run's key is {wrapping.key_arn}; run `runbook wrap` "
+            f"what came back was made for {manifest.key_arn}, this run's key is {wrapping.key_arn}; run `runbook wrap` "
             "with this run's hand-over.zip"
         )
-    if manifest["custody"]["custody"] == "file":
+    if manifest.custody.kind == "file":
         raise HandOverInvalid("what came back leaves the original in clear over there; wrap it with another custody")
     if strange := sorted(name for name in files if not belongs(name)):
         raise HandOverInvalid(
             f"what came back holds {strange[0]!r}, which is no file of a set; bring the archive as it was"
         )
-    if set(files) != set(manifest["files"]):
-        odd = sorted(set(files) ^ set(manifest["files"]))
+    if set(files) != set(manifest.files):
+        odd = sorted(set(files) ^ set(manifest.files))
         raise HandOverInvalid(
             f"what came back and its {CUSTODY} differ in {', '.join(odd)}; bring the archive again, whole"
         )
-    for name, digest in manifest["files"].items():
+    for name, digest in manifest.files.items():
         if key_material.fingerprint(files[name]) != digest:
             raise HandOverInvalid(f"{name} came back changed (its SHA-256 differs); bring the archive again")
     key_material.check_encrypted_key_material(files[ENCRYPTED], wrapping_key_spec=wrapping.key_spec)
-    return MaterialSet(manifest["custody"], manifest["key_arn"], manifest["wrapping_public_key_sha256"], files)
-
-
-def _zip(files: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            entry = zipfile.ZipInfo(name)
-            entry.external_attr, entry.compress_type = 0o600 << 16, zipfile.ZIP_DEFLATED
-            archive.writestr(entry, content)
-    return buffer.getvalue()
+    return MaterialSet(manifest.custody, manifest.key_arn, manifest.wrapping_public_key_sha256, files)
 
 
 def _unzip(content: bytes, *, wanted: tuple[str, ...], what: str) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ Components of split material are `components`; the run's files are `material_set
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -22,6 +22,7 @@ from runbook_lib.errors import (
     RecoveryKeyRepeated,
 )
 from runbook_lib.files import utc_stamp
+from runbook_lib.material.custody_record import CustodyRecord, Holder
 from runbook_lib.material.key_material import (
     LENGTH,
     RSAES_OAEP_SHA_1,
@@ -31,6 +32,7 @@ from runbook_lib.material.key_material import (
     oaep,
     openssl_digest,
 )
+from runbook_lib.material.request import Custody, Source
 
 SMALLEST = 2048
 PREFIX = "KeyMaterial."
@@ -51,15 +53,17 @@ class CustodyCopy:
     algorithm: str = RSAES_OAEP_SHA_256
     component_check_value: str = ""
 
-    def as_holder(self, *, training_only: bool) -> dict[str, Any]:
+    def as_holder(self, *, training_only: bool) -> Holder:
         """Return what the custody record says of this copy; no secret in it."""
-        told: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "file": self.name,
             "recovery_key_sha256": self.recovery_key,
             "algorithm": self.algorithm,
             "training_only": training_only,
         }
-        return told | ({"component_check_value": self.component_check_value} if self.component_check_value else {})
+        if self.component_check_value:
+            facts["component_check_value"] = self.component_check_value
+        return Holder(**facts)
 
 
 def load_recovery_public_key(pem: bytes) -> rsa.RSAPublicKey:
@@ -181,42 +185,26 @@ def training_public_key(private_pem: bytes) -> bytes:
 
 def record(
     *,
-    custody: str,
-    source: str,
+    custody: Custody,
+    source: Source,
     key_check_value: str,
     copies: Sequence[CustodyCopy],
     training: Sequence[str] = (),
     made_at: datetime,
     **facts: Any,
-) -> dict[str, Any]:
-    """Return the custody record: who holds what, since when, under which algorithm; no secret in it.
+) -> CustodyRecord:
+    """Return the custody record of these copies.
 
-    `training` names the fingerprints of keys that protect nothing real; `facts` is what only one custody has.
+    `training` names the fingerprints of keys that protect nothing real; `facts` is what only one kind of custody has.
     """
-    return {
-        "custody": custody,
-        "source": source,
-        "key_check_value": key_check_value,
-        "made_at": utc_stamp(made_at),
-        "holders": [copy.as_holder(training_only=copy.recovery_key in training) for copy in copies],
+    return CustodyRecord(
+        custody=custody,
+        source=source,
+        key_check_value=key_check_value,
+        made_at=utc_stamp(made_at),
+        holders=tuple(copy.as_holder(training_only=copy.recovery_key in training) for copy in copies),
         **facts,
-    }
-
-
-def rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the custody record as rows for a person: one for each fact, one for each holder."""
-    shown = [
-        (name.replace("_", " "), str(value)) for name, value in record.items() if not isinstance(value, list | dict)
-    ]
-    for holder in record.get("holders", ()):
-        component = (
-            f", component check value {holder['component_check_value']}" if "component_check_value" in holder else ""
-        )
-        training = ", TRAINING ONLY" if holder["training_only"] else ""
-        who = f"recovery key SHA-256 {holder['recovery_key_sha256']}, {holder['algorithm']}{component}{training}"
-        shown.append((holder["file"], who))
-    token = record.get("hsm", {})
-    return [*shown, *((f"HSM {name.replace('_', ' ')}", str(value)) for name, value in token.items())]
+    )
 
 
 FEWEST, MOST = 2, 9

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from runbook_lib.errors import ArtefactMissing
 from runbook_lib.files import read_private
 from runbook_lib.material import hand_over, key_material, recovery_copies
+from runbook_lib.material.custody_record import HsmFacts
 from runbook_lib.material.custody_txt import NAME as README
 from runbook_lib.material.custody_txt import custody_readme
 from runbook_lib.material.key_material import KeyMaterial
@@ -50,7 +51,7 @@ def make_set(
             from runbook_lib.material import pkcs11
 
             with pkcs11.open_key(request.token, create=True) as key:
-                check_value, facts = key.key_check_value, {"hsm": key.facts}
+                check_value, facts = key.key_check_value, {"hsm": HsmFacts(**key.facts)}
                 encrypted = key.encrypt_to(public_key, wrapping.algorithm)
                 if keys:
                     copies = recovery_copies.copies(keys, key.encrypt_to, algorithm=key.best_algorithm())

@@ -17,6 +17,7 @@ from runbook_lib.attended import is_attended
 from runbook_lib.errors import InputError
 from runbook_lib.inputs.base import Inputs
 from runbook_lib.inputs.start import GROUPS
+from runbook_lib.plan import Edit
 from runbook_lib.tables import Table
 
 
@@ -70,14 +71,24 @@ class Form:
     def value(self) -> Inputs:
         """The choices as they stand now, checked. Raises `InputError`, naming each wrong field."""
         taken = self._now()
-        inputs = self._model.check(taken)
-        for name, value in taken.items():
-            if value != self._given[name]:
-                kept = name in self._sources and value == self._start[name]
-                who = self._sources[name] if kept else "Changed in the form"
-                inputs._edited[name] = (who, self._given[name], value)
-        inputs._changed_since = lambda: [name for name, value in self._now().items() if value != taken[name]]
-        return inputs
+        edits = [
+            Edit(name, self._who_changed(name, value), self._given[name], value)
+            for name, value in taken.items()
+            if value != self._given[name]
+        ]
+        return self._model.check(taken).with_edits(edits)
+
+    def _who_changed(self, name: str, value: Any) -> str:
+        kept = name in self._sources and value == self._start[name]
+        return self._sources[name] if kept else "Changed in the form"
+
+    def differs_from(self, inputs: Inputs) -> list[str]:
+        """Return the fields that this form shows otherwise than `inputs` has them now, or shows wrong."""
+        try:
+            shown = self._model.check(self._now())
+        except InputError as error:
+            return [name for name, _ in error.problems]
+        return [name for name in self._model.model_fields if getattr(shown, name) != getattr(inputs, name)]
 
     def _now(self) -> dict[str, Any]:
         return {name: self._views[name].read() if name in self._views else start for name, start in self._start.items()}

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
+from runbook_lib.run.records import ImportRecord
 from runbook_lib.run.run import Run
-
-IMPORT_STEP = "04_import_key_material"
 
 
 def valid_to(run: Run) -> datetime | None:
     """Return when the run's material expires; None when it does not, or none was imported."""
-    told = run.made(IMPORT_STEP).get("valid_to", "")
+    told = ImportRecord.so_far(run).valid_to
     return datetime.fromisoformat(told) if told else None
 
 
@@ -24,9 +22,9 @@ def seconds_left(run: Run, *, now: datetime | None = None) -> int | None:
 
 def in_words(run: Run, *, now: datetime | None = None) -> str:
     """Return such as `expires at 2027-06-30 00:00 UTC, in 217 days`; "" when nothing was imported."""
-    made: dict[str, Any] = run.made(IMPORT_STEP)
+    imported = ImportRecord.so_far(run)
     end, left = valid_to(run), seconds_left(run, now=now)
-    if not made.get("key_material_id"):
+    if not imported.key_material_id:
         return ""
     if end is None or left is None:
         return "does not expire"

@@ -193,14 +193,15 @@ class Run:
         """Say whether `step` has finished."""
         return bool(self._state["steps"].get(step, {}).get("status") == "finished")
 
-    def record(self, step: str) -> dict[str, Any]:
-        """Return what `step` left for the others.
-
-        Raises `StepMissing`, naming the notebook to run, unless the step has finished.
-        """
+    def require_finished(self, step: str) -> None:
+        """Raise `StepMissing`, naming the notebook to run, unless `step` has finished."""
         if not self.is_finished(step):
             raise StepMissing(f"run {self.run_id!r} has no record of {step}; run notebooks/{step}.ipynb first")
-        return copy.deepcopy(self._state["steps"][step]["record"])
+
+    def record(self, step: str) -> dict[str, Any]:
+        """Return what `step` left for the others, as state.json holds it; `records` has it typed. Raises `StepMissing`."""
+        self.require_finished(step)
+        return self.made(step)
 
     def made(self, step: str) -> dict[str, Any]:
         """Return what `step` has recorded so far, finished or not; empty when it was never begun."""

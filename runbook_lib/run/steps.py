@@ -11,7 +11,39 @@ from typing import Any
 import yaml
 
 from runbook_lib.inputs.base import Inputs
-from runbook_lib.inputs.start import STEP_INPUTS
+from runbook_lib.inputs.kms import (
+    CreateKeyInputs,
+    EncryptKeyMaterialInputs,
+    GetParametersForImportInputs,
+    ImportKeyMaterialInputs,
+    RecoveryDrillInputs,
+)
+from runbook_lib.inputs.rds import CleanUpInputs, CreateClusterInputs, VerifyEncryptionInputs
+from runbook_lib.inputs.start import StartInputs
+
+# The steps by name: the one place where they stand in code.
+START = "00_start"
+CREATE_KEY = "01_create_key"
+GET_PARAMETERS_FOR_IMPORT = "02_get_parameters_for_import"
+ENCRYPT_KEY_MATERIAL = "03_encrypt_key_material"
+IMPORT_KEY_MATERIAL = "04_import_key_material"
+CREATE_CLUSTER = "05_create_cluster"
+VERIFY_ENCRYPTION = "06_verify_encryption"
+RECOVERY_DRILL = "80_recovery_drill"
+CLEAN_UP = "90_clean_up"
+
+# What each step asks for.
+STEP_INPUTS: dict[str, type[Inputs]] = {
+    START: StartInputs,
+    CREATE_KEY: CreateKeyInputs,
+    GET_PARAMETERS_FOR_IMPORT: GetParametersForImportInputs,
+    ENCRYPT_KEY_MATERIAL: EncryptKeyMaterialInputs,
+    IMPORT_KEY_MATERIAL: ImportKeyMaterialInputs,
+    CREATE_CLUSTER: CreateClusterInputs,
+    VERIFY_ENCRYPTION: VerifyEncryptionInputs,
+    RECOVERY_DRILL: RecoveryDrillInputs,
+    CLEAN_UP: CleanUpInputs,
+}
 
 
 @dataclass(frozen=True)

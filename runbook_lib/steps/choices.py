@@ -9,24 +9,33 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from runbook_lib.attended import is_attended
 from runbook_lib.aws import offers
-from runbook_lib.aws.session import known_regions
+from runbook_lib.aws.session import Session, known_regions
 from runbook_lib.errors import RunbookError
 from runbook_lib.pages.form import Offer
-from runbook_lib.steps.open_step import OpenStep
+from runbook_lib.run.steps import CREATE_CLUSTER, CREATE_KEY, START
 
 Now = Mapping[str, Any]
 
 
-def for_start() -> dict[str, Offer]:
-    """Return the Regions that the SDK knows for RDS; asks nobody."""
-    return {"region": Offer(lambda _: known_regions())} if is_attended() else {}
-
-
-def for_key(step: OpenStep) -> dict[str, Offer]:
-    """Return the account's roles, as `role/Name`, for administrators and users of the key; service roles left out."""
+def for_step(name: str, session: Callable[[], Session]) -> dict[str, Offer]:
+    """Return what the account offers for the fields of step `name`; nothing, and no session, when nobody is there."""
     if not is_attended():
         return {}
-    iam = step.client("iam")
+    if name == START:
+        return _for_start()
+    if name == CREATE_KEY:
+        return _for_key(session())
+    return _for_cluster(session()) if name == CREATE_CLUSTER else {}
+
+
+def _for_start() -> dict[str, Offer]:
+    """Return the Regions that the SDK knows for RDS; calls nothing."""
+    return {"region": Offer(lambda _: known_regions())}
+
+
+def _for_key(session: Session) -> dict[str, Offer]:
+    """Return the account's roles, as `role/Name`, for administrators and users of the key; service roles left out."""
+    iam = session.client("iam")
     kept: list[str] = []
 
     def roles(_: Now) -> list[str]:
@@ -38,12 +47,10 @@ def for_key(step: OpenStep) -> dict[str, Offer]:
     return {"key_administrators": _offer(roles), "key_users": _offer(roles)}
 
 
-def for_cluster(step: OpenStep) -> dict[str, Offer]:
-    """Return versions, classes, VPCs and groups, for the engine and the VPC that stand in the form."""
-    if not is_attended():
-        return {}
+def _for_cluster(session: Session) -> dict[str, Offer]:
+    """Return versions, classes, VPCs and groups, for the engine and the VPC that the form shows."""
     # Clients are made here: making one is not safe in the look-ups' thread, using one is.
-    session, ec2, client = step.session, step.client("ec2"), step.client("rds")
+    ec2, client = session.client("ec2"), session.client("rds")
 
     def versions(now: Now) -> list[str]:
         return [str(found["EngineVersion"]) for found in offers.engine_versions(session, now["engine"])]

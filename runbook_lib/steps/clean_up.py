@@ -5,22 +5,30 @@ The key is kept while anything still uses it: a cluster, a snapshot or an automa
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from runbook_lib.aws import ec2, kms, rds
-from runbook_lib.aws.rds import find_snapshot, who_uses
+from runbook_lib.aws.retry import poll
 from runbook_lib.aws.session import Session, error_code
+from runbook_lib.checks import Checks
 from runbook_lib.errors import NotConfirmed, WaitTimedOut
 from runbook_lib.inputs.rds import CleanUpInputs
-from runbook_lib.plan import Change, Plan
+from runbook_lib.plan import Action, Change, Plan
+from runbook_lib.run.records import CleanUpRecord, ClusterRecord, KeyRecord, StartRecord, VerificationRecord
+from runbook_lib.run.steps import CREATE_CLUSTER, CREATE_KEY
 from runbook_lib.steps import cluster_network, create_key
 from runbook_lib.steps.open_step import OpenStep
-from runbook_lib.tables import Table
+from runbook_lib.tables import Table, Text
 
-_GONE = frozenset(
+CLUSTER, INSTANCE, SNAPSHOT = "DB cluster", "DB instance", "cluster snapshot"
+_FIND: dict[str, Callable[[Session, str], dict[str, Any] | None]] = {
+    CLUSTER: rds.find_cluster,
+    INSTANCE: rds.find_instance,
+}
+_DELETED = frozenset(
     {
         "DBInstanceNotFound",
         "DBClusterNotFoundFault",
@@ -34,75 +42,64 @@ _GONE = frozenset(
 
 def cluster_name(step: OpenStep) -> str:
     """Return the name of the run's cluster: what must be typed to delete."""
-    made = step.made("05_create_cluster").get("db_cluster_identifier")
-    asked = step.run.steps.get("05_create_cluster", {}).get("inputs", {}).get("db_cluster_identifier")
-    return str(made or asked or step.run.record("00_start")["db_cluster_identifier"])
+    made = ClusterRecord.so_far(step.run).db_cluster_identifier
+    asked = step.run.steps.get(CREATE_CLUSTER, {}).get("inputs", {}).get("db_cluster_identifier")
+    return str(made or asked or StartRecord.from_run(step.run).db_cluster_identifier)
 
 
-def users_table(session: Session, key_arn: str) -> Table:
-    """Return the table of what still needs the key."""
-    rows = [(user.kind, user.name) for user in who_uses(session, key_arn)]
-    return Table("Who still uses the key", ("kind", "name"), rows)
+# Plan -------------------------------------------------------------------------------------------------------------
 
 
-def plan_clean_up(step: OpenStep, inputs: CleanUpInputs) -> Plan:
-    """Plan the deletions in order; what is gone already is not listed, what others made is refused."""
-    session, cluster = step.session, cluster_name(step)
-    changes: list[Change] = []
-    there = rds.find_cluster(session, cluster)
-    ours = there is not None and step.is_ours(rds.rds_tags(there))
-    for instance in rds.instances_of(session, cluster) if ours else []:
+def plan(step: OpenStep, asked: CleanUpInputs) -> Plan:
+    """Plan the deletions in order; what is deleted already is not listed, what others created is refused or kept."""
+    cluster = cluster_name(step)
+    found = rds.find_cluster(step.session, cluster)
+    changes = _instances(step, cluster) if found is not None and step.is_ours(rds.rds_tags(found)) else []
+    if found is not None:
+        changes += _cluster(step, asked, cluster, found)
+    changes += [*_snapshot(step), *_network(step, cluster)]
+    changes += _key(step, asked, {(change.resource, change.name) for change in changes if change.action == "delete"})
+    return step.plan(asked, changes)
+
+
+def _instances(step: OpenStep, cluster: str) -> list[Change]:
+    changes = []
+    for instance in rds.instances_of(step.session, cluster):
         name = instance["DBInstanceIdentifier"]
-        word = (
-            ""
-            if step.is_ours(rds.rds_tags(instance))
-            else "; this run did not make it, but it is in the cluster: delete it yourself"
-        )
-        changes.append(
-            Change(
-                "refuse" if word else "delete",
-                "DB instance",
-                name,
-                f"at once{word}",
-                "rds:DeleteDBInstance",
-                {"DBInstanceIdentifier": name, "SkipFinalSnapshot": True},
-            )
-        )
-    if there is not None:
-        changes.append(_cluster(step, inputs, cluster, there))
-    snapshot = step.made("06_verify_encryption").get("db_cluster_snapshot_identifier", "")
-    if snapshot and (found := find_snapshot(session, snapshot)) is not None and step.is_ours(rds.rds_tags(found)):
-        changes.append(
-            Change(
-                "delete",
-                "cluster snapshot",
-                snapshot,
-                "taken as evidence; irreversible",
-                "rds:DeleteDBClusterSnapshot",
-                {"DBClusterSnapshotIdentifier": snapshot},
-            )
-        )
-    changes += _network(step, cluster)
-    changes += _key(step, inputs, {(change.resource, change.name) for change in changes if change.action == "delete"})
-    return step.plan(inputs, changes)
+        ours = step.is_ours(rds.rds_tags(instance))
+        detail = "" if ours else "; this run did not create it, but it is in the cluster: delete it yourself"
+        request = {"DBInstanceIdentifier": name, "SkipFinalSnapshot": True}
+        action: Action = "delete" if ours else "refuse"
+        changes.append(Change(action, INSTANCE, name, f"at once{detail}", "rds:DeleteDBInstance", request))
+    return changes
 
 
-def _cluster(step: OpenStep, inputs: CleanUpInputs, cluster: str, there: dict[str, Any]) -> Change:
-    if not step.is_ours(rds.rds_tags(there)):
-        return Change("keep", "DB cluster", cluster, "this run did not make it")
+def _snapshot(step: OpenStep) -> list[Change]:
+    name = VerificationRecord.so_far(step.run).db_cluster_snapshot_identifier
+    found = rds.find_snapshot(step.session, name) if name else None
+    if found is None or not step.is_ours(rds.rds_tags(found)):
+        return []
+    request = {"DBClusterSnapshotIdentifier": name}
+    return [Change("delete", SNAPSHOT, name, "taken as evidence; irreversible", "rds:DeleteDBClusterSnapshot", request)]
+
+
+def _cluster(step: OpenStep, inputs: CleanUpInputs, cluster: str, found: dict[str, Any]) -> list[Change]:
+    if not step.is_ours(rds.rds_tags(found)):
+        return [Change("keep", CLUSTER, cluster, "this run did not create it")]
     request: dict[str, Any] = {
         "DBClusterIdentifier": cluster,
         "SkipFinalSnapshot": not inputs.final_db_snapshot_identifier,
     }
-    detail = "irreversible: its data and automated backups go with it"
+    detail = "irreversible: its data and automated backups are deleted with it"
     if inputs.final_db_snapshot_identifier:
         request["FinalDBSnapshotIdentifier"] = inputs.final_db_snapshot_identifier
         detail = f"after a last snapshot, {inputs.final_db_snapshot_identifier}, which needs the key"
-    calls = "rds:DeleteDBCluster"
-    if there.get("DeletionProtection"):
-        detail += "; its deletion protection is taken off first"
-        calls = "rds:ModifyDBCluster, " + calls
-    return Change("delete", "DB cluster", cluster, detail, calls, request)
+    deletion = Change("delete", CLUSTER, cluster, detail, "rds:DeleteDBCluster", request)
+    if not found.get("DeletionProtection"):
+        return [deletion]
+    off = {"DBClusterIdentifier": cluster, "DeletionProtection": False, "ApplyImmediately": True}
+    why = "its deletion protection is turned off, so that it can be deleted"
+    return [Change("change", CLUSTER, cluster, why, "rds:ModifyDBCluster", off), deletion]
 
 
 def _network(step: OpenStep, cluster: str) -> list[Change]:
@@ -133,23 +130,23 @@ def _network(step: OpenStep, cluster: str) -> list[Change]:
 def _key(step: OpenStep, inputs: CleanUpInputs, leaving: set[tuple[str, str]]) -> list[Change]:
     """Return the rows for alias and key: kept while something that stays needs the key."""
     session = step.session
-    made = step.made("01_create_key")
-    key_id = made.get("key_id") or (create_key.find_by_run(step) if "01_create_key" in step.run.steps else None)
+    made = KeyRecord.so_far(step.run)
+    key_id = made.key_id or (create_key.find_by_run(step) if CREATE_KEY in step.run.steps else None)
     metadata = kms.describe(session, key_id) if key_id else None
     if key_id is None or metadata is None or not step.is_ours(kms.tags_of(session, key_id)):
         return []
     aliases = [
         Change("delete", "alias", alias, "", "kms:DeleteAlias", {"AliasName": alias})
         for alias in kms.aliases_of(session, key_id)
-        if alias in (made.get("key_alias"), step.run.steps["01_create_key"]["inputs"].get("key_alias"))
+        if alias in (made.key_alias, step.run.steps[CREATE_KEY]["inputs"].get("key_alias"))
     ]
     if metadata["KeyState"] == "PendingDeletion":
-        until = f"gone on {metadata['DeletionDate']:%Y-%m-%d}; until then kms:CancelKeyDeletion"
+        until = f"deleted on {metadata['DeletionDate']:%Y-%m-%d}; until then kms:CancelKeyDeletion"
         return [Change("keep", "KMS key", key_id, until), *aliases]
     stays = [
         f"{user.kind} {user.name}"
-        for user in who_uses(session, metadata["Arn"])
-        if (user.kind, user.name) not in leaving and ("DB cluster", user.leaves_with) not in leaving
+        for user in rds.who_uses(session, metadata["Arn"])
+        if (user.kind, user.name) not in leaving and (CLUSTER, user.leaves_with) not in leaving
     ]
     if inputs.final_db_snapshot_identifier:
         stays.append(f"cluster snapshot {inputs.final_db_snapshot_identifier}")
@@ -167,12 +164,15 @@ def _key(step: OpenStep, inputs: CleanUpInputs, leaving: set[tuple[str, str]]) -
     return [deletion, *aliases]
 
 
-def confirm(step: OpenStep, inputs: CleanUpInputs) -> bool:
-    """Say whether deleting was confirmed: False when nothing was typed.
+# Apply ------------------------------------------------------------------------------------------------------------
+
+
+def is_confirmed(step: OpenStep, asked: CleanUpInputs) -> bool:
+    """Return whether deleting was confirmed: False when nothing was typed.
 
     Raises `NotConfirmed` when something else than the cluster's name was typed.
     """
-    typed = inputs.confirm_db_cluster_identifier
+    typed = asked.confirm_db_cluster_identifier
     if typed and typed != cluster_name(step):
         raise NotConfirmed(
             f"confirm_db_cluster_identifier is {typed!r}, the run's cluster is {cluster_name(step)!r}; nothing was "
@@ -181,63 +181,70 @@ def confirm(step: OpenStep, inputs: CleanUpInputs) -> bool:
     return bool(typed)
 
 
-def apply_clean_up(step: OpenStep, plan: Plan, *, confirmed: bool) -> Table | str:
-    """Delete what the plan says, in its order; return what is gone and what is pending until when.
+def apply(step: OpenStep, plan: Plan) -> Table | str:
+    """Delete what the plan says, in its order; return what is deleted and what is pending until when.
 
-    Without confirmation nothing is deleted. What was interrupted goes on when it is called again.
+    Without confirmation nothing is deleted. What was interrupted resumes when it is called again. Raises `NotConfirmed`.
     """
-    if not confirmed:
+    if not is_confirmed(step, plan.inputs):
         return f"Nothing was deleted. To delete, type the cluster's name, {cluster_name(step)!r}, and run this again."
+    deletions = [change for change in plan.changes if change.action == "delete"]
+    unprotect = [change for change in plan.changes if change.action == "change"]
     rows: list[tuple[str, str, str]] = []
     with step.applying(plan):
-        for change in plan.changes:
-            if change.action != "delete":
-                continue
+        before = CleanUpRecord.so_far(step.run)
+        planned = [*map(list, before.planned), *([change.resource, change.name] for change in deletions)]
+        step.run.note(step.name, planned=planned)
+        for change in unprotect:
+            step.client("rds").modify_db_cluster(**change.request)
+        for change in deletions:
             rows.append((change.resource, change.name, _delete(step, change)))
-        gone = [f"{resource} {name}: {outcome}" for resource, name, outcome in rows]
-        step.run.note(step.name, gone=[*step.made().get("gone", []), *gone])
-    return Table("What is gone, and what is pending", ("resource", "name", "outcome"), rows)
+        deleted = [f"{resource} {name}: {outcome}" for resource, name, outcome in rows]
+        step.run.note(step.name, gone=[*before.gone, *deleted])
+    return Table("What is deleted, and what is pending", ("resource", "name", "outcome"), rows)
 
 
 def _delete(step: OpenStep, change: Change) -> str:
-    """Send one deletion; what is gone already counts as gone. Return the outcome in words."""
-    client, request = step.client, dict(change.request)
-    rds_client = client("rds")
+    """Send one deletion; what is deleted already counts as deleted. Return the outcome in words."""
+    client, request = step.client("rds"), dict(change.request)
     try:
         match change.resource:
             case "DB cluster":
-                if "ModifyDBCluster" in change.calls:
-                    rds_client.modify_db_cluster(
-                        DBClusterIdentifier=change.name, DeletionProtection=False, ApplyImmediately=True
-                    )
-                rds_client.delete_db_cluster(**request)
-                _wait_gone(step, lambda: rds.find_cluster(step.session, change.name), change.name)
-            case "cluster snapshot":
-                rds_client.delete_db_cluster_snapshot(**request)
-            case "subnet group":
-                rds_client.delete_db_subnet_group(**request)
-            case "security group":
-                client("ec2").delete_security_group(**request)
-            case "alias":
-                client("kms").delete_alias(**request)
-            case "KMS key":
-                metadata = kms.describe(step.session, change.name) or {}
-                if users := who_uses(step.session, str(metadata.get("Arn"))):
-                    return f"kept: still needed by {', '.join(f'{user.kind} {user.name}' for user in users)}"
-                return _schedule_deletion(step, request)
+                client.delete_db_cluster(**request)
             case "DB instance":
-                rds_client.delete_db_instance(**request)
-                _wait_gone(step, lambda: rds.find_instance(step.session, change.name), change.name)
+                client.delete_db_instance(**request)
+            case "cluster snapshot":
+                client.delete_db_cluster_snapshot(**request)
+            case "subnet group":
+                client.delete_db_subnet_group(**request)
+            case "security group":
+                step.client("ec2").delete_security_group(**request)
+            case "alias":
+                step.client("kms").delete_alias(**request)
+            case "KMS key":
+                return _delete_key(step, change.name, request)
     except ClientError as error:
-        if error_code(error) == "InvalidDBInstanceState" or error_code(error) == "InvalidDBClusterStateFault":
-            find = rds.find_cluster if change.resource == "DB cluster" else rds.find_instance
-            there = find(step.session, change.name)
-            if there is None or "deleting" not in (there.get("Status"), there.get("DBInstanceStatus")):
-                raise
-            _wait_gone(step, lambda: find(step.session, change.name), change.name)
-        elif error_code(error) not in _GONE:
+        if error_code(error) not in _DELETED and not _is_being_deleted(step, change, error):
             raise
-    return "gone"
+    if (find := _FIND.get(change.resource)) is not None:
+        _wait_deleted(step, lambda: find(step.session, change.name), change.name)
+    return "deleted"
+
+
+def _is_being_deleted(step: OpenStep, change: Change, error: ClientError) -> bool:
+    """Return whether a cluster or instance refused to be deleted because it is being deleted already."""
+    if error_code(error) not in ("InvalidDBInstanceState", "InvalidDBClusterStateFault"):
+        return False
+    found = _FIND[change.resource](step.session, change.name) or {}
+    return "deleting" in (found.get("Status"), found.get("DBInstanceStatus"))
+
+
+def _delete_key(step: OpenStep, key_id: str, request: dict[str, Any]) -> str:
+    """Schedule the key's deletion unless something needs it by now; return the outcome in words."""
+    metadata = kms.describe(step.session, key_id) or {}
+    if users := rds.who_uses(step.session, str(metadata.get("Arn"))):
+        return f"kept: still needed by {', '.join(f'{user.kind} {user.name}' for user in users)}"
+    return _schedule_deletion(step, request)
 
 
 def _schedule_deletion(step: OpenStep, request: dict[str, Any]) -> str:
@@ -253,22 +260,43 @@ def _schedule_deletion(step: OpenStep, request: dict[str, Any]) -> str:
     return f"pending until {date:%Y-%m-%d}; cancel with kms:CancelKeyDeletion"
 
 
-def _wait_gone(step: OpenStep, find: Any, name: str) -> None:
-    poll = 0.2 if step.session.target == "sandbox" else 20.0
-    deadline = time.monotonic() + (120 if step.session.target == "sandbox" else 3600)
+def _wait_deleted(step: OpenStep, find: Callable[[], object], name: str) -> None:
+    every, timeout = (0.2, 120.0) if step.session.target == "sandbox" else (20.0, 3600.0)
     print(f"{name}: deleting")
-    while find() is not None:
-        if time.monotonic() > deadline:
-            raise WaitTimedOut(f"{name} is still being deleted; run this again to go on")
-        time.sleep(poll)
+    _, deleted = poll(find, until=lambda found: found is None, every=every, timeout=timeout)
+    if not deleted:
+        raise WaitTimedOut(f"{name} is still being deleted; run this again to resume")
 
 
-def finish_clean_up(step: OpenStep, plan: Plan) -> str:
-    """Mark the clean-up finished once nothing of the run is left to delete; return what was found in words."""
-    left = [change for change in plan.changes if change.action in ("delete", "refuse")]
-    if left:
-        return f"left: {', '.join(f'{change.resource} {change.name}' for change in left)}"
-    with step.run.locked(what=step.name):
-        step.run.finish(step.name)
-    kept = [f"{change.resource} {change.name}: {change.detail}" for change in plan.changes]
-    return "; ".join(kept) or "nothing of this run is left"
+# Verify -----------------------------------------------------------------------------------------------------------
+
+
+def verify(step: OpenStep) -> Checks | Text:
+    """Check that nothing is left that an applied plan said would be deleted, and finish the step.
+
+    What a rule keeps (a key that something still needs) is no failure. Without an applied plan there is nothing to
+    check. Raises `VerificationFailed`, naming what is left.
+    """
+    section = step.run.steps.get(step.name)
+    if section is None:
+        return Text("The clean-up", "Nothing was deleted, so there is nothing to verify.")
+    now = plan(step, CleanUpInputs.check(section["inputs"]))
+    left = {(change.resource, change.name): change for change in now.changes if change.action != "change"}
+    checks = Checks("The clean-up")
+    planned = CleanUpRecord.so_far(step.run).planned
+    for resource, name in dict.fromkeys([*planned, *(key for key in left if left[key].action in ("delete", "refuse"))]):
+        change = left.get((resource, name))
+        outcome = (
+            "deleted" if change is None else f"{change.action}: {change.detail}" if change.detail else change.action
+        )
+        checks.holds(
+            f"{resource} {name}",
+            "deleted, or kept by a rule",
+            "still exists" if change is not None and change.action in ("delete", "refuse") else outcome,
+            lambda found: found != "still exists",
+            source="the plan, made again",
+        )
+    if checks.rows:
+        checks.require_passed()
+    step.run.finish(step.name)
+    return checks

@@ -6,7 +6,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from runbook_lib.aws.create_once import create_once, until_seen
+from runbook_lib.aws.create_once import create_once
 from runbook_lib.aws.ec2 import (
     ec2_tags,
     find_security_group,
@@ -17,6 +17,7 @@ from runbook_lib.aws.ec2 import (
     require_subnet_group,
     tags_of,
 )
+from runbook_lib.aws.retry import retry_until_visible
 from runbook_lib.aws.session import error_code
 from runbook_lib.inputs.rds import PORTS, CreateClusterInputs
 from runbook_lib.plan import Change
@@ -159,7 +160,7 @@ def _our_subnet_group(step: OpenStep, name: str) -> dict[str, Any] | None:
 
 def apply_security_group(step: OpenStep, change: Change, *, port: int, allowed_cidr: str) -> list[str]:
     """Make the security group of the plan, once, and let the allowed network in; return the ids to use."""
-    if change.detail == "given":
+    if not change.request:  # it was given
         return change.name.split(", ")
     ec2 = step.client("ec2", retry=False)
 
@@ -184,7 +185,7 @@ def apply_security_group(step: OpenStep, change: Change, *, port: int, allowed_c
         rule = {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, kind: [{address: allowed_cidr}]}
         client = step.client("ec2")
         try:
-            until_seen(
+            retry_until_visible(
                 lambda: client.authorize_security_group_ingress(GroupId=group_id, IpPermissions=[rule]),
                 codes=("InvalidGroup.NotFound",),
                 target=step.session.target,

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from runbook_lib.aws import kms
-from runbook_lib.aws.create_once import create_once, look, settled, until_seen
+from runbook_lib.aws.create_once import create_once
 from runbook_lib.aws.kms import SERVICE_LINKED_ROLE
-from runbook_lib.aws.session import Session, error_code
+from runbook_lib.aws.retry import find_until_visible, retry_until_passed, retry_until_visible
+from runbook_lib.aws.session import error_code
 from runbook_lib.checks import Checks
-from runbook_lib.errors import AccessDenied, KeyNotUsable, PreflightFailed, StepMissing
+from runbook_lib.errors import AccessDenied, KeyNotUsable, StepMissing
 from runbook_lib.inputs.kms import CreateKeyInputs
 from runbook_lib.plan import Change, Plan
-from runbook_lib.policies import key_policy as policy_builder
 from runbook_lib.policies import reading
+from runbook_lib.run.records import KeyRecord
+from runbook_lib.run.steps import CREATE_KEY, IMPORT_KEY_MATERIAL
+from runbook_lib.steps import review_policy
 from runbook_lib.steps.open_step import OpenStep
-from runbook_lib.tables import Table, Text
 
-CREATE_KEY = "kms:CreateKey"
+CALL = "kms:CreateKey"
+KEY, ALIAS, ROLE = "KMS key", "alias", "service-linked role"
+_ROLE_REQUEST = {"AWSServiceName": "rds.amazonaws.com"}
 
 
 def find_by_run(step: OpenStep) -> str | None:
@@ -44,7 +47,7 @@ def find_by_run(step: OpenStep) -> str | None:
                 if error_code(error) != "NotFoundException":
                     raise
                 continue
-            if step.is_ours(tags) and tags.get("runbook:step") == "01_create_key":
+            if step.is_ours(tags) and tags.get("runbook:step") == CREATE_KEY:
                 return str(key["KeyId"])
     if denied is not None:
         raise denied
@@ -65,137 +68,62 @@ def _may_be_new(step: OpenStep, key_id: str) -> bool:
     )
 
 
-def wait_for_state(step: OpenStep, key_id: str, wanted: Callable[[str], bool]) -> dict[str, Any]:
-    """Return the key's metadata once its state is `wanted`, or as it is after some seconds."""
-    metadata: dict[str, Any] = {}
-
-    def find() -> dict[str, Any] | None:
-        metadata.update(kms.describe(step.session, key_id) or {})
-        return metadata if metadata and wanted(metadata["KeyState"]) else None
-
-    look(find, target=step.session.target)
-    return metadata
-
-
-# 01 create key -----------------------------------------------------------------------------------------------
-
-
-def principals(session: Session, given: list[str]) -> list[str]:
-    """Return the ARNs of the named roles and users, or of the caller's own role when none is named.
-
-    Raises `PreflightFailed` for one that does not exist: KMS refuses a policy with an unknown principal.
-    """
-    if not given:
-        return [session.principal_arn()]
-    arns = []
-    for text in given:
-        arn = policy_builder.principal_arn(text, account_id=session.account_id, partition=session.partition)
-        kind, _, path = arn.split(":", 5)[5].partition("/")
-        name = path.rpartition("/")[2]
-        if arn.split(":")[4] == session.account_id:
-            iam = session.client("iam")
-            try:
-                found = iam.get_role(RoleName=name)["Role"] if kind == "role" else iam.get_user(UserName=name)["User"]
-            except ClientError as error:
-                if error_code(error) != "NoSuchEntity":
-                    raise
-                raise PreflightFailed(
-                    f"{text!r}: there is no {kind} {name} in account {session.account_id}; create it or name another"
-                ) from error
-            if found["Arn"] != arn and text.startswith("arn:"):
-                raise PreflightFailed(f"{text!r}: the {kind} {name} is {found['Arn']}; write that ARN, path included")
-            arn = found["Arn"]
-        arns.append(arn)
-    return arns
-
-
-def key_policy(session: Session, inputs: CreateKeyInputs) -> dict[str, Any]:
-    """Return the key policy that the inputs ask for, checked."""
-    document = policy_builder.key_policy(
-        account_id=session.account_id,
-        region=session.region,
-        partition=session.partition,
-        key_administrators=principals(session, inputs.key_administrators),
-        allow_key_deletion=inputs.allow_key_deletion,
-        key_users=principals(session, inputs.key_users),
-        rds_service_linked_role=inputs.grant_rds_service_linked_role,
-    )
-    reading.validate(document)
-    return document
-
-
-def show_policy(document: dict[str, Any]) -> Text:
-    """Return a key policy as indented JSON for review."""
-    return Text("Key policy", json.dumps(document, indent=2))
-
-
-def who_may(document: dict[str, Any]) -> Table:
-    """Return the table of who may do what with the key."""
-    rows = reading.who_may(document)
-    return Table("Who may do what with the key", list(rows[0]), [list(row.values()) for row in rows])
-
-
-def plan_create_key(step: OpenStep, inputs: CreateKeyInputs) -> Plan:
+def plan(step: OpenStep, asked: CreateKeyInputs) -> Plan:
     """Plan the key, its alias and, if asked for, the service-linked role of RDS.
 
     Reads only. An alias that points to a key of someone else is refused; a key of this run is kept if it is as
     asked, and refused, field by field, if it is not.
     """
-    session = step.session
-    document = key_policy(session, inputs)
-    changes = []
-    if inputs.grant_rds_service_linked_role:
-        there = kms.service_linked_role(session)
-        changes.append(
-            Change(
-                "keep" if there else "create",
-                "service-linked role",
-                SERVICE_LINKED_ROLE,
-                "exists" if there else "AWS would create it with the first DB cluster; the key policy names it now",
-                "" if there else "iam:CreateServiceLinkedRole",
-                {"AWSServiceName": "rds.amazonaws.com"},
-            )
-        )
+    document = review_policy.build(step, asked)
+    target = kms.find_alias(step.session, asked.key_alias) or ""
+    key_id = _key_of_this_run(step, target)
+    changes = [_role(step)] if asked.grant_rds_service_linked_role else []
+    return step.plan(asked, [*changes, _key(step, asked, key_id, document), _alias(step, asked, key_id, target)])
+
+
+def _key_of_this_run(step: OpenStep, alias_target: str) -> str:
+    """Return the id of the key that this run has created, also where it could not record it; "" for none."""
+    if key_id := KeyRecord.so_far(step.run).key_id:
+        return key_id
+    if alias_target and step.is_ours(kms.tags_of(step.session, alias_target)):
+        return alias_target
+    if step.run.was_sent(step.name, CALL):  # killed before it could record what it had created
+        return find_until_visible(lambda: find_by_run(step), target=step.session.target) or ""
+    return ""
+
+
+def _role(step: OpenStep) -> Change:
+    if kms.service_linked_role(step.session):
+        return Change("keep", ROLE, SERVICE_LINKED_ROLE, "exists", request=_ROLE_REQUEST)
+    detail = "AWS would create it with the first DB cluster; the key policy names it now"
+    return Change("create", ROLE, SERVICE_LINKED_ROLE, detail, "iam:CreateServiceLinkedRole", _ROLE_REQUEST)
+
+
+def _key(step: OpenStep, asked: CreateKeyInputs, key_id: str, document: dict[str, Any]) -> Change:
     request = {
         "Origin": "EXTERNAL",
         "KeySpec": "SYMMETRIC_DEFAULT",
         "KeyUsage": "ENCRYPT_DECRYPT",
-        "Description": inputs.key_description,
+        "Description": asked.key_description,
         "Policy": json.dumps(document),
-        "Tags": [{"TagKey": key, "TagValue": value} for key, value in step.tags(inputs.tags).items()],
+        "Tags": [{"TagKey": key, "TagValue": value} for key, value in step.tags(asked.tags).items()],
     }
-    alias_target = kms.find_alias(session, inputs.key_alias)
-    made = step.made().get("key_id", "")
-    if not made and alias_target and step.is_ours(kms.tags_of(session, alias_target)):
-        made = alias_target
-    if not made and step.run.was_sent(step.name, CREATE_KEY):  # it died before it could note what it had made
-        made = look(lambda: find_by_run(step), target=session.target) or ""
-    if made and (metadata := kms.describe(session, made)):
-        differs = _key_differences(step, made, metadata, inputs, document)
-        changes.append(
-            Change(
-                "refuse" if differs else "keep",
-                "KMS key",
-                made,
-                "; ".join(differs) or f"made by this run, {metadata['KeyState']}, as asked",
-                "",
-                request,
-            )
-        )
-    else:
-        detail = f"origin EXTERNAL, {inputs.key_description!r}, ends in PendingImport"
-        changes.append(Change("create", "KMS key", inputs.key_alias, detail, "kms:CreateKey", request))
-    if alias_target and alias_target != made:
-        detail = (
-            f"already points to key {alias_target}, and {step.whose(kms.tags_of(session, alias_target))}; choose another "
-            "key_alias, or move that alias away"
-        )
-        changes.append(Change("refuse", "alias", inputs.key_alias, detail))
-    else:
-        action, calls = ("keep", "") if alias_target else ("create", "kms:CreateAlias")
-        detail = "points to the key of this run" if alias_target else "a name for the key that can be moved later"
-        changes.append(Change(action, "alias", inputs.key_alias, detail, calls))  # type: ignore[arg-type]
-    return step.plan(inputs, changes)
+    if key_id and (metadata := kms.describe(step.session, key_id)):
+        if differs := _key_differences(step, key_id, metadata, asked, document):
+            return Change("refuse", KEY, key_id, "; ".join(differs), "", request)
+        return Change("keep", KEY, key_id, f"created by this run, {metadata['KeyState']}, as asked", "", request)
+    detail = f"origin EXTERNAL, {asked.key_description!r}, ends in PendingImport"
+    return Change("create", KEY, asked.key_alias, detail, CALL, request)
+
+
+def _alias(step: OpenStep, asked: CreateKeyInputs, key_id: str, target: str) -> Change:
+    if not target:
+        return Change("create", ALIAS, asked.key_alias, "a name for the key that can be moved later", "kms:CreateAlias")
+    if target == key_id:
+        return Change("keep", ALIAS, asked.key_alias, "points to the key of this run")
+    whose = step.whose(kms.tags_of(step.session, target))
+    detail = f"already points to key {target}, and {whose}; choose another key_alias, or move that alias away"
+    return Change("refuse", ALIAS, asked.key_alias, detail)
 
 
 def _key_differences(
@@ -215,32 +143,20 @@ def _key_differences(
     return differs
 
 
-def apply_create_key(step: OpenStep, plan: Plan) -> str:
-    """Make what the plan says, once; return the key's ARN.
+def apply(step: OpenStep, plan: Plan) -> str:
+    """Create what the plan says, at most once; return the key's ARN.
 
     Raises what `create_once` raises, and `PlanRefused`.
     """
-    client = step.client("kms", retry=False)
     with step.applying(plan):
-        role = [change for change in plan.changes if change.resource == "service-linked role"]
-        if role and role[0].action == "create":
-            _create_service_linked_role(step, role[0])
-        key = plan.change("KMS key")
-        key_id = (
-            key.name
-            if key.action == "keep"
-            else create_once(
-                step.run,
-                step.name,
-                CREATE_KEY,
-                find=lambda: find_by_run(step),
-                create=lambda: _create_key(client, dict(key.request), new_role=bool(role)),
-            )
-        )
-        metadata = look(lambda: kms.describe(step.session, key_id), target=step.session.target)
+        role = next((change for change in plan.changes if change.resource == ROLE), None)
+        if role is not None and role.action == "create":
+            _create_service_linked_role(step, role)
+        key, alias = plan.change(KEY), plan.change(ALIAS)
+        key_id = key.name if key.action == "keep" else _create_key_once(step, key, new_role=role is not None)
+        metadata = find_until_visible(lambda: kms.describe(step.session, key_id), target=step.session.target)
         if metadata is None:
-            raise KeyNotUsable(f"key {key_id} was created but cannot be seen yet; run this step again in a minute")
-        alias = plan.change("alias")
+            raise KeyNotUsable(f"key {key_id} was created but is not visible yet; run this step again in a minute")
         step.run.note(
             step.name,
             key_id=key_id,
@@ -249,18 +165,34 @@ def apply_create_key(step: OpenStep, plan: Plan) -> str:
             key_policy=json.loads(key.request["Policy"]),
         )
         if alias.action == "create":
-            create_once(
-                step.run,
-                step.name,
-                "kms:CreateAlias",
-                find=lambda: True if kms.find_alias(step.session, alias.name) == key_id else None,
-                create=lambda: until_seen(
-                    lambda: bool(client.create_alias(AliasName=alias.name, TargetKeyId=key_id)),
-                    codes=("NotFoundException",),
-                    target=step.session.target,
-                ),
-            )
+            _create_alias(step, alias.name, key_id)
     return str(metadata["Arn"])
+
+
+def _create_key_once(step: OpenStep, key: Change, *, new_role: bool) -> str:
+    client = step.client("kms", retry=False)
+    return create_once(
+        step.run,
+        step.name,
+        CALL,
+        find=lambda: find_by_run(step),
+        create=lambda: _create_key(client, dict(key.request), new_role=new_role),
+    )
+
+
+def _create_alias(step: OpenStep, alias: str, key_id: str) -> None:
+    client = step.client("kms", retry=False)
+    create_once(
+        step.run,
+        step.name,
+        "kms:CreateAlias",
+        find=lambda: True if kms.find_alias(step.session, alias) == key_id else None,
+        create=lambda: retry_until_visible(
+            lambda: bool(client.create_alias(AliasName=alias, TargetKeyId=key_id)),
+            codes=("NotFoundException",),
+            target=step.session.target,
+        ),
+    )
 
 
 def _create_service_linked_role(step: OpenStep, change: Change) -> None:
@@ -297,48 +229,39 @@ def _create_key(client: Any, request: dict[str, Any], *, new_role: bool) -> str:
     raise AssertionError("the last attempt returns or raises")
 
 
-def verify_create_key(step: OpenStep) -> Checks:
+def verify(step: OpenStep) -> Checks:
     """Hold the key against what the plan asked, and finish the step.
 
     Raises `VerificationFailed`.
     """
-    made = step.made()
-    if "key_arn" not in made:
+    made = KeyRecord.so_far(step.run)
+    if not made.key_arn:
         raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
-    checks = settled(lambda: _gather_key(step, made), target=step.session.target, codes=("NotFoundException",))
+    checks = retry_until_passed(lambda: _gather(step, made), target=step.session.target, codes=("NotFoundException",))
     checks.require_passed()
-    state = _state_at_rest(step)
-    step.run.finish(step.name, key_state=state, summary=f"{made['key_alias']} → {made['key_id'][:8]}… {state}")
+    state = _expected_state(step)
+    step.run.finish(step.name, key_state=state, summary=f"{made.key_alias} → {made.key_id[:8]}… {state}")
     return checks
 
 
-def _state_at_rest(step: OpenStep) -> str:
-    return "Enabled" if step.run.is_finished("04_import_key_material") else "PendingImport"
+def _expected_state(step: OpenStep) -> str:
+    return "Enabled" if step.run.is_finished(IMPORT_KEY_MATERIAL) else "PendingImport"
 
 
-def _gather_key(step: OpenStep, made: dict[str, Any]) -> Checks:
-    metadata = kms.describe(step.session, made["key_id"]) or {}
-    there = json.loads(step.client("kms").get_key_policy(KeyId=made["key_id"], PolicyName="default")["Policy"])
+def _gather(step: OpenStep, made: KeyRecord) -> Checks:
+    metadata = kms.describe(step.session, made.key_id) or {}
     checks = Checks("The key")
     source = "kms:DescribeKey"
     checks.equal("its material comes from outside", "EXTERNAL", metadata.get("Origin"), source=source)
     checks.equal("it is a symmetric key", "SYMMETRIC_DEFAULT", metadata.get("KeySpec"), source=source)
     checks.equal("it is for encryption", "ENCRYPT_DECRYPT", metadata.get("KeyUsage"), source=source)
     checks.equal("it is managed by you", "CUSTOMER", metadata.get("KeyManager"), source=source)
-    state = _state_at_rest(step)
+    state = _expected_state(step)
     claim = "its material was imported" if state == "Enabled" else "it waits for its material"
     checks.equal(claim, state, metadata.get("KeyState"), source=source)
-    checks.equal(
-        "the alias points to it",
-        made["key_id"],
-        kms.find_alias(step.session, made["key_alias"]),
-        source="kms:ListAliases",
-    )
-    checks.holds(
-        "its policy is the one reviewed",
-        "identical",
-        "identical" if reading.same(there, made["key_policy"]) else "different",
-        lambda word: word == "identical",
-        source="kms:GetKeyPolicy",
-    )
+    target = kms.find_alias(step.session, made.key_alias)
+    checks.equal("the alias points to it", made.key_id, target, source="kms:ListAliases")
+    found = json.loads(step.client("kms").get_key_policy(KeyId=made.key_id, PolicyName="default")["Policy"])
+    same = "identical" if reading.same(found, made.key_policy) else "different"
+    checks.equal("its policy is the one reviewed", "identical", same, source="kms:GetKeyPolicy")
     return checks

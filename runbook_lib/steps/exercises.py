@@ -19,6 +19,17 @@ from runbook_lib.attended import is_attended
 from runbook_lib.aws.session import Session, error_code
 from runbook_lib.errors import KeyMaterialLength, PracticeFailed
 from runbook_lib.material import key_material
+from runbook_lib.run.steps import (
+    CLEAN_UP,
+    CREATE_CLUSTER,
+    CREATE_KEY,
+    ENCRYPT_KEY_MATERIAL,
+    GET_PARAMETERS_FOR_IMPORT,
+    IMPORT_KEY_MATERIAL,
+    RECOVERY_DRILL,
+    START,
+    VERIFY_ENCRYPTION,
+)
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.tables import Text
 
@@ -214,48 +225,48 @@ def _other_material_into_a_key_that_lost_its_own(session: Session) -> None:
 
 
 EXERCISES = {
-    "00_start": Exercise(
+    START: Exercise(
         "Aurora MySQL 5.6, as the post has it", _as_the_post_has_it, "InvalidParameterCombination",
         {"a": "the key is missing", "b": "the version is no longer offered", "c": "the password is missing"}, "b",
     ),
-    "01_create_key": Exercise(
+    CREATE_KEY: Exercise(
         "A key policy that names a role nobody has made yet", _policy_with_an_unknown_role,
         "MalformedPolicyDocumentException",
         {"a": "every principal of a key policy must exist", "b": "roles cannot stand in key policies",
          "c": "the JSON is broken"}, "a",
     ),
-    "02_get_parameters_for_import": Exercise(
+    GET_PARAMETERS_FOR_IMPORT: Exercise(
         "A wrapping key for a KMS key whose material AWS made", _wrapping_key_for_a_key_of_aws,
         "UnsupportedOperationException",
         {"a": "the key is not enabled", "b": "the wrapping key is too short",
          "c": "only a key of origin EXTERNAL takes material"}, "c",
     ),
-    "03_encrypt_key_material": Exercise(
+    ENCRYPT_KEY_MATERIAL: Exercise(
         "Material that is one byte short", _one_byte_short, "KeyMaterialLength",
         {"a": "KMS pads what is short", "b": "a symmetric key takes exactly 32 bytes",
          "c": "longer would do, shorter does not"}, "b", offline=True,
     ),
-    "04_import_key_material": Exercise(
+    IMPORT_KEY_MATERIAL: Exercise(
         "Wrapped with SHA-1 for a pair that was fetched for SHA-256", _another_hash, "InvalidCiphertextException",
         {"a": "KMS cannot open the wrapping", "b": "the token has run out", "c": "the material is too weak"}, "a",
     ),
-    "05_create_cluster": Exercise(
+    CREATE_CLUSTER: Exercise(
         "A cluster under a key that somebody disabled", _cluster_under_a_disabled_key, "KMSKeyNotAccessibleFault",
         {"a": "the cluster waits until the key is enabled", "b": "the cluster is made, unencrypted",
          "c": "nothing is made"}, "c",
     ),
-    "06_verify_encryption": Exercise(
+    VERIFY_ENCRYPTION: Exercise(
         "Decrypting after the key material was deleted", _decrypt_without_the_material, "KMSInvalidStateException",
         {"a": "whoever kept the material can import it again", "b": "AWS keeps a copy for 30 days",
          "c": "the ciphertext is lost for good"}, "a",
     ),
-    "80_recovery_drill": Exercise(
+    RECOVERY_DRILL: Exercise(
         "Other material into a key that has lost its own", _other_material_into_a_key_that_lost_its_own,
         "IncorrectKeyMaterialException",
         {"a": "the key starts anew with the new material", "b": "the key takes only the material it had",
          "c": "the token has run out"}, "b",
     ),
-    "90_clean_up": Exercise(
+    CLEAN_UP: Exercise(
         "Importing the material again into a key that is about to be deleted", _import_into_a_key_that_is_leaving,
         "KMSInvalidStateException",
         {"a": "the material saves the data even after the key is gone", "b": "cancel the deletion first",

@@ -2,159 +2,147 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from runbook_lib.aws import kms
-from runbook_lib.aws.create_once import look, until_seen
+from runbook_lib.aws.retry import find_until_visible, retry_until_visible
 from runbook_lib.checks import Checks
 from runbook_lib.errors import (
     KeyNotUsable,
     StepMissing,
 )
-from runbook_lib.files import holds, keep_aside
+from runbook_lib.files import holds, keep_aside, zip_files
 from runbook_lib.inputs.kms import GetParametersForImportInputs
 from runbook_lib.material import key_material
 from runbook_lib.material.hand_over import BUNDLE, make_bundle
 from runbook_lib.material.material_set import Wrapping
 from runbook_lib.plan import Change, Plan
-from runbook_lib.steps.encrypt_key_material import kept_aside
+from runbook_lib.run.records import ImportParameters, KeyRecord
+from runbook_lib.run.steps import IMPORT_KEY_MATERIAL
 from runbook_lib.steps.open_step import OpenStep
+from runbook_lib.steps.plaintext_file import kept_aside
 
 PUBLIC_KEY, IMPORT_TOKEN, README = "WrappingPublicKey.bin", "ImportToken.bin", "README.txt"
+PAIR = "wrapping key and import token"
+CALL = "kms:GetParametersForImport"
 _MARGIN = timedelta(minutes=10)
 
 
-# 02 get parameters for import --------------------------------------------------------------------------------
+# Plan -------------------------------------------------------------------------------------------------------------
 
 
-def plan_get_parameters_for_import(step: OpenStep, inputs: GetParametersForImportInputs) -> Plan:
-    """Plan to fetch a wrapping key and import token, or to keep a pair that is whole, as asked and still valid."""
-    key = step.run.record("01_create_key")
-    metadata = look(lambda: kms.describe(step.session, key["key_id"]), target=step.session.target)
+def plan(step: OpenStep, asked: GetParametersForImportInputs) -> Plan:
+    """Plan to fetch a wrapping key and import token, or to keep a pair that is complete, as asked and still valid.
+
+    Raises `KeyNotUsable` when the key does not exist.
+    """
+    key = KeyRecord.from_run(step.run)
+    metadata = find_until_visible(lambda: kms.describe(step.session, key.key_id), target=step.session.target)
     if metadata is None:
-        raise KeyNotUsable(f"key {key['key_id']} is gone; start a new run")
-    name = f"for {key['key_alias']}"
-    if metadata["KeyState"] == "PendingDeletion":
-        change = Change(
-            "refuse",
-            "wrapping key and import token",
-            name,
-            "the key is PendingDeletion; cancel its deletion first",
-        )
-        return step.plan(inputs, [change])
-    request = {
-        "KeyId": key["key_id"],
-        "WrappingAlgorithm": inputs.wrapping_algorithm,
-        "WrappingKeySpec": inputs.wrapping_key_spec,
-    }
-    made = step.made()
-    why = f"{inputs.wrapping_key_spec}, {inputs.wrapping_algorithm}, valid for 24 hours"
-    if metadata["KeyState"] != "PendingImport":
-        change = Change(
-            "keep", "wrapping key and import token", name, "the material is imported: no new pair is needed"
-        )
-    elif made.get("request") != request:
-        change = Change("create", "wrapping key and import token", name, why, "kms:GetParametersForImport", request)
-    elif (broken := _pair_problem(step, made)) is not None:
-        change = Change(
-            "create",
-            "wrapping key and import token",
-            name,
-            f"{broken}; fetched again: {why}",
-            "kms:GetParametersForImport",
-            request,
-        )
-    else:
-        change = Change("keep", "wrapping key and import token", name, "the pair is whole and valid", "", request)
+        raise KeyNotUsable(f"key {key.key_id} does not exist; start a new run")
+    change = _change(step, asked, key, metadata["KeyState"])
     others = [name for name in (PUBLIC_KEY, IMPORT_TOKEN, README, BUNDLE) if not _is_ours(step, name)]
-    return step.plan(inputs, [change, *(kept_aside(step.run, others) if change.action == "create" else [])])
+    return step.plan(asked, [change, *(kept_aside(step.run, others) if change.action == "create" else [])])
+
+
+def _change(step: OpenStep, asked: GetParametersForImportInputs, key: KeyRecord, state: str) -> Change:
+    name = f"for {key.key_alias}"
+    if state == "PendingDeletion":
+        return Change("refuse", PAIR, name, "the key is PendingDeletion; cancel its deletion first")
+    if state != "PendingImport":
+        return Change("keep", PAIR, name, "the material is imported: no new pair is needed")
+    request = {
+        "KeyId": key.key_id,
+        "WrappingAlgorithm": asked.wrapping_algorithm,
+        "WrappingKeySpec": asked.wrapping_key_spec,
+    }
+    made = ImportParameters.so_far(step.run)
+    why = f"{asked.wrapping_key_spec}, {asked.wrapping_algorithm}, valid for 24 hours"
+    if made.as_request != request:
+        return Change("create", PAIR, name, why, CALL, request)
+    if problem := _pair_problem(step, made):
+        return Change("create", PAIR, name, f"{problem}; fetched again: {why}", CALL, request)
+    return Change("keep", PAIR, name, "the pair is complete and valid", "", request)
 
 
 def _is_ours(step: OpenStep, name: str) -> bool:
-    """Return whether a file in the run's folder is what 02 wrote, or was writing when it broke off."""
-    made = step.made()
-    written = [*made.get("sha256", {}).items(), *made.get("sha256_of_others", {}).items(), *made.get("writing", [])]
+    """Return whether a file in the run folder is what 02 wrote, or was writing when it was interrupted."""
+    made = ImportParameters.so_far(step.run)
+    written = [*made.sha256.items(), *made.sha256_of_others.items(), *made.writing]
     return any(name == one and holds(step.run.path / name, digest) for one, digest in written)
 
 
-def _pair_problem(step: OpenStep, made: dict[str, Any]) -> str | None:
-    """Say what is wrong with the pair in the run folder, or None."""
-    if datetime.fromisoformat(made["parameters_valid_to"]) - _MARGIN <= step.now():
+def _pair_problem(step: OpenStep, made: ImportParameters) -> str:
+    """Return what is wrong with the pair in the run folder; empty when nothing is."""
+    if made.valid_to - _MARGIN <= step.now():
         return "the pair has expired"
-    for name, wanted in made["sha256"].items():
+    for name, wanted in made.sha256.items():
         file = step.run.path / name
         if not file.is_file() or key_material.fingerprint(file.read_bytes()) != wanted:
             return f"{name} is missing or changed"
-    return None
+    return ""
 
 
-def apply_get_parameters_for_import(step: OpenStep, plan: Plan) -> str:
+# Apply ------------------------------------------------------------------------------------------------------------
+
+
+def apply(step: OpenStep, plan: Plan) -> str:
     """Fetch the pair and write its files; return until when it is valid (ISO 8601).
 
     The console's zip holds the same three files; the token in it stays with the operator.
     """
-    change = plan.change("wrapping key and import token")
+    change = plan.change(PAIR)
     with step.applying(plan):
         if change.action == "create":
-            kms_client = step.client("kms")
-            answer = until_seen(
-                lambda: kms_client.get_parameters_for_import(**change.request),
-                codes=("NotFoundException",),
-                target=step.session.target,
-            )
-            valid_to = answer["ParametersValidTo"].astimezone(UTC)
-            key_material.load_wrapping_public_key(
-                answer["PublicKey"], wrapping_key_spec=change.request["WrappingKeySpec"]
-            )
-            archive = f"Import_Parameters_{change.request['KeyId']}_{step.now():%m%d%H%M}.zip"
-            contents = {
-                PUBLIC_KEY: answer["PublicKey"],
-                IMPORT_TOKEN: answer["ImportToken"],
-                README: _pair_readme(answer["KeyId"], change.request, valid_to).encode(),
-            }
-            others = {archive: _zipped(contents), BUNDLE: _bundle(answer, change.request, valid_to)}
-            everything = contents | others
-            for name in everything:
-                if not _is_ours(step, name):
-                    keep_aside(step.run.path / name)
-            old = step.made().get("archive", archive)
-            if old != archive and _is_ours(step, old):
-                (step.run.path / old).unlink()
-            writing = [[name, key_material.fingerprint(content)] for name, content in everything.items()]
-            step.run.note(step.name, writing=[*step.made().get("writing", []), *writing])
-            for name, content in everything.items():
-                step.run.write(name, content)
-            metadata = kms.describe(step.session, change.request["KeyId"]) or {}
-            step.run.note(
-                step.name,
-                key_arn=answer["KeyId"],
-                key_material_id=metadata.get("CurrentKeyMaterialId", ""),  # what the key once had, if anything
-                request=dict(change.request),
-                parameters_valid_to=valid_to.isoformat(timespec="seconds"),
-                sha256={name: key_material.fingerprint(content) for name, content in contents.items()},
-                sha256_of_others={name: key_material.fingerprint(content) for name, content in others.items()},
-                archive=archive,
-                writing=[],
-            )
-    return str(step.made()["parameters_valid_to"])
+            _fetch(step, dict(change.request))
+    return ImportParameters.so_far(step.run).parameters_valid_to
 
 
-def _bundle(answer: dict[str, Any], request: dict[str, str] | Any, valid_to: datetime) -> bytes:
+def _fetch(step: OpenStep, request: dict[str, str]) -> None:
+    client = step.client("kms")
+    answer = retry_until_visible(
+        lambda: client.get_parameters_for_import(**request), codes=("NotFoundException",), target=step.session.target
+    )
+    key_material.load_wrapping_public_key(answer["PublicKey"], wrapping_key_spec=request["WrappingKeySpec"])
+    valid_to = answer["ParametersValidTo"].astimezone(UTC)
+    contents = {
+        PUBLIC_KEY: answer["PublicKey"],
+        IMPORT_TOKEN: answer["ImportToken"],
+        README: _pair_readme(answer["KeyId"], request, valid_to).encode(),
+    }
+    archive = f"Import_Parameters_{request['KeyId']}_{step.now():%m%d%H%M}.zip"
     wrapping = Wrapping(
         answer["PublicKey"], request["WrappingAlgorithm"], request["WrappingKeySpec"], key_arn=answer["KeyId"]
     )
-    return make_bundle(wrapping, valid_to=valid_to)
+    others = {archive: zip_files(contents), BUNDLE: make_bundle(wrapping, valid_to=valid_to)}
+    _write(step, contents | others, archive)
+    metadata = kms.describe(step.session, request["KeyId"]) or {}
+    step.run.note(
+        step.name,
+        key_arn=answer["KeyId"],
+        key_material_id=metadata.get("CurrentKeyMaterialId", ""),  # what the key had before, if anything
+        request=request,
+        parameters_valid_to=valid_to.isoformat(timespec="seconds"),
+        sha256={name: key_material.fingerprint(content) for name, content in contents.items()},
+        sha256_of_others={name: key_material.fingerprint(content) for name, content in others.items()},
+        archive=archive,
+        writing=[],
+    )
 
 
-def _zipped(contents: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in contents.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
+def _write(step: OpenStep, files: dict[str, bytes], archive: str) -> None:
+    """Write the files; what has one of their names and is not ours is renamed, and an older zip of ours is deleted."""
+    for name in files:
+        if not _is_ours(step, name):
+            keep_aside(step.run.path / name)
+    before = ImportParameters.so_far(step.run)
+    if before.archive not in ("", archive) and _is_ours(step, before.archive):
+        (step.run.path / before.archive).unlink()
+    writing = [[name, key_material.fingerprint(content)] for name, content in files.items()]
+    step.run.note(step.name, writing=[*map(list, before.writing), *writing])
+    for name, content in files.items():
+        step.run.write(name, content)
 
 
 def _pair_readme(arn: str, request: dict[str, str] | Any, valid_to: datetime) -> str:
@@ -171,47 +159,43 @@ def _pair_readme(arn: str, request: dict[str, str] | Any, valid_to: datetime) ->
     )
 
 
-def verify_get_parameters_for_import(step: OpenStep) -> Checks:
+# Verify -----------------------------------------------------------------------------------------------------------
+
+
+def verify(step: OpenStep) -> Checks:
     """Hold the pair against what was asked, and finish the step. Raises `VerificationFailed`."""
-    made = step.made()
-    if "request" not in made:
+    made = ImportParameters.so_far(step.run)
+    if not made.sha256:
         raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
-    size = key_material.WRAPPING_KEY_SPECS[made["request"]["WrappingKeySpec"]]
-    public_key = key_material.load_wrapping_public_key(step.run.read(PUBLIC_KEY))
     checks = Checks("The wrapping key and import token")
-    checks.equal(
-        "they are for the key of this run",
-        step.run.record("01_create_key")["key_arn"],
-        made["key_arn"],
-        source="kms:GetParametersForImport",
-    )
-    checks.equal(
-        "the wrapping key has the size asked for",
-        f"{size} bits",
-        f"{public_key.key_size} bits",
-        source=PUBLIC_KEY,
-    )
-    length = len(step.run.read(IMPORT_TOKEN))
-    checks.equal(
+    key_arn = KeyRecord.from_run(step.run).key_arn
+    checks.equal("they are for the key of this run", key_arn, made.key_arn, source=CALL)
+    public_key = key_material.load_wrapping_public_key(step.run.read(PUBLIC_KEY))
+    size = key_material.WRAPPING_KEY_SPECS[made.request.WrappingKeySpec]
+    claim = "the wrapping key has the size asked for"
+    checks.equal(claim, f"{size} bits", f"{public_key.key_size} bits", source=PUBLIC_KEY)
+    length, within = len(step.run.read(IMPORT_TOKEN)), "1 to 6144 bytes"
+    checks.holds(
         "the token is within AWS's limit of 6144 bytes",
-        "1 to 6144 bytes",
-        "1 to 6144 bytes" if 1 <= length <= 6144 else f"{length} bytes",
+        within,
+        length,
+        lambda length: 1 <= length <= 6144,
         source=IMPORT_TOKEN,
     )
-    if not step.run.is_finished("04_import_key_material"):
+    if not step.run.is_finished(IMPORT_KEY_MATERIAL):
         checks.holds(
             "the pair is valid now",
             "in the future",
-            made["parameters_valid_to"],
+            made.parameters_valid_to,
             lambda text: datetime.fromisoformat(text) > step.now(),
-            source="kms:GetParametersForImport",
+            source=CALL,
         )
     checks.require_passed()
+    request = made.request
     step.run.finish(
         step.name,
-        valid_until=made["parameters_valid_to"],
-        needed_by="04_import_key_material",
-        summary=f"{made['request']['WrappingKeySpec']}, {made['request']['WrappingAlgorithm']}, valid until "
-        f"{made['parameters_valid_to'][:16].replace('T', ' ')} UTC",
+        valid_until=made.parameters_valid_to,
+        needed_by=IMPORT_KEY_MATERIAL,
+        summary=f"{request.WrappingKeySpec}, {request.WrappingAlgorithm}, valid until {made.valid_to:%Y-%m-%d %H:%M} UTC",
     )
     return checks

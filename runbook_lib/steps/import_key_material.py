@@ -11,7 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from runbook_lib.aws import kms
-from runbook_lib.aws.create_once import settled
+from runbook_lib.aws.retry import retry_until_passed
 from runbook_lib.aws.session import error_code, error_text
 from runbook_lib.checks import Checks
 from runbook_lib.errors import (
@@ -26,77 +26,84 @@ from runbook_lib.inputs.kms import ImportKeyMaterialInputs
 from runbook_lib.material import key_material, recovery_copies
 from runbook_lib.material.material_set import ENCRYPTED
 from runbook_lib.plan import Change, Plan
-from runbook_lib.steps import create_key
-from runbook_lib.steps.encrypt_key_material import plaintext_changes, read_custody, settle_plaintext
+from runbook_lib.run.records import ImportParameters, ImportRecord, KeyRecord, MaterialRecord
+from runbook_lib.run.steps import ENCRYPT_KEY_MATERIAL, GET_PARAMETERS_FOR_IMPORT
+from runbook_lib.steps.existing_set import AGAIN, read_custody
 from runbook_lib.steps.get_parameters_for_import import IMPORT_TOKEN, PUBLIC_KEY
 from runbook_lib.steps.open_step import OpenStep
+from runbook_lib.steps.plaintext_file import delete_plaintext, plaintext_changes
 
 IMPORT = "kms:ImportKeyMaterial"
+MATERIAL = "key material"
+LONGEST = timedelta(days=365)
 
 
-# 04 import key material ----------------------------------------------------------------------------------------
+# Plan -------------------------------------------------------------------------------------------------------------
 
 
-def plan_import_key_material(step: OpenStep, inputs: ImportKeyMaterialInputs) -> Plan:
+def plan(step: OpenStep, asked: ImportKeyMaterialInputs) -> Plan:
     """Plan the import after checking everything that can be checked before calling.
 
     Raises `ArtefactsMismatch` for files of different sets, `EncryptedKeyMaterialInvalid` for a wrong size,
-    `ImportTokenExpired` for an old pair, and `KeyNotUsable` for a key that takes no material.
+    `ImportTokenExpired` for an old pair, `KeyNotUsable` for a key that takes no material, and `PreflightFailed` for an
+    expiry that AWS refuses.
     """
-    key, pair, material = (
-        step.run.record(name) for name in ("01_create_key", "02_get_parameters_for_import", "03_encrypt_key_material")
-    )
-    metadata = kms.describe(step.session, key["key_id"])
+    key, material = KeyRecord.from_run(step.run), MaterialRecord.from_run(step.run)
+    metadata = kms.describe(step.session, key.key_id)
     if metadata is None or metadata["Origin"] != "EXTERNAL" or metadata["KeyState"] == "PendingDeletion":
-        found = f"{metadata['Origin']}, {metadata['KeyState']}" if metadata else "gone"
+        found = f"{metadata['Origin']}, {metadata['KeyState']}" if metadata else "deleted"
         raise KeyNotUsable(
-            f"key {key['key_id']} is {found}; only an EXTERNAL key that is not being deleted takes material"
+            f"key {key.key_id} is {found}; only an EXTERNAL key that is not being deleted takes material"
         )
-    name = f"key check value {material['key_check_value'] or 'unknown here'}"
-    detail = (
-        f"expires at {inputs.valid_to}: on that day every cluster under the key becomes inaccessible unless it is "
-        "imported again"
-        if inputs.valid_to
-        else "does not expire"
-    )
-    made = step.made()
-    valid = datetime.fromisoformat(pair["parameters_valid_to"]) > step.now()
+    name = f"key check value {material.shown_check_value}"
+    pair, made = ImportParameters.from_run(step.run), ImportRecord.so_far(step.run)
     # Nobody saw how it ended: sent once more, KMS takes it only if what the key has is this very material.
-    to_prove = valid and not made.get("key_material_id") and step.run.is_unclear(step.name, IMPORT)
-    sent = made.get("key_material_id") or step.run.was_sent(step.name, IMPORT)
-    if metadata["KeyState"] != "PendingImport" and sent and not to_prove:
-        differs = "" if made.get("recovered_at") else _import_differences(metadata, inputs)
-        current = metadata.get("CurrentKeyMaterialId", "")
-        if made.get("key_material_id", current) != current:
-            differs = (
-                f"this run imported {made['key_material_id'][:16]}, current is {current[:16]}: somebody rotated the key; its "
-                "other material is not in this run's custody"
+    unclear = not made.key_material_id and step.run.is_unclear(step.name, IMPORT)
+    if metadata["KeyState"] == "PendingImport" or (unclear and pair.valid_to > step.now()):
+        change = _to_import(step, asked, key, name)
+    elif made.key_material_id or step.run.was_sent(step.name, IMPORT):
+        change = _imported(metadata, made, asked, name)
+    else:
+        why = f"the key is {metadata['KeyState']}: somebody else imported material"
+        return step.plan(asked, [Change("refuse", MATERIAL, name, why)])
+    return step.plan(asked, [change, *plaintext_changes(step.run)])
+
+
+def _to_import(step: OpenStep, asked: ImportKeyMaterialInputs, key: KeyRecord, name: str) -> Change:
+    """Return the row that imports the set of 03."""
+    _check_set(step)
+    request: dict[str, Any] = {"KeyId": key.key_id, "ExpirationModel": asked.expiration_model}
+    detail = "does not expire"
+    if asked.valid_to:
+        if not step.now() < datetime.fromisoformat(asked.valid_to) <= step.now() + LONGEST:
+            raise PreflightFailed(
+                f"valid_to {asked.valid_to} is past or more than 365 days away; choose a time within a year"
             )
-        action = "refuse" if differs else "keep"
-        if made.get("recovered_at"):
-            detail = f"again by `runbook recover` at {made['recovered_at']}"
-        change = Change(action, "key material", name, differs or f"imported, {detail}")  # type: ignore[arg-type]
-        return step.plan(inputs, [change, *plaintext_changes(step.run)])
-    if metadata["KeyState"] != "PendingImport" and not to_prove:
-        change = Change(
-            "refuse",
-            "key material",
-            name,
-            f"the key is {metadata['KeyState']}: somebody else imported material",
+        request["ValidTo"] = asked.valid_to
+        detail = (
+            f"expires at {asked.valid_to}: on that day every cluster under the key becomes inaccessible unless it is "
+            "imported again"
         )
-        return step.plan(inputs, [change])
-    _check_set(step, pair, material)
-    if inputs.valid_to and not step.now() < datetime.fromisoformat(inputs.valid_to) <= step.now() + timedelta(days=365):
-        raise PreflightFailed(
-            f"valid_to {inputs.valid_to} is past or more than 365 days away; choose a time within a year"
+    if asked.key_material_description:
+        request["KeyMaterialDescription"] = asked.key_material_description
+    return Change("create", MATERIAL, name, detail, IMPORT, request)
+
+
+def _imported(metadata: dict[str, Any], made: ImportRecord, asked: ImportKeyMaterialInputs, name: str) -> Change:
+    """Return the row that keeps imported material, or refuses what differs."""
+    current = metadata.get("CurrentKeyMaterialId", "")
+    if made.key_material_id not in ("", current):
+        why = (
+            f"this run imported {made.key_material_id[:16]}, current is {current[:16]}: somebody rotated the key; its other "
+            "material is not in this run's custody"
         )
-    request: dict[str, Any] = {"KeyId": key["key_id"], "ExpirationModel": inputs.expiration_model}
-    if inputs.valid_to:
-        request["ValidTo"] = inputs.valid_to
-    if inputs.key_material_description:
-        request["KeyMaterialDescription"] = inputs.key_material_description
-    change = Change("create", "key material", name, detail, IMPORT, request)
-    return step.plan(inputs, [change, *plaintext_changes(step.run)])
+        return Change("refuse", MATERIAL, name, why)
+    if made.recovered_at:
+        return Change("keep", MATERIAL, name, f"imported again by `runbook recover` at {made.recovered_at}")
+    if differs := _import_differences(metadata, asked):
+        return Change("refuse", MATERIAL, name, differs)
+    expiry = f"expires at {asked.valid_to}" if asked.valid_to else "does not expire"
+    return Change("keep", MATERIAL, name, f"imported, {expiry}")
 
 
 def _import_differences(metadata: dict[str, Any], inputs: ImportKeyMaterialInputs) -> str:
@@ -113,25 +120,27 @@ def _import_differences(metadata: dict[str, Any], inputs: ImportKeyMaterialInput
     return f"imported as {there}; an expiry is changed by importing the same material again"
 
 
-def _check_set(step: OpenStep, pair: dict[str, Any], material: dict[str, Any]) -> None:
+def _check_set(step: OpenStep) -> None:
     """Raise unless token, wrapping key, encrypted material and custody are one set that is still valid."""
-    again = "run notebooks/02_get_parameters_for_import.ipynb and notebooks/03_encrypt_key_material.ipynb again"
+    pair, material = ImportParameters.from_run(step.run), MaterialRecord.from_run(step.run)
+    again = f"run notebooks/{GET_PARAMETERS_FOR_IMPORT}.ipynb and notebooks/{ENCRYPT_KEY_MATERIAL}.ipynb again"
     for name in (PUBLIC_KEY, IMPORT_TOKEN):
-        if key_material.fingerprint(step.run.read(name)) != pair["sha256"][name]:
+        if key_material.fingerprint(step.run.read(name)) != pair.sha256[name]:
             raise ArtefactsMismatch(f"{name} is not the file that 02 left (its SHA-256 differs); {again}")
-    if material["wrapping_public_key_sha256"] != pair["sha256"][PUBLIC_KEY]:
+    if material.wrapping_public_key_sha256 != pair.sha256[PUBLIC_KEY]:
         raise ArtefactsMismatch(
             "EncryptedKeyMaterial.bin was made with another wrapping key than the one that belongs to the import token; "
-            "run notebooks/03_encrypt_key_material.ipynb again"
+            f"{AGAIN}"
         )
     read_custody(step.run, material)
-    key_material.check_encrypted_key_material(
-        step.run.read(ENCRYPTED), wrapping_key_spec=pair["request"]["WrappingKeySpec"]
-    )
-    if datetime.fromisoformat(pair["parameters_valid_to"]) <= step.now():
-        if step.made().get("key_material_id"):
+    key_material.check_encrypted_key_material(step.run.read(ENCRYPTED), wrapping_key_spec=pair.request.WrappingKeySpec)
+    if pair.valid_to <= step.now():
+        if ImportRecord.so_far(step.run).key_material_id:
             again = f"the key has lost its material since: runbook recover {step.run.run_id}"
-        raise ImportTokenExpired(f"the import token expired at {pair['parameters_valid_to']}; {again}")
+        raise ImportTokenExpired(f"the import token expired at {pair.parameters_valid_to}; {again}")
+
+
+# Apply ------------------------------------------------------------------------------------------------------------
 
 
 _REFUSALS: dict[str, str] = {
@@ -143,13 +152,13 @@ _REFUSALS: dict[str, str] = {
 }
 
 
-def apply_import_key_material(step: OpenStep, plan: Plan) -> str:
+def apply(step: OpenStep, plan: Plan) -> str:
     """Import the material; return the key's state.
 
     Sending it twice is harmless: the same material is taken again. Raises `ImportRefused` in KMS's own terms.
     """
     change = plan.change("key material")
-    key_id = step.run.record("01_create_key")["key_id"]
+    key_id = KeyRecord.from_run(step.run).key_id
     with step.applying(plan):
         if change.action == "create":
             request = dict(change.request)
@@ -162,41 +171,38 @@ def apply_import_key_material(step: OpenStep, plan: Plan) -> str:
             except ClientError as error:
                 raise _refused(step, key_id, error) from error
             step.run.settle(step.name, IMPORT, "made")
-        metadata = create_key.wait_for_state(step, key_id, lambda state: state != "PendingImport")
+        metadata = kms.wait_for_state(step.session, key_id, lambda state: state != "PendingImport")
         step.run.note(
             step.name,
             key_material_id=metadata.get("CurrentKeyMaterialId", ""),
             expiration_model=metadata.get("ExpirationModel", ""),
             valid_to=metadata["ValidTo"].isoformat(timespec="seconds") if metadata.get("ValidTo") else "",
         )
-        _agree(step, plan)
+        _note_plaintext(step, plan)
     return str(metadata["KeyState"])
 
 
-def _agree(step: OpenStep, plan: Plan) -> None:
+def _note_plaintext(step: OpenStep, plan: Plan) -> None:
     """Note which file in clear the plan shows as to be deleted: `verify` deletes it once the import is proved, and no other."""
     shown = [
         change.request["file"]
         for change in plan.changes
         if change.resource == recovery_copies.PLAINTEXT and change.action == "delete"
     ]
-    if shown or step.made().get("plaintext_to_delete"):
+    if shown or ImportRecord.so_far(step.run).plaintext_to_delete:
         step.run.note(step.name, plaintext_to_delete=shown[0] if shown else [])
 
 
 def _read_set(step: OpenStep) -> tuple[bytes, bytes]:
     """Return token and encrypted material, the very bytes that 02 and 03 left. Raises `ArtefactsMismatch`."""
-    pair, material = step.run.record("02_get_parameters_for_import"), step.run.record("03_encrypt_key_material")
+    pair, material = ImportParameters.from_run(step.run), MaterialRecord.from_run(step.run)
     token, encrypted = step.run.read(IMPORT_TOKEN), step.run.read(ENCRYPTED)
     for name, content, digest in (
-        (IMPORT_TOKEN, token, pair["sha256"][IMPORT_TOKEN]),
-        (ENCRYPTED, encrypted, material["files"][ENCRYPTED]),
+        (IMPORT_TOKEN, token, pair.sha256[IMPORT_TOKEN]),
+        (ENCRYPTED, encrypted, material.files[ENCRYPTED]),
     ):
         if key_material.fingerprint(content) != digest:
-            raise ArtefactsMismatch(
-                f"nothing was imported: {name} is not the file that its step left; run "
-                "notebooks/03_encrypt_key_material.ipynb again"
-            )
+            raise ArtefactsMismatch(f"nothing was imported: {name} is not the file that its step left; {AGAIN}")
     return token, encrypted
 
 
@@ -216,49 +222,41 @@ def _refused(step: OpenStep, key_id: str, error: ClientError) -> ImportRefused:
     )
 
 
-def verify_import_key_material(step: OpenStep) -> Checks:
+# Verify -----------------------------------------------------------------------------------------------------------
+
+
+def verify(step: OpenStep) -> Checks:
     """Hold the key and its material against what was asked, and finish the step. Raises `VerificationFailed`."""
-    made = step.made()
-    if "key_material_id" not in made:
+    made = ImportRecord.so_far(step.run)
+    if not made.expiration_model:
         raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
-    checks = settled(lambda: _gather_import(step, made), target=step.session.target)
+    checks = retry_until_passed(lambda: _gather(step, made), target=step.session.target)
     checks.require_passed()
-    if plaintext := settle_plaintext(step.run):
+    if plaintext := delete_plaintext(step.run):
         step.run.note(step.name, plaintext_file=plaintext)
-    expiry = f"expires at {made['valid_to']}" if made["valid_to"] else "does not expire"
-    alias = step.run.record("01_create_key")["key_alias"]
-    step.run.finish(step.name, key_state="Enabled", summary=f"{alias} Enabled, its material {expiry}")
+    alias = KeyRecord.from_run(step.run).key_alias
+    step.run.finish(step.name, key_state="Enabled", summary=f"{alias} Enabled, its material {made.expires}")
     return checks
 
 
-def _gather_import(step: OpenStep, made: dict[str, Any]) -> Checks:
-    key = step.run.record("01_create_key")
-    asked = made if made.get("recovered_at") else step.run.steps[step.name]["inputs"]
-    metadata = kms.describe(step.session, key["key_id"]) or {}
-    current = [
-        entry for entry in kms.materials(step.session, key["key_id"]) if entry.get("KeyMaterialState") == "CURRENT"
-    ]
+def _gather(step: OpenStep, made: ImportRecord) -> Checks:
+    key_id = KeyRecord.from_run(step.run).key_id
+    asked = ImportKeyMaterialInputs.check(step.run.steps[step.name]["inputs"])
+    model, expiry = (
+        (made.expiration_model, made.valid_to) if made.recovered_at else (asked.expiration_model, asked.valid_to)
+    )
+    metadata = kms.describe(step.session, key_id) or {}
+    current = kms.current_materials(step.session, key_id)
     valid_to = metadata["ValidTo"].isoformat(timespec="seconds") if metadata.get("ValidTo") else "never"
     checks = Checks("The key and its material")
-    checks.equal("the key can be used", "Enabled", metadata.get("KeyState"), source="kms:DescribeKey")
-    checks.equal("its material came from outside", "EXTERNAL", metadata.get("Origin"), source="kms:DescribeKey")
-    checks.equal(
-        "the expiration model is the one asked for",
-        asked["expiration_model"],
-        metadata.get("ExpirationModel"),
-        source="kms:DescribeKey",
-    )
-    checks.equal("the material expires", asked["valid_to"] or "never", valid_to, source="kms:DescribeKey")
-    checks.equal(
-        "one material is current, and it is this one",
-        [made["key_material_id"]],
-        [entry["KeyMaterialId"] for entry in current],
-        source="kms:ListKeyRotations",
-    )
-    checks.equal(
-        "the material is in KMS",
-        ["IMPORTED"],
-        [entry.get("ImportState") for entry in current],
-        source="kms:ListKeyRotations",
-    )
+    source = "kms:DescribeKey"
+    checks.equal("the key can be used", "Enabled", metadata.get("KeyState"), source=source)
+    checks.equal("its material came from outside", "EXTERNAL", metadata.get("Origin"), source=source)
+    checks.equal("the expiration model is the one asked for", model, metadata.get("ExpirationModel"), source=source)
+    checks.equal("the material expires", expiry or "never", valid_to, source=source)
+    source = "kms:ListKeyRotations"
+    ids = [entry["KeyMaterialId"] for entry in current]
+    checks.equal("one material is current, and it is this one", [made.key_material_id], ids, source=source)
+    states = [entry.get("ImportState") for entry in current]
+    checks.equal("the material is in KMS", ["IMPORTED"], states, source=source)
     return checks

@@ -1,9 +1,9 @@
-"""A notebook's hold on its run: the run folder, the target's clients, the lock while something changes."""
+"""What a step's notebook works with: the run folder, AWS clients, the lock while something changes, the form, the tags."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from hashlib import sha256
@@ -14,18 +14,21 @@ from typing import Any
 from runbook_lib.aws.session import Session, session_for
 from runbook_lib.errors import PlanOutdated
 from runbook_lib.inputs.base import Inputs
-from runbook_lib.plan import Plan
+from runbook_lib.pages.form import Form
+from runbook_lib.plan import Change, Plan, Scope
 from runbook_lib.run.run import Run
-from runbook_lib.run.steps import all_steps
+from runbook_lib.run.steps import START, STEP_INPUTS, all_steps
+from runbook_lib.steps import choices
 
 
 class OpenStep:
     """One step of one run, opened by its notebook."""
 
-    def __init__(self, name: str, run: Run, session: Session | None = None) -> None:
+    def __init__(self, name: str, run: Run, session: Session | None = None, form: Form | None = None) -> None:
         self.name = name
         self.run = run
         self._session = session
+        self._form = form
 
     def __repr__(self) -> str:
         where = f"{self.name} of run {self.run.run_id!r} · {self.target_word} · {self._place()}"
@@ -49,15 +52,17 @@ class OpenStep:
         return f"account {self.run.target['account_id']} · {self.run.target['region']}"
 
     def _before(self) -> list[str]:
-        """Say what was done already, for whoever comes back tomorrow."""
+        """Return what was done already, for whoever comes back tomorrow."""
         section = self.run.steps.get(self.name)
         if section is None:
             return []
         if section["status"] != "finished":
-            return [f"Begun {section['started']} and not finished: the plan keeps what is there and goes on."]
+            return [f"Started {section['started']} and not finished: the plan keeps what exists, and apply resumes."]
         summary = section["record"].get("summary", "")
         done = f"Done already, {section['finished']}{f': {summary}' if summary else ''}."
-        return [f"{done} Running it again keeps what is there."]
+        return [f"{done} Running it again keeps what exists."]
+
+    # AWS --------------------------------------------------------------------------------------------------
 
     @property
     def session(self) -> Session:
@@ -74,12 +79,10 @@ class OpenStep:
         """Return AWS's present time."""
         return self.session.now()
 
-    def made(self, step: str = "") -> dict[str, Any]:
-        """Return what `step` (default: this one) has recorded so far, finished or not."""
-        return self.run.made(step or self.name)
+    # Whose a resource is ------------------------------------------------------------------------------------
 
     def tags(self, given: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return the tags of everything that this step makes: the run's two, and the caller's own."""
+        """Return the tags of everything that this step creates: the run's two, and the caller's own."""
         return {"runbook:run-id": self.run.run_id, "runbook:step": self.name, **(given or {})}
 
     def tag_list(self, given: Mapping[str, str] | None = None) -> list[dict[str, str]]:
@@ -87,74 +90,107 @@ class OpenStep:
         return [{"Key": key, "Value": value} for key, value in self.tags(given).items()]
 
     def is_ours(self, tags: Mapping[str, str]) -> bool:
-        """Say whether a resource with these tags was made by this run.
+        """Return whether a resource with these tags was created by this run.
 
-        It carries the run's id, and the step that it names has announced a create in this very folder: a run of the
-        same name in another folder, a colleague's say, is another run.
+        It carries the run's id, and the step that it names has recorded an intent to create in this very folder: a run
+        of the same name in another folder, a colleague's say, is another run.
         """
         section = self.run.steps.get(tags.get("runbook:step", ""), {})
-        announced = any(intent.get("outcome") != "refused" for intent in section.get("intents", {}).values())
-        return tags.get("runbook:run-id") == self.run.run_id and bool(announced or section.get("record"))
+        intended = any(intent.get("outcome") != "refused" for intent in section.get("intents", {}).values())
+        return tags.get("runbook:run-id") == self.run.run_id and bool(intended or section.get("record"))
 
     def whose(self, tags: Mapping[str, str]) -> str:
-        """Say of a resource that is not ours whose it is, as far as its tags tell."""
+        """Return whose a resource is that is not ours, as far as its tags say, as part of a sentence."""
         owner = tags.get("runbook:run-id")
         if owner == self.run.run_id:
             return (
-                f"a run {owner!r} made it of which this folder knows nothing (a colleague's, or a folder that was deleted or "
-                "moved: put it back, or choose another run_id)"
+                f"a run {owner!r} created it that is not the one in this folder (a colleague's, or its folder was deleted or "
+                "moved: restore it, or choose another run_id)"
             )
-        return f"run {owner!r} made it" if owner else "this run did not make it"
+        return f"run {owner!r} created it" if owner else "this run did not create it"
 
-    def plan(self, inputs: Inputs, changes: Any) -> Plan:
-        """Return the plan of this step, with the inputs it was made from."""
+    # Form, plan, apply ----------------------------------------------------------------------------------------
+
+    def form(self, given: Mapping[str, Any]) -> Form:
+        """Return the form of this step; a notebook passes `locals()`, which holds its parameters.
+
+        A plan that is made from what the form says is refused by its apply once the form was edited.
+        """
+        offers = choices.for_step(self.name, lambda: self.session)
+        self._form = Form(STEP_INPUTS[self.name], given=given, earlier=self.earlier(), offers=offers)
+        return self._form
+
+    def earlier(self) -> dict[str, tuple[Any, str]]:
+        """Return the values that this step was applied with before, else those that 00 checked, and which it is.
+
+        A form that a person opens again starts from them.
+        """
+        found: dict[str, tuple[Any, str]] = {}
+        if not STEP_INPUTS[self.name].remembered:
+            return found
+        for name, words in ((START, "As checked by 00"), (self.name, "As applied before")):
+            section = self.run.steps.get(name, {})
+            found.update({field: (value, words) for field, value in section.get("inputs", {}).items()})
+        return found
+
+    def plan(self, inputs: Inputs, changes: Iterable[Change]) -> Plan:
+        """Return the plan of this step with the inputs it was made from, bound to this run, target, account and Region."""
         cost = all_steps()[self.name].cost
-        edited, since, made_for = inputs.edited, inputs.changed_since, self._done_so_far()
-        return Plan(self.name, tuple(changes), inputs.model_dump(), edited, since, cost, made_for)
+        return Plan(self.name, tuple(changes), inputs, inputs.edits, self._scope(), cost, self._done_so_far())
+
+    def _scope(self) -> Scope:
+        target = self.run.target
+        return Scope(str(self.run.path), target["target"], target["account_id"], target["region"])
 
     def _done_so_far(self) -> dict[str, str]:
         """Return a fingerprint of what each step of the run has done so far."""
         steps = self.run.steps.items()
         return {name: sha256(json.dumps(section, sort_keys=True).encode()).hexdigest() for name, section in steps}
 
-    def earlier(self) -> dict[str, tuple[Any, str]]:
-        """Return the values that this step was applied with before, else those that 00_start checked, and which it is.
-
-        A form that a person opens again starts from them.
-        """
-        found = {}
-        for name, words in (("00_start", "As checked by 00"), (self.name, "As applied before")):
-            section = self.run.steps.get(name, {})
-            found.update({field: (value, words) for field, value in section.get("inputs", {}).items()})
-        return found
-
     @contextmanager
-    def applying(self, plan: Plan) -> Iterator[None]:
-        """Hold the run's lock and note the inputs while `plan` is applied.
+    def applying(self, plan: Plan, *, begin: bool = True) -> Iterator[None]:
+        """Hold the run's lock and record the inputs while `plan` is applied.
 
-        Raises, before anything is changed, `PlanRefused`, `PlanOutdated` when any step went on since the plan was made
-        (in another tab, say), and `RunLocked` when another process works on the run. The same plan may be applied again:
-        what it did itself does not make it old.
+        Raises, before anything is changed, `PlanRefused`; `PlanOutdated` when the form was edited or any step went on
+        since the plan was made (in another tab, say), or for a plan of another run; and `RunLocked` when another process
+        works on the run. The same plan may be applied again: what it did itself does not make it outdated.
+
+        `begin=False` is for an act on a step that stays finished: its inputs are kept.
         """
-        plan.require_applicable()
+        self._require_current(plan)
         with self.run.locked(what=self.name):
             now = self._done_so_far()
             if changed := sorted(name for name in {*now, *plan.made_for} if now.get(name) != plan.made_for.get(name)):
                 raise PlanOutdated(
                     f"nothing was changed: {' and '.join(changed)} went on since this plan was shown; run the plan's cell again"
                 )
-            self.run.begin(self.name, inputs=plan.inputs)
+            if begin:
+                self.run.begin(self.name, inputs=plan.values)
             try:
                 yield
             finally:
                 plan.made_for.update(self._done_so_far())
 
+    def _require_current(self, plan: Plan) -> None:
+        """Raise `PlanOutdated` for a plan of another run or another form, and `PlanRefused`."""
+        if plan.scope != self._scope():
+            raise PlanOutdated(
+                f"nothing was changed: this plan was made for another run, account or Region than {self.run.run_id!r}; run the "
+                "plan's cell again"
+            )
+        if self._form is not None and (changed := self._form.differs_from(plan.inputs)):
+            raise PlanOutdated(
+                f"nothing was changed: the form was edited after this plan was shown ({', '.join(changed)}); run the cells "
+                "from the one that reads the form"
+            )
+        plan.require_applicable()
+
 
 def open_step(name: str, *, run_id: str, runs_dir: Path | str | None = None) -> OpenStep:
     """Open step `name` of run `run_id`.
 
-    Raises `RunNotFound` when 00_start has not made the run, and `StepMissing` when it has not finished.
+    Raises `RunNotFound` when 00 has not created the run, and `StepMissing` when 00 has not finished.
     """
     run = Run.open(run_id, runs_dir=Path(runs_dir) if runs_dir else None)
-    run.record("00_start")
+    run.require_finished(START)
     return OpenStep(name, run)

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from runbook_lib.errors import InputError
-from runbook_lib.inputs.start import STEP_INPUTS
 from runbook_lib.policies.key_policy import key_policy as build_key_policy
 from runbook_lib.policies.key_policy import principal_arn
-from runbook_lib.run.steps import all_steps
+from runbook_lib.run.steps import STEP_INPUTS, all_steps
 
 # What a managed policy may hold, white space not counted (IAM quotas).
 QUOTA_CHARACTERS = 6144

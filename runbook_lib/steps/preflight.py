@@ -15,78 +15,80 @@ from runbook_lib.errors import (
     RunbookError,
 )
 from runbook_lib.inputs.start import StartInputs
-from runbook_lib.steps import create_key
+from runbook_lib.steps import review_policy
 from runbook_lib.steps.open_step import OpenStep
 
 
-def gather(step: OpenStep, inputs: StartInputs) -> Checks:
-    """Check what every later step needs; reads only, and judges nothing."""
-    session = step.session
-    checks = Checks("Pre-flight")
+def gather(step: OpenStep, asked: StartInputs) -> Checks:
+    """Check what every later step needs, in the order of the steps; reads only, and judges nothing."""
+    found = _Attempts()
+    _identity(found, step.session, asked)
+    _names(found, step, asked)
+    _offers(found, step.session, asked)
+    _surroundings(found, step.session, asked)
+    return found.checks
 
-    def attempt(claim: str, look: Callable[[], str], source: str) -> None:
-        """Add a claim that holds when `look` returns, and fails with the words of what it raises."""
+
+class _Attempts:
+    """Checks that hold when a read returns, and fail with the words of what it raises."""
+
+    def __init__(self) -> None:
+        self.checks = Checks("Pre-flight")
+
+    def add(self, claim: str, read: Callable[[], str], source: str) -> None:
+        """Add a claim; `read` returns the actual value, or raises why the claim does not hold."""
         try:
-            found = look()
+            actual = read()
         except RunbookError as error:
-            checks.holds(claim, "yes", str(error), lambda _: False, source=source)
+            self.checks.holds(claim, "yes", str(error), lambda _: False, source=source)
         else:
-            checks.holds(claim, "yes", found, lambda _: True, source=source)
+            self.checks.holds(claim, "yes", actual, lambda _: True, source=source)
 
-    attempt("you are signed in", lambda: f"{session.identity()['Arn']}", "sts:GetCallerIdentity")
-    attempt("your key policy principal is known", session.principal_arn, "iam:GetRole")
-    attempt(
-        "the key administrators exist",
-        lambda: _principals(session, inputs, "key_administrators"),
-        "iam:GetRole",
-    )
-    attempt("the key users exist", lambda: _principals(session, inputs, "key_users"), "iam:GetRole")
-    attempt(
-        "the service-linked role of RDS",
-        lambda: kms.service_linked_role(session) or "absent; 01 creates it if asked",
-        "iam:GetRole",
-    )
-    attempt("the alias is free", lambda: _alias(step, inputs.key_alias), "kms:ListAliases")
-    attempt(
-        "the cluster's name is free",
-        lambda: _cluster(step, inputs.db_cluster_identifier),
-        "rds:DescribeDBClusters",
-    )
-    for number in range(1, inputs.reader_count + 2):
-        name = f"{inputs.db_cluster_identifier}-{number}"
-        attempt(
-            f"the instance name {name} is free",
-            partial(_instance, step, name),
-            "rds:DescribeDBInstances",
-        )
-    attempt("the engine version is on offer", lambda: engine_version(session, inputs), "rds:DescribeDBEngineVersions")
-    attempt(
-        "the instance class can be ordered, encrypted",
-        lambda: _class(session, inputs),
-        "rds:DescribeOrderableDBInstanceOptions",
-    )
-    attempt("the network has two zones", lambda: _network(session, inputs), "ec2:DescribeSubnets")
-    attempt(
-        "the parameter groups exist",
-        lambda: _parameter_groups(session, inputs),
-        "rds:DescribeDBClusterParameterGroups",
-    )
-    if inputs.monitoring_role_arn:
-        attempt("the monitoring role exists", lambda: _role(session, inputs.monitoring_role_arn), "iam:GetRole")
-    if inputs.master_user_secret_kms_key_id:
-        attempt(
-            "the key of the managed password can be used",
-            lambda: _secret_key(session, inputs),
-            "kms:DescribeKey",
-        )
-    attempt("the quotas leave room", lambda: _quotas(session, inputs), "rds:DescribeAccountAttributes")
 
-    return checks
+def _identity(found: _Attempts, session: Session, asked: StartInputs) -> None:
+    """Who calls, and who shall administer and use the key."""
+    found.add("you are signed in", lambda: str(session.identity()["Arn"]), "sts:GetCallerIdentity")
+    found.add("your key policy principal is known", session.principal_arn, "iam:GetRole")
+    for field in ("key_administrators", "key_users"):
+        found.add(f"the {field.replace('_', ' ')} exist", partial(_principals, session, asked, field), "iam:GetRole")
+    role = "absent; 01 creates it if asked"
+    found.add("the service-linked role of RDS", lambda: kms.service_linked_role(session) or role, "iam:GetRole")
+
+
+def _names(found: _Attempts, step: OpenStep, asked: StartInputs) -> None:
+    """The names that the run will take."""
+    found.add("the alias is free", lambda: _alias(step, asked.key_alias), "kms:ListAliases")
+    cluster = asked.db_cluster_identifier
+    found.add("the cluster's name is free", lambda: _cluster(step, cluster), "rds:DescribeDBClusters")
+    for number in range(1, asked.reader_count + 2):
+        name = f"{cluster}-{number}"
+        found.add(f"the instance name {name} is free", partial(_instance, step, name), "rds:DescribeDBInstances")
+
+
+def _offers(found: _Attempts, session: Session, asked: StartInputs) -> None:
+    """What RDS offers of what is asked for."""
+    source = "rds:DescribeDBEngineVersions"
+    found.add("the engine version is on offer", lambda: engine_version(session, asked), source)
+    source = "rds:DescribeOrderableDBInstanceOptions"
+    found.add("the instance class can be ordered, encrypted", lambda: _class(session, asked), source)
+
+
+def _surroundings(found: _Attempts, session: Session, asked: StartInputs) -> None:
+    """What the cluster will stand in: network, groups, roles, keys and quotas."""
+    found.add("the network has two zones", lambda: _network(session, asked), "ec2:DescribeSubnets")
+    source = "rds:DescribeDBClusterParameterGroups"
+    found.add("the parameter groups exist", lambda: _parameter_groups(session, asked), source)
+    if asked.monitoring_role_arn:
+        found.add("the monitoring role exists", lambda: _role(session, asked.monitoring_role_arn), "iam:GetRole")
+    if asked.master_user_secret_kms_key_id:
+        claim = "the key of the managed password can be used"
+        found.add(claim, lambda: _secret_key(session, asked), "kms:DescribeKey")
+    found.add("the quotas leave room", lambda: _quotas(session, asked), "rds:DescribeAccountAttributes")
 
 
 def _principals(session: Session, inputs: StartInputs, field: str) -> str:
     try:
-        return ", ".join(create_key.principals(session, getattr(inputs, field)))
+        return ", ".join(review_policy.principals(session, getattr(inputs, field)))
     except PreflightFailed as error:
         raise PreflightFailed(f"{field} {error}") from error
 

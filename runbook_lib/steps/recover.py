@@ -1,14 +1,16 @@
-"""The original material back in its key: wrapped for KMS again, imported, and proved by KMS to be the same.
+"""`runbook recover`: import the key material again into its key, and let KMS prove that it is the same; plan and apply.
 
-The recorded key check value is the hint; the proof is that KMS takes the material as the one with this KeyMaterialId.
-What custody keeps is opened by `originals`; the drill is `drill`. Nothing is written down but the record of step 04.
+The recorded key check value is a hint; the proof is that KMS takes the material as the one with this KeyMaterialId. How
+the material is opened is `material/open_recovery_copy`; the drill is `recovery_drill`. Nothing is recorded but the
+record of step 04.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -16,39 +18,52 @@ from runbook_lib.aws import kms, rds
 from runbook_lib.aws.session import error_code, error_text
 from runbook_lib.errors import ImportRefused, InputError, KeyNotUsable, MaterialNotProved, StepMissing
 from runbook_lib.files import destroy, holds, keep_aside, private_folder, utc_stamp
-from runbook_lib.inputs.kms import ImportKeyMaterialInputs
+from runbook_lib.inputs.kms import ImportKeyMaterialInputs, RecoverInputs
 from runbook_lib.material import key_material
 from runbook_lib.material.hand_over import BUNDLE, is_archive, make_bundle, read_bundle, read_hand_back
 from runbook_lib.material.material_set import ENCRYPTED, Wrapping
-from runbook_lib.material.open_recovery_copy import Brought, recognise
+from runbook_lib.material.open_recovery_copy import RecoverySources, require_check_value, wrap
+from runbook_lib.material.recovery_copies import PLAINTEXT
 from runbook_lib.material.sources import read_public
 from runbook_lib.plan import Change, Plan
+from runbook_lib.run.records import ImportParameters, ImportRecord, KeyRecord, MaterialRecord, clusters
 from runbook_lib.run.run import Run
-from runbook_lib.steps import create_key
+from runbook_lib.run.steps import ENCRYPT_KEY_MATERIAL, IMPORT_KEY_MATERIAL
+from runbook_lib.steps.import_key_material import LONGEST, MATERIAL
 from runbook_lib.steps.open_step import OpenStep
 
-PAIR_STEP, MATERIAL_STEP, IMPORT_STEP, CLUSTER_STEP = (
-    "02_get_parameters_for_import",
-    "03_encrypt_key_material",
-    "04_import_key_material",
-    "05_create_cluster",
-)
 FOLDER, TOKEN = "recovery", "ImportToken.bin"
+CLUSTER = "DB cluster"
 LOST = "inaccessible-encryption-credentials-recoverable"
 
 
-def custody_record(run: Run) -> dict[str, Any]:
-    """Return the custody record of a run. Raises `StepMissing`."""
-    made = run.made(MATERIAL_STEP)
-    if "custody" not in made:
-        raise StepMissing(f"run {run.run_id!r} has no custody record; run notebooks/{MATERIAL_STEP}.ipynb first")
-    return dict(made["custody"])
+# Where the key material comes from --------------------------------------------------------------------------------
 
 
-def made_with(run: Run, **instead: str) -> dict[str, Any]:
-    """Return the inputs that the material was made with, which name an HSM token; `instead` beats them where given."""
-    asked = dict(run.steps[MATERIAL_STEP]["inputs"])
-    return asked | {name: value for name, value in instead.items() if value}
+def sources(run: Run, asked: RecoverInputs) -> RecoverySources:
+    """Return what is provided to open the key material.
+
+    Where nothing is named: the run's training keys, or its file in clear. The HSM module and PIN are those that 03 was
+    given unless others are named. Raises `StepMissing`.
+    """
+    made_with = run.steps.get(ENCRYPT_KEY_MATERIAL, {}).get("inputs", {})
+    provided = RecoverySources(
+        tuple(asked.recovery_private_keys),
+        asked.recovery_password_from,
+        tuple(asked.components),
+        asked.material_file,
+        asked.encoding,
+        asked.pkcs11_module or str(made_with.get("pkcs11_module", "")),
+        asked.pin_from or str(made_with.get("pkcs11_pin_from", "")),
+    )
+    if provided.has_files:
+        return provided
+    custody = MaterialRecord.so_far(run).custody
+    if custody.kind == "file" and (run.path / PLAINTEXT).is_file():
+        return replace(provided, material_file=str(run.path / PLAINTEXT))
+    if custody.holders and all(holder.training_only for holder in custody.holders):
+        return replace(provided, private_keys=training_keys(run))
+    return provided
 
 
 def training_keys(run: Run) -> tuple[str, ...]:
@@ -56,138 +71,153 @@ def training_keys(run: Run) -> tuple[str, ...]:
     return tuple(str(path) for path in sorted(run.path.glob("TRAINING-recovery-private*.pem")))
 
 
-def with_training_keys(run: Run, brought: Brought) -> Brought:
-    """Return what was brought, with the run's training keys, or its file in clear, where nothing was."""
-    if brought.private_keys or brought.components or brought.material_file:
-        return brought
-    record = custody_record(run)
-    if record["custody"] == "file" and (run.path / "PlaintextKeyMaterial.bin").is_file():
-        return Brought(material_file=str(run.path / "PlaintextKeyMaterial.bin"))
-    if record["holders"] and all(holder["training_only"] for holder in record["holders"]):
-        return Brought(private_keys=training_keys(run))
-    return brought
+# Plan -------------------------------------------------------------------------------------------------------------
 
 
-def asked_expiry(run: Run, *, valid_to: str = "", forever: bool = False) -> dict[str, Any]:
-    """Return ExpirationModel and ValidTo: as asked, else as the material was imported before.
+def plan(step: OpenStep, asked: RecoverInputs) -> Plan:
+    """Plan the import of the material that the key had, and the start of a cluster that waits for it.
 
-    Raises `InputError` when both or, after a recorded expiry, neither was asked.
+    Raises `StepMissing` when nothing was ever imported, `KeyNotUsable` for a key that takes no material, and
+    `InputError` for an expiry that AWS refuses.
     """
-    made = run.made(IMPORT_STEP)
-    if forever and valid_to:
-        raise InputError([("--valid-to", "is given together with --does-not-expire; give one of them")])
-    if not forever and not valid_to:
-        forever = made.get("expiration_model") != "KEY_MATERIAL_EXPIRES"
-        valid_to = "" if forever else str(made.get("valid_to", ""))
-    model = "KEY_MATERIAL_DOES_NOT_EXPIRE" if forever else "KEY_MATERIAL_EXPIRES"
-    checked = ImportKeyMaterialInputs.check({"expiration_model": model, "valid_to": valid_to})
-    return {"ExpirationModel": model, **({"ValidTo": checked.valid_to} if checked.valid_to else {})}
-
-
-def plan_recovery(step: OpenStep, expiry: dict[str, Any]) -> list[Change]:
-    """Return what recovering changes: the material in the key, and the cluster where it waits for it.
-
-    Raises `StepMissing` when nothing was ever imported, and `KeyNotUsable` for a key that takes no material.
-    """
-    key, made = step.run.record("01_create_key"), step.run.made(IMPORT_STEP)
-    metadata = kms.describe(step.session, key["key_id"]) or {}
+    key, made = KeyRecord.from_run(step.run), ImportRecord.so_far(step.run)
+    metadata = kms.describe(step.session, key.key_id) or {}
     if metadata.get("KeyState") in (None, "PendingDeletion"):
-        found = metadata.get("KeyState", "gone")
-        raise KeyNotUsable(f"key {key['key_id']} is {found}; the material comes back only into a key that stays")
-    material_id = made.get("key_material_id") or metadata.get("CurrentKeyMaterialId", "")
+        found = metadata.get("KeyState", "deleted")
+        raise KeyNotUsable(f"key {key.key_id} is {found}; material is imported again only into a key that stays")
+    material_id = made.key_material_id or metadata.get("CurrentKeyMaterialId", "")
     if not material_id:
-        raise StepMissing(f"nothing was ever imported into {key['key_alias']}; run notebooks/{IMPORT_STEP}.ipynb first")
+        raise StepMissing(f"nothing was ever imported into {key.key_alias}; run notebooks/{step.name}.ipynb first")
+    expiry = _expiry(step, made, asked)
     until = expiry.get("ValidTo", "")
-    if until and not step.now() < datetime.fromisoformat(until) <= step.now() + timedelta(days=365):
-        raise InputError([("--valid-to", f"{until} is past or more than 365 days away; choose a time within a year")])
-    request = {"KeyId": key["key_id"], "KeyMaterialId": material_id, **expiry}
     detail = f"the same again, {f'expires at {until}' if until else 'does not expire'}; KMS refuses any other"
+    request = {"KeyId": key.key_id, "KeyMaterialId": material_id, **expiry}
     changes = [
-        Change("keep", "KMS key", key["key_alias"], f"is {metadata['KeyState']}"),
-        Change("change", "key material", f"KeyMaterialId {material_id[:16]}", detail, "kms:ImportKeyMaterial", request),
+        Change("keep", "KMS key", key.key_alias, f"is {metadata['KeyState']}"),
+        Change("change", MATERIAL, f"KeyMaterialId {material_id[:16]}", detail, "kms:ImportKeyMaterial", request),
+        *_lost_clusters(step),
     ]
-    identifier = step.run.made(CLUSTER_STEP).get("db_cluster_identifier", "")
-    cluster = rds.find_cluster(step.session, identifier) if identifier else None
-    if cluster is not None and cluster["Status"] == LOST and step.is_ours(rds.rds_tags(cluster)):
-        start = {"DBClusterIdentifier": identifier}
-        changes.append(
-            Change("change", "DB cluster", identifier, f"is {LOST}: started again", "rds:StartDBCluster", start)
-        )
+    return replace(step.plan(asked, changes), step="runbook recover", cost="")
+
+
+def _expiry(step: OpenStep, made: ImportRecord, asked: RecoverInputs) -> dict[str, str]:
+    """Return ExpirationModel and ValidTo: as asked, else as the material was imported before. Raises `InputError`."""
+    forever, valid_to = asked.does_not_expire, asked.valid_to
+    if not forever and not valid_to:
+        forever = made.expiration_model != "KEY_MATERIAL_EXPIRES"
+        valid_to = "" if forever else made.valid_to
+    model = "KEY_MATERIAL_DOES_NOT_EXPIRE" if forever else "KEY_MATERIAL_EXPIRES"
+    valid_to = ImportKeyMaterialInputs.check({"expiration_model": model, "valid_to": valid_to}).valid_to
+    if valid_to and not step.now() < datetime.fromisoformat(valid_to) <= step.now() + LONGEST:
+        problem = f"{valid_to} is past or more than 365 days away; choose a time within a year"
+        raise InputError([("--valid-to", problem)])
+    return {"ExpirationModel": model, **({"ValidTo": valid_to} if valid_to else {})}
+
+
+def _lost_clusters(step: OpenStep) -> list[Change]:
+    """Return the rows that start the run's clusters which wait for their key."""
+    changes = []
+    for record in clusters(step.run):
+        name = record.db_cluster_identifier
+        found = rds.find_cluster(step.session, name)
+        if found is not None and found["Status"] == LOST and step.is_ours(rds.rds_tags(found)):
+            request = {"DBClusterIdentifier": name}
+            changes.append(Change("change", CLUSTER, name, f"is {LOST}: started again", "rds:StartDBCluster", request))
     return changes
 
 
-def as_plan(changes: list[Change]) -> Plan:
-    """Return the rows as a plan to show."""
-    return Plan("runbook recover", tuple(changes))
+# Apply ------------------------------------------------------------------------------------------------------------
+
+
+class Recovered(NamedTuple):
+    """The key's state after its material was imported again; the key check value, empty where nobody here knows it."""
+
+    key_state: str
+    key_check_value: str
+
+
+def apply(step: OpenStep, plan: Plan) -> Recovered:
+    """Import the material as the one that the key had, and start what waits for it.
+
+    KMS holds it against the KeyMaterialId, so that its taking it is the proof. Raises `MaterialNotProved` for other
+    material, `ImportRefused`, and what opening the material raises.
+    """
+    asked: RecoverInputs = plan.inputs
+    with step.applying(plan, begin=False):
+        if asked.encrypted:
+            encrypted, token = take_back(step, asked.encrypted)
+            value = ""
+        else:
+            wrapping, token, _ = fetch_pair(step)
+            custody = MaterialRecord.so_far(step.run).custody
+            encrypted, value = wrap(custody, wrapping, read=step.run.read, sources=sources(step.run, asked))
+        state = _prove(step, plan.change(MATERIAL), encrypted=encrypted, token=token)
+        for change in plan.changes:
+            if change.resource == CLUSTER:
+                step.client("rds").start_db_cluster(**change.request)
+    return Recovered(state, value)
 
 
 def fetch_pair(step: OpenStep) -> tuple[Wrapping, bytes, datetime]:
-    """Fetch a wrapping key and import token, of the kind that step 02 asked for; nothing is written."""
-    request = step.run.record(PAIR_STEP)["request"]
-    answer = step.client("kms").get_parameters_for_import(**request)
-    key_material.load_wrapping_public_key(answer["PublicKey"], wrapping_key_spec=request["WrappingKeySpec"])
-    wrapping = Wrapping(
-        answer["PublicKey"], request["WrappingAlgorithm"], request["WrappingKeySpec"], key_arn=answer["KeyId"]
-    )
+    """Return a wrapping key and import token of the kind that step 02 asked for, and until when they are valid.
+
+    Nothing is written.
+    """
+    pair = ImportParameters.from_run(step.run)
+    answer = step.client("kms").get_parameters_for_import(**pair.as_request)
+    algorithm, key_spec = pair.request.WrappingAlgorithm, pair.request.WrappingKeySpec
+    key_material.load_wrapping_public_key(answer["PublicKey"], wrapping_key_spec=key_spec)
+    wrapping = Wrapping(answer["PublicKey"], algorithm, key_spec, key_arn=answer["KeyId"])
     return wrapping, answer["ImportToken"], answer["ParametersValidTo"].astimezone(UTC)
 
 
-def prove(step: OpenStep, change: Change, *, encrypted: bytes, token: bytes) -> str:
-    """Import the material as the one that the key had; return the key's state.
-
-    KMS holds it against the KeyMaterialId, so that its taking it is the proof. Raises `MaterialNotProved` for other
-    material, and `ImportRefused`.
-    """
-    request = {**change.request, "ImportToken": token, "EncryptedKeyMaterial": encrypted}
-    if "ValidTo" in request:
-        request["ValidTo"] = datetime.fromisoformat(request["ValidTo"])
+def _prove(step: OpenStep, change: Change, *, encrypted: bytes, token: bytes) -> str:
+    """Import the material with the KeyMaterialId of the plan; return the key's state."""
+    request: dict[str, Any] = {**change.request, "ImportToken": token, "EncryptedKeyMaterial": encrypted}
+    valid_to = request.get("ValidTo", "")
+    if valid_to:
+        request["ValidTo"] = datetime.fromisoformat(valid_to)
     try:
         answer = step.client("kms").import_key_material(**request, ImportType="EXISTING_KEY_MATERIAL")
     except ClientError as error:
         if error_code(error) == "IncorrectKeyMaterialException":
             raise MaterialNotProved(
-                f"{error_code(error)}: KMS says that this is not the material that the key had; nothing was changed, bring "
-                "the original"
+                f"{error_code(error)}: KMS says that this is not the material that the key had; nothing was changed, provide "
+                "the material that was imported"
             ) from error
         raise ImportRefused(f"{error_text(error)}; nothing was changed, run this again") from error
-    proved, wanted = answer.get("KeyMaterialId"), change.request["KeyMaterialId"]
+    proved, wanted = answer.get("KeyMaterialId"), request["KeyMaterialId"]
     if proved != wanted:
         raise MaterialNotProved(
-            f"KMS answered KeyMaterialId {proved}, the key had {wanted}; look into the key's materials"
+            f"KMS answered KeyMaterialId {proved}, the key had {wanted}; examine the key's materials"
         )
-    metadata = create_key.wait_for_state(step, change.request["KeyId"], lambda state: state != "PendingImport")
-    valid_to = change.request.get("ValidTo", "")
+    metadata = kms.wait_for_state(step.session, request["KeyId"], lambda state: state != "PendingImport")
+    expiry = f"expires at {valid_to}" if valid_to else "does not expire"
     step.run.note(
-        IMPORT_STEP,
+        IMPORT_KEY_MATERIAL,
         key_material_id=wanted,
-        expiration_model=change.request["ExpirationModel"],
+        expiration_model=request["ExpirationModel"],
         valid_to=valid_to,
         recovered_at=utc_stamp(step.now()),
-        summary=f"{step.run.record('01_create_key')['key_alias']} {metadata['KeyState']}, its material "
-        f"{f'expires at {valid_to}' if valid_to else 'does not expire'}, imported again",
+        summary=f"{KeyRecord.from_run(step.run).key_alias} {metadata['KeyState']}, its material {expiry}, imported again",
     )
     return str(metadata["KeyState"])
 
 
-def start_cluster(step: OpenStep, changes: list[Change]) -> str:
-    """Start the cluster that waits for its key, if the plan says so; return its name or nothing."""
-    for change in changes:
-        if change.resource == "DB cluster" and change.action == "change":
-            step.client("rds").start_db_cluster(**change.request)
-            return change.name
-    return ""
+# By way of a machine without AWS ------------------------------------------------------------------------------------
 
 
 def prepare_hand_over(step: OpenStep) -> Path:
-    """Fetch a pair for a machine where the original is; return the bundle to bring there. The token stays here."""
+    """Fetch a pair for the machine where the key material is; return the bundle to take there. The token stays here."""
     private_folder(step.run.path / FOLDER)
     forget_hand_over(step.run)
     wrapping, token, valid_to = fetch_pair(step)
     files = {TOKEN: token, BUNDLE: make_bundle(wrapping, valid_to=valid_to)}
-    step.run.note(IMPORT_STEP, handed_over={name: key_material.fingerprint(content) for name, content in files.items()})
+    digests = {name: key_material.fingerprint(content) for name, content in files.items()}
+    step.run.note(IMPORT_KEY_MATERIAL, handed_over=digests)
     for name, content in files.items():
         if kept := keep_aside(step.run.path / FOLDER / name):
-            print(f"{FOLDER}/{name} was not made by this run; kept as {FOLDER}/{kept}")
+            print(f"{FOLDER}/{name} was not written by this run; kept as {FOLDER}/{kept}")
         step.run.write(f"{FOLDER}/{name}", content)
     return step.run.path / FOLDER / BUNDLE
 
@@ -203,14 +233,14 @@ def take_back(step: OpenStep, path: str) -> tuple[bytes, bytes]:
     content = read_public(path)
     if is_archive(content):
         returned = read_hand_back(content, wrapping)
-        recognise(custody_record(step.run), returned.record["key_check_value"])
+        require_check_value(MaterialRecord.so_far(step.run).custody, returned.record.key_check_value)
         content = returned.files[ENCRYPTED]
     key_material.check_encrypted_key_material(content, wrapping_key_spec=wrapping.key_spec)
     return content, step.run.read(f"{FOLDER}/{TOKEN}")
 
 
 def forget_hand_over(run: Run) -> None:
-    """Remove the pair that was handed over, which has done its work; files that this run did not make are kept."""
-    for name, digest in run.made(IMPORT_STEP).get("handed_over", {}).items():
+    """Remove the pair that was handed over, which is used up; files that this run did not write are kept."""
+    for name, digest in ImportRecord.so_far(run).handed_over.items():
         if holds(run.path / FOLDER / name, digest):
             destroy(run.path / FOLDER / name)

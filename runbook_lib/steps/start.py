@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +20,44 @@ from runbook_lib.errors import (
     RunFormatTooNew,
     RunNotFound,
     RunNotWritable,
+    StepMissing,
     WrongRegion,
 )
 from runbook_lib.files import private_folder
 from runbook_lib.inputs.start import StartInputs
 from runbook_lib.pages import costs
+from runbook_lib.pages.form import Form
 from runbook_lib.plan import Change, Plan
 from runbook_lib.run.paths import runs_folder
+from runbook_lib.run.records import StartRecord
 from runbook_lib.run.run import Run
-from runbook_lib.run.steps import chain
-from runbook_lib.steps import cluster_network
+from runbook_lib.run.steps import START, chain
+from runbook_lib.steps import choices, cluster_network
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.preflight import engine_version, gather
 from runbook_lib.tables import Table
 
-STEP = "00_start"
-
-
 # The run and its target -----------------------------------------------------------------------------------------
 
 
-def start_run(inputs: StartInputs, *, runs_dir: Path | str | None = None) -> OpenStep:
-    """Make the run, or go on with it, fixed to target, account and Region.
+def form(given: Mapping[str, Any]) -> Form:
+    """Return the form of 00; the notebook passes `locals()`, which holds its parameters."""
+    return Form(
+        StartInputs, given=given, earlier=_earlier(str(given.get("run_id", ""))), offers=choices.for_step(START, _none)
+    )
 
-    With target sandbox the sandbox is started when none runs, and a run whose sandbox has ended is set aside,
-    in one printed line. With target aws the account must be the one that the caller is signed in to.
+
+def _none() -> Session:
+    raise AssertionError("00 offers nothing that needs a session")
+
+
+def open_run(asked: StartInputs, *, form: Form | None = None, runs_dir: Path | str | None = None) -> OpenStep:
+    """Create the run, or resume it, fixed to target, account and Region.
+
+    With target sandbox the sandbox is started when none runs, and a run whose sandbox has ended is set aside, in one
+    printed line. With target aws the account must be the one that the caller is signed in to. A plan is refused by its
+    apply once `form` says otherwise.
+
     Raises `WrongRegion`, `WrongAccount`, `NoCredentials`, `ParameterChanged`, `RunNotWritable`.
     """
     folder = runs_folder(runs_dir)
@@ -56,22 +70,22 @@ def start_run(inputs: StartInputs, *, runs_dir: Path | str | None = None) -> Ope
             f"cannot use the runs folder {folder} ({error}); mend it, or give --runs-dir DIR"
         ) from error
     try:
-        session, sandbox_id = target_session(inputs, folder)
+        session, sandbox_id = target_session(asked, folder)
         target = {
-            "target": inputs.target,
+            "target": asked.target,
             "account_id": session.account_id,
-            "region": inputs.region,
+            "region": asked.region,
             "sandbox_id": sandbox_id,
         }
-        return OpenStep(STEP, _run(inputs.run_id, folder, target), session)
+        return OpenStep(START, _run(asked.run_id, folder, target), session, form)
     finally:
         lock.release()
 
 
-def earlier(run_id: str) -> dict[str, tuple[Any, str]]:
+def _earlier(run_id: str) -> dict[str, tuple[Any, str]]:
     """Return the values that run `run_id` was started with, for a form that is opened again; none for a new run."""
     try:
-        return OpenStep(STEP, Run.open(run_id)).earlier()
+        return OpenStep(START, Run.open(run_id)).earlier()
     except (RunNotFound, RunDamaged, RunFormatTooNew):
         return {}  # starting the run says what is the matter
 
@@ -127,11 +141,11 @@ def require_region(region: str) -> None:
 # Plan, apply, verify ----------------------------------------------------------------------------------------------
 
 
-def plan_start(step: OpenStep, inputs: StartInputs) -> Plan:
+def plan(step: OpenStep, asked: StartInputs) -> Plan:
     """Return what the whole run will change, step by step; this step itself changes nothing."""
-    session, cluster = step.session, inputs.db_cluster_identifier
+    session, cluster = step.session, asked.db_cluster_identifier
     rows = []
-    if inputs.grant_rds_service_linked_role:
+    if asked.grant_rds_service_linked_role:
         there = kms.service_linked_role(session)
         rows.append(
             Change(
@@ -143,26 +157,26 @@ def plan_start(step: OpenStep, inputs: StartInputs) -> Plan:
             )
         )
     rows.append(
-        Change("create", "KMS key", inputs.key_alias, "by 01, origin EXTERNAL", "kms:CreateKey, kms:CreateAlias")
+        Change("create", "KMS key", asked.key_alias, "by 01, origin EXTERNAL", "kms:CreateKey, kms:CreateAlias")
     )
-    rows.append(Change("change", "KMS key", inputs.key_alias, "by 04, gets its material", "kms:ImportKeyMaterial"))
+    rows.append(Change("change", "KMS key", asked.key_alias, "by 04, gets its material", "kms:ImportKeyMaterial"))
     name = cluster_network.group_name(cluster)
-    if not inputs.db_subnet_group_name:
+    if not asked.db_subnet_group_name:
         rows.append(Change("create", "subnet group", name, "by 05", "rds:CreateDBSubnetGroup"))
-    if not inputs.vpc_security_group_ids:
+    if not asked.vpc_security_group_ids:
         rows.append(Change("create", "security group", name, "by 05", "ec2:CreateSecurityGroup"))
     rows.append(Change("create", "DB cluster", cluster, "by 05, with its managed secret", "rds:CreateDBCluster"))
-    for number in range(1, inputs.reader_count + 2):
+    for number in range(1, asked.reader_count + 2):
         rows.append(
             Change(
                 "create",
                 "DB instance",
                 f"{cluster}-{number}",
-                f"by 05, {inputs.db_instance_class}",
+                f"by 05, {asked.db_instance_class}",
                 "rds:CreateDBInstance",
             )
         )
-    return step.plan(inputs, rows)
+    return step.plan(asked, rows)
 
 
 def steps_table() -> Table:
@@ -176,26 +190,46 @@ def estimate(inputs: StartInputs) -> Table:
     return costs.estimate(db_instance_class=inputs.db_instance_class, instances=inputs.reader_count + 1)
 
 
-def check_everything(step: OpenStep, inputs: StartInputs, plan: Plan) -> Checks:
-    """Check what every later step needs, note it in the run, and finish the step.
+def apply(step: OpenStep, plan: Plan) -> Checks:
+    """Check what every later step needs, then record the choices in the run; nothing changes in the account.
 
-    Reads only. Raises `PreflightFailed`, naming all that is missing at once.
+    Reads AWS only. Raises `PreflightFailed`, naming all that is missing at once; nothing is recorded then.
     """
-    session = step.session
-    checks = gather(step, inputs)
+    asked: StartInputs = plan.inputs
+    checks = gather(step, asked)
     failed = [check.actual for check in checks.rows if not check.passed]
     if failed:
         print(checks)
         raise PreflightFailed(f"nothing was created: {'; '.join(failed)}")
-    hourly = costs.hourly(db_instance_class=inputs.db_instance_class, instances=inputs.reader_count + 1)
     with step.applying(plan):
-        step.run.finish(
+        step.run.note(
             step.name,
-            caller_arn=session.identity()["Arn"],
-            key_alias=inputs.key_alias,
-            db_cluster_identifier=inputs.db_cluster_identifier,
-            engine_version=engine_version(session, inputs),
+            caller_arn=step.session.identity()["Arn"],
+            key_alias=asked.key_alias,
+            db_cluster_identifier=asked.db_cluster_identifier,
+            engine_version=engine_version(step.session, asked),
             changes=[f"{change.action} {change.resource} {change.name}" for change in plan.changes],
-            summary=f"{len(plan.changes)} changes planned, {hourly} plus storage",
         )
+    return checks
+
+
+def verify(step: OpenStep) -> Checks:
+    """Hold the run against whoever is signed in, and finish the step.
+
+    Raises `StepMissing` when nothing was applied, and `VerificationFailed`.
+    """
+    made, target = StartRecord.so_far(step.run), step.run.target
+    if not made.db_cluster_identifier:
+        raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
+    checks, identity = Checks("The run"), step.session.identity()
+    source = "sts:GetCallerIdentity"
+    checks.equal(
+        "it is fixed to the account you are signed in to", target["account_id"], identity["Account"], source=source
+    )
+    checks.equal("it is fixed to the Region", target["region"], step.session.region, source="state.json")
+    checks.require_passed()
+    asked = StartInputs.check(step.run.steps[step.name]["inputs"])
+    hourly = costs.hourly(db_instance_class=asked.db_instance_class, instances=asked.reader_count + 1)
+    summary = f"{len(made.changes)} changes planned, {hourly} plus storage"
+    step.run.finish(step.name, summary=summary)
     return checks

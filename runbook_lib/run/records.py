@@ -1,0 +1,244 @@
+"""What each step leaves for the others, as typed records; state.json holds the same fields as JSON.
+
+`X.from_run(run)` needs the step to have finished; `X.so_far(run)` takes what was noted until now, with empty values for
+the rest. A run folder is input: a record of other types is refused in one line. Nothing secret belongs in a record.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from runbook_lib.errors import RunDamaged, StepMissing
+from runbook_lib.material.custody_record import CustodyRecord
+from runbook_lib.run import steps
+from runbook_lib.run.run import Run
+
+
+class StepRecord(BaseModel):
+    """The record of one step. Fields that this version does not know are left out; `needed` must not be empty."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    step: ClassVar[str]
+    needed: ClassVar[tuple[str, ...]] = ()
+
+    summary: str = ""
+
+    @classmethod
+    def from_run(cls, run: Run) -> Self:
+        """Return the record of the finished step.
+
+        Raises `StepMissing`, naming the notebook to run, and `RunDamaged` for a record without what it needs.
+        """
+        run.require_finished(cls.step)
+        record = cls.so_far(run)
+        if lacking := [name for name in cls.needed if not getattr(record, name)]:
+            raise RunDamaged(_damaged(run, cls.step, f"no {', '.join(lacking)}"))
+        return record
+
+    @classmethod
+    def so_far(cls, run: Run) -> Self:
+        """Return what the step has recorded until now, finished or not. Raises `RunDamaged`."""
+        try:
+            return cls.model_validate_json(json.dumps(run.made(cls.step)))
+        except ValidationError as error:
+            wrong = sorted({".".join(map(str, problem["loc"])) for problem in error.errors()})
+            raise RunDamaged(_damaged(run, cls.step, f"wrong: {', '.join(wrong)}")) from None
+
+
+def _damaged(run: Run, step: str, what: str) -> str:
+    return (
+        f"state.json of run {run.run_id!r} is damaged in {step} ({what}); restore {run.path} from a backup, or run "
+        f"notebooks/{step}.ipynb again"
+    )
+
+
+class StartRecord(StepRecord):
+    """00: who started the run, and the names that were checked."""
+
+    step = steps.START
+    needed = ("db_cluster_identifier",)
+
+    caller_arn: str = ""
+    key_alias: str = ""
+    db_cluster_identifier: str = ""
+    engine_version: str = ""
+    changes: tuple[str, ...] = ()
+
+
+class KeyRecord(StepRecord):
+    """01: the KMS key of the run."""
+
+    step = steps.CREATE_KEY
+    needed = ("key_id", "key_arn", "key_alias")
+
+    key_id: str = ""
+    key_arn: str = ""
+    key_alias: str = ""
+    key_policy: dict[str, Any] = {}
+    key_state: str = ""
+    service_linked_role_created: bool = False
+
+
+class WrappingRequest(BaseModel):
+    """The request of GetParametersForImport, in AWS's own names."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    KeyId: str = ""
+    WrappingAlgorithm: str = ""
+    WrappingKeySpec: str = ""
+
+
+class ImportParameters(StepRecord):
+    """02: the wrapping public key and import token, by file name and SHA-256."""
+
+    step = steps.GET_PARAMETERS_FOR_IMPORT
+    needed = ("key_arn", "parameters_valid_to", "sha256")
+
+    key_arn: str = ""
+    key_material_id: str = ""
+    request: WrappingRequest = WrappingRequest()
+    parameters_valid_to: str = ""
+    sha256: dict[str, str] = {}
+    sha256_of_others: dict[str, str] = {}
+    archive: str = ""
+    writing: tuple[tuple[str, str], ...] = ()
+    valid_until: str = ""
+    needed_by: str = ""
+
+    @property
+    def as_request(self) -> dict[str, str]:
+        """The request of GetParametersForImport, to be sent again."""
+        return self.request.model_dump()
+
+    @property
+    def valid_to(self) -> datetime:
+        """When the import token expires, by AWS's clock."""
+        return datetime.fromisoformat(self.parameters_valid_to)
+
+
+class PlaintextFile(BaseModel):
+    """PlaintextKeyMaterial.bin as 03 wrote it: its identity on disk and the key check value of its content."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    file: tuple[int, ...]
+    key_check_value: str
+
+
+class MaterialRecord(StepRecord):
+    """03 (and each later rotation): one set of encrypted key material with its custody.
+
+    `set` is the fingerprint of custody.json, `files` the SHA-256 of each file, `made_with` the inputs it was made with.
+    """
+
+    step = steps.ENCRYPT_KEY_MATERIAL
+    needed = ("set", "wrapping_public_key_sha256", "files", "custody_record")
+
+    set: str = ""
+    key_check_value: str = ""
+    wrapping_public_key_sha256: str = ""
+    files: dict[str, str] = {}
+    custody_record: CustodyRecord | None = Field(default=None, alias="custody")
+    made_with: dict[str, Any] = {}
+    brought: str = ""
+    writing: tuple[tuple[str, str], ...] = ()
+    in_clear: PlaintextFile | None = None
+
+    @property
+    def custody(self) -> CustodyRecord:
+        """Who keeps the material. Raises `StepMissing` when nothing was made yet."""
+        if self.custody_record is None:
+            raise StepMissing(f"this run has no custody record; run notebooks/{self.step}.ipynb first")
+        return self.custody_record
+
+    @property
+    def shown_check_value(self) -> str:
+        """The key check value, or words where nobody here knows it."""
+        return self.key_check_value or "unknown here"
+
+
+class ImportRecord(StepRecord):
+    """04: the material in the key. `valid_to` is empty where it does not expire."""
+
+    step = steps.IMPORT_KEY_MATERIAL
+    needed = ("expiration_model",)
+
+    key_material_id: str = ""
+    expiration_model: str = ""
+    valid_to: str = ""
+    key_state: str = ""
+    plaintext_file: str = ""
+    recovered_at: str = ""
+    plaintext_to_delete: tuple[int, ...] = ()
+    handed_over: dict[str, str] = {}
+
+    @property
+    def expires(self) -> str:
+        """When the material expires, as a sentence says it."""
+        return f"expires at {self.valid_to}" if self.valid_to else "does not expire"
+
+
+class ClusterRecord(StepRecord):
+    """05: one DB cluster with what was made for it."""
+
+    step = steps.CREATE_CLUSTER
+    needed = ("db_cluster_identifier", "db_cluster_resource_id", "db_instance_identifiers")
+
+    db_cluster_identifier: str = ""
+    db_cluster_arn: str = ""
+    db_cluster_resource_id: str = ""
+    db_subnet_group_name: str = ""
+    vpc_security_group_ids: tuple[str, ...] = ()
+    db_instance_identifiers: tuple[str, ...] = ()
+    made_subnet_group: str = ""
+    made_security_group_id: str = ""
+
+
+class VerificationRecord(StepRecord):
+    """06: when the evidence was gathered last, and what it says."""
+
+    step = steps.VERIFY_ENCRYPTION
+    needed = ("verified_at", "verdict")
+
+    verified_at: str = ""
+    verdict: str = ""
+    db_cluster_snapshot_identifier: str = ""
+
+
+class DrillRecord(StepRecord):
+    """80: what was seen without the material (`without`), with other material, and after it came back (`after`)."""
+
+    step = steps.RECOVERY_DRILL
+
+    without: dict[str, str] = {}
+    other_material: str = ""
+    after: dict[str, str] = {}
+    ciphertext_sha256: str = ""
+
+
+class CleanUpRecord(StepRecord):
+    """90: what applied plans said would be deleted (`planned`), what was (`gone`), and when the key is deleted."""
+
+    step = steps.CLEAN_UP
+
+    planned: tuple[tuple[str, str], ...] = ()
+    gone: tuple[str, ...] = ()
+    key_deletion_date: str = ""
+
+
+def clusters(run: Run) -> tuple[ClusterRecord, ...]:
+    """Return the clusters that the run has recorded; one today. Raises `RunDamaged`."""
+    record = ClusterRecord.so_far(run)
+    return (record,) if record.db_cluster_identifier else ()
+
+
+def materials(run: Run) -> tuple[MaterialRecord, ...]:
+    """Return the sets of key material that the run has recorded, oldest first; one today. Raises `RunDamaged`."""
+    record = MaterialRecord.so_far(run)
+    return (record,) if record.set else ()

@@ -1,0 +1,77 @@
+"""The requests of step 05 for cluster and instances, and how what exists differs from them; plain documents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runbook_lib.inputs.rds import PORTS, CreateClusterInputs
+from runbook_lib.steps.open_step import OpenStep
+
+
+def instance_names(inputs: CreateClusterInputs) -> list[str]:
+    """Return the instance identifiers: the writer, then the readers."""
+    return [f"{inputs.db_cluster_identifier}-{number}" for number in range(1, inputs.reader_count + 2)]
+
+
+def cluster_request(step: OpenStep, inputs: CreateClusterInputs, *, version: str, key_arn: str) -> dict[str, Any]:
+    request: dict[str, Any] = {
+        "DBClusterIdentifier": inputs.db_cluster_identifier,
+        "Engine": inputs.engine,
+        "EngineVersion": version,
+        "EngineLifecycleSupport": "open-source-rds-extended-support-disabled",
+        "Port": inputs.port or PORTS[inputs.engine],
+        "MasterUsername": inputs.master_username,
+        "ManageMasterUserPassword": True,
+        "StorageEncrypted": True,
+        "KmsKeyId": key_arn,
+        "BackupRetentionPeriod": inputs.backup_retention_period,
+        "DeletionProtection": inputs.deletion_protection,
+        "CopyTagsToSnapshot": inputs.copy_tags_to_snapshot,
+        "Tags": step.tag_list(inputs.tags),
+    }
+    optional = {
+        "DatabaseName": inputs.database_name,
+        "MasterUserSecretKmsKeyId": inputs.master_user_secret_kms_key_id,
+        "DBClusterParameterGroupName": inputs.db_cluster_parameter_group_name,
+        "EnableCloudwatchLogsExports": inputs.enable_cloudwatch_logs_exports,
+    }
+    request.update({name: value for name, value in optional.items() if value})
+    if inputs.db_instance_class == "db.serverless":
+        request["ServerlessV2ScalingConfiguration"] = {
+            "MinCapacity": inputs.serverless_min_capacity,
+            "MaxCapacity": inputs.serverless_max_capacity,
+        }
+    return request
+
+
+def instance_request(step: OpenStep, inputs: CreateClusterInputs, name: str, index: int) -> dict[str, Any]:
+    request: dict[str, Any] = {
+        "DBInstanceIdentifier": name,
+        "DBClusterIdentifier": inputs.db_cluster_identifier,
+        "Engine": inputs.engine,
+        "DBInstanceClass": inputs.db_instance_class,
+        "PubliclyAccessible": False,
+        "PromotionTier": min(inputs.promotion_tier + index, 15),
+        "MonitoringInterval": inputs.monitoring_interval,
+        "Tags": step.tag_list(inputs.tags),
+    }
+    optional = {
+        "DBParameterGroupName": inputs.db_parameter_group_name,
+        "MonitoringRoleArn": inputs.monitoring_role_arn,
+    }
+    return request | {field: value for field, value in optional.items() if value}
+
+
+def differences(there: dict[str, Any], asked: dict[str, Any], fields: tuple[str, ...]) -> str:
+    """Say field by field how what is there differs from what is asked, and the way out; '' when it does not."""
+    differs = [
+        f"{field} is {there.get(field)!r}, asked {asked[field]!r}"
+        for field in fields
+        if field in asked and there.get(field) != asked[field]
+    ]
+    return "; ".join([*differs, "ask for what is there, or change it yourself"]) if differs else ""
+
+
+def short_key(request: dict[str, Any]) -> str:
+    """Return the key of a cluster request in short: key/ and the first eight digits of its id."""
+    return f"key {request['KmsKeyId'].rpartition('/')[2][:8]}…"

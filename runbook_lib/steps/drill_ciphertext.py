@@ -1,0 +1,47 @@
+"""The line that the drill encrypts before the key material is deleted, and whether it can be decrypted later."""
+
+from __future__ import annotations
+
+from botocore.exceptions import ClientError
+
+from runbook_lib.aws.session import error_code
+from runbook_lib.files import holds, keep_aside
+from runbook_lib.material import key_material
+from runbook_lib.run.records import DrillRecord, KeyRecord
+from runbook_lib.steps.open_step import OpenStep
+
+CIPHERTEXT = "drill-ciphertext.bin"
+
+
+def _context(step: OpenStep) -> dict[str, str]:
+    return {"runbook:run-id": step.run.run_id}
+
+
+def _plaintext(step: OpenStep) -> bytes:
+    return f"encrypted before the material of run {step.run.run_id} was lost".encode()
+
+
+def is_ours(step: OpenStep) -> bool:
+    """Return whether the ciphertext in the run's folder is the one that the drill wrote."""
+    return holds(step.run.path / CIPHERTEXT, DrillRecord.so_far(step.run).ciphertext_sha256)
+
+
+def decrypts(step: OpenStep) -> str:
+    """Say what becomes of the old ciphertext now: that it opens, or AWS's error code."""
+    try:
+        answer = step.client("kms").decrypt(
+            CiphertextBlob=step.run.read(CIPHERTEXT),
+            KeyId=KeyRecord.from_run(step.run).key_id,
+            EncryptionContext=_context(step),
+        )
+    except ClientError as error:
+        return error_code(error)
+    return "opens" if answer["Plaintext"] == _plaintext(step) else "opens to other bytes"
+
+
+def encrypt_a_line(step: OpenStep, key_id: str) -> None:
+    sealed = step.client("kms").encrypt(KeyId=key_id, Plaintext=_plaintext(step), EncryptionContext=_context(step))
+    if not is_ours(step):
+        keep_aside(step.run.path / CIPHERTEXT)
+    step.run.note(step.name, ciphertext_sha256=key_material.fingerprint(sealed["CiphertextBlob"]))
+    step.run.write(CIPHERTEXT, sealed["CiphertextBlob"])
