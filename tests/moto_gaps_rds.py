@@ -145,12 +145,12 @@ def a_key_without_encryption_is_refused(aws: Aws) -> None:
     )  # fmt: skip
 
 
-@gap("rds.records.Encryption.wire")
+@gap("rds.records.Encryption")
 def without_a_key_there_is_no_kms_key_id(aws: Aws) -> None:
     assert "KmsKeyId" not in aws.cluster()
 
 
-@gap("rds.records.Encryption.wire")
+@gap("rds.records.Encryption")
 def the_type_of_encryption_is_told(aws: Aws) -> None:
     assert "sse-kms" == aws.encrypted()["StorageEncryptionType"]
 
