@@ -15,14 +15,14 @@ import threading
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
-from xml.sax.saxutils import escape
 
 import moto.core.responses
 from moto.core.responses import BaseResponse
 from moto.core.utils import camelcase_to_underscores, method_names_from_class
 
+from runbook_sandbox import wire
 from runbook_sandbox.iam import enforcement
-from runbook_sandbox.instruments import accounts, calls
+from runbook_sandbox.instruments import accounts, recorded_calls
 
 _moto_call_action = BaseResponse.call_action
 _locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
@@ -56,51 +56,30 @@ def _call_action(response: BaseResponse) -> Any:
         if service in _NEEDS_IAM:
             accounts.iam_of(account)
         try:
-            refused = enforcement.refusal(response, service, operation) if enforcement.is_on(account) else None
+            refused = enforcement.refusal(response, service, operation) if enforcement.is_enforced(account) else None
             answer = _error(response, *refused) if refused else _moto_call_action(response)
         except NotImplementedError:
             message = f"The sandbox does not know the operation {operation} of {service}."
-            answer = _error(response, 400, _unknown_operation[_form(response)], message)
+            answer = _error(response, 400, _unknown_operation[wire.format_of(response)], message)
         except Exception as error:  # noqa: BLE001 - answered as AWS would, and named in the log
             print(f"{service}:{operation} failed: {type(error).__name__}", file=sys.stderr)
-            if _is_moto_s(response, operation):
+            if _is_motos_own(response, operation):
                 message = f"The sandbox does not do {operation} with what was given."
-                answer = _error(response, 400, _unknown_operation[_form(response)], message)
+                answer = _error(response, 400, _unknown_operation[wire.format_of(response)], message)
             else:
                 answer = _error(response, 500, "InternalFailure", f"The sandbox failed on {operation}.")
         _record(response, service, operation, answer)
     return answer
 
 
-def _is_moto_s(response: BaseResponse, operation: str) -> bool:
+def _is_motos_own(response: BaseResponse, operation: str) -> bool:
     """Say whether an operation is moto's own: what it cannot do is no fault of the server's, to be tried again."""
     method = getattr(response, camelcase_to_underscores(operation), None)
     return str(getattr(method, "__module__", "")).startswith("moto.")
 
 
-def _form(response: BaseResponse) -> str:
-    return "json" if response.headers.get("X-Amz-Target") else "xml"
-
-
 def _error(response: BaseResponse, status: int, code: str, message: str) -> tuple[int, dict[str, str], str]:
-    headers = dict(response.response_headers)
-    return error_answer(_form(response), status, code, message, headers)
-
-
-def error_answer(
-    form: str, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
-) -> tuple[int, dict[str, str], str]:
-    """Return status, headers and body of an error in the service's own form ("json" or "xml")."""
-    if form == "json":
-        body = json.dumps({"__type": code, "message": message})
-        return status, {**(headers or {}), "Content-Type": "application/x-amz-json-1.1",
-                        "X-Amzn-ErrorType": code, "status": str(status)}, body  # fmt: skip
-    fault = "Sender" if status < 500 else "Receiver"
-    body = (
-        f"<ErrorResponse><Error><Type>{fault}</Type><Code>{escape(code)}</Code>"
-        f"<Message>{escape(message)}</Message></Error><RequestId>sandbox</RequestId></ErrorResponse>"
-    )
-    return status, {**(headers or {}), "Content-Type": "text/xml", "status": str(status)}, body
+    return wire.error_answer(wire.format_of(response), status, code, message, dict(response.response_headers))
 
 
 def _record(response: Any, service: str, operation: str, answer: Any) -> None:
@@ -109,14 +88,14 @@ def _record(response: Any, service: str, operation: str, answer: Any) -> None:
     if status >= 400:
         code, message = _code_of(headers, body)
     access_key = response.get_access_key()
-    calls.record(
+    recorded_calls.record(
         account=response.current_account, region=response.region, service=service, operation=operation,
-        parameters=calls.harmless(service, _parameters(response)),
+        parameters=recorded_calls.redacted(service, _parameters(response)),
         status=status, error_code=code, error_message=message,
         source=f"{'monitoring' if service == 'cloudwatch' else service}.amazonaws.com",
         resources=_resources(response, service, body if status < 400 else ""),
         caller=accounts.caller(response.current_account, access_key)[1],
-        access_key=access_key, read_only=calls.is_read_only(operation),
+        access_key=access_key, read_only=recorded_calls.is_read_only(operation),
         event_id=getattr(response, "runbook_event_id", None),
     )  # fmt: skip
 
@@ -125,14 +104,8 @@ def _parameters(response: Any) -> dict[str, Any]:
     if response.automated_parameter_parsing:
         parsed = getattr(response, "params", None) or {}
         return dict(parsed.original_dict() if hasattr(parsed, "original_dict") else parsed)
-    if response.headers.get("X-Amz-Target"):
-        try:
-            parsed = json.loads(response.body or "{}")
-        except ValueError:
-            return {}
-        return parsed if isinstance(parsed, dict) else {}
-    form = {name: value[0] for name, value in response.querystring.items() if isinstance(value, list) and value}
-    return {name: value for name, value in form.items() if name not in ("Action", "Version")}
+    ignored = ("Action", "Version") if wire.format_of(response) == "xml" else ()
+    return {name: value for name, value in wire.raw_parameters(response).items() if name not in ignored}
 
 
 def _code_of(headers: Mapping[str, Any], body: Any) -> tuple[str, str]:

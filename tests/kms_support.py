@@ -44,11 +44,16 @@ class _Two:
 
 @contextmanager
 def sandbox(*, seed: int | None = None) -> Iterator[str]:
-    """Serve a sandbox whose wrapping keys are two of each size, in turn."""
+    """Serve an empty sandbox whose wrapping keys are two of each size, in turn.
+
+    All sandboxes of a test process share moto's state, clock and faults, so each one starts and ends empty.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wrapping_keys, "_generate", _Two(wrapping_keys._generate))
         with server.running(seed=seed) as url:
+            reset(url)
             yield url
+            reset(url)
 
 
 def connect(endpoint: str, service: str = "kms", *, region: str = REGION, account: str = ACCOUNT, **config: Any) -> Any:

@@ -250,7 +250,7 @@ def rotation_needs_material_that_waits(aws: Aws) -> None:
 # ---- KMS: using keys, grants
 
 
-@gap("kms.use.UseOperations.get_key_last_usage")
+@gap("kms.cryptographic_operations.CryptographicOperations.get_key_last_usage")
 def last_usage_is_told(aws: Aws) -> None:
     key = aws.key()
     aws("kms").encrypt(KeyId=key["KeyId"], Plaintext=b"x")
@@ -264,7 +264,7 @@ def multi_region_keys_decrypt(aws: Aws) -> None:
     assert b"x" == aws("kms").decrypt(CiphertextBlob=blob)["Plaintext"]
 
 
-@gap("kms.crypto.encrypt")
+@gap("kms.ciphertexts.encrypt")
 def ciphertexts_are_bound_to_their_context(aws: Aws) -> None:
     key = aws.key()
     blob = aws("kms").encrypt(KeyId=key["KeyId"], Plaintext=b"x", EncryptionContext={"a": "bc"})["CiphertextBlob"]
@@ -306,7 +306,7 @@ def grants_have_dates(aws: Aws) -> None:
     assert aws("kms").list_grants(KeyId=key["KeyId"])["Grants"][0]["CreationDate"]
 
 
-@gap("kms.tokens.is_genuine")
+@gap("kms.grant_tokens.is_genuine")
 def grant_tokens_are_looked_at(aws: Aws) -> None:
     assert "InvalidGrantTokenException" == refusal(
         aws("kms").encrypt, KeyId=aws.key()["KeyId"], Plaintext=b"x", GrantTokens=["x"]
@@ -316,12 +316,12 @@ def grant_tokens_are_looked_at(aws: Aws) -> None:
 # ---- STS, IAM and what stands around
 
 
-@gap("iam.sts_iam.SandboxTokenResponse")
+@gap("iam.handler.SandboxTokenResponse")
 def the_caller_is_a_role_that_exists(aws: Aws) -> None:
     assert aws("sts").get_caller_identity()["Arn"].startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/Admin/")
 
 
-@gap("iam.sts_iam.SandboxIamResponse")
+@gap("iam.handler.SandboxIamResponse")
 def service_linked_roles_are_named_rightly(aws: Aws) -> None:
     try:
         role = aws("iam").create_service_linked_role(AWSServiceName="rds.amazonaws.com")["Role"]
@@ -330,7 +330,7 @@ def service_linked_roles_are_named_rightly(aws: Aws) -> None:
     assert f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS" == role["Arn"]
 
 
-@gap("iam.sts_iam.SandboxIamResponse")
+@gap("iam.handler.SandboxIamResponse")
 def service_linked_roles_are_made_once(aws: Aws) -> None:
     with contextlib.suppress(ClientError):  # made already, with the first cluster
         aws("iam").create_service_linked_role(AWSServiceName="rds.amazonaws.com")
@@ -345,7 +345,7 @@ def the_monitoring_policy_exists(aws: Aws) -> None:
     aws("iam").attach_role_policy(RoleName=name, PolicyArn=arn)
 
 
-@gap("records.cloudtrail.SandboxCloudTrailResponse")
+@gap("monitoring.cloudtrail.SandboxCloudTrailResponse")
 def events_are_looked_up(aws: Aws) -> None:
     key = aws.key()
     asked = [{"AttributeKey": "ResourceName", "AttributeValue": key["Arn"]}]
@@ -354,7 +354,7 @@ def events_are_looked_up(aws: Aws) -> None:
     ]
 
 
-@gap("records.cloudwatch.kms_metrics")
+@gap("monitoring.cloudwatch.kms_metrics")
 def expiry_has_a_metric(aws: Aws) -> None:
     now = datetime.now(UTC)
     key = aws.key(Origin="EXTERNAL")

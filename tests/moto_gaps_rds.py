@@ -17,7 +17,7 @@ from rds_support import CLUSTER, COMBINATION, MYSQL, NO_KEY, VALUE, Aws
 # ---- RDS: what is on offer, groups
 
 
-@gap("rds.faults.page")
+@gap("rds.errors.page")
 def record_limits_are_looked_at(aws: Aws) -> None:
     assert VALUE == refusal(aws("rds").describe_db_subnet_groups, MaxRecords=3)
 
@@ -145,12 +145,12 @@ def a_key_without_encryption_is_refused(aws: Aws) -> None:
     )  # fmt: skip
 
 
-@gap("rds.records.Encryption")
+@gap("rds.resources.Encryption")
 def without_a_key_there_is_no_kms_key_id(aws: Aws) -> None:
     assert "KmsKeyId" not in aws.cluster()
 
 
-@gap("rds.records.Encryption")
+@gap("rds.resources.Encryption")
 def the_type_of_encryption_is_told(aws: Aws) -> None:
     assert "sse-kms" == aws.encrypted()["StorageEncryptionType"]
 
@@ -251,7 +251,7 @@ def instances_begin_as_creating_under_the_clusters_key(aws: Aws) -> None:
     assert ("creating", cluster["KmsKeyId"]) == (made["DBInstanceStatus"], made.get("KmsKeyId"))
 
 
-@gap("rds.shown.describe_instance")
+@gap("rds.describe.describe_instance")
 def instances_show_performance_insights(aws: Aws) -> None:
     made = aws.instance(aws.cluster(), EnablePerformanceInsights=True)
     assert made["PerformanceInsightsEnabled"]
@@ -273,7 +273,7 @@ def the_posts_class_is_refused(aws: Aws) -> None:
     )  # fmt: skip
 
 
-@gap("rds.instances.InstanceOperations.create_db_instance")
+@gap("rds.instance_checks.check_new_member")
 def members_take_no_key(aws: Aws) -> None:
     cluster = aws.encrypted()
     assert COMBINATION == refusal(

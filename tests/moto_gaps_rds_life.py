@@ -41,7 +41,7 @@ def clusters_do_not_start_without_their_key(aws: Aws) -> None:
     assert NO_KEY == refusal(aws("rds").start_db_cluster, DBClusterIdentifier=name)
 
 
-@gap("rds.encryption.notice")
+@gap("rds.encryption.check_key_access")
 def clusters_notice_that_their_key_has_gone(aws: Aws) -> None:
     cluster = aws.encrypted()
     aws("kms").disable_key(KeyId=cluster["KmsKeyId"].split("/")[-1])
@@ -49,7 +49,7 @@ def clusters_notice_that_their_key_has_gone(aws: Aws) -> None:
     assert "inaccessible-encryption-credentials-recoverable" in states
 
 
-@gap("rds.states.look")
+@gap("rds.states.poll")
 def states_take_as_long_as_is_set(aws: Aws) -> None:
     set_transition(aws.url, "rds::cluster", {"progression": "manual", "times": 3})
     try:
@@ -73,13 +73,13 @@ def deleting_takes_time(aws: Aws) -> None:
     assert "deleting" == answer["DBCluster"]["Status"]
 
 
-@gap("rds.history.HistoryOperations.describe_events")
+@gap("rds.backups_and_events.BackupAndEventOperations.describe_events")
 def clusters_have_events(aws: Aws) -> None:
     name = aws.cluster()["DBClusterIdentifier"]
     assert aws("rds").describe_events(SourceType="db-cluster", SourceIdentifier=name)["Events"]
 
 
-@gap("rds.history.HistoryOperations.describe_db_cluster_automated_backups")
+@gap("rds.backups_and_events.BackupAndEventOperations.describe_db_cluster_automated_backups")
 def automated_backups_are_listed(aws: Aws) -> None:
     name = aws.cluster()["DBClusterIdentifier"]
     found = aws("rds").describe_db_cluster_automated_backups(DBClusterIdentifier=name)
@@ -99,7 +99,7 @@ def global_clusters_tell_their_encryption(aws: Aws) -> None:
     assert "sse-rds" == made["GlobalCluster"]["StorageEncryptionType"]
 
 
-@gap("rds.secrets.SandboxSecretsManagerResponse.describe_secret")
+@gap("rds.managed_secrets.SandboxSecretsManagerResponse.describe_secret")
 def managed_secrets_rotate(aws: Aws) -> None:
     arn = aws.cluster()["MasterUserSecret"]["SecretArn"]
     shown = aws("secretsmanager").describe_secret(SecretId=arn)
@@ -108,7 +108,7 @@ def managed_secrets_rotate(aws: Aws) -> None:
     )  # fmt: skip
 
 
-@gap("rds.secrets.SandboxSecretsManagerResponse.delete_secret")
+@gap("rds.managed_secrets.SandboxSecretsManagerResponse.delete_secret")
 def managed_secrets_are_not_deleted_by_hand(aws: Aws) -> None:
     arn = aws.cluster()["MasterUserSecret"]["SecretArn"]
     assert "InvalidRequestException" == refusal(aws("secretsmanager").delete_secret, SecretId=arn)

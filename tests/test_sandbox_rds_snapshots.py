@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from rds_support import CLUSTER_STATE, COMBINATION, NO_KEY, POSTGRESQL, SNAPSHOT
 
 from runbook_lib.aws import sandbox_process
 
-OTHER = "111122223333"
+_accounts = itertools.count(111122223333)
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +23,10 @@ def aws() -> Iterator[Aws]:
         yield Aws(url)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def other(aws: Aws) -> Aws:
-    """Another account on it."""
-    return Aws(aws.url, OTHER)
+    """Another account, for one test: no other test has shared a snapshot with it."""
+    return Aws(aws.url, f"{next(_accounts):012}")
 
 
 @pytest.fixture
@@ -214,7 +215,7 @@ def _share(aws: Aws, snapshot: Any, *accounts: str) -> Any:
     )  # fmt: skip
 
 
-def _let_in(aws: Aws, key_arn: str) -> None:
+def _let_in(aws: Aws, other: Aws, key_arn: str) -> None:
     """Let the other account use a key through RDS."""
     import json
 
@@ -222,7 +223,12 @@ def _let_in(aws: Aws, key_arn: str) -> None:
     actions = ["kms:CreateGrant", "kms:DescribeKey", "kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*",
                "kms:GenerateDataKey*"]  # fmt: skip
     document["Statement"].append(
-        {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{OTHER}:root"}, "Action": actions, "Resource": "*"}
+        {
+            "Effect": "Allow",
+            "Principal": {"AWS": f"arn:aws:iam::{other.account}:root"},
+            "Action": actions,
+            "Resource": "*",
+        }
     )
     aws("kms").put_key_policy(KeyId=key_arn, PolicyName="default", Policy=json.dumps(document))
 
@@ -231,11 +237,11 @@ def test_an_encrypted_snapshot_is_shared_with_its_key(aws: Aws, other: Aws) -> N
     """The other account needs the snapshot, the key, and a key of its own for the copy."""
     source, own = aws.snapshot(aws.encrypted()), other.key()
     assert "DBClusterSnapshotNotFoundFault" == refusal(lambda: other.copied(source, KmsKeyId=own["Arn"]))
-    _share(aws, source, OTHER)
+    _share(aws, source, other.account)
     shared = other("rds").describe_db_cluster_snapshots(SnapshotType="shared")["DBClusterSnapshots"]
     assert [source["DBClusterSnapshotArn"]] == [one["DBClusterSnapshotArn"] for one in shared]
     assert NO_KEY == refusal(lambda: other.copied(source, KmsKeyId=own["Arn"]))
-    _let_in(aws, source["KmsKeyId"])
+    _let_in(aws, other, source["KmsKeyId"])
     assert NO_KEY == refusal(lambda: other.copied(source))
     assert ("sse-kms", True, own["Arn"]) == encryption(other.copied(source, KmsKeyId=own["Arn"]))
 
@@ -247,20 +253,20 @@ def test_encrypted_snapshots_are_never_public(aws: Aws) -> None:
     assert ["all"] == answer["DBClusterSnapshotAttributes"][0]["AttributeValues"]
 
 
-def test_snapshots_under_aws_rds_are_not_shared(aws: Aws) -> None:
+def test_snapshots_under_aws_rds_are_not_shared(aws: Aws, other: Aws) -> None:
     """The AWS managed key cannot be shared, so neither can what it encrypts; a copy to another key can."""
     source = aws.snapshot(aws.cluster(StorageEncrypted=True))
-    assert refusal(lambda: _share(aws, source, OTHER)) in (SNAPSHOT_STATE, NO_KEY, VALUE)
-    _share(aws, aws.copied(source, KmsKeyId=aws.key()["Arn"]), OTHER)
+    assert refusal(lambda: _share(aws, source, other.account)) in (SNAPSHOT_STATE, NO_KEY, VALUE)
+    _share(aws, aws.copied(source, KmsKeyId=aws.key()["Arn"]), other.account)
 
 
-def test_sharing_is_taken_back(aws: Aws) -> None:
+def test_sharing_is_taken_back(aws: Aws, other: Aws) -> None:
     """ValuesToRemove, and what DescribeDBClusterSnapshotAttributes says of it."""
     source = aws.snapshot(aws.encrypted())
-    _share(aws, source, OTHER, "444455556666")
+    _share(aws, source, other.account, "444455556666")
     name = source["DBClusterSnapshotIdentifier"]
     aws("rds").modify_db_cluster_snapshot_attribute(
-        DBClusterSnapshotIdentifier=name, AttributeName="restore", ValuesToRemove=[OTHER]
+        DBClusterSnapshotIdentifier=name, AttributeName="restore", ValuesToRemove=[other.account]
     )
     answer = aws("rds").describe_db_cluster_snapshot_attributes(DBClusterSnapshotIdentifier=name)
     listed = answer["DBClusterSnapshotAttributesResult"]["DBClusterSnapshotAttributes"]

@@ -60,14 +60,14 @@ from runbook_lib.aws.session import Session, sandbox_session  # noqa: E402
 from runbook_lib.errors import RunbookError  # noqa: E402
 from runbook_lib.material import key_material, recovery_copies  # noqa: E402
 from runbook_lib.run.run import Run  # noqa: E402
-from runbook_sandbox import visibility  # noqa: E402
+from runbook_sandbox.instruments import visibility_delays  # noqa: E402
 
 MODES = ("kill-before", "kill-after", "interrupt", "drop", "throttle", "error", "invisible", "full", "vanish")
 OF_CALLS_ONLY = frozenset({"drop", "throttle", "error", "invisible"})
 OF_FILES_ONLY = frozenset({"full", "vanish"})
 MUST_NOT_STOP = frozenset({"throttle", "error", "invisible"})
 RUN, CLEAN_UP = "run", "clean-up"
-HIDES = frozenset(call.partition(":")[2] for call in visibility.HIDES)
+HIDES = frozenset(call.partition(":")[2] for call in visibility_delays.HIDES)
 AWAY = "-away"
 _rename = os.rename
 RUN_ID, REGION, CLUSTER, ALIAS = "crash", "eu-west-2", "crash-cluster", "alias/crash"

@@ -20,20 +20,21 @@ from moto.rds.models import rds_backends
 
 from runbook_lib.errors import PolicyInvalid
 from runbook_lib.policies.reading import permitted
-from runbook_sandbox.iam import requests
-from runbook_sandbox.iam.requests import Asked, Place
+from runbook_sandbox import wire
+from runbook_sandbox.iam import required_actions
+from runbook_sandbox.iam.required_actions import Place, RequiredAction
 from runbook_sandbox.instruments import accounts
 from runbook_sandbox.kms import keys as kms_keys
 from runbook_sandbox.kms import policy as kms_policy
 
-_asked: dict[str, list[str]] = {}
+_evaluated: dict[str, list[str]] = {}
 _DENIALS = {
     "ec2": (403, "UnauthorizedOperation"), "kms": (400, "AccessDeniedException"),
     "secretsmanager": (400, "AccessDeniedException"),
 }  # fmt: skip
 
 
-def order(body: Any) -> dict[str, Any]:
+def set_enforcement(body: Any) -> dict[str, Any]:
     """Switch it on or off for an account. Raises ValueError for an order that makes no sense."""
     if (
         not isinstance(body, dict)
@@ -41,32 +42,34 @@ def order(body: Any) -> dict[str, Any]:
         or not isinstance(body.get("enforce"), bool)
     ):
         raise ValueError('say {"account": "123456789012", "enforce": true} or false')
-    _asked.pop(body["account"], None)
+    _evaluated.pop(body["account"], None)
     if body["enforce"]:
-        _asked[body["account"]] = []
+        _evaluated[body["account"]] = []
     return as_json()
 
 
 def as_json() -> dict[str, Any]:
     """Return, for each account where it is on, the actions that were asked for since, each once, in order."""
-    return {"enforced": {account: list(dict.fromkeys(actions)) for account, actions in _asked.items()}}
+    return {"enforced": {account: list(dict.fromkeys(actions)) for account, actions in _evaluated.items()}}
 
 
-def forget(account: str | None = None) -> None:
+def disable(account: str | None = None) -> None:
     """Switch it off: for one account, or for all."""
-    for one in [one for one in _asked if account in (None, one)]:
-        del _asked[one]
+    for one in [one for one in _evaluated if account in (None, one)]:
+        del _evaluated[one]
 
 
-def is_on(account: str) -> bool:
+def is_enforced(account: str) -> bool:
     """Say whether IAM is enforced in this account."""
-    return account in _asked
+    return account in _evaluated
 
 
 def refusal(response: Any, service: str, operation: str) -> tuple[int, str, str] | None:
     """Return status, code and message when the caller may not make this request, else None."""
     account, region, access_key = response.current_account, response.region, response.get_access_key()
-    for question in requests.asked(service, operation, _form(response), Place(account, region)):
+    for question in required_actions.required_actions(
+        service, operation, wire.raw_parameters(response), Place(account, region)
+    ):
         key = _key(question, response, service)
         if not may(account, access_key, question, region=region, key=key):
             arn = accounts.caller(account, access_key)[1]
@@ -82,9 +85,9 @@ def refusal(response: Any, service: str, operation: str) -> tuple[int, str, str]
     return None
 
 
-def may(account: str, access_key: str, question: Asked, *, region: str, key: Key | None = None) -> bool:
+def may(account: str, access_key: str, question: RequiredAction, *, region: str, key: Key | None = None) -> bool:
     """Answer one question: by the caller's own policies and, for a key, by its policy or through its root statement."""
-    _asked[account].append(question.action)
+    _evaluated[account].append(question.action)
     resource = str(key.arn) if key else _known_path(question.resource, account)
     context = {
         "aws:RequestedRegion": region, "aws:PrincipalAccount": account, **_resource_tags(resource, account, region),
@@ -105,22 +108,11 @@ def may(account: str, access_key: str, question: Asked, *, region: str, key: Key
     return direct is True or (own is True and delegated is True)
 
 
-def _form(response: Any) -> dict[str, Any]:
-    """Return the request's parameters, before moto has parsed them."""
-    if response.headers.get("X-Amz-Target"):
-        try:
-            parsed = json.loads(response.body or "{}")
-        except ValueError:
-            return {}
-        return parsed if isinstance(parsed, dict) else {}
-    return {name: value[0] for name, value in response.querystring.items() if isinstance(value, list) and value}
-
-
-def _key(question: Asked, response: Any, service: str) -> Key | None:
+def _key(question: RequiredAction, response: Any, service: str) -> Key | None:
     """Return the key that a question to KMS is about: the one named, or the one that an alias points to."""
     if service != "kms" or ":alias/" in question.resource:
         return None
-    named = question.resource if question.resource != "*" else _form(response).get("KeyId")
+    named = question.resource if question.resource != "*" else wire.raw_parameters(response).get("KeyId")
     return kms_keys.resolve(response.current_account, response.region, str(named)) if named else None
 
 

@@ -13,6 +13,7 @@ from moto.iam.exceptions import InvalidInput
 from moto.iam.responses import IamResponse
 
 from runbook_lib.policies.reading import permitted
+from runbook_sandbox import wire
 from runbook_sandbox.iam import enforcement
 
 
@@ -21,7 +22,7 @@ class SimulationResponse(IamResponse):
 
     def simulate_principal_policy(self) -> ActionResult:
         """Judge each action on each resource by the policies of the principal; nothing is done."""
-        form = {name: value[0] for name, value in self.querystring.items() if isinstance(value, list) and value}
+        form = wire.raw_parameters(self)
         source = str(form.get("PolicySourceArn", ""))
         policies = enforcement.policies_of(self.current_account, source)
         if policies is None:

@@ -38,10 +38,10 @@ def _managed_policies() -> dict[str, Any]:
 def iam_of(account: str) -> Any:
     """Return moto's IAM of an account, with what each account holds from the start; also after a reset."""
     backend: Any = iam_backends[account]["aws"]
-    if getattr(backend, "runbook_furnished", False):
+    if getattr(backend, "runbook_prepared", False):
         return backend
     with _lock:
-        if getattr(backend, "runbook_furnished", False):
+        if getattr(backend, "runbook_prepared", False):
             return backend
         for name, data in _managed_policies().items():
             policy = AWSManagedPolicy.from_data(name, account, "aws", data)
@@ -56,7 +56,7 @@ def iam_of(account: str) -> Any:
         role.create_date = clock.now().replace(tzinfo=None)
         backend.roles[role.id] = role
         backend.managed_policies["arn:aws:iam::aws:policy/AdministratorAccess"].attach_to(role)
-        backend.runbook_furnished = True
+        backend.runbook_prepared = True
     return backend
 
 

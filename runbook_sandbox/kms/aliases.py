@@ -70,7 +70,7 @@ class AliasOperations(KmsBase):
         self.runbook_key_arn = holder.arn
         self.authorize("DeleteAlias", holder)
         del holder.aliases[name]
-        kms_keys.extra_of(holder).alias_dates.pop(name, None)
+        kms_keys.extension_of(holder).alias_dates.pop(name, None)
         return "{}"
 
     def list_aliases(self) -> str:
@@ -92,7 +92,7 @@ class AliasOperations(KmsBase):
 
     def _alias_entry(self, name: str, key: Key) -> dict[str, Any]:
         entry: dict[str, Any] = {"AliasName": name, "AliasArn": self._arn(name), "TargetKeyId": key.id}
-        dates = kms_keys.extra_of(key).alias_dates.get(name)
+        dates = kms_keys.extension_of(key).alias_dates.get(name)
         if dates is not None:
             entry |= {"CreationDate": dates[0].timestamp(), "LastUpdatedDate": dates[1].timestamp()}
         return entry

@@ -19,10 +19,8 @@ from moto.kms.models import Key
 from moto.kms.responses import KmsResponse
 
 from runbook_sandbox.instruments import ids
-from runbook_sandbox.kms import keys as kms_keys
-from runbook_sandbox.kms import policy as kms_policy
-from runbook_sandbox.kms import tokens, validate
-from runbook_sandbox.kms.keys import KEY_ID, Extra
+from runbook_sandbox.kms import grant_tokens, keys, policy, validate
+from runbook_sandbox.kms.keys import KEY_ID, KeyExtension
 
 # Operations that also take an alias; all others take a key id or key ARN only.
 TAKES_ALIAS = frozenset(
@@ -88,7 +86,7 @@ def error(code: str, message: str) -> JsonRESTError:
 
 def check_state(operation: str, key: Key) -> None:
     """Refuse an operation that the key's state does not allow. Raises JsonRESTError."""
-    state = kms_keys.state_of(key).replace("PendingReplicaDeletion", "PendingDeletion")
+    state = keys.state_of(key).replace("PendingReplicaDeletion", "PendingDeletion")
     refusal = REFUSED.get(operation, {}).get(state)
     if refusal == "disabled":
         raise error("DisabledException", f"{key.arn} is disabled.")
@@ -112,9 +110,9 @@ class KmsBase(KmsResponse):
         return str(self._get_action())
 
     @property
-    def extra(self) -> Extra:
+    def extension(self) -> KeyExtension:
         """What moto's Key has no place for."""
-        return kms_keys.settle(self.key)
+        return keys.refresh(self.key)
 
     def _authenticate_and_authorize_normal_action(self, resource: str = "*") -> None:
         """Check and prepare the request, in moto's place for authentication: before each operation."""
@@ -123,7 +121,7 @@ class KmsBase(KmsResponse):
         if self.operation not in validate.operations():
             raise error("UnknownOperationException", f"KMS has no operation {self.operation}.")
         self.parameters = validate.parse(self.operation, self.body)
-        if not all(tokens.is_genuine(token) for token in self.parameters.get("GrantTokens", ())):
+        if not all(grant_tokens.is_genuine(token) for token in self.parameters.get("GrantTokens", ())):
             raise error("InvalidGrantTokenException", "A grant token is not valid.")
         name = self._key_named()
         if name is None:
@@ -155,7 +153,7 @@ class KmsBase(KmsResponse):
         """Note that the key was used with success, under the id that this request has in CloudTrail."""
         if self.runbook_event_id is None:
             self.runbook_event_id = ids.uuid_for(f"event {self.operation}", self.current_account)
-        kms_keys.remember_use(key, self.operation, self.current_account, self.runbook_event_id)
+        keys.remember_use(key, self.operation, self.current_account, self.runbook_event_id)
 
     def key_of_ciphertext(self) -> str | None:
         """Return the key that Decrypt and ReEncrypt are about; those operations say how."""
@@ -174,7 +172,7 @@ class KmsBase(KmsResponse):
                 raise error("NotFoundException", f"Invalid keyId '{name}'")
         elif KEY_ID.fullmatch(name) is None:
             raise error("NotFoundException", f"Invalid keyId '{name}'")
-        found = kms_keys.resolve(self.current_account, self.region, name)
+        found = keys.resolve(self.current_account, self.region, name)
         if found is None:
             arn = self._display_arn(name)
             what = f"Alias {arn} is not found." if ":alias/" in arn else f"Key '{arn}' does not exist"
@@ -198,7 +196,7 @@ class KmsBase(KmsResponse):
         if operation in ("CreateGrant", "RetireGrant", "ListRetirableGrants"):
             return  # their own rules, in kms_grants
         context = condition_keys(self.parameters)
-        if not kms_policy.caller_may(key, self.current_account, self.access_key, f"kms:{action}", context):
+        if not policy.caller_may(key, self.current_account, self.access_key, f"kms:{action}", context):
             raise error(
                 "AccessDeniedException",
                 f"The caller is not authorized to perform: kms:{action} on resource: {key.arn}",
@@ -213,7 +211,7 @@ class KmsBase(KmsResponse):
                     "UnsupportedOperationException",
                     f"{arn} origin is {origin} which is not valid for this operation.",
                 )
-            if not kms_keys.is_symmetric(self.key):
+            if not keys.is_symmetric(self.key):
                 raise error(
                     "UnsupportedOperationException",
                     f"The sandbox imports symmetric key material only; {arn} is {self.key.key_spec}.",
@@ -224,7 +222,7 @@ class KmsBase(KmsResponse):
                     "UnsupportedOperationException",
                     f"{arn} origin is EXTERNAL which is not valid for this operation.",
                 )
-            if not kms_keys.is_symmetric(self.key):
+            if not keys.is_symmetric(self.key):
                 raise error("UnsupportedOperationException", f"{arn} is not a symmetric encryption key.")
         if self.key.key_manager == "AWS" and operation in _NOT_FOR_AWS_MANAGED:
             raise error("AccessDeniedException", f"{arn} is an AWS managed key; {operation} is not allowed on it.")

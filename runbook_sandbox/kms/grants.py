@@ -12,9 +12,8 @@ from typing import Any
 
 from moto.kms.models import Key
 
+from runbook_sandbox.kms import grant_tokens, policy
 from runbook_sandbox.kms import keys as kms_keys
-from runbook_sandbox.kms import policy as kms_policy
-from runbook_sandbox.kms import tokens
 from runbook_sandbox.kms.base import KmsBase, condition_keys, error
 
 _SYMMETRIC = frozenset(
@@ -92,11 +91,11 @@ class GrantOperations(KmsBase):
                 constraints=constraints, name=given.get("Name"), retiring_principal=given.get("RetiringPrincipal"),
             )  # fmt: skip
             grant = self.key.grants[made]
-        return json.dumps({"GrantId": grant.id, "GrantToken": tokens.of_grant(grant)})
+        return json.dumps({"GrantId": grant.id, "GrantToken": grant_tokens.of_grant(grant)})
 
     def _authorize(self, grantee: str, operations: list[str]) -> None:
         context = condition_keys(self.parameters)
-        if not kms_policy.caller_may(self.key, self.current_account, self.access_key, "kms:CreateGrant", context):
+        if not policy.caller_may(self.key, self.current_account, self.access_key, "kms:CreateGrant", context):
             raise error(
                 "AccessDeniedException",
                 f"The caller is not authorized to perform: kms:CreateGrant on resource: {self.key.arn}",
@@ -156,7 +155,7 @@ class GrantOperations(KmsBase):
         keys = [self.key] if key_id is not None else kms_keys.all_keys(self.current_account, self.region)
         for key in keys:
             for grant in list(key.grants.values()):
-                if grant.id == grant_id or (token is not None and tokens.of_grant(grant) == token):
+                if grant.id == grant_id or (token is not None and grant_tokens.of_grant(grant) == token):
                     self._authorize_retiring(key, grant)
                     del key.grants[grant.id]
                     return "{}"
@@ -166,7 +165,7 @@ class GrantOperations(KmsBase):
 
     def _authorize_retiring(self, key: Key, grant: Any) -> None:
         """Refuse all but the key's account, the retiring principal, and a grantee who may retire."""
-        names = kms_policy.caller_names(self.current_account, self.access_key)
+        names = policy.caller_names(self.current_account, self.access_key)
         grantee_may = grant.grantee_principal in names and "RetireGrant" in grant.operations
         if self.current_account != key.account_id and grant.retiring_principal not in names and not grantee_may:
             raise error("AccessDeniedException", "The caller is not authorized to perform: kms:RetireGrant.")

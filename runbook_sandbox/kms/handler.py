@@ -9,18 +9,18 @@ from moto.kms import models
 from moto.kms.responses import KmsResponse
 from moto.kms.utils import RESERVED_ALIASES
 
-from runbook_sandbox.kms import keys as kms_keys
+from runbook_sandbox.kms import keys
 from runbook_sandbox.kms.aliases import AliasOperations
 from runbook_sandbox.kms.asymmetric import AsymmetricOperations
+from runbook_sandbox.kms.cryptographic_operations import CryptographicOperations
 from runbook_sandbox.kms.grants import GrantOperations
 from runbook_sandbox.kms.import_material import ImportOperations
 from runbook_sandbox.kms.lifecycle import LifecycleOperations
 from runbook_sandbox.kms.rotation import RotationOperations
-from runbook_sandbox.kms.use import UseOperations
 
 
 class WithoutImport(
-    UseOperations, LifecycleOperations, RotationOperations, GrantOperations, AliasOperations,
+    CryptographicOperations, LifecycleOperations, RotationOperations, GrantOperations, AliasOperations,
     AsymmetricOperations,
 ):  # fmt: skip
     """Everything but the import operations: installed whatever moto has."""
@@ -43,7 +43,7 @@ def _default_key(backend: Any, alias_name: str) -> str | None:
     if alias_name not in RESERVED_ALIASES:
         return None
     service = alias_name.removeprefix("alias/aws/")
-    return str(kms_keys.default_service_key(backend.account_id, backend.region_name, service).id)
+    return str(keys.default_service_key(backend.account_id, backend.region_name, service).id)
 
 
 def install() -> None:

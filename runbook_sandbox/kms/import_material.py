@@ -13,8 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from runbook_sandbox.instruments import clock
-from runbook_sandbox.kms import keys as kms_keys
-from runbook_sandbox.kms import materials, wrapping_keys
+from runbook_sandbox.kms import keys, materials, wrapping_keys
 from runbook_sandbox.kms.base import KmsBase, error
 from runbook_sandbox.kms.materials import LENGTH, OAEP_HASHES, Material
 
@@ -99,12 +98,12 @@ class ImportOperations(KmsBase):
 
     def _place(self, value: bytes, import_type: str | None, wanted_id: str | None) -> Material:
         """Return the material of this key that `value` is, or is to become."""
-        state = self.extra
+        state = self.extension
         identifier = materials.material_id(self.key.id, value)
         if wanted_id is not None and not hmac.compare_digest(wanted_id, identifier):
             raise error("IncorrectKeyMaterialException", "The key material does not match KeyMaterialId.")
-        known = kms_keys.material_of(self.key, identifier)
-        if known is None and kms_keys.is_replica(self.key):
+        known = keys.material_of(self.key, identifier)
+        if known is None and keys.is_replica(self.key):
             known = self._from_primary(identifier)
         effective = import_type or ("EXISTING_KEY_MATERIAL" if state.materials else "NEW_KEY_MATERIAL")
         if effective == "EXISTING_KEY_MATERIAL":
@@ -120,17 +119,17 @@ class ImportOperations(KmsBase):
 
     def _from_primary(self, identifier: str) -> Material | None:
         """Return, made the replica's own, the material of this id that the primary key has."""
-        primary = kms_keys.primary_of(self.key)
-        found = None if primary is None else kms_keys.material_of(primary, identifier)
+        primary = keys.primary_of(self.key)
+        found = None if primary is None else keys.material_of(primary, identifier)
         if found is None:
             return None
         own = replace(found, value=None)
-        self.extra.materials.append(own)
+        self.extension.materials.append(own)
         return own
 
     def _new(self, identifier: str) -> Material:
-        state = self.extra
-        if kms_keys.is_replica(self.key):
+        state = self.extension
+        if keys.is_replica(self.key):
             raise error(
                 "UnsupportedOperationException",
                 "New key material goes into the primary key of a multi-Region key first; into a replica import "
@@ -155,16 +154,16 @@ class ImportOperations(KmsBase):
 
     def delete_imported_key_material(self) -> str:
         """Delete one material, the current one unless another is named; what is not there stays away."""
-        state = self.extra
+        state = self.extension
         wanted = self.parameters.get("KeyMaterialId")
-        material = state.current if wanted is None else kms_keys.material_of(self.key, wanted)
+        material = state.current if wanted is None else keys.material_of(self.key, wanted)
         if wanted is not None and material is None:
             raise error("NotFoundException", f"{self.key.arn} has no key material {wanted}.")
         answer: dict[str, Any] = {"KeyId": self.key.arn}
         if material is not None:
             if material is state.pending:  # with a primary key's go its replicas'
-                for replica in kms_keys.replicas_of(self.key):
-                    if (copy := kms_keys.material_of(replica, material.id)) is not None:
+                for replica in keys.replicas_of(self.key):
+                    if (copy := keys.material_of(replica, material.id)) is not None:
                         copy.value = None
             elif material.value is not None and not str(self.key.key_state).endswith("Deletion"):
                 state.disabled = False  # what follows is PendingImport, and after a reimport Enabled

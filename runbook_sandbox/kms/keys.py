@@ -17,15 +17,15 @@ from typing import Any
 from moto.kms.models import Alias, Grant, Key, kms_backends
 from moto.kms.utils import RESERVED_ALIASES
 
-from runbook_sandbox.instruments import calls, clock, ids
-from runbook_sandbox.kms.materials import Material, material_id
+from runbook_sandbox.instruments import clock, ids, recorded_calls
+from runbook_sandbox.kms.materials import Material
 
 KEY_ID = re.compile(r"(mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.IGNORECASE)
 _ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):kms:([a-z0-9-]+):(\d{12}):(key/.+|alias/.+)")
 
 
 @dataclass
-class Extra:
+class KeyExtension:
     """What moto's Key has no place for; hung on it as `key.runbook`."""
 
     disabled: bool = False
@@ -57,25 +57,25 @@ class Extra:
         return next((material for material in self.materials if material.state in waiting), None)
 
 
-def extra_of(key: Key) -> Extra:
+def extension_of(key: Key) -> KeyExtension:
     """Return a key's extra state; a key that moto made by itself gets it here."""
-    found: Extra | None = getattr(key, "runbook", None)
+    found: KeyExtension | None = getattr(key, "runbook", None)
     if found is None:
-        found = Extra(disabled=not key.enabled)
+        found = KeyExtension(disabled=not key.enabled)
         if key.key_spec == "SYMMETRIC_DEFAULT" and key.origin == "AWS_KMS":
             found.materials.append(Material.generated(key.id, key.key_material))
         vars(key)["runbook"] = found
     return found
 
 
-def settle(key: Key) -> Extra:
+def refresh(key: Key) -> KeyExtension:
     """Let what the clock has brought happen: expired material goes, and moto's own fields follow."""
-    state = extra_of(key)
+    state = extension_of(key)
     for material in state.materials:
         if material.expire():
             if material.state in ("CURRENT", "NON_CURRENT"):
                 state.disabled = False
-            calls.record_event(
+            recorded_calls.record_event(
                 key.account_id, key.region, name="DeleteExpiredKeyMaterial", source="kms.amazonaws.com",
                 request_parameters={"keyId": key.id}, resources=[("AWS::KMS::Key", key.arn)],
                 invoked_by="AWS Internal",
@@ -86,19 +86,19 @@ def settle(key: Key) -> Extra:
     if state.pending is not None and state.pending.value is None:
         state.materials.remove(state.pending)  # never used, so nothing depends on it
     if key.multi_region:
-        _settle_set(key, state)
+        _refresh_multi_region(key, state)
     key.key_state = _derive(key, state)
     key.enabled = key.key_state == "Enabled"
     key.deletion_date = state.deletion.replace(tzinfo=None) if state.deletion else None
     return state
 
 
-def _settle_set(key: Key, state: Extra) -> None:
+def _refresh_multi_region(key: Key, state: KeyExtension) -> None:
     """Let what holds between a multi-Region primary key and its replicas follow from what each has."""
     primary = primary_of(key)
     if primary is None:
         return
-    there = extra_of(primary)
+    there = extension_of(primary)
     replicas = replicas_of(primary)
     if (pending := there.pending) is not None and pending.value is not None:
         copies = [own for own in (material_of(replica, pending.id) for replica in replicas) if own is not None]
@@ -112,10 +112,10 @@ def _settle_set(key: Key, state: Extra) -> None:
 
 def material_of(key: Key, identifier: str) -> Material | None:
     """Return a key's material of this id, present or not."""
-    return next((material for material in extra_of(key).materials if material.id == identifier), None)
+    return next((material for material in extension_of(key).materials if material.id == identifier), None)
 
 
-def _derive(key: Key, state: Extra) -> str:
+def _derive(key: Key, state: KeyExtension) -> str:
     if state.awaits_replicas:
         return "PendingReplicaDeletion"
     if state.deletion is not None:
@@ -129,7 +129,7 @@ def _derive(key: Key, state: Extra) -> str:
 
 def state_of(key: Key) -> str:
     """Return "Enabled", "Disabled", "PendingImport", "PendingDeletion" or "PendingReplicaDeletion", as of now."""
-    settle(key)
+    refresh(key)
     return str(key.key_state)
 
 
@@ -158,11 +158,6 @@ def replicas_of(key: Key) -> list[Key]:
     return [replica for replica in found if replica is not None and not _is_gone(replica)]
 
 
-def key_arn(key: Key) -> str:
-    """Return the key's ARN."""
-    return str(key.arn)
-
-
 def resolve(account: str, region: str, key_id_or_alias_or_arn: str) -> Key | None:
     """Return the key that a key id, key ARN, alias name or alias ARN means to a caller, or None.
 
@@ -185,13 +180,13 @@ def resolve(account: str, region: str, key_id_or_alias_or_arn: str) -> Key | Non
 
 
 def _unless_gone(key: Key) -> Key | None:
-    settle(key)
+    refresh(key)
     return None if _is_gone(key) else key
 
 
 def _is_gone(key: Key) -> bool:
     """Say whether a key's waiting period is over; it is removed then, with its aliases, from its set of keys too."""
-    deletion = extra_of(key).deletion
+    deletion = extension_of(key).deletion
     if deletion is None or clock.now() < deletion:
         return False
     kms_backends[key.account_id][key.region].keys.pop(key.id, None)
@@ -199,7 +194,7 @@ def _is_gone(key: Key) -> bool:
         others = key.multi_region_configuration["ReplicaKeys"]
         others[:] = [replica for replica in others if replica["Region"] != key.region]
         if (primary := primary_of(key)) is not None:
-            extra_of(primary).last_replica_gone = deletion
+            extension_of(primary).last_replica_gone = deletion
     return True
 
 
@@ -234,7 +229,7 @@ def new_key(
     backend.tagger.tags.pop(moto_id, None)
     if tags:
         backend.tagger.tag_resource(key.id, tags)
-    settle(key)
+    refresh(key)
     return key
 
 
@@ -244,9 +239,9 @@ def set_alias(key: Key, name: str) -> None:
     created = now
     for other in kms_backends[key.account_id][key.region].keys.values():
         if other.aliases.pop(name, None) is not None:
-            created = extra_of(other).alias_dates.pop(name, (now, now))[0]
+            created = extension_of(other).alias_dates.pop(name, (now, now))[0]
     key.aliases[name] = Alias(account_id=key.account_id, region=key.region, name=name, key=key)  # type: ignore[abstract]
-    extra_of(key).alias_dates[name] = (created, now)
+    extension_of(key).alias_dates[name] = (created, now)
 
 
 def default_service_key(account: str, region: str, service: str) -> Key:
@@ -307,9 +302,4 @@ def add_grant(
 
 def remember_use(key: Key, operation: str, account: str, event_id: str | None = None) -> None:
     """Note a successful cryptographic operation, for GetKeyLastUsage; `event_id` is its event's in CloudTrail."""
-    extra_of(key).last_usage = (operation, clock.now(), event_id or ids.uuid_for(f"usage {operation}", account))
-
-
-def material_id_of(key: Key, value: bytes) -> str:
-    """Return the KeyMaterialId that these bytes have in this key."""
-    return material_id(key.id, value)
+    extension_of(key).last_usage = (operation, clock.now(), event_id or ids.uuid_for(f"usage {operation}", account))

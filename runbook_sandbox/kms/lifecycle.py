@@ -17,7 +17,7 @@ from runbook_sandbox.instruments import clock
 from runbook_sandbox.kms import keys as kms_keys
 from runbook_sandbox.kms import policy as kms_policy
 from runbook_sandbox.kms.base import KmsBase, error
-from runbook_sandbox.kms.keys import Extra
+from runbook_sandbox.kms.keys import KeyExtension
 
 _USAGE_OF_SPEC = {"SYMMETRIC_DEFAULT": ("ENCRYPT_DECRYPT",), "HMAC": ("GENERATE_VERIFY_MAC",),
                   "RSA": ("ENCRYPT_DECRYPT", "SIGN_VERIFY"), "ECC": ("SIGN_VERIFY", "KEY_AGREEMENT"),
@@ -27,7 +27,7 @@ _MOST_TAGS = 50
 
 def metadata(key: Key) -> dict[str, Any]:
     """Return KeyMetadata as DescribeKey and CreateKey have it."""
-    state = kms_keys.settle(key)
+    state = kms_keys.refresh(key)
     shown: dict[str, Any] = {name: value for name, value in key.to_dict()["KeyMetadata"].items() if value is not None}
     if key.key_usage != "SIGN_VERIFY":
         shown.pop("SigningAlgorithms", None)
@@ -47,7 +47,7 @@ def metadata(key: Key) -> dict[str, Any]:
     return shown
 
 
-def _show_expiry(shown: dict[str, Any], key: Key, state: Extra) -> None:
+def _show_expiry(shown: dict[str, Any], key: Key, state: KeyExtension) -> None:
     """Show the expiry of the materials that are present: the earliest, if any expires."""
     if key.key_state == "PendingImport":
         return
@@ -117,11 +117,11 @@ class LifecycleOperations(KmsBase):
         return json.dumps({"Keys": [{"KeyId": key.id, "KeyArn": key.arn} for key in chosen], **paging})
 
     def enable_key(self) -> str:
-        self.extra.disabled = False
+        self.extension.disabled = False
         return "{}"
 
     def disable_key(self) -> str:
-        self.extra.disabled = True
+        self.extension.disabled = True
         return "{}"
 
     def schedule_key_deletion(self) -> str:
@@ -132,7 +132,7 @@ class LifecycleOperations(KmsBase):
                 f"1 validation error detected: Value '{days}' at 'pendingWindowInDays' failed to satisfy "
                 "constraint: Member must have value between 7 and 30",
             )
-        state = self.extra
+        state = self.extension
         state.window_days = days
         if kms_keys.replicas_of(self.key):
             state.awaits_replicas = True  # the waiting period begins when the last replica is gone
@@ -142,7 +142,7 @@ class LifecycleOperations(KmsBase):
         return json.dumps(answer | ({"DeletionDate": state.deletion.timestamp()} if state.deletion else {}))
 
     def cancel_key_deletion(self) -> str:
-        state = self.extra
+        state = self.extension
         state.deletion, state.awaits_replicas, state.disabled = None, False, True
         return json.dumps({"KeyId": self.key.arn})
 
@@ -215,7 +215,7 @@ class LifecycleOperations(KmsBase):
         replica.grants, replica.aliases, replica.rotations = {}, {}, []
         replica.creation_date = clock.now().timestamp()
         replica.description = self.parameters.get("Description", "")
-        own = Extra(materials=kms_keys.extra_of(key).materials)
+        own = KeyExtension(materials=kms_keys.extension_of(key).materials)
         if key.origin == "EXTERNAL":
             own.materials = [copy.copy(material) for material in own.materials]
             for material in own.materials:
@@ -226,5 +226,5 @@ class LifecycleOperations(KmsBase):
         replica.multi_region_configuration = {**configuration, "MultiRegionKeyType": "REPLICA"}
         replica.policy = self.parameters.get("Policy") or replica.generate_default_policy()
         kms_backends[self.current_account][region].keys[replica.id] = replica
-        kms_keys.settle(replica)
+        kms_keys.refresh(replica)
         return replica

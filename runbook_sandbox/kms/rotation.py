@@ -14,9 +14,9 @@ from typing import Any
 from moto.kms.models import Key
 
 from runbook_sandbox.instruments import clock
-from runbook_sandbox.kms import keys as kms_keys
+from runbook_sandbox.kms import keys
 from runbook_sandbox.kms.base import KmsBase, error
-from runbook_sandbox.kms.keys import Extra
+from runbook_sandbox.kms.keys import KeyExtension
 from runbook_sandbox.kms.materials import Material
 
 MOST_ON_DEMAND_ROTATIONS = 25
@@ -25,18 +25,18 @@ _SHORTEST_PERIOD, _LONGEST_PERIOD = 90, 2560
 
 def rotate(key: Key, successor: Material, kind: str, when: datetime) -> None:
     """Make `successor` the current material; the one before decrypts only."""
-    state = kms_keys.extra_of(key)
+    state = keys.extension_of(key)
     if state.current is not None:
         state.current.state = "NON_CURRENT"
     successor.state, successor.rotation_date, successor.rotation_type = "CURRENT", when, kind
     if successor not in state.materials:
         state.materials.append(successor)
-    kms_keys.settle(key)
+    keys.refresh(key)
 
 
 def rotate_when_due(key: Key) -> None:
     """Do the automatic rotations whose date the clock has passed; they wait while the key is not enabled."""
-    state = kms_keys.settle(key)
+    state = keys.refresh(key)
     while state.rotation_enabled_at is not None and key.key_state == "Enabled":
         due = state.rotation_enabled_at + timedelta(days=state.rotation_period)
         if clock.now() < due:
@@ -52,22 +52,22 @@ class RotationOperations(KmsBase):
         period = self.parameters.get("RotationPeriodInDays", 365)
         if not _SHORTEST_PERIOD <= period <= _LONGEST_PERIOD:
             raise error("ValidationException", "RotationPeriodInDays must be between 90 and 2560.")
-        state = self.extra
+        state = self.extension
         if state.rotation_enabled_at is None or "RotationPeriodInDays" in self.parameters:
             state.rotation_enabled_at, state.rotation_period = clock.now(), period
         self.key.key_rotation_status = True
         return "{}"
 
     def disable_key_rotation(self) -> str:
-        self.extra.rotation_enabled_at = None
+        self.extension.rotation_enabled_at = None
         self.key.key_rotation_status = False
         return "{}"
 
     def get_key_rotation_status(self) -> str:
-        if not kms_keys.is_symmetric(self.key):
+        if not keys.is_symmetric(self.key):
             raise error("UnsupportedOperationException", f"{self.key.arn} is not a symmetric encryption key.")
         rotate_when_due(self.key)
-        state = self.extra
+        state = self.extension
         answer: dict[str, Any] = {"KeyId": self.key.id, "KeyRotationEnabled": self.key.key_manager == "AWS"}
         if state.rotation_enabled_at is not None and not self.key.key_state.endswith("Deletion"):
             following = state.rotation_enabled_at + timedelta(days=state.rotation_period)
@@ -80,13 +80,13 @@ class RotationOperations(KmsBase):
 
     def rotate_key_on_demand(self) -> str:
         """Rotate at once; AWS does it in the background, within minutes."""
-        state = self.extra
+        state = self.extension
         if state.on_demand_rotations >= MOST_ON_DEMAND_ROTATIONS:
             raise error(
                 "LimitExceededException",
                 f"{self.key.arn} has been rotated on demand {MOST_ON_DEMAND_ROTATIONS} times, the most there is.",
             )
-        if kms_keys.is_replica(self.key):
+        if keys.is_replica(self.key):
             raise error("UnsupportedOperationException", "Rotate the primary key; its replicas follow.")
         now = clock.now()
         if self.key.origin == "EXTERNAL":
@@ -96,17 +96,17 @@ class RotationOperations(KmsBase):
         state.on_demand_rotations += 1
         return json.dumps({"KeyId": self.key.id})
 
-    def _rotate_imported(self, state: Extra, now: datetime) -> None:
+    def _rotate_imported(self, state: KeyExtension, now: datetime) -> None:
         pending = state.pending
         if pending is None or pending.value is None:
             raise error(
                 "KMSInvalidStateException",
                 f"{self.key.arn} has no key material in state PENDING_ROTATION; import new key material first.",
             )
-        replicas = kms_keys.replicas_of(self.key)
+        replicas = keys.replicas_of(self.key)
         waiting = []
         for replica in replicas:
-            own = next((one for one in kms_keys.extra_of(replica).materials if one.id == pending.id), None)
+            own = next((one for one in keys.extension_of(replica).materials if one.id == pending.id), None)
             if own is None or own.value is None:
                 raise error(
                     "KMSInvalidStateException",
@@ -117,11 +117,11 @@ class RotationOperations(KmsBase):
             rotate(key, material, "ON_DEMAND", now)
 
     def list_key_rotations(self) -> str:
-        if not kms_keys.is_symmetric(self.key):
+        if not keys.is_symmetric(self.key):
             raise error("UnsupportedOperationException", f"{self.key.arn} is not a symmetric encryption key.")
         rotate_when_due(self.key)
         everything = self.parameters.get("IncludeKeyMaterial") == "ALL_KEY_MATERIAL"
-        shown = [one for one in self.extra.materials if everything or one.rotation_date is not None]
+        shown = [one for one in self.extension.materials if everything or one.rotation_date is not None]
         shown.sort(key=lambda one: (one.state.startswith("PENDING"), one.rotation_date is not None,
                                     one.rotation_date or clock.now()))  # fmt: skip
         chosen, paging = self.page([self._material_entry(one) for one in shown], default=100)

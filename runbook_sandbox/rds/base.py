@@ -14,12 +14,11 @@ from moto.core.utils import get_service_model
 from moto.iam.models import iam_backends
 from moto.rds.responses import RDSResponse
 
-from runbook_sandbox import dispatch
-from runbook_sandbox.rds import encryption as rds_encryption
-from runbook_sandbox.rds import secrets, states
+from runbook_sandbox import wire
+from runbook_sandbox.rds import encryption, managed_secrets, states
 from runbook_sandbox.rds.encryption import Caller
-from runbook_sandbox.rds.faults import bad_value, fault
-from runbook_sandbox.rds.records import Cluster, Instance, Record, Snapshot, add_event, clusters
+from runbook_sandbox.rds.errors import bad_value, raise_error
+from runbook_sandbox.rds.resources import Cluster, Instance, Resource, Snapshot, add_event, clusters
 
 
 class RdsBase(RDSResponse):
@@ -46,7 +45,7 @@ class RdsBase(RDSResponse):
         """Answer the request, or refuse what could not be parsed."""
         if self._refusal is None:
             return super().call_action()
-        return dispatch.error_answer("xml", 400, *self._refusal)
+        return wire.error_answer("xml", 400, *self._refusal)
 
     @property
     def _given(self) -> dict[str, Any]:
@@ -70,35 +69,35 @@ class RdsBase(RDSResponse):
         wanted = _name_of(name, "cluster")
         found = self.backend.clusters.get(wanted)
         if isinstance(found, Cluster):
-            _look_at_cluster(found, counts=counts)
+            _poll_cluster(found, counts=counts)
             if found.status:
                 return found
-        fault("DBClusterNotFoundFault", f"DBCluster {wanted} not found.")
+        raise_error("DBClusterNotFoundFault", f"DBCluster {wanted} not found.")
 
     def _find_instance(self, name: str | None, *, counts: bool = False) -> Instance:
         """Return an instance of a cluster by identifier or ARN, looked at. Raises DBInstanceNotFound."""
         wanted = _name_of(name, "db")
         found = self.backend.databases.get(wanted)
         if isinstance(found, Instance):
-            look_at_instances([found], counts=counts)
+            poll_instances([found], counts=counts)
             if found.status:
                 return found
-        fault("DBInstanceNotFound", f"DBInstance {wanted} not found.")
+        raise_error("DBInstanceNotFound", f"DBInstance {wanted} not found.")
 
     def _find_snapshot(self, name: str | None, *, counts: bool = False) -> Snapshot:
         """Return a snapshot of this account by identifier or ARN. Raises DBClusterSnapshotNotFoundFault."""
         wanted = _name_of(name, "cluster-snapshot")
         found = self.backend.cluster_snapshots.get(wanted)
         if isinstance(found, Snapshot):
-            states.look(found, counts=counts)
-            states.settle_gone(found)
+            states.poll(found, counts=counts)
+            states.remove_if_deleted(found)
             if found.status:
                 return found
-        fault("DBClusterSnapshotNotFoundFault", f"DBClusterSnapshot not found: {wanted}")
+        raise_error("DBClusterSnapshotNotFoundFault", f"DBClusterSnapshot not found: {wanted}")
 
-    def _look_at_all_clusters(self) -> list[Cluster]:
+    def _poll_all_clusters(self) -> list[Cluster]:
         for cluster in clusters(self.backend):
-            _look_at_cluster(cluster, counts=True)
+            _poll_cluster(cluster, counts=True)
         return clusters(self.backend)
 
 
@@ -114,40 +113,40 @@ def _name_of(name: str | None, kind: str) -> str:
     return name.lower()
 
 
-def _look_at_cluster(cluster: Cluster, *, counts: bool) -> None:
-    rds_encryption.notice(cluster)
-    states.look(cluster, counts=counts)
-    states.settle_gone(cluster)
+def _poll_cluster(cluster: Cluster, *, counts: bool) -> None:
+    encryption.check_key_access(cluster)
+    states.poll(cluster, counts=counts)
+    states.remove_if_deleted(cluster)
 
 
-def look_at_instances(instances: Sequence[Instance], *, counts: bool) -> None:
+def poll_instances(instances: Sequence[Instance], *, counts: bool) -> None:
     """Look at the instances' clusters, which they wait for, each once; then at the instances."""
     waited_for = {id(one.cluster): one.cluster for one in instances}
     for cluster in waited_for.values():
         if cluster is not None:
-            rds_encryption.notice(cluster)
+            encryption.check_key_access(cluster)
             if cluster.status in ("creating", "available"):
-                states.look(cluster, counts=counts)
+                states.poll(cluster, counts=counts)
     for instance in instances:
-        states.look(instance, counts=counts)
-        states.settle_gone(instance)
+        states.poll(instance, counts=counts)
+        states.remove_if_deleted(instance)
 
 
-def _arrived(record: Record) -> None:
+def _status_entered(resource: Resource) -> None:
     """Do what belongs to reaching a status."""
-    states.settle_gone(record)
-    if isinstance(record, Cluster):
-        rds_encryption.lose(record)
-        if not record.status:
-            rds_encryption.retire_grant(record)
-            if record.secret is not None:
-                secrets.delete(record.secret)
-        elif record.status == "available" and "created" not in record.fields:
-            record.fields["created"] = True
-            add_event(record, "DB cluster created", "creation")
-    elif isinstance(record, Instance) and record.status == "available" and "created" not in record.fields:
-        record.fields["created"] = True
-        add_event(record, "DB instance created", "creation")
+    states.remove_if_deleted(resource)
+    if isinstance(resource, Cluster):
+        encryption.lose_key(resource)
+        if not resource.status:
+            encryption.retire_grant(resource)
+            if resource.secret is not None:
+                managed_secrets.delete(resource.secret)
+        elif resource.status == "available" and "created" not in resource.fields:
+            resource.fields["created"] = True
+            add_event(resource, "DB cluster created", "creation")
+    elif isinstance(resource, Instance) and resource.status == "available" and "created" not in resource.fields:
+        resource.fields["created"] = True
+        add_event(resource, "DB instance created", "creation")
 
 
-states.on_arrival(_arrived)
+states.on_transition(_status_entered)

@@ -14,8 +14,8 @@ from moto.core.responses import ActionResult
 from runbook_sandbox.rds import engines
 from runbook_sandbox.rds.base import RdsBase
 from runbook_sandbox.rds.engines import VERSIONS
-from runbook_sandbox.rds.faults import keep, page
-from runbook_sandbox.rds.records import clusters, snapshots
+from runbook_sandbox.rds.errors import apply_filters, page
+from runbook_sandbox.rds.resources import clusters, snapshots
 from runbook_sandbox.rds.snapshots import QUOTA as snapshot_quota
 
 # End of standard support, by engine and major version.
@@ -62,7 +62,7 @@ class CatalogueOperations(RdsBase):
         if given.get("DefaultOnly"):
             newest = max(found, key=lambda version: (version.default, version.order), default=None)
             found = [version for version in found if version.default] or ([newest] if newest and name else [])
-        found = keep(found, given.get("Filters"), {
+        found = apply_filters(found, given.get("Filters"), {
             "db-parameter-group-family": lambda version: (version.family,),
             "engine": lambda version: (version.engine,),
             "engine-mode": lambda version: ("provisioned",),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runbook_sandbox.rds.engines import LOG_TYPES, MYSQL, PORTS, Version
-from runbook_sandbox.rds.faults import bad_combination, bad_value, fault
+from runbook_sandbox.rds.errors import bad_combination, bad_value, raise_error
 
 _IDENTIFIER = re.compile(r"[a-z](?:-?[a-z0-9])*")
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -223,7 +223,7 @@ def scaling(version: Version, given: Mapping[str, Any] | None) -> dict[str, Any]
 def storage_type(value: str | None) -> str:
     """Return the storage type: aurora or aurora-iopt1."""
     if value not in (None, "", "aurora", "aurora-iopt1"):
-        fault("StorageTypeNotSupported", f"Storage type {value} isn't supported for Aurora.")
+        raise_error("StorageTypeNotSupported", f"Storage type {value} isn't supported for Aurora.")
     return value or "aurora"
 
 

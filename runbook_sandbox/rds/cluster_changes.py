@@ -11,14 +11,13 @@ from typing import Any
 from moto.core.responses import ActionResult
 
 from runbook_sandbox.instruments import clock
-from runbook_sandbox.rds import checks, engines, placement, secrets
-from runbook_sandbox.rds import encryption as rds_encryption
+from runbook_sandbox.rds import checks, encryption, engines, managed_secrets, placement
 from runbook_sandbox.rds.base import RdsBase
 from runbook_sandbox.rds.clusters import export_logs
-from runbook_sandbox.rds.faults import bad_combination, bad_value, fault
-from runbook_sandbox.rds.records import RECOVERABLE, Cluster, add_event, clusters
-from runbook_sandbox.rds.shown import describe_cluster
-from runbook_sandbox.rds.states import go
+from runbook_sandbox.rds.describe import describe_cluster
+from runbook_sandbox.rds.errors import bad_combination, bad_value, raise_error
+from runbook_sandbox.rds.resources import RECOVERABLE, Cluster, add_event, clusters
+from runbook_sandbox.rds.states import transition
 
 # Taken over as they are sent, once checked.
 _PLAIN = ("AutoMinorVersionUpgrade", "CopyTagsToSnapshot", "DeletionProtection", "PreferredBackupWindow",
@@ -38,7 +37,7 @@ class ChangeOperations(RdsBase):
             "DeletionProtection",
             "ApplyImmediately",
         }:
-            fault(
+            raise_error(
                 "InvalidDBClusterStateFault",
                 f"DB cluster {cluster.identifier} is in the state {cluster.status}, not available.",
             )
@@ -48,12 +47,12 @@ class ChangeOperations(RdsBase):
         cluster.fields |= changed
         if secret is not cluster.secret:
             if cluster.secret is not None:
-                secrets.delete(cluster.secret)
+                managed_secrets.delete(cluster.secret)
             cluster.secret = secret
         if new_name is not None:
             self._rename_cluster(cluster, new_name)
         if given.get("RotateMasterUserPassword") and cluster.secret is not None:
-            secrets.rotate(cluster.secret)
+            managed_secrets.rotate(cluster.secret)
         if cluster.status == "available":
             status = (
                 "renaming"
@@ -62,34 +61,19 @@ class ChangeOperations(RdsBase):
                 if "MasterUserPassword" in given
                 else "modifying"
             )
-            go(cluster, status, "available")
+            transition(cluster, status, "available")
         return ActionResult({"DBCluster": describe_cluster(cluster)})
 
     def _checked_changes(self, cluster: Cluster, given: dict[str, Any]) -> dict[str, Any]:
         """Return the fields that change. Storage encryption and its key are not among them: they never change."""
         fields, backend = cluster.fields, self.backend
-        version = engines.find_version(fields["Engine"], fields["EngineVersion"])
+        version = self._version_after(fields, given)
         changed = {name: given[name] for name in _PLAIN if name in given}
-        if (wanted := given.get("EngineVersion")) is not None and wanted != version.name:
-            newer = engines.find_version(fields["Engine"], wanted)
-            if newer.order < version.order:
-                bad_combination(f"Cannot upgrade {version.engine} from {version.name} to {newer.name}")
-            if newer.major != version.major and not given.get("AllowMajorVersionUpgrade"):
-                bad_combination(
-                    "The AllowMajorVersionUpgrade flag must be present when upgrading to a new major version."
-                )
-            changed["EngineVersion"] = newer.name
-            version = newer
+        if version.name != fields["EngineVersion"]:
+            changed["EngineVersion"] = version.name
         checks.windows(given.get("PreferredBackupWindow"), given.get("PreferredMaintenanceWindow"))
         checks.insights(given)
-        if "MonitoringInterval" in given or "MonitoringRoleArn" in given:
-            both = {
-                "MonitoringInterval": fields.get("MonitoringInterval"),
-                "MonitoringRoleArn": fields.get("MonitoringRoleArn"),
-            }
-            if given.get("MonitoringInterval") == 0:
-                both["MonitoringRoleArn"] = changed["MonitoringRoleArn"] = None
-            checks.monitoring({**both, **{name: given[name] for name in both if name in given}}, self._roles)
+        changed |= self._monitoring_after(fields, given)
         if "PreferredMaintenanceWindow" in given:
             changed["PreferredMaintenanceWindow"] = str(given["PreferredMaintenanceWindow"]).lower()
         if "BackupRetentionPeriod" in given:
@@ -117,6 +101,30 @@ class ChangeOperations(RdsBase):
             changed["StorageType"] = None if kind == "aurora" else kind
         if (logs := given.get("CloudwatchLogsExportConfiguration")) is not None:
             changed["EnabledCloudwatchLogsExports"] = self._logs_after(cluster, version, logs)
+        return changed
+
+    def _version_after(self, fields: dict[str, Any], given: dict[str, Any]) -> engines.Version:
+        """Return the engine version to run after the change; only upgrades are allowed."""
+        version = engines.find_version(fields["Engine"], fields["EngineVersion"])
+        if (wanted := given.get("EngineVersion")) in (None, version.name):
+            return version
+        newer = engines.find_version(fields["Engine"], wanted)
+        if newer.order < version.order:
+            bad_combination(f"Cannot upgrade {version.engine} from {version.name} to {newer.name}")
+        if newer.major != version.major and not given.get("AllowMajorVersionUpgrade"):
+            bad_combination("The AllowMajorVersionUpgrade flag must be present when upgrading to a new major version.")
+        return newer
+
+    def _monitoring_after(self, fields: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+        """Check the two parameters of enhanced monitoring together; return what changes besides what is given."""
+        names = ("MonitoringInterval", "MonitoringRoleArn")
+        if not any(name in given for name in names):
+            return {}
+        both = {name: fields.get(name) for name in names}
+        changed: dict[str, Any] = {}
+        if given.get("MonitoringInterval") == 0:
+            both["MonitoringRoleArn"] = changed["MonitoringRoleArn"] = None
+        checks.monitoring(both | {name: given[name] for name in names if name in given}, self._roles)
         return changed
 
     def _logs_after(self, cluster: Cluster, version: engines.Version, asked: dict[str, Any]) -> list[str] | None:
@@ -148,8 +156,8 @@ class ChangeOperations(RdsBase):
             return None
         if not managed or cluster.secret is not None:
             return cluster.secret
-        arn = key and str(rds_encryption.usable_key(self._caller, key, service="secretsmanager").arn)
-        return secrets.create(
+        arn = key and str(encryption.usable_key(self._caller, key, service="secretsmanager").arn)
+        return managed_secrets.create(
             self.current_account, self.region, username=str(cluster.fields["MasterUsername"]),
             resource_arn=cluster.arn, kms_key_arn=arn,
         )  # fmt: skip
@@ -159,7 +167,7 @@ class ChangeOperations(RdsBase):
             return None
         new = checks.identifier(name, "NewDBClusterIdentifier")
         if any(one.identifier == new for one in clusters(self.backend)) and new != cluster.identifier:
-            fault("DBClusterAlreadyExistsFault", "DB Cluster already exists")
+            raise_error("DBClusterAlreadyExistsFault", "DB Cluster already exists")
         return new
 
     def _rename_cluster(self, cluster: Cluster, new: str) -> None:
@@ -174,19 +182,19 @@ class ChangeOperations(RdsBase):
         """moto gap: it stops at once, whatever the cluster is tied to."""
         cluster = self._find_cluster(self._given.get("DBClusterIdentifier"))
         if cluster.status != "available":
-            fault(
+            raise_error(
                 "InvalidDBClusterStateFault",
                 f"DbCluster {cluster.identifier} is in {cluster.status} state but expected it to be one of available.",
             )
         if cluster.fields.get("GlobalClusterIdentifier") or cluster.fields.get("ReplicationSourceIdentifier"):
-            fault(
+            raise_error(
                 "InvalidDBClusterStateFault",
                 "A cluster of a global database or with cross-Region replicas can't be stopped.",
             )
-        go(cluster, "stopping", "stopped")
+        transition(cluster, "stopping", "stopped")
         cluster.stopped_at = clock.now()
         for instance in cluster.instances:
-            go(instance, "stopping", "stopped")
+            transition(instance, "stopping", "stopped")
         add_event(cluster, "DB cluster stopped", "notification")
         return ActionResult({"DBCluster": describe_cluster(cluster)})
 
@@ -194,13 +202,13 @@ class ChangeOperations(RdsBase):
         """moto gap: a cluster starts without its key."""
         cluster = self._find_cluster(self._given.get("DBClusterIdentifier"))
         if cluster.status not in ("stopped", RECOVERABLE):
-            fault(
+            raise_error(
                 "InvalidDBClusterStateFault",
                 f"DbCluster {cluster.identifier} is in {cluster.status} state but expected it to be one of "
                 "stopped,inaccessible-encryption-credentials-recoverable.",
             )
-        rds_encryption.need_key(cluster)
-        rds_encryption.start(cluster)
+        encryption.require_key(cluster)
+        encryption.start(cluster)
         return ActionResult({"DBCluster": describe_cluster(cluster)})
 
     def failover_db_cluster(self) -> ActionResult:
@@ -208,13 +216,13 @@ class ChangeOperations(RdsBase):
         given = self._given
         cluster = self._find_cluster(given.get("DBClusterIdentifier"))
         if cluster.status != "available":
-            fault(
+            raise_error(
                 "InvalidDBClusterStateFault",
                 f"DB cluster {cluster.identifier} is in the state {cluster.status}, not available.",
             )
         readers = [one for one in cluster.instances if one.identifier != cluster.writer and one.status == "available"]
         if not readers:
-            fault(
+            raise_error(
                 "InvalidDBClusterStateFault",
                 f"Cannot failover cluster {cluster.identifier}: it has no reader that is available.",
             )
@@ -222,9 +230,9 @@ class ChangeOperations(RdsBase):
         chosen = [one for one in readers if target is None or one.identifier == str(target).lower()]
         if not chosen:
             bad_value(f"The target DB instance {target} is not a reader of cluster {cluster.identifier}.")
-        rds_encryption.need_key(cluster)
+        encryption.require_key(cluster)
         cluster.writer = min(chosen, key=lambda one: one.fields["PromotionTier"]).identifier
-        go(cluster, "failing-over", "available")
+        transition(cluster, "failing-over", "available")
         add_event(cluster, f"Completed failover to DB instance: {cluster.writer}", "failover")
         return ActionResult({"DBCluster": describe_cluster(cluster)})
 
@@ -232,11 +240,11 @@ class ChangeOperations(RdsBase):
         """moto gap: nothing happens."""
         cluster = self._find_cluster(self._given.get("DBClusterIdentifier"))
         if cluster.status != "available":
-            fault(
+            raise_error(
                 "InvalidDBClusterStateFault",
                 f"DB cluster {cluster.identifier} is in the state {cluster.status}, not available.",
             )
-        rds_encryption.need_key(cluster)
+        encryption.require_key(cluster)
         for instance in cluster.instances:
-            go(instance, "rebooting", "available")
+            transition(instance, "rebooting", "available")
         return ActionResult({"DBCluster": describe_cluster(cluster)})

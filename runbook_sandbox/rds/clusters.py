@@ -15,14 +15,15 @@ from moto.rds.models import RDSBackend
 
 from runbook_sandbox.instruments import accounts, ids
 from runbook_sandbox.kms import keys as kms_keys
-from runbook_sandbox.rds import checks, engines, placement, secrets
+from runbook_sandbox.rds import checks, engines, managed_secrets, placement
 from runbook_sandbox.rds import encryption as rds_encryption
 from runbook_sandbox.rds.base import RdsBase
+from runbook_sandbox.rds.describe import describe_cluster
 from runbook_sandbox.rds.encryption import Caller
 from runbook_sandbox.rds.engines import ENGINES, MYSQL, Version
-from runbook_sandbox.rds.faults import bad_combination, bad_value, fault, keep, page
+from runbook_sandbox.rds.errors import apply_filters, bad_combination, bad_value, page, raise_error
 from runbook_sandbox.rds.global_clusters import join_global
-from runbook_sandbox.rds.records import (  # fmt: skip
+from runbook_sandbox.rds.resources import (  # fmt: skip
     LOST,
     RECOVERABLE,
     Cluster,
@@ -31,17 +32,15 @@ from runbook_sandbox.rds.records import (  # fmt: skip
     plain_tags,
     retained_backups,
 )
-from runbook_sandbox.rds.shown import describe_cluster
 from runbook_sandbox.rds.snapshots import free_snapshot_name, take_automated, take_snapshot
-from runbook_sandbox.rds.states import go
+from runbook_sandbox.rds.states import transition
 
-_UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 HOSTED_ZONE = "Z1TTGA775OQIYO"
 
 
 def new_resource_id(account: str) -> str:
     """Return a DbClusterResourceId: what the key's encryption context names."""
-    return "cluster-" + ids.text_for("rds-cluster", account, 26, _UPPER)
+    return "cluster-" + ids.text_for("rds-cluster", account, 26)
 
 
 def export_logs(account: str, region: str, identifier: str, names: list[str]) -> None:
@@ -67,7 +66,7 @@ def claim_identifier(handler: RdsBase, name: str | None) -> str:
             if getattr(error, "code", "") != "DBClusterNotFoundFault":
                 raise
             return identifier
-        fault("DBClusterAlreadyExistsFault", "DB Cluster already exists")
+        raise_error("DBClusterAlreadyExistsFault", "DB Cluster already exists")
     return identifier
 
 
@@ -81,13 +80,11 @@ def common_fields(handler: RdsBase, given: dict[str, Any], version: Version) -> 
     checks.tags(given.get("Tags"))
     checks.one_of(given.get("NetworkType"), ("IPV4", "DUAL"), "NetworkType")
     checks.one_of(given.get("EngineMode"), ("provisioned",), "EngineMode")
-    role = given.get("MonitoringRoleArn")
     return {
         "Engine": version.engine,
         "EngineVersion": version.name,
-        "EngineMode": "provisioned",
+        **_constant_fields(),
         "EngineLifecycleSupport": checks.lifecycle(version, given.get("EngineLifecycleSupport")),
-        "AllocatedStorage": 1,
         "StorageType": None if checks.storage_type(given.get("StorageType")) == "aurora" else given["StorageType"],
         "AvailabilityZones": placement.zones(backend, given.get("AvailabilityZones"), group),
         "BackupRetentionPeriod": checks.retention(given.get("BackupRetentionPeriod")),
@@ -98,33 +95,39 @@ def common_fields(handler: RdsBase, given: dict[str, Any], version: Version) -> 
         "Port": checks.port(version.engine, given.get("Port")),
         "PreferredBackupWindow": given.get("PreferredBackupWindow", "03:14-03:44"),
         "PreferredMaintenanceWindow": str(given.get("PreferredMaintenanceWindow", "sun:04:30-sun:05:00")).lower(),
-        "HostedZoneId": HOSTED_ZONE,
         "IAMDatabaseAuthenticationEnabled": bool(given.get("EnableIAMDatabaseAuthentication")),
         "EnabledCloudwatchLogsExports": checks.log_exports(version, given.get("EnableCloudwatchLogsExports")) or None,
         "DeletionProtection": bool(given.get("DeletionProtection")),
         "CopyTagsToSnapshot": bool(given.get("CopyTagsToSnapshot")),
         "HttpEndpointEnabled": bool(given.get("EnableHttpEndpoint")),
-        "CrossAccountClone": False,
         "AutoMinorVersionUpgrade": given.get("AutoMinorVersionUpgrade", True),
-        "AssociatedRoles": [],
-        "ReadReplicaIdentifiers": [],
-        "DomainMemberships": [],
-        "ActivityStreamStatus": "stopped",
         "NetworkType": given.get("NetworkType", "IPV4"),
         "ServerlessV2ScalingConfiguration": checks.scaling(version, given.get("ServerlessV2ScalingConfiguration")),
-        "MonitoringInterval": given.get("MonitoringInterval"),
-        "MonitoringRoleArn": role,
-        "DatabaseInsightsMode": given.get("DatabaseInsightsMode", "standard"),
-        "PerformanceInsightsEnabled": bool(given.get("EnablePerformanceInsights")) or None,
-        "PerformanceInsightsKMSKeyId": insights_key(handler._caller, given),
-        "PerformanceInsightsRetentionPeriod": (
-            given.get("PerformanceInsightsRetentionPeriod", 7) if given.get("EnablePerformanceInsights") else None
-        ),
+        **_monitoring_fields(handler._caller, given),
         "BacktrackWindow": _backtrack(version, given.get("BacktrackWindow")),
         "security_groups": placement.security_groups(backend, given.get("VpcSecurityGroupIds"), group.vpc_id),
         "vpc_id": group.vpc_id,
         "region": region,
     }  # fmt: skip
+
+
+def _constant_fields() -> dict[str, Any]:
+    return {
+        "EngineMode": "provisioned", "AllocatedStorage": 1, "HostedZoneId": HOSTED_ZONE, "CrossAccountClone": False,
+        "AssociatedRoles": [], "ReadReplicaIdentifiers": [], "DomainMemberships": [], "ActivityStreamStatus": "stopped",
+    }  # fmt: skip
+
+
+def _monitoring_fields(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    insights = bool(given.get("EnablePerformanceInsights"))
+    return {
+        "MonitoringInterval": given.get("MonitoringInterval"),
+        "MonitoringRoleArn": given.get("MonitoringRoleArn"),
+        "DatabaseInsightsMode": given.get("DatabaseInsightsMode", "standard"),
+        "PerformanceInsightsEnabled": insights or None,
+        "PerformanceInsightsKMSKeyId": insights_key(caller, given),
+        "PerformanceInsightsRetentionPeriod": given.get("PerformanceInsightsRetentionPeriod", 7) if insights else None,
+    }
 
 
 def _backtrack(version: Version, window: int | None) -> int | None:
@@ -154,7 +157,7 @@ def start_cluster(
     """Store a new cluster, on its way to available: the last step of creating and restoring, after all checks."""
     backend: RDSBackend = handler.backend
     cluster = Cluster(backend, identifier, fields, encryption, tags=plain_tags(tags), resource_id=resource_id)
-    go(cluster, "creating", "available")
+    transition(cluster, "creating", "available")
     rds_encryption.add_grant(handler._caller, cluster)
     backend.clusters[identifier] = cluster  # type: ignore[assignment]
     export_logs(handler.current_account, handler.region, identifier, fields["EnabledCloudwatchLogsExports"] or [])
@@ -204,7 +207,7 @@ class ClusterOperations(RdsBase):
         if join is not None:
             join(cluster)
         if managed:
-            cluster.secret = secrets.create(
+            cluster.secret = managed_secrets.create(
                 self.current_account,
                 self.region,
                 username=str(username),
@@ -219,8 +222,8 @@ class ClusterOperations(RdsBase):
         if (name := given.get("DBClusterIdentifier")) is not None:
             found = [self._find_cluster(name, counts=True)]
         else:
-            found = self._look_at_all_clusters()
-        found = keep(found, given.get("Filters"), {
+            found = self._poll_all_clusters()
+        found = apply_filters(found, given.get("Filters"), {
             "db-cluster-id": lambda one: (one.identifier, one.arn),
             "db-cluster-resource-id": lambda one: (one.resource_id,),
             "engine": lambda one: (one.fields["Engine"],),
@@ -242,35 +245,36 @@ class ClusterOperations(RdsBase):
         if cluster.fields["DeletionProtection"]:
             bad_combination("Cannot delete protected Cluster, please disable deletion protection and try again.")
         if cluster.status not in ("available", "stopped", "creating", "backing-up", *LOST):
-            fault("InvalidDBClusterStateFault", f"DB cluster {cluster.identifier} is in the state {cluster.status}.")
+            raise_error(
+                "InvalidDBClusterStateFault", f"DB cluster {cluster.identifier} is in the state {cluster.status}."
+            )
         if any(instance.status != "deleting" for instance in cluster.instances):
-            fault(
+            raise_error(
                 "InvalidDBClusterStateFault",
                 "Cluster cannot be deleted, it still contains DB instances in non-deleting state.",
             )
         if cluster.fields.get("GlobalClusterIdentifier"):
-            fault(
+            raise_error(
                 "InvalidDBClusterStateFault",
                 "This cluster is a part of a global cluster, please remove it from globalcluster first",
             )
         if final:
             if cluster.status in LOST or cluster.status == RECOVERABLE:
-                fault(
+                raise_error(
                     "InvalidDBClusterStateFault",
                     f"No final snapshot can be taken of a cluster that is {cluster.status}.",
                 )
             name = free_snapshot_name(self.backend, final, "FinalDBSnapshotIdentifier")
-            rds_encryption.need_key(cluster)
+            rds_encryption.require_key(cluster)
             take_snapshot(cluster, name)
         self._end_backups(cluster, keep_them=given.get("DeleteAutomatedBackups") is False)
-        go(cluster, "deleting", "")
+        transition(cluster, "deleting", "")
         add_event(cluster, "DB cluster is being deleted", "notification")
         return ActionResult({"DBCluster": describe_cluster(cluster)})
 
     def _end_backups(self, cluster: Cluster, *, keep_them: bool) -> None:
         """Keep the automated backups of a cluster that is being deleted, or delete them with it (the default)."""
         if keep_them:
-            cluster.keep_backups = True
             retained_backups(self.backend).append(cluster)
             return
         for name, snapshot in list(self.backend.cluster_snapshots.items()):

@@ -15,13 +15,13 @@ from moto import settings
 from moto.core.authorization import ActionAuthenticatorMixin
 from moto.kms.models import Key
 
-from runbook_sandbox.iam import enforcement, requests
-from runbook_sandbox.instruments import calls, clock
+from runbook_sandbox.iam import enforcement, required_actions
+from runbook_sandbox.instruments import clock, recorded_calls
 from runbook_sandbox.kms import keys as kms_keys
 from runbook_sandbox.kms import policy as kms_policy
-from runbook_sandbox.rds.faults import bad_combination, fault
-from runbook_sandbox.rds.records import INACCESSIBLE, LOST, RECOVERABLE, Cluster, Encryption, Record, add_event
-from runbook_sandbox.rds.states import go
+from runbook_sandbox.rds.errors import bad_combination, raise_error
+from runbook_sandbox.rds.resources import INACCESSIBLE, LOST, RECOVERABLE, Cluster, Encryption, Resource, add_event
+from runbook_sandbox.rds.states import transition
 
 # New Aurora clusters are encrypted with an AWS owned key from this day on; before it, they were not encrypted.
 SSE_RDS_SINCE = datetime(2026, 2, 18, tzinfo=UTC)
@@ -52,7 +52,7 @@ def service_principal(region: str) -> str:
 
 def not_accessible(name: str) -> Any:
     """Raise KMSKeyNotAccessibleFault."""
-    fault(
+    raise_error(
         "KMSKeyNotAccessibleFault",
         f"The specified KMS key [{name}] does not exist, is not enabled or you do not have permissions to access it.",
     )
@@ -81,8 +81,8 @@ def usable_key(caller: Caller, name: str, *, service: str = "rds", resource_id: 
 
 
 def _may(caller: Caller, key: Key, action: str, context: Mapping[str, Any]) -> bool:
-    if enforcement.is_on(caller.account):
-        question = requests.Asked(action, str(key.arn), context)
+    if enforcement.is_enforced(caller.account):
+        question = required_actions.RequiredAction(action, str(key.arn), context)
         return enforcement.may(caller.account, caller.access_key, question, region=caller.region, key=key)
     if not kms_policy.caller_may(key, caller.account, caller.access_key, action, context):
         return False
@@ -145,7 +145,7 @@ def add_grant(caller: Caller, cluster: Cluster) -> None:
         constraints={"EncryptionContextSubset": subset}, retiring_principal=principal,
     )  # fmt: skip
     resources = [("AWS::KMS::Key", str(key.arn))]
-    calls.record_event(
+    recorded_calls.record_event(
         caller.account, caller.region, name="CreateGrant", source="kms.amazonaws.com", resources=resources,
         invoked_by="rds.amazonaws.com",
         request_parameters={
@@ -153,7 +153,7 @@ def add_grant(caller: Caller, cluster: Cluster) -> None:
             "operations": list(GRANT_OPERATIONS), "constraints": {"encryptionContextSubset": subset},
         },
     )  # fmt: skip
-    calls.record_event(
+    recorded_calls.record_event(
         caller.account, caller.region, name="GenerateDataKeyWithoutPlaintext", source="kms.amazonaws.com",
         resources=resources, invoked_by="rds.amazonaws.com",
         request_parameters={"keyId": key.arn, "keySpec": "AES_256", "encryptionContext": subset},
@@ -161,9 +161,9 @@ def add_grant(caller: Caller, cluster: Cluster) -> None:
     kms_keys.remember_use(key, "GenerateDataKeyWithoutPlaintext", caller.account)
 
 
-def _key_of(record: Record) -> Key | None:
-    arn = record.encryption.key_arn
-    return kms_keys.resolve(record.account, record.region, arn) if arn else None
+def _key_of(resource: Resource) -> Key | None:
+    arn = resource.encryption.key_arn
+    return kms_keys.resolve(resource.account, resource.region, arn) if arn else None
 
 
 def retire_grant(cluster: Cluster) -> None:
@@ -173,39 +173,39 @@ def retire_grant(cluster: Cluster) -> None:
     if key is None or grant_id not in key.grants:
         return
     del key.grants[grant_id]
-    calls.record_event(
+    recorded_calls.record_event(
         cluster.account, cluster.region, name="RetireGrant", source="kms.amazonaws.com",
         resources=[("AWS::KMS::Key", str(key.arn))], invoked_by="rds.amazonaws.com",
         request_parameters={"keyId": key.arn, "grantId": grant_id},
     )  # fmt: skip
 
 
-def key_lost(record: Record) -> bool:
+def key_lost(resource: Resource) -> bool:
     """Say whether the storage key cannot be used now: not Enabled, gone, or the cluster's grant revoked."""
-    if record.encryption.type != "sse-kms":
+    if resource.encryption.type != "sse-kms":
         return False
-    key = _key_of(record)
+    key = _key_of(resource)
     if key is None or kms_keys.state_of(key) != "Enabled":
         return True
-    return isinstance(record, Cluster) and record.grant_id is not None and record.grant_id not in key.grants
+    return isinstance(resource, Cluster) and resource.grant_id is not None and resource.grant_id not in key.grants
 
 
-def need_key(record: Record) -> None:
+def require_key(resource: Resource) -> None:
     """Raise KMSKeyNotAccessibleFault when what is about to be done needs a key that is lost."""
-    if key_lost(record):
-        not_accessible(str(record.encryption.key_arn))
+    if key_lost(resource):
+        not_accessible(str(resource.encryption.key_arn))
 
 
-def notice(cluster: Cluster) -> None:
+def check_key_access(cluster: Cluster) -> None:
     """Let a cluster notice that its key has gone or come back; called before each look at it.
 
     An available cluster needs its key at each look. Recovering takes StartDBCluster, in seven days.
     """
     if cluster.status == RECOVERABLE and cluster.lost_at and clock.now() >= cluster.lost_at + RECOVERABLE_FOR:
-        lose(cluster, INACCESSIBLE)
+        lose_key(cluster, INACCESSIBLE)
     if cluster.status == "stopped" and cluster.stopped_at and clock.now() >= cluster.stopped_at + STOPPED_FOR:
         if key_lost(cluster):
-            lose(cluster, RECOVERABLE)
+            lose_key(cluster, RECOVERABLE)
         else:
             start(cluster)
     if cluster.status != "available":
@@ -214,7 +214,7 @@ def notice(cluster: Cluster) -> None:
     if lost and not cluster.path:
         # Members of a global database, and clusters with replicas, cannot stop: they are lost at once.
         tied = cluster.fields.get("GlobalClusterIdentifier") or cluster.fields.get("ReplicationSourceIdentifier")
-        go(cluster, "available", INACCESSIBLE if tied else RECOVERABLE)
+        transition(cluster, "available", INACCESSIBLE if tied else RECOVERABLE)
     elif on_the_way and not lost:
         cluster.path = []
 
@@ -222,28 +222,28 @@ def notice(cluster: Cluster) -> None:
 def start(cluster: Cluster) -> None:
     """Put a cluster into service again, and its instances with it."""
     cluster.lost_at = cluster.stopped_at = None
-    go(cluster, "starting", "available")
+    transition(cluster, "starting", "available")
     for instance in cluster.instances:
         if instance.status != "deleting":
-            go(instance, "starting", "available")
+            transition(instance, "starting", "available")
     add_event(cluster, "DB cluster started", "notification")
 
 
-def lose(record: Record, status: str | None = None) -> None:
+def lose_key(resource: Resource, status: str | None = None) -> None:
     """Take a cluster that has lost its key out of service, and its instances with it."""
-    if not isinstance(record, Cluster):
+    if not isinstance(resource, Cluster):
         return
     if status is not None:
-        go(record, status)
-    if record.status not in LOST:
+        transition(resource, status)
+    if resource.status not in LOST:
         return
-    if record.status == RECOVERABLE:
-        record.lost_at = clock.now()
-    for instance in record.instances:
+    if resource.status == RECOVERABLE:
+        resource.lost_at = clock.now()
+    for instance in resource.instances:
         if instance.status != "deleting":
-            go(instance, record.status)
+            transition(instance, resource.status)
     add_event(
-        record,
-        f"The DB cluster is in the state {record.status}: its KMS key {record.encryption.key_arn} can't be accessed.",
+        resource,
+        f"The DB cluster is in the state {resource.status}: its KMS key {resource.encryption.key_arn} can't be accessed.",
         "failure",
     )

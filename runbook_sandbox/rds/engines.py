@@ -12,7 +12,7 @@ from typing import Any
 
 from moto.ec2.models.availability_zones_and_regions import RegionsAndZonesBackend
 
-from runbook_sandbox.rds.faults import bad_combination, bad_value
+from runbook_sandbox.rds.errors import bad_combination, bad_value
 
 MYSQL, POSTGRESQL = "aurora-mysql", "aurora-postgresql"
 ENGINES = (MYSQL, POSTGRESQL)
@@ -107,6 +107,11 @@ def known_engine(engine: str | None) -> str:
     return engine
 
 
+def license_model(engine: str) -> str:
+    """Return the LicenseModel that AWS shows for an engine."""
+    return "general-public-license" if engine == MYSQL else "postgresql-license"
+
+
 def default_version(engine: str) -> Version:
     """Return the version that is taken when none is named."""
     return next(version for version in VERSIONS if version.engine == engine and version.default)
@@ -129,12 +134,11 @@ def find_version(engine: str, name: str | None) -> Version:
 def check_class(version: Version, db_instance_class: str) -> None:
     """Raise InvalidParameterCombination for a class that this version does not run on."""
     if db_instance_class not in classes_of(version):
-        licence = "general-public-license" if version.engine == MYSQL else "postgresql-license"
         bad_combination(
             "RDS does not support creating a DB instance with the following combination: "
             f"DBInstanceClass={db_instance_class}, Engine={version.engine}, EngineVersion={version.name}, "
-            f"LicenseModel={licence}. For supported combinations of instance class and database engine version, "
-            "see the documentation."
+            f"LicenseModel={license_model(version.engine)}. For supported combinations of instance class and database "
+            "engine version, see the documentation."
         )
 
 
@@ -205,7 +209,7 @@ def _option(version: Version, name: str, storage: str, region: str) -> dict[str,
         "Engine": version.engine,
         "EngineVersion": version.name,
         "DBInstanceClass": name,
-        "LicenseModel": "general-public-license" if mysql else "postgresql-license",
+        "LicenseModel": license_model(version.engine),
         "AvailabilityZones": [{"Name": zone} for zone in zones(region)],
         "MultiAZCapable": False,
         "ReadReplicaCapable": False,

@@ -15,8 +15,8 @@ from runbook_sandbox.instruments import ids
 from runbook_sandbox.rds import checks, engines
 from runbook_sandbox.rds.base import RdsBase
 from runbook_sandbox.rds.encryption import default_encryption
-from runbook_sandbox.rds.faults import bad_combination, fault, page
-from runbook_sandbox.rds.records import Cluster, Encryption, clusters, plain_tags
+from runbook_sandbox.rds.errors import bad_combination, page, raise_error
+from runbook_sandbox.rds.resources import Cluster, Encryption, clusters, plain_tags
 
 
 def _all(account: str) -> dict[str, dict[str, Any]]:
@@ -33,7 +33,7 @@ def _members(account: str, identifier: str) -> list[Cluster]:
 def _find(account: str, name: Any) -> dict[str, Any]:
     known = _all(account)
     if str(name or "").lower() not in known:
-        fault("GlobalClusterNotFoundFault", f"Global cluster {name} not found")
+        raise_error("GlobalClusterNotFoundFault", f"Global cluster {name} not found")
     return known[str(name).lower()]
 
 
@@ -81,7 +81,7 @@ class GlobalOperations(RdsBase):
         given, account = self._given, self.current_account
         identifier = checks.identifier(given.get("GlobalClusterIdentifier"), "GlobalClusterIdentifier")
         if identifier in _all(account):
-            fault("GlobalClusterAlreadyExistsFault", f"Global cluster {identifier} already exists")
+            raise_error("GlobalClusterAlreadyExistsFault", f"Global cluster {identifier} already exists")
         source: Cluster | None = None
         encryption = default_encryption()
         if (arn := given.get("SourceDBClusterIdentifier")) is not None:
@@ -91,10 +91,10 @@ class GlobalOperations(RdsBase):
                 )
             parts = str(arn).split(":")
             if len(parts) != 7 or parts[4] != account:
-                fault("DBClusterNotFoundFault", f"DBCluster {arn} not found.")
+                raise_error("DBClusterNotFoundFault", f"DBCluster {arn} not found.")
             found = rds_backends[account][parts[3]].clusters.get(parts[6])
             if not isinstance(found, Cluster):
-                fault("DBClusterNotFoundFault", f"DBCluster {arn} not found.")
+                raise_error("DBClusterNotFoundFault", f"DBCluster {arn} not found.")
             source, encryption = found, found.encryption
             engine, version = found.fields["Engine"], found.fields["EngineVersion"]
         else:
@@ -132,7 +132,7 @@ class GlobalOperations(RdsBase):
             if given.get("DbClusterIdentifier") in (cluster.arn, cluster.identifier):
                 cluster.fields["GlobalClusterIdentifier"] = None
                 return ActionResult({"GlobalCluster": _describe(account, entry)})
-        fault("DBClusterNotFoundFault", f"DBCluster {given.get('DbClusterIdentifier')} not found.")
+        raise_error("DBClusterNotFoundFault", f"DBCluster {given.get('DbClusterIdentifier')} not found.")
 
     def delete_global_cluster(self) -> ActionResult:
         """moto gap: deletion protection and members are not looked at."""
@@ -141,6 +141,8 @@ class GlobalOperations(RdsBase):
         if entry["DeletionProtection"]:
             bad_combination("Cannot delete protected global cluster, please disable deletion protection and try again.")
         if _members(account, entry["GlobalClusterIdentifier"]):
-            fault("InvalidGlobalClusterStateFault", f"Global cluster {entry['GlobalClusterIdentifier']} is not empty")
+            raise_error(
+                "InvalidGlobalClusterStateFault", f"Global cluster {entry['GlobalClusterIdentifier']} is not empty"
+            )
         del _all(account)[entry["GlobalClusterIdentifier"]]
         return ActionResult({"GlobalCluster": entry | {"Status": "deleting", "GlobalClusterMembers": []}})

@@ -14,8 +14,8 @@ from moto.rds.models import DBClusterParameterGroup, DBParameterGroup, DBSubnetG
 
 from runbook_sandbox.rds import checks, engines, placement
 from runbook_sandbox.rds.base import RdsBase
-from runbook_sandbox.rds.faults import bad_value, fault, page
-from runbook_sandbox.rds.records import Instance, clusters, plain_tags
+from runbook_sandbox.rds.errors import bad_value, page, raise_error
+from runbook_sandbox.rds.resources import Instance, clusters, plain_tags
 
 _NAME = re.compile(r"[a-z][a-z0-9._ -]{0,254}")
 _GROUP_NAME = re.compile(r"[a-z](?:-?[a-z0-9])*")
@@ -58,7 +58,7 @@ class GroupOperations(RdsBase):
         given = self._given
         name = _subnet_group_name(given.get("DBSubnetGroupName"))
         if name in self.backend.subnet_groups:
-            fault("DBSubnetGroupAlreadyExists", f"The DB subnet group '{name}' already exists.")
+            raise_error("DBSubnetGroupAlreadyExists", f"The DB subnet group '{name}' already exists.")
         found = placement.subnets(self.backend, given.get("SubnetIds") or [])
         checks.tags(given.get("Tags"))
         group = DBSubnetGroup(  # type: ignore[abstract]
@@ -85,7 +85,9 @@ class GroupOperations(RdsBase):
             if cluster.fields["DBSubnetGroup"] == group.name:
                 zones = {instance.fields["AvailabilityZone"] for instance in cluster.instances}
                 if zones - {subnet.availability_zone for subnet in found}:
-                    fault("SubnetAlreadyInUse", f"Subnets outside {sorted(kept)} are in use by {cluster.identifier}.")
+                    raise_error(
+                        "SubnetAlreadyInUse", f"Subnets outside {sorted(kept)} are in use by {cluster.identifier}."
+                    )
         group.subnets = found
         group.description = str(given.get("DBSubnetGroupDescription") or group.description)
         return ActionResult({"DBSubnetGroup": group})
@@ -95,7 +97,7 @@ class GroupOperations(RdsBase):
         group = self._subnet_group(self._given.get("DBSubnetGroupName"))
         users = [one.identifier for one in clusters(self.backend) if one.fields["DBSubnetGroup"] == group.name]
         if users or group.name == placement.DEFAULT:
-            fault(
+            raise_error(
                 "InvalidDBSubnetGroupStateFault",
                 f"Cannot delete the subnet group '{group.name}' because at least one database instance or cluster: "
                 f"{', '.join(users) or 'the account'} is still using it.",
@@ -106,7 +108,7 @@ class GroupOperations(RdsBase):
     def _subnet_group(self, name: Any) -> DBSubnetGroup:
         found = self.backend.subnet_groups.get(str(name or "").lower())
         if found is None:
-            fault("DBSubnetGroupNotFoundFault", f"DB subnet group '{name}' does not exist.")
+            raise_error("DBSubnetGroupNotFoundFault", f"DB subnet group '{name}' does not exist.")
         return found
 
     def create_db_cluster_parameter_group(self) -> ActionResult:
@@ -114,7 +116,7 @@ class GroupOperations(RdsBase):
         given = self._given
         name = _parameter_group_name(given.get("DBClusterParameterGroupName"))
         if placement.find_cluster_parameter_group(self.backend, name) is not None:
-            fault("DBParameterGroupAlreadyExists", f"Parameter group {name} already exists")
+            raise_error("DBParameterGroupAlreadyExists", f"Parameter group {name} already exists")
         family = _family(given.get("DBParameterGroupFamily"))
         group = DBClusterParameterGroup(  # type: ignore[abstract]
             self.backend, name, str(given.get("Description", "")), family, plain_tags(given.get("Tags"))
@@ -131,7 +133,7 @@ class GroupOperations(RdsBase):
         if (name := given.get("DBClusterParameterGroupName")) is not None:
             found = [group for group in found if group.name == name.lower()]
             if not found:
-                fault("DBParameterGroupNotFound", f"DBClusterParameterGroup not found: {name}")
+                raise_error("DBParameterGroupNotFound", f"DBClusterParameterGroup not found: {name}")
         chosen, marker = page(found, given)
         return ActionResult({"DBClusterParameterGroups": chosen, "Marker": marker})
 
@@ -140,9 +142,11 @@ class GroupOperations(RdsBase):
         name = str(self._given.get("DBClusterParameterGroupName", "")).lower()
         _refuse_default(name)
         if name not in self.backend.db_cluster_parameter_groups:
-            fault("DBParameterGroupNotFound", f"DBClusterParameterGroup not found: {name}")
+            raise_error("DBParameterGroupNotFound", f"DBClusterParameterGroup not found: {name}")
         if any(cluster.fields["DBClusterParameterGroup"] == name for cluster in clusters(self.backend)):
-            fault("InvalidDBParameterGroupState", "One or more DB clusters are still members of this parameter group.")
+            raise_error(
+                "InvalidDBParameterGroupState", "One or more DB clusters are still members of this parameter group."
+            )
         del self.backend.db_cluster_parameter_groups[name]
         return ActionResult({})
 
@@ -151,7 +155,7 @@ class GroupOperations(RdsBase):
         given = self._given
         name = _parameter_group_name(given.get("DBParameterGroupName"))
         if placement.find_instance_parameter_group(self.backend, name) is not None:
-            fault("DBParameterGroupAlreadyExists", f"Parameter group {name} already exists")
+            raise_error("DBParameterGroupAlreadyExists", f"Parameter group {name} already exists")
         family = given.get("DBParameterGroupFamily")
         if str(family).startswith("aurora"):
             _family(family)
@@ -170,7 +174,7 @@ class GroupOperations(RdsBase):
         if (name := given.get("DBParameterGroupName")) is not None:
             found = [group for group in found if group.name == name.lower()]
             if not found:
-                fault("DBParameterGroupNotFound", f"DBParameterGroup not found: {name}")
+                raise_error("DBParameterGroupNotFound", f"DBParameterGroup not found: {name}")
         chosen, marker = page(found, given)
         return ActionResult({"DBParameterGroups": chosen, "Marker": marker})
 
@@ -179,11 +183,11 @@ class GroupOperations(RdsBase):
         name = str(self._given.get("DBParameterGroupName", "")).lower()
         _refuse_default(name)
         if name not in self.backend.db_parameter_groups:
-            fault("DBParameterGroupNotFound", f"DBParameterGroup not found: {name}")
+            raise_error("DBParameterGroupNotFound", f"DBParameterGroup not found: {name}")
         for one in list(self.backend.databases.values()):
             groups: list[Any] = one.fields["DBParameterGroups"] if isinstance(one, Instance) else []
             if any(group["DBParameterGroupName"] == name for group in groups):
-                fault(
+                raise_error(
                     "InvalidDBParameterGroupState",
                     "One or more database instances are still members of this parameter group.",
                 )
@@ -199,7 +203,7 @@ class GroupOperations(RdsBase):
         if not kind:
             bad_value(f"Invalid resource name: {arn}")
         if stored and name not in getattr(self.backend, stored):
-            fault(code, f"Could not find a resource by the name {arn}")
+            raise_error(code, f"Could not find a resource by the name {arn}")
         return arn
 
     def list_tags_for_resource(self) -> ActionResult:

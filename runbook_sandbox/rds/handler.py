@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import moto.rds.urls
 
-from runbook_sandbox.rds import secrets, states
+from runbook_sandbox.rds import managed_secrets, states
+from runbook_sandbox.rds.backups_and_events import BackupAndEventOperations
 from runbook_sandbox.rds.catalogue import CatalogueOperations
 from runbook_sandbox.rds.cluster_changes import ChangeOperations
 from runbook_sandbox.rds.clusters import ClusterOperations
 from runbook_sandbox.rds.global_clusters import GlobalOperations
 from runbook_sandbox.rds.groups import GroupOperations
-from runbook_sandbox.rds.history import HistoryOperations
 from runbook_sandbox.rds.instances import InstanceOperations
 from runbook_sandbox.rds.restores import RestoreOperations
 
 
 class SandboxRdsResponse(
     ClusterOperations, ChangeOperations, InstanceOperations, RestoreOperations, GroupOperations,
-    CatalogueOperations, HistoryOperations, GlobalOperations,
+    CatalogueOperations, BackupAndEventOperations, GlobalOperations,
 ):  # fmt: skip
     """The handler: moto's, with Aurora as documented."""
 
@@ -29,5 +29,5 @@ class SandboxRdsResponse(
 def install() -> None:
     """Put these in moto's place, before the first request; doing it twice is doing it once."""
     moto.rds.urls.url_paths = {"{0}/$": SandboxRdsResponse.dispatch}
-    secrets.install()
+    managed_secrets.install()
     states.register()

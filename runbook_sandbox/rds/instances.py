@@ -11,26 +11,14 @@ from typing import Any
 from moto.core.responses import ActionResult
 
 from runbook_sandbox.instruments import ids
-from runbook_sandbox.rds import checks, engines, placement
-from runbook_sandbox.rds import encryption as rds_encryption
-from runbook_sandbox.rds.base import RdsBase, look_at_instances
+from runbook_sandbox.rds import checks, encryption, engines, placement
+from runbook_sandbox.rds.base import RdsBase, poll_instances
 from runbook_sandbox.rds.clusters import insights_key
-from runbook_sandbox.rds.faults import bad_combination, bad_value, fault, keep, page
-from runbook_sandbox.rds.records import LOST, Cluster, Instance, add_event, plain_tags
-from runbook_sandbox.rds.shown import describe_instance
-from runbook_sandbox.rds.states import go
-
-QUOTA = 15
-_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-# What belongs to the cluster: AWS refuses these on a member, saying so.
-_OF_THE_CLUSTER = {
-    "KmsKeyId": "KMS key", "MasterUsername": "master user name", "MasterUserPassword": "master user password",
-    "ManageMasterUserPassword": "master user password", "DBName": "database name", "Port": "port",
-    "VpcSecurityGroupIds": "VPC security groups", "BackupRetentionPeriod": "backup retention period",
-    "PreferredBackupWindow": "backup window", "AllocatedStorage": "allocated storage", "Iops": "Iops",
-    "DeletionProtection": "deletion protection", "EnableIAMDatabaseAuthentication": "IAM database authentication",
-    "EnableCloudwatchLogsExports": "CloudWatch logs exports", "StorageType": "storage type", "MultiAZ": "MultiAZ",
-}  # fmt: skip
+from runbook_sandbox.rds.describe import describe_instance
+from runbook_sandbox.rds.errors import apply_filters, bad_combination, bad_value, page, raise_error
+from runbook_sandbox.rds.instance_checks import SET_ON_CLUSTER, check_new_member, promotion_tier
+from runbook_sandbox.rds.resources import Cluster, Instance, add_event, plain_tags
+from runbook_sandbox.rds.states import transition
 
 
 class InstanceOperations(RdsBase):
@@ -42,7 +30,7 @@ class InstanceOperations(RdsBase):
         identifier = checks.identifier(given.get("DBInstanceIdentifier"), "DBInstanceIdentifier")
         engine = engines.known_engine(given.get("Engine"))
         if identifier in self.backend.databases and not self._instance_gone(identifier):
-            fault("DBInstanceAlreadyExists", "DB instance already exists")
+            raise_error("DBInstanceAlreadyExists", "DB instance already exists")
         if "DBClusterIdentifier" not in given:
             if engine in engines.ENGINES:
                 version = engines.find_version(engine, given.get("EngineVersion"))
@@ -50,12 +38,12 @@ class InstanceOperations(RdsBase):
                 bad_combination(f"A DB instance of {engine} is created in a DB cluster; specify DBClusterIdentifier.")
             return self._create_standalone(given)
         cluster = self._find_cluster(given["DBClusterIdentifier"])
-        self._check_member(cluster, engine, given)
+        check_new_member(self, cluster, engine, given)
         return ActionResult({"DBInstance": describe_instance(self._add_member(cluster, identifier, given))})
 
     def _instance_gone(self, identifier: str) -> bool:
         if isinstance(found := self.backend.databases.get(identifier), Instance):
-            look_at_instances([found], counts=False)
+            poll_instances([found], counts=False)
         return identifier not in self.backend.databases
 
     def _create_standalone(self, given: dict[str, Any]) -> ActionResult:
@@ -72,68 +60,16 @@ class InstanceOperations(RdsBase):
         if given.get("KmsKeyId"):
             if given.get("StorageEncrypted") is False:
                 bad_combination("You can specify KmsKeyId only with StorageEncrypted set to true.")
-            self.params["KmsKeyId"] = str(rds_encryption.usable_key(self._caller, given["KmsKeyId"]).arn)
+            self.params["KmsKeyId"] = str(encryption.usable_key(self._caller, given["KmsKeyId"]).arn)
             self.params["StorageEncrypted"] = True
         answer: ActionResult = super().create_db_instance()
         result: Any = answer.result
         database = result["DBInstance"]
-        database.dbi_resource_id = "db-" + ids.text_for("rds-instance", self.current_account, 26, _ALPHABET)
+        database.dbi_resource_id = "db-" + ids.text_for("rds-instance", self.current_account, 26)
         database.storage_encryption_type = "sse-kms" if database.storage_encrypted else "none"
         if not database.storage_encrypted:
             database.kms_key_id = None
         return answer
-
-    def _check_member(self, cluster: Cluster, engine: str, given: dict[str, Any]) -> None:
-        fields = cluster.fields
-        if engine != fields["Engine"]:
-            bad_combination(
-                f"The engine name requested for your DB instance ({engine}) doesn't match the engine name of your DB "
-                f"cluster ({fields['Engine']})."
-            )
-        for name, words in _OF_THE_CLUSTER.items():
-            if name in given and given[name] is not False:
-                bad_combination(
-                    f"The requested DB Instance will be a member of a DB Cluster. Set {words} for the DB Cluster."
-                )
-        if given.get("StorageEncrypted") is not None and given["StorageEncrypted"] != (
-            cluster.encryption.type == "sse-kms"
-        ):
-            bad_combination(
-                "The requested DB Instance will be a member of a DB Cluster. Set storage encryption for the DB Cluster."
-            )
-        version = engines.find_version(engine, fields["EngineVersion"])
-        if given.get("EngineVersion") and given["EngineVersion"] != fields["EngineVersion"]:
-            engines.find_version(engine, given["EngineVersion"])
-            bad_combination(
-                f"The engine version requested for your DB instance ({given['EngineVersion']}) doesn't match that of "
-                f"your DB cluster ({fields['EngineVersion']})."
-            )
-        if not given.get("DBInstanceClass"):
-            bad_value("The parameter DBInstanceClass must be provided and must not be blank.")
-        engines.check_class(version, given["DBInstanceClass"])
-        if given["DBInstanceClass"] == "db.serverless" and not fields.get("ServerlessV2ScalingConfiguration"):
-            fault(
-                "InvalidDBClusterStateFault",
-                "Set the Serverless v2 scaling configuration on the parent DB cluster before creating a Serverless v2 DB instance.",
-            )
-        if given.get("DBSubnetGroupName", fields["DBSubnetGroup"]).lower() != fields["DBSubnetGroup"]:
-            placement.subnet_group(self.backend, given["DBSubnetGroupName"])
-            bad_combination(
-                "The requested DB Instance will be a member of a DB Cluster. Set DB subnet group for the DB Cluster."
-            )
-        if not 0 <= given.get("PromotionTier", 1) <= 15:
-            bad_value(f"Invalid promotion tier: {given['PromotionTier']}. Valid values: 0 - 15")
-        checks.monitoring(given, self._roles)
-        checks.insights(given)
-        checks.windows(None, given.get("PreferredMaintenanceWindow"))
-        checks.tags(given.get("Tags"))
-        if cluster.status in ("deleting", "stopped", "stopping", *LOST):
-            fault(
-                "InvalidDBClusterStateFault", f"The DB cluster {cluster.identifier} is in the state {cluster.status}."
-            )
-        rds_encryption.need_key(cluster)
-        if len(cluster.instances) > QUOTA:
-            fault("InstanceQuotaExceeded", f"A DB cluster has at most {QUOTA} readers.")
 
     def _add_member(self, cluster: Cluster, identifier: str, given: dict[str, Any]) -> Instance:
         backend, fields = self.backend, cluster.fields
@@ -165,9 +101,9 @@ class InstanceOperations(RdsBase):
                 **self._insights(fields, given),
             },
             cluster.encryption, tags=plain_tags(given.get("Tags")), cluster_id=cluster.identifier,
-            resource_id="db-" + ids.text_for("rds-instance", self.current_account, 26, _ALPHABET),
+            resource_id="db-" + ids.text_for("rds-instance", self.current_account, 26),
         )  # fmt: skip
-        go(instance, "creating", "available")
+        transition(instance, "creating", "available")
         backend.databases[identifier] = instance  # type: ignore[assignment]
         cluster.members.append(identifier)
         cluster.writer = cluster.writer or identifier
@@ -191,15 +127,15 @@ class InstanceOperations(RdsBase):
         """moto gap: paging and filters beside, instances that are available before their cluster."""
         given = self._given
         name = given.get("DBInstanceIdentifier")
-        if self._is_moto_s():
+        if self._is_moto_instance():
             return super().describe_db_instances()
         if name is not None:
             found: list[Any] = [self._find_instance(name, counts=True)]
         else:
             stored: list[Any] = list(self.backend.databases.values())
-            look_at_instances([one for one in stored if isinstance(one, Instance)], counts=True)
+            poll_instances([one for one in stored if isinstance(one, Instance)], counts=True)
             found = sorted(self.backend.databases.values(), key=lambda one: str(_identifier(one)))
-        found = keep(found, given.get("Filters"), {
+        found = apply_filters(found, given.get("Filters"), {
             "db-cluster-id": lambda one: _cluster_names(one),
             "db-instance-id": lambda one: (_identifier(one), one.arn),
             "dbi-resource-id": lambda one: (getattr(one, "resource_id", ""), getattr(one, "dbi_resource_id", "")),
@@ -210,32 +146,31 @@ class InstanceOperations(RdsBase):
         shown = [describe_instance(one) if isinstance(one, Instance) else one for one in chosen]
         return ActionResult({"DBInstances": shown, "Marker": marker})
 
-    def _is_moto_s(self) -> bool:
+    def _is_moto_instance(self) -> bool:
         name = str(self._given.get("DBInstanceIdentifier", ""))
         found = self.backend.databases.get(name.split(":")[-1].lower())
         return found is not None and not isinstance(found, Instance)
 
     def modify_db_instance(self) -> ActionResult:
         """moto gap: it works on moto's own instance objects."""
-        if self._is_moto_s():
+        if self._is_moto_instance():
             return super().modify_db_instance()
         given = self._given
         instance = self._find_instance(given.get("DBInstanceIdentifier"))
         cluster = instance.cluster
         if cluster is None:
-            fault("DBInstanceNotFound", f"DBInstance {instance.identifier} not found.")
+            raise_error("DBInstanceNotFound", f"DBInstance {instance.identifier} not found.")
         for name in ("MasterUserPassword", "BackupRetentionPeriod", "VpcSecurityGroupIds", "ManageMasterUserPassword"):
             if name in given:
                 bad_combination(
-                    f"The DB Instance is a member of a DB Cluster. Set {_OF_THE_CLUSTER[name]} for the DB Cluster."
+                    f"The DB Instance is a member of a DB Cluster. Set {SET_ON_CLUSTER[name]} for the DB Cluster."
                 )
         if instance.status != "available":
-            fault("InvalidDBInstanceState", f"Database instance {instance.identifier} is not in available state.")
+            raise_error("InvalidDBInstanceState", f"Database instance {instance.identifier} is not in available state.")
         version = engines.find_version(cluster.fields["Engine"], cluster.fields["EngineVersion"])
         if "DBInstanceClass" in given:
             engines.check_class(version, given["DBInstanceClass"])
-        if not 0 <= given.get("PromotionTier", 1) <= 15:
-            bad_value(f"Invalid promotion tier: {given['PromotionTier']}. Valid values: 0 - 15")
+        promotion_tier(given)
         role = instance.fields["MonitoringRoleArn"] if given.get("MonitoringInterval") else None
         checks.monitoring({"MonitoringRoleArn": role, **given}, self._roles)
         checks.insights(given)
@@ -252,12 +187,12 @@ class InstanceOperations(RdsBase):
         if (new := given.get("NewDBInstanceIdentifier")) is not None:
             self._rename_instance(instance, cluster, checks.identifier(new, "NewDBInstanceIdentifier"))
         instance.fields |= changed
-        go(instance, "modifying", "available")
+        transition(instance, "modifying", "available")
         return ActionResult({"DBInstance": describe_instance(instance)})
 
     def _rename_instance(self, instance: Instance, cluster: Cluster, new: str) -> None:
         if new in self.backend.databases:
-            fault("DBInstanceAlreadyExists", "DB instance already exists")
+            raise_error("DBInstanceAlreadyExists", "DB instance already exists")
         old = instance.identifier
         del self.backend.databases[old]
         instance.identifier = new
@@ -267,14 +202,14 @@ class InstanceOperations(RdsBase):
 
     def reboot_db_instance(self) -> ActionResult:
         """moto gap: nothing happens."""
-        if self._is_moto_s():
+        if self._is_moto_instance():
             return super().reboot_db_instance()
         instance = self._find_instance(self._given.get("DBInstanceIdentifier"))
         if instance.status != "available":
-            fault("InvalidDBInstanceState", f"Instance {instance.identifier} is not in available state.")
+            raise_error("InvalidDBInstanceState", f"Instance {instance.identifier} is not in available state.")
         if instance.cluster is not None:
-            rds_encryption.need_key(instance.cluster)
-        go(instance, "rebooting", "available")
+            encryption.require_key(instance.cluster)
+        transition(instance, "rebooting", "available")
         add_event(instance, "DB instance restarted", "availability")
         return ActionResult({"DBInstance": describe_instance(instance)})
 
@@ -287,7 +222,7 @@ class InstanceOperations(RdsBase):
         return self._only_with_the_cluster("stop", super().stop_db_instance)
 
     def _only_with_the_cluster(self, word: str, of_moto: Any) -> ActionResult:
-        if self._is_moto_s():
+        if self._is_moto_instance():
             answer: ActionResult = of_moto()
             return answer
         instance = self._find_instance(self._given.get("DBInstanceIdentifier"))
@@ -297,20 +232,20 @@ class InstanceOperations(RdsBase):
 
     def delete_db_instance(self) -> ActionResult:
         """moto gap: it is gone at once."""
-        if self._is_moto_s():
+        if self._is_moto_instance():
             return super().delete_db_instance()
         given = self._given
         instance = self._find_instance(given.get("DBInstanceIdentifier"))
         if given.get("FinalDBSnapshotIdentifier"):
             bad_combination("FinalDBSnapshotIdentifier can not be specified when deleting a cluster instance.")
         if instance.status == "deleting":
-            fault("InvalidDBInstanceState", f"Instance {instance.identifier} is already being deleted.")
-        go(instance, "deleting", "")
+            raise_error("InvalidDBInstanceState", f"Instance {instance.identifier} is already being deleted.")
+        transition(instance, "deleting", "")
         return ActionResult({"DBInstance": describe_instance(instance)})
 
     def create_db_snapshot(self) -> ActionResult:
         """moto gap: it crashes on a member of a cluster."""
-        if not self._is_moto_s():
+        if not self._is_moto_instance():
             self._find_instance(self._given.get("DBInstanceIdentifier"))
             bad_value(
                 "The specified instance is a member of a cluster and a snapshot cannot be created directly. Please use "

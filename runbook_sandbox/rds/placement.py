@@ -14,7 +14,7 @@ from moto.rds.models import DBClusterParameterGroup, DBParameterGroup, DBSubnetG
 
 from runbook_sandbox.rds import engines
 from runbook_sandbox.rds.engines import Version
-from runbook_sandbox.rds.faults import bad_combination, bad_value, fault
+from runbook_sandbox.rds.errors import bad_combination, bad_value, raise_error
 
 DEFAULT = "default"
 
@@ -34,14 +34,14 @@ def subnets(backend: RDSBackend, subnet_ids: Sequence[str]) -> list[Any]:
         try:
             found.append(ec2_of(backend).get_subnet(subnet_id))
         except InvalidSubnetIdError:
-            fault("InvalidSubnet", f"The subnet ID '{subnet_id}' does not exist.")
+            raise_error("InvalidSubnet", f"The subnet ID '{subnet_id}' does not exist.")
     if not found:
         bad_value("The parameter SubnetIds must be provided and must not be blank.")
     if len({subnet.vpc_id for subnet in found}) > 1:
-        fault("InvalidSubnet", "All subnets of a DB subnet group must be in the same VPC.")
+        raise_error("InvalidSubnet", "All subnets of a DB subnet group must be in the same VPC.")
     zones = {subnet.availability_zone for subnet in found}
     if len(zones) < 2:
-        fault(
+        raise_error(
             "DBSubnetGroupDoesNotCoverEnoughAZs",
             "The DB subnet group doesn't meet Availability Zone (AZ) coverage requirement. Current AZ coverage: "
             f"{', '.join(sorted(zones))}. Add subnets to cover at least 2 AZs.",
@@ -54,14 +54,14 @@ def subnet_group(backend: RDSBackend, name: str | None) -> DBSubnetGroup:
     if name and name in backend.subnet_groups:
         return backend.subnet_groups[name]
     if name and name.lower() != DEFAULT:
-        fault("DBSubnetGroupNotFoundFault", f"DB subnet group '{name}' does not exist.")
+        raise_error("DBSubnetGroupNotFoundFault", f"DB subnet group '{name}' does not exist.")
     if DEFAULT not in backend.subnet_groups:
         vpc = next(
             (vpc for vpc in ec2_of(backend).vpcs.values() if vpc.is_default == "true" or vpc.is_default is True), None
         )
         of_vpc = [] if vpc is None else ec2_of(backend).describe_subnets(filters={"vpc-id": [vpc.id]})
         if len({subnet.availability_zone for subnet in of_vpc}) < 2:
-            fault(
+            raise_error(
                 "InvalidVPCNetworkStateFault",
                 "There is no default VPC with subnets in two zones; name a DB subnet group.",
             )
@@ -104,7 +104,7 @@ def instance_zone(backend: RDSBackend, given: str | None, group: DBSubnetGroup, 
     covered = group_zones(group)
     if given:
         if given not in covered:
-            fault(
+            raise_error(
                 "InvalidVPCNetworkStateFault",
                 f"The subnet group has no subnet in {given}; it covers {', '.join(covered)}.",
             )
@@ -114,22 +114,20 @@ def instance_zone(backend: RDSBackend, given: str | None, group: DBSubnetGroup, 
 
 def cluster_parameter_group(backend: RDSBackend, name: str | None, version: Version) -> str:
     """Return the cluster parameter group's name; raise DBClusterParameterGroupNotFound."""
-    if not name:
-        name = f"default.{version.family}"
+    name = name or f"default.{version.family}"
     group = find_cluster_parameter_group(backend, name)
     if group is None:
-        fault("DBClusterParameterGroupNotFound", f"DBClusterParameterGroup not found: {name}")
+        raise_error("DBClusterParameterGroupNotFound", f"DBClusterParameterGroup not found: {name}")
     _check_family(name, str(group.db_parameter_group_family), version)
     return str(group.name)
 
 
 def instance_parameter_group(backend: RDSBackend, name: str | None, version: Version) -> str:
     """Return the instance parameter group's name; raise DBParameterGroupNotFound."""
-    if not name:
-        name = f"default.{version.family}"
+    name = name or f"default.{version.family}"
     group = find_instance_parameter_group(backend, name)
     if group is None:
-        fault("DBParameterGroupNotFound", f"DBParameterGroup not found: {name}")
+        raise_error("DBParameterGroupNotFound", f"DBParameterGroup not found: {name}")
     _check_family(name, str(group.family), version)
     return str(group.name)
 
@@ -143,24 +141,24 @@ def _check_family(name: str, family: str, version: Version) -> None:
 
 
 def find_cluster_parameter_group(backend: RDSBackend, name: str) -> DBClusterParameterGroup | None:
-    """Return a cluster parameter group or None; those named default.<family> are always there."""
-    family = name.lower().removeprefix("default.")
-    if (
-        name not in backend.db_cluster_parameter_groups
-        and f"default.{family}" == name.lower()
-        and family in engines.FAMILIES
-    ):
-        backend.db_cluster_parameter_groups[name] = DBClusterParameterGroup(  # type: ignore[abstract]
-            backend, name, f"Default cluster parameter group for {family}", family, []
-        )
-    return backend.db_cluster_parameter_groups.get(name)
+    """Return a cluster parameter group or None; those named default.<family> always exist."""
+    groups = backend.db_cluster_parameter_groups
+    if name not in groups and (family := _default_family(name)):
+        described = f"Default cluster parameter group for {family}"
+        groups[name] = DBClusterParameterGroup(backend, name, described, family, [])  # type: ignore[abstract]
+    return groups.get(name)
 
 
 def find_instance_parameter_group(backend: RDSBackend, name: str) -> DBParameterGroup | None:
-    """Return an instance parameter group or None; those named default.<family> are always there."""
-    family = name.lower().removeprefix("default.")
-    if name not in backend.db_parameter_groups and f"default.{family}" == name.lower() and family in engines.FAMILIES:
-        backend.db_parameter_groups[name] = DBParameterGroup(  # type: ignore[abstract]
-            backend, name, f"Default parameter group for {family}", family, []
-        )
-    return backend.db_parameter_groups.get(name)
+    """Return an instance parameter group or None; those named default.<family> always exist."""
+    groups = backend.db_parameter_groups
+    if name not in groups and (family := _default_family(name)):
+        described = f"Default parameter group for {family}"
+        groups[name] = DBParameterGroup(backend, name, described, family, [])  # type: ignore[abstract]
+    return groups.get(name)
+
+
+def _default_family(name: str) -> str | None:
+    """Return the family whose default group has this name, or None."""
+    prefix, _, family = name.lower().partition(".")
+    return family if prefix == "default" and family in engines.FAMILIES else None

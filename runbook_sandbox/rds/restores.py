@@ -15,10 +15,10 @@ from runbook_sandbox.instruments import clock
 from runbook_sandbox.rds import checks, engines
 from runbook_sandbox.rds import encryption as rds_encryption
 from runbook_sandbox.rds.clusters import claim_identifier, common_fields, new_resource_id, start_cluster
+from runbook_sandbox.rds.describe import describe_cluster
 from runbook_sandbox.rds.engines import Version
-from runbook_sandbox.rds.faults import bad_combination, fault
-from runbook_sandbox.rds.records import LOST, Cluster, Encryption, Record, retained_backups, window_start
-from runbook_sandbox.rds.shown import describe_cluster
+from runbook_sandbox.rds.errors import bad_combination, raise_error
+from runbook_sandbox.rds.resources import LOST, Cluster, Encryption, Resource, retained_backups, window_start
 from runbook_sandbox.rds.snapshots import SnapshotOperations
 
 # What a restored cluster has from its source unless the request says otherwise; the rest are AWS's defaults, the
@@ -35,7 +35,7 @@ class RestoreOperations(SnapshotOperations):
         identifier = claim_identifier(self, given.get("DBClusterIdentifier"))
         source = self.source_snapshot(given.get("SnapshotIdentifier"))
         if source.status != "available":
-            fault(
+            raise_error(
                 "InvalidDBClusterSnapshotStateFault",
                 f"The snapshot {source.identifier} is not available but {source.status}.",
             )
@@ -53,7 +53,7 @@ class RestoreOperations(SnapshotOperations):
         kind = given.get("RestoreType", "full-copy")
         checks.one_of(kind, ("full-copy", "copy-on-write"), "RestoreType")
         if source.status in (*LOST, "creating"):
-            fault(
+            raise_error(
                 "InvalidDBClusterStateFault",
                 f"DB cluster {source.identifier} is in the state {source.status}; it can't be restored from.",
             )
@@ -67,7 +67,7 @@ class RestoreOperations(SnapshotOperations):
                 "restore a snapshot of it with KmsKeyId."
             )
         if kind == "copy-on-write" and name is None:
-            rds_encryption.need_key(source)
+            rds_encryption.require_key(source)
             encryption = source.encryption  # a clone shares its source's storage
         else:
             encryption = self._restored_encryption(source, name, resource_id)
@@ -95,10 +95,10 @@ class RestoreOperations(SnapshotOperations):
             bad_combination("Specify either SourceDBClusterIdentifier or SourceDbClusterResourceId.")
         if resource_id is None:
             return self._find_cluster(name)
-        for cluster in [*self._look_at_all_clusters(), *retained_backups(self.backend)]:
+        for cluster in [*self._poll_all_clusters(), *retained_backups(self.backend)]:
             if cluster.resource_id == resource_id:
                 return cluster
-        fault("DBClusterAutomatedBackupNotFoundFault", f"No automated backup for {resource_id} was found.")
+        raise_error("DBClusterAutomatedBackupNotFoundFault", f"No automated backup for {resource_id} was found.")
 
     def _check_time(self, given: dict[str, Any], source: Cluster) -> None:
         wanted, latest = given.get("RestoreToTime"), bool(given.get("UseLatestRestorableTime"))
@@ -113,15 +113,15 @@ class RestoreOperations(SnapshotOperations):
         # Times on the wire have whole seconds; the cluster's own first moment is within its window.
         earliest = window_start(source).replace(microsecond=0)
         if not earliest <= moment <= clock.now():
-            fault(
+            raise_error(
                 "InvalidRestoreFault",
                 f"RestoreToTime must be between {earliest:%Y-%m-%dT%H:%M:%SZ} and {clock.now():%Y-%m-%dT%H:%M:%SZ}.",
             )
 
-    def _restored_encryption(self, source: Record, name: str | None, resource_id: str) -> Encryption:
+    def _restored_encryption(self, source: Resource, name: str | None, resource_id: str) -> Encryption:
         """Return the encryption of what is restored from `source`: under the key given, or as the source is."""
         if source.encryption.type == "sse-kms":
-            self.need_source_key(source)
+            self.require_source_key(source)
         if name is not None:
             return Encryption(
                 "sse-kms", str(rds_encryption.usable_key(self._caller, name, resource_id=resource_id).arn)
@@ -130,7 +130,7 @@ class RestoreOperations(SnapshotOperations):
         return rds_encryption.default_encryption() if source.encryption.type == "none" else source.encryption
 
     def _restore(
-        self, given: dict[str, Any], source: Record, version: Version, identifier: str, resource_id: str,
+        self, given: dict[str, Any], source: Resource, version: Version, identifier: str, resource_id: str,
         encryption: Encryption, more: dict[str, Any],
     ) -> ActionResult:  # fmt: skip
         inherited = {name: source.fields[name] for name in _INHERITED if source.fields.get(name) is not None}

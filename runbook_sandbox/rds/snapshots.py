@@ -16,27 +16,27 @@ from runbook_sandbox.kms.keys import resolve
 from runbook_sandbox.rds import checks, engines, states
 from runbook_sandbox.rds import encryption as rds_encryption
 from runbook_sandbox.rds.base import RdsBase
-from runbook_sandbox.rds.faults import bad_combination, bad_value, fault, keep, page
-from runbook_sandbox.rds.records import (
+from runbook_sandbox.rds.errors import apply_filters, bad_combination, bad_value, page, raise_error
+from runbook_sandbox.rds.resources import (
     LOST,
     Cluster,
     Encryption,
-    Record,
+    Resource,
     Snapshot,
     add_event,
     all_backends,
     plain_tags,
     snapshots,
 )  # fmt: skip
-from runbook_sandbox.rds.states import go
+from runbook_sandbox.rds.states import transition
 
 QUOTA = 100
 
 
 def describe_snapshot(snapshot: Snapshot) -> dict[str, Any]:
     """Return a snapshot as AWS shows it."""
-    fields = {name: value for name, value in snapshot.fields.items() if name[:1].isupper() and value is not None}
-    return fields | snapshot.encryption.wire | {
+    fields = snapshot.shown_fields
+    return fields | snapshot.encryption.as_fields | {
         "DBClusterSnapshotIdentifier": snapshot.identifier,
         "DBClusterSnapshotArn": snapshot.arn,
         "DbClusterResourceId": snapshot.resource_id,
@@ -51,7 +51,7 @@ def free_snapshot_name(backend: RDSBackend, name: str | None, parameter: str) ->
     """Return the identifier of a snapshot that is to be made. Raises DBClusterSnapshotAlreadyExistsFault."""
     identifier = checks.identifier(name, parameter, longest=63 if parameter.startswith("DB") else 255)
     if identifier in backend.cluster_snapshots:
-        fault(
+        raise_error(
             "DBClusterSnapshotAlreadyExistsFault",
             f"Cannot create the cluster snapshot because one with the identifier {identifier} already exists.",
         )
@@ -60,12 +60,11 @@ def free_snapshot_name(backend: RDSBackend, name: str | None, parameter: str) ->
 
 def _of(cluster: Cluster, kind: str) -> dict[str, Any]:
     fields = cluster.fields
-    mysql = fields["Engine"] == engines.MYSQL
     return {
         "DBClusterIdentifier": cluster.identifier, "Engine": fields["Engine"], "EngineVersion": fields["EngineVersion"],
         "EngineMode": "provisioned", "AllocatedStorage": 1, "Port": fields["Port"], "VpcId": fields["vpc_id"],
         "ClusterCreateTime": cluster.created, "MasterUsername": fields["MasterUsername"], "SnapshotType": kind,
-        "LicenseModel": "general-public-license" if mysql else "postgresql-license",
+        "LicenseModel": engines.license_model(fields["Engine"]),
         "AvailabilityZones": fields["AvailabilityZones"], "StorageType": fields.get("StorageType") or "aurora",
         "IAMDatabaseAuthenticationEnabled": fields["IAMDatabaseAuthenticationEnabled"],
         "BackupRetentionPeriod": fields["BackupRetentionPeriod"],
@@ -81,7 +80,7 @@ def take_snapshot(cluster: Cluster, identifier: str, tags: Any = None) -> Snapsh
         made += [tag for tag in cluster.get_tags() if tag["Key"] not in names]
     snapshot = Snapshot(cluster.backend, identifier, _of(cluster, "manual"), cluster.encryption, tags=made,
                         resource_id=cluster.resource_id)  # fmt: skip
-    go(snapshot, "creating", "available")
+    transition(snapshot, "creating", "available")
     cluster.backend.cluster_snapshots[identifier] = snapshot  # type: ignore[assignment]
     add_event(snapshot, "Creating manual cluster snapshot", "backup")
     return snapshot
@@ -95,7 +94,7 @@ def take_automated(cluster: Cluster) -> None:
         name, number = f"{stem}-{number}", number + 1
     snapshot = Snapshot(cluster.backend, name, _of(cluster, "automated"), cluster.encryption,
                         resource_id=cluster.resource_id)  # fmt: skip
-    go(snapshot, "creating", "available")
+    transition(snapshot, "creating", "available")
     cluster.backend.cluster_snapshots[name] = snapshot  # type: ignore[assignment]
 
 
@@ -121,16 +120,16 @@ class SnapshotOperations(RdsBase):
         cluster = self._find_cluster(given.get("DBClusterIdentifier"))
         checks.tags(given.get("Tags"))
         if cluster.status not in ("available", "stopped", *LOST) or cluster.status in LOST:
-            fault(
+            raise_error(
                 "InvalidDBClusterStateFault",
                 f"The DB cluster {cluster.identifier} is not in the available state but {cluster.status}.",
             )
-        rds_encryption.need_key(cluster)
+        rds_encryption.require_key(cluster)
         if sum(one.fields["SnapshotType"] == "manual" for one in snapshots(self.backend)) >= QUOTA:
-            fault("SnapshotQuotaExceeded", f"The limit of {QUOTA} manual cluster snapshots is reached.")
+            raise_error("SnapshotQuotaExceeded", f"The limit of {QUOTA} manual cluster snapshots is reached.")
         snapshot = take_snapshot(cluster, name, given.get("Tags"))
         if cluster.status == "available":
-            go(cluster, "backing-up", "available")
+            transition(cluster, "backing-up", "available")
         return ActionResult({"DBClusterSnapshot": describe_snapshot(snapshot)})
 
     def describe_db_cluster_snapshots(self) -> ActionResult:
@@ -139,8 +138,8 @@ class SnapshotOperations(RdsBase):
         name, kind = given.get("DBClusterSnapshotIdentifier"), given.get("SnapshotType")
         checks.one_of(kind, ("automated", "manual", "shared", "public", "awsbackup"), "SnapshotType")
         for snapshot in snapshots(self.backend):
-            states.look(snapshot)
-            states.settle_gone(snapshot)
+            states.poll(snapshot)
+            states.remove_if_deleted(snapshot)
         found = snapshots(self.backend)
         if kind in ("shared", "public"):
             found = shared_with(self.current_account, self.region, public=kind == "public")
@@ -155,13 +154,13 @@ class SnapshotOperations(RdsBase):
             wanted = str(name).lower()
             found = [one for one in found if wanted in (one.identifier.lower(), one.arn.lower())]
             if not found:
-                fault("DBClusterSnapshotNotFoundFault", f"DBClusterSnapshot not found: {name}")
+                raise_error("DBClusterSnapshotNotFoundFault", f"DBClusterSnapshot not found: {name}")
         if (cluster := given.get("DBClusterIdentifier")) is not None:
             wanted = str(cluster).split(":")[-1].lower()
             found = [one for one in found if one.fields["DBClusterIdentifier"] == wanted]
         if (resource_id := given.get("DbClusterResourceId")) is not None:
             found = [one for one in found if one.resource_id == resource_id]
-        found = keep(found, given.get("Filters"), {
+        found = apply_filters(found, given.get("Filters"), {
             "db-cluster-id": _names_of_cluster,
             "db-cluster-snapshot-id": lambda one: (one.identifier, one.arn),
             "snapshot-type": lambda one: (one.fields["SnapshotType"],),
@@ -177,18 +176,14 @@ class SnapshotOperations(RdsBase):
             return self._find_snapshot(name)
         region, account = parts[3], parts[4]
         found = None
-        if (
-            parts[2] == "rds"
-            and parts[5] == "cluster-snapshot"
-            and account in rds_backends
-            and region in rds_backends[account]
-        ):
+        known = account in rds_backends and region in rds_backends[account]
+        if known and (parts[2], parts[5]) == ("rds", "cluster-snapshot"):
             found = rds_backends[account][region].cluster_snapshots.get(parts[6])
         if isinstance(found, Snapshot):
-            states.look(found, counts=False)
+            states.poll(found, counts=False)
             if account == self.current_account or {self.current_account, "all"} & set(found.shared_with):
                 return found
-        fault("DBClusterSnapshotNotFoundFault", f"DBClusterSnapshot not found: {name}")
+        raise_error("DBClusterSnapshotNotFoundFault", f"DBClusterSnapshot not found: {name}")
 
     def copy_db_cluster_snapshot(self) -> ActionResult:
         """moto gap: any key is taken, unencrypted snapshots get encrypted, the source is not named."""
@@ -199,7 +194,7 @@ class SnapshotOperations(RdsBase):
         source = self.source_snapshot(given.get("SourceDBClusterSnapshotIdentifier"))
         checks.tags(given.get("Tags"))
         if source.status != "available":
-            fault(
+            raise_error(
                 "InvalidDBClusterSnapshotStateFault",
                 f"The snapshot {source.identifier} is not available but {source.status}.",
             )
@@ -209,7 +204,7 @@ class SnapshotOperations(RdsBase):
             tags = source.get_tags()
         fields = source.fields | {"SnapshotType": "manual", "SourceDBClusterSnapshotArn": source.arn}
         copy = Snapshot(self.backend, name, fields, encryption, tags=tags, resource_id=source.resource_id)
-        go(copy, "copying", "available")
+        transition(copy, "copying", "available")
         self.backend.cluster_snapshots[name] = copy  # type: ignore[assignment]
         add_event(copy, "Started copy of cluster snapshot", "backup")
         return ActionResult({"DBClusterSnapshot": describe_snapshot(copy)})
@@ -221,24 +216,24 @@ class SnapshotOperations(RdsBase):
                     "You can't encrypt an unencrypted DB cluster snapshot by copying it; restore it with KmsKeyId instead."
                 )
             return source.encryption
-        self.need_source_key(source)
+        self.require_source_key(source)
         if kms_key_id is not None:
             return Encryption("sse-kms", str(rds_encryption.usable_key(self._caller, kms_key_id).arn))
         if source.region != self.region:
-            fault(
+            raise_error(
                 "KMSKeyNotAccessibleFault",
                 "Copying an encrypted snapshot from another Region needs KmsKeyId, a key of this Region.",
             )
         if source.account != self.current_account:
-            fault(
+            raise_error(
                 "KMSKeyNotAccessibleFault",
                 "Copying an encrypted snapshot of another account needs KmsKeyId, a key of this account.",
             )
         return source.encryption
 
-    def need_source_key(self, source: Record) -> None:
+    def require_source_key(self, source: Resource) -> None:
         """Raise KMSKeyNotAccessibleFault unless a snapshot's own key can be used, by this caller."""
-        rds_encryption.need_key(source)
+        rds_encryption.require_key(source)
         if source.region == self.region and source.encryption.key_arn:
             key = resolve(source.account, source.region, source.encryption.key_arn)
             if key is not None and key.key_manager != "AWS":
@@ -248,9 +243,9 @@ class SnapshotOperations(RdsBase):
         """moto gap: automated snapshots can be deleted."""
         snapshot = self._find_snapshot(self._given.get("DBClusterSnapshotIdentifier"))
         if snapshot.fields["SnapshotType"] == "automated":
-            fault("InvalidDBClusterSnapshotStateFault", "Only manual snapshots may be deleted.")
+            raise_error("InvalidDBClusterSnapshotStateFault", "Only manual snapshots may be deleted.")
         if snapshot.status != "available":
-            fault(
+            raise_error(
                 "InvalidDBClusterSnapshotStateFault",
                 f"The snapshot {snapshot.identifier} is not available but {snapshot.status}.",
             )
@@ -277,20 +272,20 @@ class SnapshotOperations(RdsBase):
         ]:
             bad_value(f"Invalid account: {bad[0]}")
         if snapshot.fields["SnapshotType"] != "manual" or snapshot.status != "available":
-            fault("InvalidDBClusterSnapshotStateFault", "Only manual snapshots that are available can be shared.")
+            raise_error("InvalidDBClusterSnapshotStateFault", "Only manual snapshots that are available can be shared.")
         if "all" in added and snapshot.encryption.type != "none":
-            fault("InvalidDBClusterSnapshotStateFault", "An encrypted DB cluster snapshot can't be made public.")
+            raise_error("InvalidDBClusterSnapshotStateFault", "An encrypted DB cluster snapshot can't be made public.")
         if added and snapshot.encryption.key_arn:
             key = resolve(snapshot.account, snapshot.region, snapshot.encryption.key_arn)
             if key is not None and key.key_manager == "AWS":
-                fault(
+                raise_error(
                     "InvalidDBClusterSnapshotStateFault",
                     "A snapshot encrypted with the default key aws/rds can't be shared; copy it to another key.",
                 )
         wanted = list(dict.fromkeys([*snapshot.shared_with, *added]))
         wanted = [value for value in wanted if value not in removed]
         if len(wanted) > 20:
-            fault("SharedSnapshotQuotaExceeded", "A snapshot can be shared with at most 20 accounts.")
+            raise_error("SharedSnapshotQuotaExceeded", "A snapshot can be shared with at most 20 accounts.")
         snapshot.shared_with = wanted
         return self._attributes(snapshot)
 

@@ -17,102 +17,102 @@ from typing import Any
 from moto.moto_api import state_manager
 
 from runbook_sandbox.instruments import clock
-from runbook_sandbox.rds.records import Cluster, Instance, Record, add_event
+from runbook_sandbox.rds.resources import Cluster, Instance, Resource, add_event
 
-CLUSTER, INSTANCE = "rds::cluster", "rds::instance"
+CLUSTER, INSTANCE = MODELS = ("rds::cluster", "rds::instance")
 DEFAULT = {"progression": "manual", "times": 1}
-_on_arrival: list[Callable[[Record], None]] = []
+_on_transition: list[Callable[[Resource], None]] = []
 
 
 def register() -> None:
     """Make the models known to moto's state manager."""
-    for model in (CLUSTER, INSTANCE):
+    for model in MODELS:
         state_manager.register_default_transition(model, dict(DEFAULT))
 
 
-def on_arrival(told: Callable[[Record], None]) -> None:
-    """Have `told` called each time a record has reached its next status."""
-    if told not in _on_arrival:
-        _on_arrival.append(told)
+def on_transition(callback: Callable[[Resource], None]) -> None:
+    """Have `told` called each time a resource has reached its next status."""
+    if callback not in _on_transition:
+        _on_transition.append(callback)
 
 
-def go(record: Record, *path: str) -> None:
+def transition(resource: Resource, *path: str) -> None:
     """Enter the first status of `path` now; the others come one after the other. "" means gone."""
-    record.status, record.path = path[0], list(path[1:])
-    record.ticks, record.since = 0, clock.now()
+    resource.status, resource.path = path[0], list(path[1:])
+    resource.ticks, resource.since = 0, clock.now()
 
 
-def _advance(record: Record) -> None:
-    record.status = record.path.pop(0)
-    record.ticks, record.since = 0, clock.now()
-    for told in _on_arrival:
-        told(record)
+def _advance(resource: Resource) -> None:
+    resource.status = resource.path.pop(0)
+    resource.ticks, resource.since = 0, clock.now()
+    for callback in _on_transition:
+        callback(resource)
 
 
-def _due(record: Record, model: str, *, counts: bool) -> bool:
+def _due(resource: Resource, model: str, *, counts: bool) -> bool:
     setting = state_manager.get_transition(model)
     match setting.get("progression"):
         case "manual":
             times = int(setting.get("times", 1))
             if counts or times <= 1:
-                record.ticks += 1
-            return record.ticks >= times
+                resource.ticks += 1
+            return resource.ticks >= times
         case "time":
-            return clock.now() >= record.since + timedelta(seconds=float(setting.get("seconds", 0)))
+            return clock.now() >= resource.since + timedelta(seconds=float(setting.get("seconds", 0)))
         case _:
             return True
 
 
-def _step(record: Record, model: str, *, counts: bool) -> None:
-    if not record.path or not _due(record, model, counts=counts):
+def _step(resource: Resource, model: str, *, counts: bool) -> None:
+    if not resource.path or not _due(resource, model, counts=counts):
         return
-    _advance(record)
-    while record.path and state_manager.get_transition(model).get("progression") == "immediate":
-        _advance(record)
+    _advance(resource)
+    while resource.path and state_manager.get_transition(model).get("progression") == "immediate":
+        _advance(resource)
 
 
-def look(record: Record, *, counts: bool = True) -> str:
-    """Look at a record, which may bring it on its way; return its status, "" if it is gone.
+def poll(resource: Resource, *, counts: bool = True) -> str:
+    """Look at a resource, which may bring it on its way; return its status, "" if it is gone.
 
     An instance waits for its cluster, a cluster that is being deleted for its instances.
     """
-    if isinstance(record, Instance):
-        cluster = record.cluster
-        if record.status == "creating" and cluster is not None and cluster.status == "creating":
-            return record.status
-        _step(record, INSTANCE, counts=counts)
-    elif isinstance(record, Cluster) and record.status == "deleting" and record.instances:
-        for instance in record.instances:
-            look(instance, counts=counts)
-        if not record.instances:
-            _step(record, CLUSTER, counts=counts)
+    if isinstance(resource, Instance):
+        cluster = resource.cluster
+        if resource.status == "creating" and cluster is not None and cluster.status == "creating":
+            return resource.status
+        _step(resource, INSTANCE, counts=counts)
+    elif isinstance(resource, Cluster) and resource.status == "deleting" and resource.instances:
+        for instance in resource.instances:
+            poll(instance, counts=counts)
+        if not resource.instances:
+            _step(resource, CLUSTER, counts=counts)
     else:
-        _step(record, CLUSTER, counts=counts)
-    return record.status
+        _step(resource, CLUSTER, counts=counts)
+    return resource.status
 
 
-def settle_gone(record: Record) -> None:
-    """Take a record that is gone out of its backend, and say so in the events."""
-    if record.status:
+def remove_if_deleted(resource: Resource) -> None:
+    """Take a resource that is gone out of its backend, and say so in the events."""
+    if resource.status:
         return
-    if isinstance(record, Instance):
-        if _taken_out(record.backend.databases, record):
-            add_event(record, "DB instance deleted", "deletion")
-        cluster = record.cluster
-        if cluster is not None and record.identifier in cluster.members:
-            cluster.members.remove(record.identifier)
-            if cluster.writer == record.identifier:
+    if isinstance(resource, Instance):
+        if _removed(resource.backend.databases, resource):
+            add_event(resource, "DB instance deleted", "deletion")
+        cluster = resource.cluster
+        if cluster is not None and resource.identifier in cluster.members:
+            cluster.members.remove(resource.identifier)
+            if cluster.writer == resource.identifier:
                 cluster.writer = cluster.members[0] if cluster.members else None
-    elif isinstance(record, Cluster):
-        if _taken_out(record.backend.clusters, record):
-            add_event(record, "DB cluster deleted", "deletion")
+    elif isinstance(resource, Cluster):
+        if _removed(resource.backend.clusters, resource):
+            add_event(resource, "DB cluster deleted", "deletion")
     else:
-        _taken_out(record.backend.cluster_snapshots, record)
+        _removed(resource.backend.cluster_snapshots, resource)
 
 
-def _taken_out(stored: MutableMapping[str, Any], record: Record) -> bool:
-    """Remove a record, unless another one has its name by now; say whether it was there."""
-    if stored.get(record.identifier) is not record:
+def _removed(stored: MutableMapping[str, Any], resource: Resource) -> bool:
+    """Remove a resource, unless another one has its name by now; say whether it was there."""
+    if stored.get(resource.identifier) is not resource:
         return False
-    del stored[record.identifier]
+    del stored[resource.identifier]
     return True

@@ -19,9 +19,9 @@ from moto.moto_api._internal import mock_random
 
 from runbook_lib.aws.sandbox_accounts import ACCOUNT_HEADER, DEFAULT_ACCOUNT
 from runbook_lib.aws.sandbox_process import is_loopback
-from runbook_sandbox import dispatch, visibility
-from runbook_sandbox.instruments import calls, faults, ids
-from runbook_sandbox.server import control
+from runbook_sandbox import wire
+from runbook_sandbox.instruments import fault_injection, ids, recorded_calls, visibility_delays
+from runbook_sandbox.server import control_commands
 
 _ACCOUNT_KEY = "HTTP_" + ACCOUNT_HEADER.upper().replace("-", "_")
 _SCOPE = re.compile(r"Credential=[^/]*/[^/]*/([^/]+)/([^/]+)/")
@@ -52,10 +52,10 @@ class Gate:
         if path.startswith("/moto-api/"):
             return self._moto_control(environ, start_response, path)
         if (code := _unreadable(environ)) is not None:
-            form = "json" if "HTTP_X_AMZ_TARGET" in environ else "xml"
-            status, headers, answer = dispatch.error_answer(form, 400, code, "The request's body cannot be read.")
+            wire_format = "json" if "HTTP_X_AMZ_TARGET" in environ else "xml"
+            status, headers, answer = wire.error_answer(wire_format, 400, code, "The request's body cannot be read.")
             return _answer(start_response, status, headers, answer)
-        if faults.pending() or visibility.pending():
+        if fault_injection.pending() or visibility_delays.pending():
             return _with_faults(self.application, environ, start_response)
         return self.application(environ, start_response)
 
@@ -72,17 +72,17 @@ class Gate:
     def _control(self, environ: dict[str, Any], start_response: Any, path: str) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
         try:
-            body = control.read_json(_body(environ))
+            body = control_commands.read_json(_body(environ))
         except ValueError as error:
             return _json(start_response, 400, {"error": f"the body is not JSON: {error}"})
         if path == "/runbook/stop":
-            if method != "POST" or not isinstance(body, dict) or body.get("sandbox_id") != control.sandbox_id:
+            if method != "POST" or not isinstance(body, dict) or body.get("sandbox_id") != control_commands.sandbox_id:
                 return _json(start_response, 400, {"error": "POST the sandbox_id of the sandbox to stop"})
             if self.on_stop is not None:
                 self.on_stop()
             return _json(start_response, 200, {"stopping": self.on_stop is not None})
         query = dict(urllib.parse.parse_qsl(environ.get("QUERY_STRING", "")))
-        status, answer = control.answer(method, path, query, body)
+        status, answer = control_commands.answer(method, path, query, body)
         return _json(start_response, status, answer)
 
     def _moto_control(self, environ: dict[str, Any], start_response: Any, path: str) -> Iterable[bytes]:
@@ -91,7 +91,7 @@ class Gate:
         query = dict(urllib.parse.parse_qsl(environ.get("QUERY_STRING", "")))
         answer = self.application(environ, start_response)
         if path == "/moto-api/reset" and posted:
-            control.reset_everything()
+            control_commands.reset_everything()
             if ids.seed() is not None:
                 mock_random.seed(ids.seed())
             if self.on_new_identity is not None:
@@ -158,30 +158,30 @@ def _describe(environ: dict[str, Any]) -> tuple[str, str, str, str, str]:
 def _with_faults(
     application: Callable[..., Iterable[bytes]], environ: dict[str, Any], start_response: Any
 ) -> Iterable[bytes]:
-    account, region, service, operation, form = _describe(environ)
-    due = faults.take(f"{service}:{operation}", account)
+    account, region, service, operation, wire_format = _describe(environ)
+    due = fault_injection.take(f"{service}:{operation}", account)
     for fault in due:
         if fault.kind == "latency":
             time.sleep(fault.seconds)
     for fault in due:
         if fault.kind in ("throttle", "error", "drop_before"):
-            status, code = _fault_error(fault, service, form)
-            calls.record(
+            status, code = _fault_error(fault, service, wire_format)
+            recorded_calls.record(
                 account=account, region=region, service=service, operation=operation, parameters={},
                 status=0 if fault.kind == "drop_before" else status,
                 error_code="ConnectionDropped" if fault.kind == "drop_before" else code,
-                source=f"{service}.amazonaws.com", read_only=calls.is_read_only(operation),
+                source=f"{service}.amazonaws.com", read_only=recorded_calls.is_read_only(operation),
             )  # fmt: skip
             if fault.kind == "drop_before":
                 _drop(environ)
-            status, headers, body = dispatch.error_answer(form, status, code, f"A fault injected into {operation}.")
+            status, headers, body = wire.error_answer(wire_format, status, code, f"A fault injected into {operation}.")
             return _answer(start_response, status, headers, body)
-    if (unseen := visibility.answer(account, f"{service}:{operation}", form)) is not None:
+    if (unseen := visibility_delays.answer(account, f"{service}:{operation}", wire_format)) is not None:
         return _answer(start_response, *unseen)
     answer = application(environ, start_response)
     for fault in due:
         if fault.kind == "invisible":
-            visibility.hide(account, f"{service}:{operation}", fault.seconds)
+            visibility_delays.hide(account, f"{service}:{operation}", fault.seconds)
     if any(fault.kind == "drop_after" for fault in due):
         for _ in answer:
             pass
@@ -189,9 +189,9 @@ def _with_faults(
     return answer
 
 
-def _fault_error(fault: faults.Fault, service: str, form: str) -> tuple[int, str]:
+def _fault_error(fault: fault_injection.Fault, service: str, wire_format: str) -> tuple[int, str]:
     if fault.kind == "throttle":
-        return 400, "ThrottlingException" if form == "json" else "Throttling"
+        return 400, "ThrottlingException" if wire_format == "json" else "Throttling"
     return fault.status, fault.code or ("KMSInternalException" if service == "kms" else "InternalFailure")
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from runbook_sandbox import dispatch
-from runbook_sandbox.iam import sts_iam
+from runbook_sandbox.iam import handler as iam_handler
 from runbook_sandbox.kms import handler as kms_handler
+from runbook_sandbox.monitoring import cloudtrail, cloudwatch
 from runbook_sandbox.rds import handler as rds_handler
-from runbook_sandbox.records import cloudtrail, cloudwatch
 
 _installed = False
 
@@ -17,7 +17,7 @@ def install() -> None:
     if _installed:
         return
     dispatch.install()
-    sts_iam.install()
+    iam_handler.install()
     kms_handler.install()
     cloudtrail.install()
     cloudwatch.install()

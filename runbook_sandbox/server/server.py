@@ -29,7 +29,7 @@ from runbook_lib.aws.sandbox_process import FILE_NAME, FORMAT, is_loopback
 from runbook_lib.errors import SandboxUnavailable
 from runbook_sandbox.instruments import clock, ids
 from runbook_sandbox.kms import wrapping_keys
-from runbook_sandbox.server import control
+from runbook_sandbox.server import control_commands
 from runbook_sandbox.server.middleware import Gate
 from runbook_sandbox.server.overrides import install as install
 
@@ -109,7 +109,7 @@ def serve(
     ids.configure(seed)
     ended = threading.Event()
     gate.on_stop = ended.set
-    note = Whereabouts(runs_dir, url) if runs_dir is not None else None
+    note = EndpointFile(runs_dir, url) if runs_dir is not None else None
     if note is not None:
         note.write()
         gate.on_new_identity = note.write
@@ -135,6 +135,7 @@ def serve(
 def running(*, seed: int | None = None) -> Iterator[str]:
     """Serve in a thread of this process, on a free port; yield the URL. For tests."""
     server, _, url, _ = _make("127.0.0.1", 0, allow_remote=False)
+    before = ids.seed()
     ids.configure(seed)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
@@ -144,9 +145,10 @@ def running(*, seed: int | None = None) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+        ids.configure(before)
 
 
-class Whereabouts:
+class EndpointFile:
     """The file that tells others where this sandbox is: written whole, 0600, ours only while it names us."""
 
     def __init__(self, runs_dir: Path, url: str) -> None:
@@ -157,7 +159,7 @@ class Whereabouts:
     def write(self) -> None:
         """Write url, process and identity; called again when a reset has given us another identity."""
         content = {
-            "format": FORMAT, "url": self.url, "pid": os.getpid(), "sandbox_id": control.sandbox_id,
+            "format": FORMAT, "url": self.url, "pid": os.getpid(), "sandbox_id": control_commands.sandbox_id,
             "started": clock.now().isoformat(),
         }  # fmt: skip
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -168,7 +170,7 @@ class Whereabouts:
             os.fsync(file.fileno())
         os.replace(temporary, self.path)
 
-    def _names_us(self) -> bool:
+    def _names_this_sandbox(self) -> bool:
         try:
             noted = json.loads(self.path.read_text(encoding="utf-8"))
             return bool(noted["url"] == self.url and noted["pid"] == os.getpid())
@@ -177,11 +179,11 @@ class Whereabouts:
 
     def holds(self) -> bool:
         """Say whether anybody can still find us; one miss may be a write in progress."""
-        self._missed = 0 if self._names_us() else self._missed + 1
+        self._missed = 0 if self._names_this_sandbox() else self._missed + 1
         return self._missed < 3
 
     def remove(self) -> None:
         """Remove the file, unless it names another sandbox by now."""
-        if self._names_us():
+        if self._names_this_sandbox():
             with contextlib.suppress(OSError):
                 self.path.unlink()

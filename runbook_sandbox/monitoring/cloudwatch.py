@@ -26,7 +26,7 @@ def kms_metrics(account_id: str, region: str) -> list[Any]:
     minute = now.replace(second=0, microsecond=0)
     found = []
     for key in kms_keys.all_keys(account_id, region):
-        present = [one for one in kms_keys.settle(key).permanent if one.value is not None and one.valid_to]
+        present = [one for one in kms_keys.refresh(key).permanent if one.value is not None and one.valid_to]
         if key.origin != "EXTERNAL" or not present:
             continue
         first = min(present, key=lambda one: one.valid_to or now)

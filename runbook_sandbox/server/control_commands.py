@@ -18,36 +18,27 @@ from moto.core.base_backend import BackendDict, backend_lock
 from moto.moto_api import state_manager
 
 from runbook_lib.aws import sandbox_accounts
-from runbook_sandbox import dispatch, visibility
+from runbook_sandbox import dispatch
 from runbook_sandbox.iam import enforcement
-from runbook_sandbox.instruments import calls, clock, faults, ids
+from runbook_sandbox.instruments import clock, fault_injection, ids, recorded_calls, visibility_delays
+from runbook_sandbox.rds import states
 
 Answer = tuple[int, dict[str, Any]]
-MODELS = ("rds::cluster", "rds::instance")
-_on_reset: list[Callable[[str | None], None]] = []
 _started = datetime.now().astimezone().isoformat()
 sandbox_id = str(uuid.uuid4())
-
-
-def on_reset(forget: Callable[[str | None], None]) -> None:
-    """Have `forget(account)` called on a reset; `forget(None)` when everything is reset."""
-    if forget not in _on_reset:
-        _on_reset.append(forget)
 
 
 def reset_everything() -> None:
     """Forget what moto's own reset does not know of. The sandbox is another one from here on."""
     global sandbox_id
     ids.reset()
-    calls.clear()
-    faults.clear()
-    visibility.forget()
-    enforcement.forget()
+    recorded_calls.clear()
+    fault_injection.clear()
+    visibility_delays.forget()
+    enforcement.disable()
     clock.reset()
-    for model in MODELS:
+    for model in states.MODELS:
         state_manager.unset_transition(model)
-    for forget in _on_reset:
-        forget(None)
     sandbox_id = str(uuid.uuid4())
 
 
@@ -59,12 +50,10 @@ def reset_account(account: str) -> None:
                 backends[account].reset()
                 del backends[account]
         ids.reset(account)
-        calls.clear(account)
-        faults.clear(account)
-        visibility.forget(account)
-        enforcement.forget(account)
-        for forget in _on_reset:
-            forget(account)
+        recorded_calls.clear(account)
+        fault_injection.clear(account)
+        visibility_delays.forget(account)
+        enforcement.disable(account)
 
 
 def answer(method: str, path: str, query: dict[str, str], body: Any) -> Answer:
@@ -112,22 +101,22 @@ def _clock(method: str, query: dict[str, str], body: Any) -> Answer:
 def _calls(method: str, query: dict[str, str], body: Any) -> Answer:
     account = query.get("account")
     if method == "DELETE":
-        calls.clear(account)
-    found = calls.since(int(query.get("since", "0")), account)
+        recorded_calls.clear(account)
+    found = recorded_calls.since(int(query.get("since", "0")), account)
     return 200, {"calls": [call.as_json() for call in found]}
 
 
 def _faults(method: str, query: dict[str, str], body: Any) -> Answer:
     if method == "DELETE":
-        faults.clear(query.get("account"))
+        fault_injection.clear(query.get("account"))
     elif method == "POST":
         for order in body if isinstance(body, list) else [body]:
-            faults.add(order)
-    return 200, {"faults": faults.as_json()}
+            fault_injection.add(order)
+    return 200, {"faults": fault_injection.as_json()}
 
 
 def _iam(method: str, query: dict[str, str], body: Any) -> Answer:
-    return 200, enforcement.order(body) if method == "POST" else enforcement.as_json()
+    return 200, enforcement.set_enforcement(body) if method == "POST" else enforcement.as_json()
 
 
 def _seat_reset(method: str, query: dict[str, str], body: Any, seat: str) -> Answer:
@@ -138,12 +127,12 @@ def _seat_reset(method: str, query: dict[str, str], body: Any, seat: str) -> Ans
 
 def _progression(method: str, query: dict[str, str], body: Any) -> Answer:
     if method == "POST":
-        for model in MODELS:
+        for model in states.MODELS:
             state_manager.set_transition(model, _transition(body))
     elif method == "DELETE":
-        for model in MODELS:
+        for model in states.MODELS:
             state_manager.unset_transition(model)
-    return 200, {model: state_manager.get_transition(model) for model in MODELS}
+    return 200, {model: state_manager.get_transition(model) for model in states.MODELS}
 
 
 def _transition(body: Any) -> dict[str, Any]:

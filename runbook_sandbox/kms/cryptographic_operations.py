@@ -16,8 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from moto.kms.models import Key
 
-from runbook_sandbox.kms import crypto
-from runbook_sandbox.kms import keys as kms_keys
+from runbook_sandbox.kms import ciphertexts, keys
 from runbook_sandbox.kms.base import KmsBase, check_state, error
 from runbook_sandbox.kms.rotation import rotate_when_due
 
@@ -40,7 +39,7 @@ def _invalid_ciphertext() -> Exception:
     return error("InvalidCiphertextException", "The ciphertext, or its encryption context, is not valid.")
 
 
-class UseOperations(KmsBase):
+class CryptographicOperations(KmsBase):
     """The operations."""
 
     def key_of_ciphertext(self) -> str | None:
@@ -61,16 +60,16 @@ class UseOperations(KmsBase):
                 "IncorrectKeyException", "The key ID in the request does not identify a KMS key that can do this."
             )
         try:
-            inside = crypto.key_id_of(blob)
-        except crypto.Unreadable:
+            inside = ciphertexts.key_id_of(blob)
+        except ciphertexts.Unreadable:
             raise _invalid_ciphertext() from None
         if wanted is not None and wanted.id == inside:
             return str(wanted.arn)
-        if kms_keys.KEY_ID.fullmatch(inside) is None:
+        if keys.KEY_ID.fullmatch(inside) is None:
             raise _invalid_ciphertext()
         if wanted is not None:
             raise error("IncorrectKeyException", "The key id in the request is not the ciphertext's.")
-        if kms_keys.resolve(self.current_account, self.region, inside) is None:
+        if keys.resolve(self.current_account, self.region, inside) is None:
             raise error(
                 "AccessDeniedException",
                 "The ciphertext refers to a customer master key that does not exist, does not exist in this "
@@ -81,15 +80,15 @@ class UseOperations(KmsBase):
     def _encrypt(self, key: Key, plaintext: bytes, context: dict[str, str]) -> tuple[bytes, str]:
         self._for_encryption(key)
         rotate_when_due(key)
-        blob, material = crypto.encrypt(key, plaintext, context)
+        blob, material = ciphertexts.encrypt(key, plaintext, context)
         self.used(key)
         return blob, material.id
 
     def _decrypt(self, key: Key, blob: bytes, context: dict[str, str]) -> tuple[bytes, str]:
         self._for_encryption(key)
         try:
-            plaintext, material = crypto.decrypt(key, blob, context)
-        except crypto.Unreadable:
+            plaintext, material = ciphertexts.decrypt(key, blob, context)
+        except ciphertexts.Unreadable:
             raise _invalid_ciphertext() from None
         self.used(key)
         return plaintext, material.id
@@ -155,7 +154,7 @@ class UseOperations(KmsBase):
         self._algorithm(source, "SourceEncryptionAlgorithm")
         self._algorithm(destination, "DestinationEncryptionAlgorithm")
         for key in (source, destination):
-            if not kms_keys.is_symmetric(key):
+            if not keys.is_symmetric(key):
                 raise error("UnsupportedOperationException", "The sandbox re-encrypts under symmetric keys only.")
         check_state("ReEncrypt", destination)
         self.authorize("ReEncryptTo", destination)
@@ -174,7 +173,7 @@ class UseOperations(KmsBase):
         )
 
     def _for_data_keys(self) -> None:
-        if not kms_keys.is_symmetric(self.key):
+        if not keys.is_symmetric(self.key):
             raise error("InvalidKeyUsageException", f"{self.key.arn} is not a symmetric encryption key.")
 
     def generate_data_key(self) -> str:
@@ -240,7 +239,7 @@ class UseOperations(KmsBase):
 
     def get_key_last_usage(self) -> str:
         """moto gap: it does not know this operation."""
-        used = self.extra.last_usage
+        used = self.extension.last_usage
         answer: dict[str, Any] = {
             "KeyId": self.key.id,
             "KeyLastUsage": {},

@@ -13,19 +13,19 @@ from typing import Any, NoReturn
 from moto.rds.exceptions import RDSClientError
 
 
-def fault(code: str, message: str) -> NoReturn:
+def raise_error(code: str, message: str) -> NoReturn:
     """Raise an RDS error: `code` is what boto3 shows as Error.Code."""
     raise RDSClientError(code, message)
 
 
 def bad_value(message: str) -> NoReturn:
     """Raise InvalidParameterValue."""
-    fault("InvalidParameterValue", message)
+    raise_error("InvalidParameterValue", message)
 
 
 def bad_combination(message: str) -> NoReturn:
     """Raise InvalidParameterCombination."""
-    fault("InvalidParameterCombination", message)
+    raise_error("InvalidParameterCombination", message)
 
 
 def page(
@@ -52,7 +52,7 @@ def page(
     return list(items[start:following]), base64.urlsafe_b64encode(str(following).encode()).decode()
 
 
-def keep(
+def apply_filters(
     items: Sequence[Any],
     filters: Sequence[Mapping[str, Any]] | None,
     known: Mapping[str, Callable[[Any], Sequence[str]]],

@@ -14,8 +14,8 @@ from moto.core.responses import ActionResult
 from runbook_sandbox.instruments import clock
 from runbook_sandbox.rds import checks, engines
 from runbook_sandbox.rds.base import RdsBase
-from runbook_sandbox.rds.faults import bad_combination, bad_value, fault, keep, page
-from runbook_sandbox.rds.records import Cluster, retained_backups, window_start
+from runbook_sandbox.rds.errors import apply_filters, bad_combination, bad_value, page, raise_error
+from runbook_sandbox.rds.resources import Cluster, retained_backups, window_start
 
 _KEPT = timedelta(days=14)
 _SOURCES = ("db-instance", "db-parameter-group", "db-security-group", "db-snapshot", "db-cluster",
@@ -25,10 +25,9 @@ _SOURCES = ("db-instance", "db-parameter-group", "db-security-group", "db-snapsh
 def describe_backup(cluster: Cluster, *, retained: bool) -> dict[str, Any]:
     """Return the automated backup of a cluster as AWS shows it."""
     fields = cluster.fields
-    mysql = fields["Engine"] == engines.MYSQL
     copied = ("Engine", "EngineVersion", "EngineMode", "AllocatedStorage", "BackupRetentionPeriod", "MasterUsername",
               "PreferredBackupWindow", "AvailabilityZones", "Port", "IAMDatabaseAuthenticationEnabled")  # fmt: skip
-    return {name: fields[name] for name in copied if fields.get(name) is not None} | cluster.encryption.wire | {
+    return {name: fields[name] for name in copied if fields.get(name) is not None} | cluster.encryption.as_fields | {
         "DBClusterIdentifier": cluster.identifier,
         "DBClusterArn": cluster.arn,
         "DbClusterResourceId": cluster.resource_id,
@@ -37,7 +36,7 @@ def describe_backup(cluster: Cluster, *, retained: bool) -> dict[str, Any]:
         ),
         "Region": cluster.region,
         "VpcId": fields["vpc_id"],
-        "LicenseModel": "general-public-license" if mysql else "postgresql-license",
+        "LicenseModel": engines.license_model(fields["Engine"]),
         "StorageType": fields.get("StorageType") or "aurora",
         "ClusterCreateTime": cluster.created,
         "Status": "retained" if retained else "active",
@@ -46,7 +45,7 @@ def describe_backup(cluster: Cluster, *, retained: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class HistoryOperations(RdsBase):
+class BackupAndEventOperations(RdsBase):
     """DescribeDBClusterAutomatedBackups, DeleteDBClusterAutomatedBackup, DescribeEvents."""
 
     def _backups(self) -> list[tuple[Cluster, bool]]:
@@ -54,7 +53,7 @@ class HistoryOperations(RdsBase):
         retained = retained_backups(self.backend)
         days = {id(one): timedelta(days=int(one.fields["BackupRetentionPeriod"])) for one in retained}
         retained[:] = [one for one in retained if clock.now() < one.since + days[id(one)]]
-        living = [(one, False) for one in self._look_at_all_clusters() if one.status != "deleting"]
+        living = [(one, False) for one in self._poll_all_clusters() if one.status != "deleting"]
         return [*living, *((one, True) for one in retained)]
 
     def describe_db_cluster_automated_backups(self) -> ActionResult:
@@ -63,10 +62,12 @@ class HistoryOperations(RdsBase):
         if (resource_id := given.get("DbClusterResourceId")) is not None:
             found = [one for one in found if one[0].resource_id == resource_id]
             if not found:
-                fault("DBClusterAutomatedBackupNotFoundFault", f"No automated backup for {resource_id} was found.")
+                raise_error(
+                    "DBClusterAutomatedBackupNotFoundFault", f"No automated backup for {resource_id} was found."
+                )
         if (name := given.get("DBClusterIdentifier")) is not None:
             found = [one for one in found if str(name).lower() in (one[0].identifier, one[0].arn.lower())]
-        found = keep(found, given.get("Filters"), {
+        found = apply_filters(found, given.get("Filters"), {
             "status": lambda one: ("retained" if one[1] else "active",),
             "db-cluster-id": lambda one: (one[0].identifier, one[0].arn),
             "db-cluster-resource-id": lambda one: (one[0].resource_id,),
@@ -82,7 +83,7 @@ class HistoryOperations(RdsBase):
             if cluster.resource_id != wanted:
                 continue
             if not retained:
-                fault(
+                raise_error(
                     "InvalidDBClusterAutomatedBackupStateFault",
                     f"The automated backup of {cluster.identifier} goes with its cluster; delete that.",
                 )
@@ -93,7 +94,7 @@ class HistoryOperations(RdsBase):
                     del self.backend.cluster_snapshots[name]
             shown = describe_backup(cluster, retained=True) | {"Status": "deleting"}
             return ActionResult({"DBClusterAutomatedBackup": shown})
-        fault("DBClusterAutomatedBackupNotFoundFault", f"No automated backup for {wanted} was found.")
+        raise_error("DBClusterAutomatedBackupNotFoundFault", f"No automated backup for {wanted} was found.")
 
     def describe_events(self) -> ActionResult:
         """moto gap: it knows no clusters, no times and no categories."""

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from moto.kms.models import Key
 from moto.kms.utils import _serialize_encryption_context
 
-from runbook_sandbox.kms.keys import settle
+from runbook_sandbox.kms.keys import refresh
 from runbook_sandbox.kms.materials import Material
 
 _HEADER = struct.Struct(">36s12s16s")
@@ -40,7 +40,7 @@ def _check_value(material: bytes, key_id: str, random: bytes, context: Mapping[s
 
 def encrypt(key: Key, plaintext: bytes, context: Mapping[str, str]) -> tuple[bytes, Material]:
     """Encrypt under the current material; the key must be Enabled. Returns the ciphertext and the material."""
-    material = settle(key).current
+    material = refresh(key).current
     if material is None or material.value is None:
         raise Unreadable
     random = os.urandom(8)
@@ -61,7 +61,7 @@ def key_id_of(ciphertext: bytes) -> str:
 def decrypt(key: Key, ciphertext: bytes, context: Mapping[str, str]) -> tuple[bytes, Material]:
     """Decrypt under whichever of the key's materials made the ciphertext. Raises Unreadable."""
     _, nonce, tag = _HEADER.unpack_from(ciphertext)
-    for material in settle(key).permanent:
+    for material in refresh(key).permanent:
         if material.value is None or not hmac.compare_digest(
             _check_value(material.value, key.id, nonce[:8], context), nonce[8:]
         ):

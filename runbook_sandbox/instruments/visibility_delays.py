@@ -11,7 +11,7 @@ import json
 import threading
 import time
 
-from runbook_sandbox import dispatch
+from runbook_sandbox import wire
 
 _NOT_FOUND = "NotFoundException"
 # What cannot be seen after which create; "Keys[]" is an empty list of that name, all else an error code.
@@ -55,7 +55,7 @@ def pending() -> bool:
     return bool(_hidden)
 
 
-def answer(account: str, call: str, form: str) -> tuple[int, dict[str, str], str] | None:
+def answer(account: str, call: str, wire_format: str) -> tuple[int, dict[str, str], str] | None:
     """Return status, headers and body for a call that would show or use what is hidden, else None."""
     with _lock:
         until, said = _hidden.get((account, call), (0.0, ""))
@@ -63,9 +63,9 @@ def answer(account: str, call: str, form: str) -> tuple[int, dict[str, str], str
             _hidden.pop((account, call), None)
             return None
     if not said.endswith("[]"):
-        return dispatch.error_answer(form, 400, said, "What was just made cannot be seen yet (a fault on demand).")
+        return wire.error_answer(wire_format, 400, said, "What was just made cannot be seen yet (a fault on demand).")
     name = said.removesuffix("[]")
-    if form == "json":
+    if wire_format == "json":
         return 200, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps({name: []})
     # RDS and IAM answer within a result, EC2 does not: here it stands in both places.
     operation = call.partition(":")[2]

@@ -28,14 +28,14 @@ class Encryption:
     key_arn: str | None = None
 
     @property
-    def wire(self) -> dict[str, Any]:
+    def as_fields(self) -> dict[str, Any]:
         """The three fields that AWS shows; StorageEncrypted is False for sse-rds."""
         shown: dict[str, Any] = {"StorageEncrypted": self.type == "sse-kms", "StorageEncryptionType": self.type}
         return shown | ({"KmsKeyId": self.key_arn} if self.key_arn else {})
 
 
 @dataclass
-class Record:
+class Resource:
     """What all of them have. `path`: the statuses still to come, the last of which stays ("" means gone)."""
 
     backend: RDSBackend
@@ -66,6 +66,11 @@ class Record:
         """Its ARN."""
         return f"arn:{self.backend.partition}:rds:{self.region}:{self.account}:{self.resource_type}:{self.identifier}"
 
+    @property
+    def shown_fields(self) -> dict[str, Any]:
+        """The fields that AWS shows as they are stored."""
+        return {name: value for name, value in self.fields.items() if name[:1].isupper() and value is not None}
+
     def get_tags(self) -> list[dict[str, str]]:
         """Return its tags; moto's tagging calls this and the next two."""
         return list(self.tags)
@@ -84,7 +89,7 @@ class Record:
 
 
 @dataclass
-class Cluster(Record):
+class Cluster(Resource):
     """A DB cluster. `members`: its instances' identifiers, the writer first among equals by `writer`."""
 
     resource_id: str = ""
@@ -94,8 +99,6 @@ class Cluster(Record):
     secret: Any = None
     lost_at: datetime | None = None
     stopped_at: datetime | None = None
-    keep_backups: bool = False
-    instances_wanted: str | None = None
 
     resource_type = "cluster"
 
@@ -108,7 +111,7 @@ class Cluster(Record):
 
 
 @dataclass
-class Instance(Record):
+class Instance(Resource):
     """A DB instance of a cluster."""
 
     cluster_id: str = ""
@@ -124,7 +127,7 @@ class Instance(Record):
 
 
 @dataclass
-class Snapshot(Record):
+class Snapshot(Resource):
     """A DB cluster snapshot, manual or automated, with the accounts that may restore it."""
 
     resource_id: str = ""
@@ -172,15 +175,15 @@ def host_suffix(backend: RDSBackend) -> str:
     return str(made)
 
 
-def add_event(record: Record, message: str, *categories: str) -> None:
+def add_event(resource: Resource, message: str, *categories: str) -> None:
     """Note an event of a cluster, instance or snapshot, for DescribeEvents.
 
     moto gap: it knows no events of clusters.
     """
     source = {"cluster": "db-cluster", "db": "db-instance", "cluster-snapshot": "db-cluster-snapshot"}
-    events: list[Any] = record.backend.events
+    events: list[Any] = resource.backend.events
     events.append(
-        {"SourceIdentifier": record.identifier, "SourceType": source[record.resource_type], "SourceArn": record.arn,
+        {"SourceIdentifier": resource.identifier, "SourceType": source[resource.resource_type], "SourceArn": resource.arn,
          "Message": message, "EventCategories": list(categories), "Date": clock.now()}
     )  # fmt: skip
     del events[:-2000]

@@ -18,7 +18,7 @@ MONITORING = "monitoring.rds.amazonaws.com"
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequiredAction:
     """One question to IAM: may the caller do this to that, in this context."""
 
     action: str
@@ -38,7 +38,7 @@ class Place:
         return f"arn:aws:{service}:{self.region if regional else ''}:{self.account}:{name}"
 
 
-def asked(service: str, operation: str, form: Form, place: Place) -> list[Asked]:
+def required_actions(service: str, operation: str, form: Form, place: Place) -> list[RequiredAction]:
     """Return what is asked of IAM for a request; nothing for GetCallerIdentity, which needs no permission.
 
     `form` holds the request's parameters: as JSON has them, or flat as a query has them.
@@ -49,8 +49,8 @@ def asked(service: str, operation: str, form: Form, place: Place) -> list[Asked]
     if made := _TABLE.get(f"{service}:{operation}"):
         return made(form, place, tags)
     if service == "kms":
-        return [Asked(f"kms:{operation}", str(form.get("KeyId", "*")), {**condition_keys(dict(form)), **tags})]
-    return [Asked(f"{service}:{operation}", "*", tags)]
+        return [RequiredAction(f"kms:{operation}", str(form.get("KeyId", "*")), {**condition_keys(dict(form)), **tags})]
+    return [RequiredAction(f"{service}:{operation}", "*", tags)]
 
 
 def tags_of(form: Form) -> dict[str, str]:
@@ -74,19 +74,22 @@ def _request_tags(tags: Mapping[str, str]) -> dict[str, Any]:
 # KMS -----------------------------------------------------------------------------------------------------------
 
 
-def _create_key(form: Form, place: Place, tags: dict[str, Any]) -> list[Asked]:
+def _create_key(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
     context = {
         "kms:KeyOrigin": form.get("Origin", "AWS_KMS"), "kms:KeySpec": form.get("KeySpec", "SYMMETRIC_DEFAULT"),
         "kms:KeyUsage": form.get("KeyUsage", "ENCRYPT_DECRYPT"), "kms:MultiRegion": bool(form.get("MultiRegion")),
         "kms:BypassPolicyLockoutSafetyCheck": bool(form.get("BypassPolicyLockoutSafetyCheck")), **tags,
     }  # fmt: skip
-    return [Asked("kms:CreateKey", "*", context), *([Asked("kms:TagResource", "*", tags)] if tags else [])]
+    return [
+        RequiredAction("kms:CreateKey", "*", context),
+        *([RequiredAction("kms:TagResource", "*", tags)] if tags else []),
+    ]
 
 
-def _alias(action: str) -> Callable[[Form, Place, dict[str, Any]], list[Asked]]:
-    def made(form: Form, place: Place, tags: dict[str, Any]) -> list[Asked]:
-        alias = Asked(action, place.arn("kms", str(form.get("AliasName"))))
-        return [alias, Asked(action, str(form.get("TargetKeyId", form.get("AliasName"))))]
+def _alias(action: str) -> Callable[[Form, Place, dict[str, Any]], list[RequiredAction]]:
+    def made(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
+        alias = RequiredAction(action, place.arn("kms", str(form.get("AliasName"))))
+        return [alias, RequiredAction(action, str(form.get("TargetKeyId", form.get("AliasName"))))]
 
     return made
 
@@ -94,89 +97,94 @@ def _alias(action: str) -> Callable[[Form, Place, dict[str, Any]], list[Asked]]:
 # RDS -----------------------------------------------------------------------------------------------------------
 
 
-def _tagging(resource: str, tags: dict[str, Any]) -> list[Asked]:
-    return [Asked("rds:AddTagsToResource", resource, tags)] if tags else []
+def _tagging(resource: str, tags: dict[str, Any]) -> list[RequiredAction]:
+    return [RequiredAction("rds:AddTagsToResource", resource, tags)] if tags else []
 
 
-def _pass_role(form: Form) -> list[Asked]:
+def _pass_role(form: Form) -> list[RequiredAction]:
     role = form.get("MonitoringRoleArn")
-    return [Asked("iam:PassRole", str(role), {"iam:PassedToService": MONITORING})] if role else []
+    return [RequiredAction("iam:PassRole", str(role), {"iam:PassedToService": MONITORING})] if role else []
 
 
-def _create_cluster(form: Form, place: Place, tags: dict[str, Any]) -> list[Asked]:
+def _create_cluster(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
     cluster = place.arn("rds", f"cluster:{form.get('DBClusterIdentifier')}")
     managed = str(form.get("ManageMasterUserPassword", "")).lower() == "true"
     context = {
         "rds:StorageEncrypted": str(form.get("StorageEncrypted", "false")).lower(),
         "rds:DatabaseEngine": form.get("Engine"), "rds:ManageMasterUserPassword": str(managed).lower(), **tags,
     }  # fmt: skip
-    found = [Asked("rds:CreateDBCluster", cluster, context)]
-    found += [Asked("rds:CreateDBCluster", place.arn("rds", f"{kind}:{form[name]}"), context)
+    found = [RequiredAction("rds:CreateDBCluster", cluster, context)]
+    found += [RequiredAction("rds:CreateDBCluster", place.arn("rds", f"{kind}:{form[name]}"), context)
               for name, kind in (("DBSubnetGroupName", "subgrp"), ("DBClusterParameterGroupName", "cluster-pg"))
               if form.get(name)]  # fmt: skip
     found += _tagging(cluster, tags) + _pass_role(form)
     if managed:
         secret = place.arn("secretsmanager", "secret:rds!cluster-new")
-        found += [Asked("secretsmanager:CreateSecret", secret), Asked("secretsmanager:TagResource", secret)]
+        found += [
+            RequiredAction("secretsmanager:CreateSecret", secret),
+            RequiredAction("secretsmanager:TagResource", secret),
+        ]
     return found
 
 
-def _create_instance(form: Form, place: Place, tags: dict[str, Any]) -> list[Asked]:
+def _create_instance(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
     instance = place.arn("rds", f"db:{form.get('DBInstanceIdentifier')}")
     context = {"rds:DatabaseEngine": form.get("Engine"), "rds:DatabaseClass": form.get("DBInstanceClass"), **tags}
-    found = [Asked("rds:CreateDBInstance", instance, context)]
-    found += [Asked("rds:CreateDBInstance", place.arn("rds", f"{kind}:{form[name]}"), context)
+    found = [RequiredAction("rds:CreateDBInstance", instance, context)]
+    found += [RequiredAction("rds:CreateDBInstance", place.arn("rds", f"{kind}:{form[name]}"), context)
               for name, kind in (("DBClusterIdentifier", "cluster"), ("DBParameterGroupName", "pg"))
               if form.get(name)]  # fmt: skip
     return found + _tagging(instance, tags) + _pass_role(form)
 
 
-def _create_snapshot(form: Form, place: Place, tags: dict[str, Any]) -> list[Asked]:
+def _create_snapshot(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
     snapshot = place.arn("rds", f"cluster-snapshot:{form.get('DBClusterSnapshotIdentifier')}")
     cluster = place.arn("rds", f"cluster:{form.get('DBClusterIdentifier')}")
     action = "rds:CreateDBClusterSnapshot"
-    return [Asked(action, snapshot, tags), Asked(action, cluster, tags), *_tagging(snapshot, tags)]
+    return [RequiredAction(action, snapshot, tags), RequiredAction(action, cluster, tags), *_tagging(snapshot, tags)]
 
 
-def _create_subnet_group(form: Form, place: Place, tags: dict[str, Any]) -> list[Asked]:
+def _create_subnet_group(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
     group = place.arn("rds", f"subgrp:{form.get('DBSubnetGroupName')}")
-    return [Asked("rds:CreateDBSubnetGroup", group, tags), *_tagging(group, tags)]
+    return [RequiredAction("rds:CreateDBSubnetGroup", group, tags), *_tagging(group, tags)]
 
 
-def _delete_cluster(form: Form, place: Place, tags: dict[str, Any]) -> list[Asked]:
-    found = [Asked("rds:DeleteDBCluster", place.arn("rds", f"cluster:{form.get('DBClusterIdentifier')}"))]
+def _delete_cluster(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
+    found = [RequiredAction("rds:DeleteDBCluster", place.arn("rds", f"cluster:{form.get('DBClusterIdentifier')}"))]
     if name := form.get("FinalDBSnapshotIdentifier"):
-        found.append(Asked("rds:CreateDBClusterSnapshot", place.arn("rds", f"cluster-snapshot:{name}")))
+        found.append(RequiredAction("rds:CreateDBClusterSnapshot", place.arn("rds", f"cluster-snapshot:{name}")))
     return found
 
 
-def _named(action: str, kind: str, parameter: str) -> Callable[[Form, Place, dict[str, Any]], list[Asked]]:
+def _named(action: str, kind: str, parameter: str) -> Callable[[Form, Place, dict[str, Any]], list[RequiredAction]]:
     """Return the question of an operation on one RDS resource that the request names."""
-    return lambda form, place, tags: [Asked(action, place.arn("rds", f"{kind}:{form.get(parameter)}"), tags)]
+    return lambda form, place, tags: [RequiredAction(action, place.arn("rds", f"{kind}:{form.get(parameter)}"), tags)]
 
 
 # EC2, IAM, Secrets Manager -----------------------------------------------------------------------------------------
 
 
-def _create_security_group(form: Form, place: Place, tags: dict[str, Any]) -> list[Asked]:
+def _create_security_group(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
     group, action = place.arn("ec2", "security-group/new"), "ec2:CreateSecurityGroup"
-    found = [Asked(action, group, tags), Asked(action, place.arn("ec2", f"vpc/{form.get('VpcId')}"))]
+    found = [RequiredAction(action, group, tags), RequiredAction(action, place.arn("ec2", f"vpc/{form.get('VpcId')}"))]
     return found + (
-        [Asked("ec2:CreateTags", group, {"ec2:CreateAction": "CreateSecurityGroup", **tags})] if tags else []
+        [RequiredAction("ec2:CreateTags", group, {"ec2:CreateAction": "CreateSecurityGroup", **tags})] if tags else []
     )
 
 
-def _security_group(action: str) -> Callable[[Form, Place, dict[str, Any]], list[Asked]]:
-    return lambda form, place, tags: [Asked(action, place.arn("ec2", f"security-group/{form.get('GroupId')}"), tags)]
+def _security_group(action: str) -> Callable[[Form, Place, dict[str, Any]], list[RequiredAction]]:
+    return lambda form, place, tags: [
+        RequiredAction(action, place.arn("ec2", f"security-group/{form.get('GroupId')}"), tags)
+    ]
 
 
-def _service_linked_role(form: Form, place: Place, tags: dict[str, Any]) -> list[Asked]:
+def _service_linked_role(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
     service = str(form.get("AWSServiceName"))
     role = place.arn("iam", f"role/aws-service-role/{service}/AWSServiceRoleForRDS", regional=False)
-    return [Asked("iam:CreateServiceLinkedRole", role, {"iam:AWSServiceName": service})]
+    return [RequiredAction("iam:CreateServiceLinkedRole", role, {"iam:AWSServiceName": service})]
 
 
-_TABLE: dict[str, Callable[[Form, Place, dict[str, Any]], list[Asked]]] = {
+_TABLE: dict[str, Callable[[Form, Place, dict[str, Any]], list[RequiredAction]]] = {
     "kms:CreateKey": _create_key,
     "kms:CreateAlias": _alias("kms:CreateAlias"),
     "kms:DeleteAlias": _alias("kms:DeleteAlias"),
@@ -193,19 +201,19 @@ _TABLE: dict[str, Callable[[Form, Place, dict[str, Any]], list[Asked]]] = {
         "rds:DeleteDBClusterSnapshot", "cluster-snapshot", "DBClusterSnapshotIdentifier"
     ),
     "rds:ListTagsForResource": lambda form, place, tags: [
-        Asked("rds:ListTagsForResource", str(form.get("ResourceName")))
+        RequiredAction("rds:ListTagsForResource", str(form.get("ResourceName")))
     ],
     "ec2:CreateSecurityGroup": _create_security_group,
     "ec2:AuthorizeSecurityGroupIngress": _security_group("ec2:AuthorizeSecurityGroupIngress"),
     "ec2:DeleteSecurityGroup": _security_group("ec2:DeleteSecurityGroup"),
     "iam:GetRole": lambda form, place, tags: [
-        Asked("iam:GetRole", place.arn("iam", f"role/{form.get('RoleName')}", regional=False))
+        RequiredAction("iam:GetRole", place.arn("iam", f"role/{form.get('RoleName')}", regional=False))
     ],
     "iam:GetUser": lambda form, place, tags: [
-        Asked("iam:GetUser", place.arn("iam", f"user/{form.get('UserName')}", regional=False))
+        RequiredAction("iam:GetUser", place.arn("iam", f"user/{form.get('UserName')}", regional=False))
     ],
     "iam:CreateServiceLinkedRole": _service_linked_role,
     "secretsmanager:DescribeSecret": lambda form, place, tags: [
-        Asked("secretsmanager:DescribeSecret", str(form.get("SecretId")))
+        RequiredAction("secretsmanager:DescribeSecret", str(form.get("SecretId")))
     ],
 }

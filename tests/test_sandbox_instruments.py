@@ -48,14 +48,22 @@ from runbook_sandbox.server import server
 
 
 @pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
+def served() -> Iterator[str]:
+    """A sandbox for this module."""
     with sandbox() as url:
         yield url
 
 
 @pytest.fixture
+def endpoint(served: str) -> str:
+    """The sandbox, empty: its clock, faults and accounts are those of a new one."""
+    reset(served)
+    return served
+
+
+@pytest.fixture
 def kms(endpoint: str) -> Any:
-    reset(endpoint)
+    """A KMS client on it."""
     return connect(endpoint)
 
 

@@ -18,7 +18,7 @@ from runbook_cli.main import main
 from runbook_lib.aws import sandbox_process
 from runbook_lib.aws.sandbox_accounts import account_of_seat
 from runbook_lib.errors import InputError
-from runbook_sandbox.server import control
+from runbook_sandbox.server import control_commands
 
 Order = Callable[..., Result]
 
@@ -118,4 +118,4 @@ def test_the_page_names_what_there_is() -> None:
     assert set(group.commands) == set(re.findall(r"`runbook sandbox ([a-z-]+) ", page)) - {"--port", "--stop"}
     paths = {path.replace("/7/", "/0/") for path in re.findall(r"(/runbook/[a-z0-9/]+)", page)}
     assert {"/runbook/clock", "/runbook/progression", "/runbook/faults"} < paths
-    assert set() == {path for path in paths if control.answer("HEAD", path, {}, None)[0] == 404}
+    assert set() == {path for path in paths if control_commands.answer("HEAD", path, {}, None)[0] == 404}

@@ -16,8 +16,8 @@ from moto.cloudtrail.responses import CloudTrailResponse
 from moto.core.exceptions import JsonRESTError
 
 from runbook_lib.aws import sandbox_accounts
-from runbook_sandbox.instruments import accounts, calls, clock
-from runbook_sandbox.instruments.calls import Call
+from runbook_sandbox.instruments import accounts, clock, recorded_calls
+from runbook_sandbox.instruments.recorded_calls import Call
 
 _KEPT = timedelta(days=90)
 _ATTRIBUTES = ("EventId", "EventName", "ReadOnly", "Username", "ResourceType", "ResourceName", "EventSource",
@@ -111,7 +111,7 @@ class SandboxCloudTrailResponse(CloudTrailResponse):
             raise _error("InvalidMaxResultsException", "MaxResults must be between 1 and 50.")
         oldest = clock.now() - _KEPT
         found = []
-        for call in reversed(calls.since(0, self.current_account)):
+        for call in reversed(recorded_calls.since(0, self.current_account)):
             region = "us-east-1" if call.source in _GLOBAL else call.region
             if region != self.region or call.status == 0 or not call.source or call.time < oldest:
                 continue

@@ -130,7 +130,7 @@ def record_event(
     service = source.removesuffix(".amazonaws.com")
     return record(
         account=account, region=region, service=service, operation=name, source=source,
-        parameters=harmless(service, request_parameters), status=200, error_code=None,
+        parameters=redacted(service, request_parameters), status=200, error_code=None,
         resources=tuple(resources), invoked_by=invoked_by, read_only=is_read_only(name),
     )  # fmt: skip
 
@@ -156,23 +156,23 @@ def is_read_only(operation: str) -> bool:
     return operation.startswith(("Describe", "Get", "List", "Lookup", "Simulate", "Verify"))
 
 
-def harmless(service: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+def redacted(service: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return `parameters` with secrets hidden; for services that are not known, with names only."""
     if service not in _KNOWN_SERVICES:
         return {str(name): HIDDEN for name in parameters}
-    return {str(name): _harmless(str(name), value) for name, value in parameters.items()}
+    return {str(name): _redacted(str(name), value) for name, value in parameters.items()}
 
 
-def _harmless(name: str, value: Any) -> Any:
+def _redacted(name: str, value: Any) -> Any:
     lowered = name.lower()
     if isinstance(value, Mapping):
-        return {str(key): _harmless(str(key), inner) for key, inner in value.items()}
+        return {str(key): _redacted(str(key), inner) for key, inner in value.items()}
     if isinstance(value, bool) or value is None:
         return value
     if lowered in _SECRET_NAMES or lowered.endswith(("password", "token", "tokens", "tokencode")):
         return HIDDEN
     if isinstance(value, (list, tuple)):
-        return [_harmless(name, inner) for inner in value]
+        return [_redacted(name, inner) for inner in value]
     if isinstance(value, (int, float)):
         return value
     if isinstance(value, datetime):
