@@ -1,4 +1,4 @@
-"""The sandbox as an instrument: clock, faults, repeatable ids, seats, who is let in, what is recorded and what never is."""
+"""The sandbox's instruments: clock, fault injection, repeatable ids, seats, access, recorded calls without secrets."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def served() -> Iterator[str]:
 
 @pytest.fixture
 def endpoint(served: str) -> str:
-    """The sandbox, empty: its clock, faults and accounts are those of a new one."""
+    """The sandbox, empty, with the real time and without faults."""
     reset(served)
     return served
 
@@ -68,12 +68,12 @@ def kms(endpoint: str) -> Any:
 
 
 def ask(endpoint: str, path: str, body: object = None, method: str = "") -> Any:
-    """Ask the sandbox one of its own questions."""
+    """Send a control command to the sandbox."""
     return sandbox_process.call(endpoint, path, body=body, method=method or ("GET" if body is None else "POST"))
 
 
 def raw(endpoint: str, path: str = "/", *, method: str = "GET", body: bytes = b"", **headers: str) -> Any:
-    """Send a request as it stands; return status, headers and body."""
+    """Send a request unchanged; return status, headers and body."""
     parts = urllib.parse.urlsplit(endpoint)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 0, timeout=10)
     try:
@@ -91,7 +91,7 @@ def raw(endpoint: str, path: str = "/", *, method: str = "GET", body: bytes = b"
 
 
 def test_the_clock_moves_and_shows_in_the_date_header(kms: Any, endpoint: str) -> None:
-    """After moving the clock, dates in answers and the Date header are those of the new present."""
+    """After the clock is moved, dates in responses and the Date header show the new time."""
     before = parsedate_to_datetime(kms.list_keys()["ResponseMetadata"]["HTTPHeaders"]["date"])
     advance(endpoint, days=40)
     after = parsedate_to_datetime(kms.list_keys()["ResponseMetadata"]["HTTPHeaders"]["date"])
@@ -99,8 +99,8 @@ def test_the_clock_moves_and_shows_in_the_date_header(kms: Any, endpoint: str) -
     assert after == pytest.approx(external(kms)["CreationDate"], abs=timedelta(seconds=10))
 
 
-def test_the_clock_can_be_set_and_put_back(kms: Any, endpoint: str) -> None:
-    """The clock takes a date, and a reset returns it to the machine's time."""
+def test_the_clock_can_be_set_and_reset(kms: Any, endpoint: str) -> None:
+    """The clock can be set to a date, and reset to the machine's time."""
     shown = ask(endpoint, "/runbook/clock", {"now": "2031-05-01T12:00:00Z"})["now"]
     assert shown.startswith("2031-05-01T12:00:0")
     ask(endpoint, "/runbook/clock", {"reset": True})
@@ -108,19 +108,21 @@ def test_the_clock_can_be_set_and_put_back(kms: Any, endpoint: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "order",
+    "command",
     [{}, {"advance_seconds": "1"}, {"advance_seconds": True}, {"now": "soon"}, {"now": "2031-05-01T12:00:00"},
-     {"advance_seconds": 1, "reset": True}, {"advance_seconds": 1e300}, {"faster": 2}],
+     {"advance_seconds": 1, "reset": True}, {"advance_seconds": 1e300}, {"advance_seconds": 1e12}, {"reset": False},
+     {"now": "9999-12-31T00:00:00Z"},
+     {"faster": 2}],
 )  # fmt: skip
-def test_clock_orders_that_make_no_sense(endpoint: str, order: dict[str, Any]) -> None:
-    """A wrong order is a 400 that says what is right, and leaves the clock alone."""
-    status, _, body = raw(endpoint, "/runbook/clock", method="POST", body=json.dumps(order).encode())
+def test_invalid_clock_commands(endpoint: str, command: dict[str, Any]) -> None:
+    """An invalid command is a 400 that describes valid ones, and leaves the clock unchanged."""
+    status, _, body = raw(endpoint, "/runbook/clock", method="POST", body=json.dumps(command).encode())
     assert (400, True) == (status, bool(json.loads(body)["error"]))
     assert abs(now(endpoint) - datetime.now(UTC)) < timedelta(seconds=5)
 
 
-def test_material_and_tokens_run_out_by_the_clock(kms: Any, endpoint: str) -> None:
-    """Moving the clock ends a token's 24 hours and a material's time, and CloudTrail shows the expiry."""
+def test_material_and_tokens_expire_by_the_clock(kms: Any, endpoint: str) -> None:
+    """Moving the clock expires a token after 24 hours and key material at ValidTo; CloudTrail records the expiry."""
     key, material = external(kms), os.urandom(32)
     pair = wrapping_set(kms, key["KeyId"])
     import_material(kms, key["KeyId"], material, ValidTo=now(endpoint) + timedelta(days=3))
@@ -136,14 +138,14 @@ def test_material_and_tokens_run_out_by_the_clock(kms: Any, endpoint: str) -> No
 # Faults -----------------------------------------------------------------------------------------------
 
 
-def order(endpoint: str, operation: str, kind: str, **more: Any) -> None:
-    """Order a fault."""
+def inject(endpoint: str, operation: str, kind: str, **more: Any) -> None:
+    """Inject a fault."""
     ask(endpoint, "/runbook/faults", {"operation": operation, "kind": kind, **more})
 
 
-def test_no_faults_unless_ordered(endpoint: str, kms: Any) -> None:
-    """Faults are off by default, and a reset forgets what was ordered."""
-    order(endpoint, "kms:ListKeys", "throttle", count=5)
+def test_no_faults_by_default(endpoint: str, kms: Any) -> None:
+    """There are no faults by default, and a reset removes those injected."""
+    inject(endpoint, "kms:ListKeys", "throttle", count=5)
     reset(endpoint)
     assert {"faults": []} == ask(endpoint, "/runbook/faults")
     kms.list_keys()
@@ -155,16 +157,16 @@ def test_no_faults_unless_ordered(endpoint: str, kms: Any) -> None:
      ("sts", "get_caller_identity", "Throttling"), ("cloudtrail", "lookup_events", "ThrottlingException")],
 )  # fmt: skip
 def test_throttling(endpoint: str, kms: Any, service: str, operation: str, code: str) -> None:
-    """The next calls are throttled, as many as ordered, in the service's own form; then all is well."""
+    """As many calls as requested are throttled, with the service's own error; later calls succeed."""
     client = connect(endpoint, service)
-    order(endpoint, f"{service}:*", "throttle", count=2)
+    inject(endpoint, f"{service}:*", "throttle", count=2)
     assert [code, code] == [refusal(getattr(client, operation)) for _ in range(2)]
     getattr(client, operation)()
 
 
 def test_a_fault_is_for_one_operation_after_some_calls(endpoint: str, kms: Any) -> None:
-    """A fault waits for its operation, and lets the first calls pass if told so."""
-    order(endpoint, "kms:CreateKey", "throttle", after=1)
+    """A fault affects only its operation, and only after the given number of calls."""
+    inject(endpoint, "kms:CreateKey", "throttle", after=1)
     kms.list_keys()
     kms.create_key()
     assert refusal(kms.create_key) == "ThrottlingException"
@@ -172,8 +174,8 @@ def test_a_fault_is_for_one_operation_after_some_calls(endpoint: str, kms: Any) 
 
 
 def test_a_fault_is_for_one_account(endpoint: str, kms: Any) -> None:
-    """A fault ordered for one learner does not touch the others."""
-    order(endpoint, "*", "throttle", account=account_of_seat(3))
+    """A fault for one learner's account does not affect other accounts."""
+    inject(endpoint, "*", "throttle", account=account_of_seat(3))
     kms.list_keys()
     assert refusal(connect(endpoint, account=account_of_seat(3)).list_keys) == "ThrottlingException"
 
@@ -184,8 +186,8 @@ def test_a_fault_is_for_one_account(endpoint: str, kms: Any) -> None:
       "DependencyTimeoutException"), ({"code": "AccessDeniedException", "status": 400}, 400, "AccessDeniedException")],
 )  # fmt: skip
 def test_server_errors(endpoint: str, kms: Any, more: dict[str, Any], status: int, code: str) -> None:
-    """An injected error has the status and code that were ordered, and the call has no effect."""
-    order(endpoint, "kms:CreateKey", "error", **more)
+    """An injected error has the requested status and code, and the call has no effect."""
+    inject(endpoint, "kms:CreateKey", "error", **more)
     with pytest.raises(ClientError) as refused:
         kms.create_key()
     answer = refused.value.response
@@ -193,18 +195,18 @@ def test_server_errors(endpoint: str, kms: Any, more: dict[str, Any], status: in
     assert kms.list_keys()["Keys"] == []
 
 
-def test_boto3_retries_what_it_should(endpoint: str, kms: Any) -> None:
-    """An ordinary client gets over throttling and a 5xx by itself."""
+def test_boto3_retries_recover(endpoint: str, kms: Any) -> None:
+    """boto3's standard retries recover from throttling and a 5xx."""
     patient = connect(endpoint, retries={"mode": "standard", "max_attempts": 4})
-    order(endpoint, "kms:CreateKey", "throttle")
-    order(endpoint, "kms:CreateKey", "error", after=0)
+    inject(endpoint, "kms:CreateKey", "throttle")
+    inject(endpoint, "kms:CreateKey", "error", after=0)
     patient.create_key()
     assert len(kms.list_keys()["Keys"]) == 1
 
 
 def test_latency(endpoint: str, kms: Any) -> None:
-    """An ordered delay holds the answer back, longer than an impatient client waits."""
-    order(endpoint, "kms:ListKeys", "latency", seconds=0.4, count=2)
+    """An injected delay holds the response back, beyond a client's read timeout."""
+    inject(endpoint, "kms:ListKeys", "latency", seconds=0.4, count=2)
     started = time.monotonic()
     kms.list_keys()
     assert time.monotonic() - started >= 0.4
@@ -214,17 +216,17 @@ def test_latency(endpoint: str, kms: Any) -> None:
 
 @pytest.mark.parametrize(("kind", "keys"), [("drop_before", 0), ("drop_after", 1)])
 def test_dropped_connections(endpoint: str, kms: Any, kind: str, keys: int) -> None:
-    """The connection closes without an answer: before the call took effect, or after."""
-    order(endpoint, "kms:CreateKey", kind)
+    """The connection closes without a response: before the call takes effect, or after."""
+    inject(endpoint, "kms:CreateKey", kind)
     with pytest.raises(ConnectionClosedError):
         kms.create_key()
     assert keys == len(kms.list_keys()["Keys"])
 
 
 def test_latency_and_drop_together(endpoint: str, kms: Any) -> None:
-    """Several faults on one call add up."""
-    order(endpoint, "kms:CreateKey", "latency", seconds=0.2)
-    order(endpoint, "kms:CreateKey", "drop_after")
+    """Several faults on one call combine."""
+    inject(endpoint, "kms:CreateKey", "latency", seconds=0.2)
+    inject(endpoint, "kms:CreateKey", "drop_after")
     started = time.monotonic()
     with pytest.raises(ConnectionClosedError):
         kms.create_key()
@@ -237,16 +239,16 @@ def test_latency_and_drop_together(endpoint: str, kms: Any) -> None:
      {"operation": "*", "kind": "throttle", "count": -1}, {"operation": "*", "kind": "latency", "seconds": 601},
      {"operation": "*", "kind": "error", "status": 200}, {"operation": "*", "kind": "error", "often": 2}],
 )  # fmt: skip
-def test_fault_orders_that_make_no_sense(endpoint: str, wrong: dict[str, Any]) -> None:
-    """A wrong order is a 400 that says what is wrong, and no fault."""
+def test_invalid_faults(endpoint: str, wrong: dict[str, Any]) -> None:
+    """An invalid command is a 400 that says what is wrong, and injects no fault."""
     status, _, body = raw(endpoint, "/runbook/faults", method="POST", body=json.dumps(wrong).encode())
     assert (400, True) == (status, bool(json.loads(body)["error"]))
     assert {"faults": []} == ask(endpoint, "/runbook/faults")
 
 
-def test_faults_can_be_called_off(endpoint: str, kms: Any) -> None:
-    """DELETE forgets all faults."""
-    order(endpoint, "*", "throttle", count=100)
+def test_faults_can_be_removed(endpoint: str, kms: Any) -> None:
+    """DELETE removes all faults."""
+    inject(endpoint, "*", "throttle", count=100)
     ask(endpoint, "/runbook/faults", method="DELETE")
     kms.list_keys()
 
@@ -255,7 +257,7 @@ def test_faults_can_be_called_off(endpoint: str, kms: Any) -> None:
 
 
 def story(endpoint: str, *, reads: bool) -> dict[str, Any]:
-    """Make keys, a grant and a role in two accounts, with other calls in between or not; return their ids."""
+    """Create keys and a grant in two accounts, with or without read calls in between; return their ids and a role's."""
     found: dict[str, Any] = {}
     for account in (account_of_seat(1), account_of_seat(2)):
         kms = connect(endpoint, account=account)
@@ -273,20 +275,20 @@ def story(endpoint: str, *, reads: bool) -> dict[str, Any]:
 
 
 def test_ids_repeat_from_a_seed() -> None:
-    """The same seed gives the same ids, per kind and account, whatever was read or used in between."""
-    told = []
+    """The same seed gives the same ids, by kind and account, whatever was read or used in between."""
+    stories = []
     for seed, reads in ((7, False), (7, True), (8, False), (None, False)):
         with sandbox(seed=seed) as url:
             reset(url)
-            told.append(story(url, reads=reads))
-    first, again, other, without = told
+            stories.append(story(url, reads=reads))
+    first, again, other, without = stories
     assert first == again
     apart = [set(one[account]) for one in (first, other, without) for account in one]
     assert sum(len(ids) for ids in apart) == len(set().union(*apart))
 
 
 def test_ids_repeat_after_a_reset_and_for_a_seat_alone() -> None:
-    """A reset counts from the start again; the order in which seats work does not matter."""
+    """A reset restarts the counters; the order in which seats work does not matter."""
     with sandbox(seed=7) as url:
         reset(url)
         first = story(url, reads=False)
@@ -298,7 +300,7 @@ def test_ids_repeat_after_a_reset_and_for_a_seat_alone() -> None:
 
 
 def test_secrets_are_never_seeded() -> None:
-    """Wrapping keys, tokens, data keys and KMS's own material differ under one seed."""
+    """Wrapping keys, tokens, data keys and KMS-generated material differ under the same seed."""
     seen: list[tuple[bytes, ...]] = []
     for _ in range(2):
         with server.running(seed=7) as url:
@@ -315,7 +317,7 @@ def test_secrets_are_never_seeded() -> None:
 
 
 def test_each_seat_has_an_account_of_its_own(endpoint: str, kms: Any) -> None:
-    """A learner sees an own account, caller and keys, and nobody else's."""
+    """A learner has an account, caller and keys of their own, and sees nobody else's."""
     one, other = (connect(endpoint, account=account_of_seat(seat)) for seat in (1, 2))
     key = external(one)
     assert f":{account_of_seat(1)}:" in key["Arn"]
@@ -325,7 +327,7 @@ def test_each_seat_has_an_account_of_its_own(endpoint: str, kms: Any) -> None:
 
 
 def test_one_seat_is_reset_without_the_others(endpoint: str, kms: Any) -> None:
-    """Resetting a seat empties its account in every Region and service, and leaves the others as they are."""
+    """Resetting a seat empties its account in every Region and service; other accounts are unchanged."""
     one, there, other = (
         connect(endpoint, account=account_of_seat(1)),
         connect(endpoint, account=account_of_seat(1), region=OTHER_REGION),
@@ -339,29 +341,29 @@ def test_one_seat_is_reset_without_the_others(endpoint: str, kms: Any) -> None:
 
 
 @pytest.mark.parametrize("seat", ["10000", "-1", "x"])
-def test_seats_that_there_are_not(endpoint: str, seat: str) -> None:
-    """There are seats up to 9999; another is refused."""
+def test_invalid_seats(endpoint: str, seat: str) -> None:
+    """Seats go up to 9999; others are rejected."""
     status, _, _ = raw(endpoint, f"/runbook/seats/{seat}/reset", method="POST")
     assert status in (400, 404)
 
 
 def test_reset_keeps_the_role_admin(endpoint: str, kms: Any) -> None:
-    """After a reset of everything the caller is still the role Admin, IAM knows it, and policies can name it."""
+    """After a full reset the caller is still the role Admin, IAM has it, and policies can name it."""
     reset(endpoint)
     assert connect(endpoint, "iam").get_role(RoleName="Admin")["Role"]["Arn"] == ADMIN
     statement = {"Effect": "Allow", "Principal": {"AWS": ADMIN}, "Action": "kms:*", "Resource": "*"}
     kms.create_key(Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
 
 
-def test_a_reset_makes_it_another_sandbox(endpoint: str) -> None:
-    """A run that began before a reset can tell that what it made is gone."""
+def test_a_reset_changes_the_sandbox_id(endpoint: str) -> None:
+    """A reset changes the sandbox id, so that a run can tell that its resources no longer exist."""
     before = sandbox_process.identify(endpoint).sandbox_id
     reset(endpoint)
     assert before != sandbox_process.identify(endpoint).sandbox_id
 
 
 def learner(endpoint: str, client: Any, start: threading.Barrier) -> bytes:
-    """Walk the KMS chain once: key, alias, wrapping key, import, use, look."""
+    """Go through the KMS operations once: key, alias, wrapping key, import, encrypt, decrypt."""
     start.wait()
     material = os.urandom(32)
     key = client.create_key(Origin="EXTERNAL", Tags=[{"TagKey": "a", "TagValue": "b"}])["KeyMetadata"]
@@ -380,7 +382,7 @@ def learner(endpoint: str, client: Any, start: threading.Barrier) -> bytes:
 
 
 def test_thirty_learners_at_once(endpoint: str, kms: Any) -> None:
-    """Thirty learners import their keys at the same time, each in an account of their own, without an error."""
+    """Thirty learners import their keys at the same time, each in their own account, without an error."""
     clients = [connect(endpoint, account=account_of_seat(seat)) for seat in range(1, 31)]
     start = threading.Barrier(len(clients))
     with ThreadPoolExecutor(len(clients)) as pool:
@@ -390,7 +392,7 @@ def test_thirty_learners_at_once(endpoint: str, kms: Any) -> None:
 
 
 def test_one_account_shared_by_many(endpoint: str, kms: Any) -> None:
-    """Ten at once in one account get ten keys, and one name goes to one of them only."""
+    """Ten concurrent clients in one account get ten keys, and only one of them gets the alias."""
     clients = [connect(endpoint) for _ in range(10)]
 
     def race(client: Any) -> str:
@@ -406,18 +408,18 @@ def test_one_account_shared_by_many(endpoint: str, kms: Any) -> None:
     assert (1, 9, 10) == (outcomes.count("won"), outcomes.count("lost"), len(kms.list_keys()["Keys"]))
 
 
-# Who is let in ----------------------------------------------------------------------------------------
+# Access -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.com"])  # noqa: S104 - it is refused
-def test_loopback_only_without_a_word(host: str) -> None:
-    """The sandbox does not serve another address than this machine's unless told so explicitly."""
+def test_loopback_only_by_default(host: str) -> None:
+    """The sandbox serves only this machine's address unless --host names another."""
     with pytest.raises(SandboxUnavailable, match=f"--host {host}"):
         server.serve(host=host, announce=print)
 
 
-def test_another_host_with_a_word() -> None:
-    """With --host it serves that address, and says where it is."""
+def test_another_host_on_request() -> None:
+    """With --host it serves that address and prints the URL."""
     command = [sys.executable, "-m", "runbook_sandbox", "--host", "127.0.0.2"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
@@ -430,54 +432,54 @@ def test_another_host_with_a_word() -> None:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "169.254.169.254", ""])
-def test_names_of_other_machines_are_refused(endpoint: str, host: str) -> None:
-    """A request that calls the sandbox by a name of another machine (DNS rebinding) gets nothing."""
+def test_other_host_names_are_rejected(endpoint: str, host: str) -> None:
+    """A request that names another machine as Host (DNS rebinding) is rejected."""
     for path in ("/", "/runbook/identity", "/moto-api/data.json"):
         status, _, body = raw(endpoint, path, Host=host)
         assert (403, True) == (status, b"this machine only" in body)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
-def test_web_pages_are_refused(endpoint: str, method: str) -> None:
-    """A page in the user's browser cannot ask or change anything: no CORS, and its Origin is refused."""
+def test_web_pages_are_rejected(endpoint: str, method: str) -> None:
+    """A web page in the user's browser can neither read nor change anything: no CORS, and its Origin is rejected."""
     for path in ("/", "/runbook/clock", "/moto-api/reset"):
         status, headers, _ = raw(endpoint, path, method=method, Origin="https://evil.example")
         assert (403, []) == (status, [name for name in headers if name.lower().startswith("access-control")])
 
 
 def test_no_cors_headers_in_answers(endpoint: str, kms: Any) -> None:
-    """Ordinary answers do not invite other sites either."""
+    """Ordinary responses have no CORS headers either."""
     headers = kms.list_keys()["ResponseMetadata"]["HTTPHeaders"]
     assert [] == [name for name in headers if name.startswith("access-control")]
 
 
 @pytest.mark.parametrize("account", ["1", "x" * 12, "1234567890123", "٣" * 12])
 def test_account_ids_have_12_digits(endpoint: str, account: str) -> None:
-    """The header that chooses the account takes an account id, and nothing else."""
+    """The header that selects the account accepts only a 12-digit account id."""
     status, _, _ = raw(endpoint, "/", method="POST", x_moto_account_id=account.encode().decode("latin-1"))
     assert status == 400
 
 
 @pytest.mark.parametrize("path", ["/runbook/", "/runbook/nonsense", "/runbook/identity/x"])
 def test_unknown_control_paths(endpoint: str, path: str) -> None:
-    """What the sandbox has no such question for is a 404."""
+    """An unknown control path is a 404."""
     assert raw(endpoint, path)[0] == 404
     assert raw(endpoint, "/runbook/identity", method="POST")[0] == 405
     assert raw(endpoint, "/runbook/stop", method="POST", body=b"{}")[0] == 400
 
 
-# What is recorded, and what never is ------------------------------------------------------------------
+# Recorded calls and secrets ---------------------------------------------------------------------------
 
 
 def events(endpoint: str, attribute: str = "", value: str = "", **more: Any) -> list[dict[str, Any]]:
-    """Ask CloudTrail for events, by one attribute or all, newest first."""
+    """Look up CloudTrail events, all or by one attribute, newest first."""
     asked = {"LookupAttributes": [{"AttributeKey": attribute, "AttributeValue": value}]} if attribute else {}
     found: list[dict[str, Any]] = connect(endpoint, "cloudtrail").lookup_events(**asked, **more)["Events"]
     return found
 
 
-def test_cloudtrail_tells_the_story(endpoint: str, kms: Any) -> None:
-    """LookupEvents has the calls on a key, newest first, with parameters, caller and resource."""
+def test_cloudtrail_lists_the_calls_on_a_key(endpoint: str, kms: Any) -> None:
+    """LookupEvents returns the calls on a key, newest first, with parameters, caller and resource."""
     key = external(kms, os.urandom(32), Tags=[{"TagKey": "a", "TagValue": "b"}])
     found = events(endpoint, "ResourceName", key["Arn"])
     assert ["ImportKeyMaterial", "GetParametersForImport", "CreateKey"] == [event["EventName"] for event in found]
@@ -494,7 +496,7 @@ def test_cloudtrail_tells_the_story(endpoint: str, kms: Any) -> None:
 
 
 def test_cloudtrail_shows_what_failed(endpoint: str, kms: Any) -> None:
-    """A refused call is an event with its error code."""
+    """A failed call is an event with its error code."""
     key = external(kms)
     refusal(kms.encrypt, KeyId=key["KeyId"], Plaintext=b"x")
     (event,) = events(endpoint, "EventName", "Encrypt")
@@ -502,7 +504,7 @@ def test_cloudtrail_shows_what_failed(endpoint: str, kms: Any) -> None:
 
 
 def test_cloudtrail_attributes_times_and_pages(endpoint: str, kms: Any) -> None:
-    """One attribute filters, times bound, 50 events make a page; two attributes and nonsense are refused."""
+    """One attribute filters, times limit, a page has up to 50 events; invalid values are rejected."""
     trail = connect(endpoint, "cloudtrail")
     for _ in range(7):
         kms.list_keys()
@@ -525,7 +527,7 @@ def test_cloudtrail_attributes_times_and_pages(endpoint: str, kms: Any) -> None:
 
 
 def test_cloudtrail_is_per_region_and_account(endpoint: str, kms: Any) -> None:
-    """Events are seen in their Region and account only."""
+    """Events appear only in their Region and account."""
     kms.list_keys()
     by_name = {"LookupAttributes": [{"AttributeKey": "EventName", "AttributeValue": "ListKeys"}]}
     elsewhere = connect(endpoint, "cloudtrail", region=OTHER_REGION).lookup_events(**by_name)["Events"]
@@ -534,12 +536,12 @@ def test_cloudtrail_is_per_region_and_account(endpoint: str, kms: Any) -> None:
 
 
 def forms(secret: bytes) -> list[str]:
-    """Return how these bytes would look in a log."""
+    """Return the forms in which these bytes could appear in a log."""
     return [secret.hex(), base64.b64encode(secret).decode().rstrip("="), repr(secret)[2:-1]]
 
 
 def test_no_secret_in_log_or_record(world: Any) -> None:
-    """Neither the sandbox's log nor its record of calls nor CloudTrail holds material, token, plaintext or password."""
+    """The sandbox's log, recorded calls and CloudTrail contain no key material, token, plaintext or password."""
     kms, material = world.client("kms"), os.urandom(32)
     key = external(kms)
     pair = kms.get_parameters_for_import(KeyId=key["KeyId"], **WRAPPING)
@@ -566,8 +568,8 @@ def test_no_secret_in_log_or_record(world: Any) -> None:
             assert not any(form[:40] in text for text in (log, record, trail))
 
 
-def test_the_record_of_calls(endpoint: str, kms: Any) -> None:
-    """/runbook/calls lists what was called, since a number and for an account, with its outcome."""
+def test_recorded_calls(endpoint: str, kms: Any) -> None:
+    """/runbook/calls lists the calls since a number, for an account if given, with their outcome."""
     first = external(kms)
     last = ask(endpoint, "/runbook/calls")["calls"][-1]["n"]
     refusal(kms.encrypt, KeyId=first["KeyId"], Plaintext=b"x")

@@ -1,7 +1,6 @@
-"""The sandbox's own questions and orders, under /runbook/: identity, clock, calls, faults, seats, progression.
+"""Control commands and queries under /runbook/: identity, clock, calls, faults, IAM, seats, progression.
 
-Plain functions from a request to a JSON answer; `server` gives them a socket. Everything that must be forgotten
-on a reset is forgotten here.
+Functions from a request to a JSON response; `server` serves them. A reset clears everything here.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ sandbox_id = str(uuid.uuid4())
 
 
 def reset_everything() -> None:
-    """Forget what moto's own reset does not know of. The sandbox is another one from here on."""
+    """Clear what moto's own reset does not include. The sandbox gets a new id."""
     global sandbox_id
     ids.reset()
     recorded_calls.clear()
@@ -43,7 +42,7 @@ def reset_everything() -> None:
 
 
 def reset_account(account: str) -> None:
-    """Empty one account in every service, and leave all others as they are."""
+    """Empty one account in every service; other accounts are unchanged."""
     with dispatch.account_lock(account), backend_lock:
         for backends in list(BackendDict._instances):  # type: ignore[misc]
             if account in list(backends.keys()):
@@ -57,16 +56,16 @@ def reset_account(account: str) -> None:
 
 
 def answer(method: str, path: str, query: dict[str, str], body: Any) -> Answer:
-    """Answer a request to /runbook/…; a wrong order is a 400 whose `error` says what is wrong."""
+    """Answer a request to /runbook/…; an invalid command is a 400 whose `error` says what is wrong."""
     try:
         for pattern, methods, handler in _ROUTES:
             if (match := re.fullmatch(pattern, path)) is not None:
                 if method not in methods:
-                    return 405, {"error": f"{path} takes {', '.join(methods)}"}
+                    return 405, {"error": f"{path} accepts {', '.join(methods)}, not {method}"}
                 return handler(method, query, body, *match.groups())
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         return 400, {"error": str(error)}
-    return 404, {"error": f"the sandbox has no {path}"}
+    return 404, {"error": f"the sandbox has no path {path}; see docs/sandbox.md"}
 
 
 def _identity(method: str, query: dict[str, str], body: Any) -> Answer:
@@ -82,27 +81,48 @@ def _identity(method: str, query: dict[str, str], body: Any) -> Answer:
 
 def _clock(method: str, query: dict[str, str], body: Any) -> Answer:
     if method == "POST":
-        if not isinstance(body, dict) or len(body) != 1 or body.keys() - {"advance_seconds", "now", "reset"}:
-            raise ValueError('say {"advance_seconds": N}, {"now": "2027-01-01T00:00:00Z"} or {"reset": true}')
-        if "advance_seconds" in body:
-            if not isinstance(seconds := body["advance_seconds"], (int, float)) or isinstance(seconds, bool):
-                raise ValueError("advance_seconds must be a number")
-            clock.advance(timedelta(seconds=seconds))
-        elif "now" in body:
-            wanted = datetime.fromisoformat(str(body["now"]))
-            if wanted.tzinfo is None:
-                raise ValueError("now needs a time zone, such as Z")
-            clock.advance(wanted - clock.now())
-        elif body["reset"] is True:
-            clock.reset()
+        _set_clock(body)
     return 200, {"now": clock.now().isoformat()}
+
+
+def _set_clock(body: Any) -> None:
+    if not isinstance(body, dict) or len(body) != 1 or body.keys() - {"advance_seconds", "now", "reset"}:
+        raise ValueError('send {"advance_seconds": N}, {"now": "2027-01-01T00:00:00Z"} or {"reset": true}')
+    ((name, value),) = body.items()
+    if name == "reset":
+        if value is not True:
+            raise ValueError(f"reset {value!r} must be true")
+        clock.reset()
+        return
+    if name == "advance_seconds" and (not isinstance(value, (int, float)) or isinstance(value, bool)):
+        raise ValueError(f"advance_seconds {value!r} must be a number")
+    wanted = _time(value) if name == "now" else None
+    try:
+        clock.advance(timedelta(seconds=value) if wanted is None else wanted - clock.now())
+    except (ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{name} {value!r} must result in a time between the years {clock.FIRST_YEAR} and {clock.LAST_YEAR}"
+        ) from error
+
+
+def _time(text: Any) -> datetime:
+    try:
+        found = datetime.fromisoformat(str(text))
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise ValueError(f"now {text!r} must be a time with a time zone, such as 2027-01-01T00:00:00Z")
+    return found
 
 
 def _calls(method: str, query: dict[str, str], body: Any) -> Answer:
     account = query.get("account")
     if method == "DELETE":
         recorded_calls.clear(account)
-    found = recorded_calls.since(int(query.get("since", "0")), account)
+    number = query.get("since", "0")
+    if not number.isascii() or not number.isdigit():
+        raise ValueError(f"since {number!r} must be a whole number, 0 or more")
+    found = recorded_calls.since(int(number), account)
     return 200, {"calls": [call.as_json() for call in found]}
 
 
@@ -110,8 +130,8 @@ def _faults(method: str, query: dict[str, str], body: Any) -> Answer:
     if method == "DELETE":
         fault_injection.clear(query.get("account"))
     elif method == "POST":
-        for order in body if isinstance(body, list) else [body]:
-            fault_injection.add(order)
+        for command in body if isinstance(body, list) else [body]:
+            fault_injection.add(command)
     return 200, {"faults": fault_injection.as_json()}
 
 
@@ -143,7 +163,7 @@ def _transition(body: Any) -> dict[str, Any]:
         return {"progression": "time", "seconds": seconds}
     if mode == "immediate":
         return {"progression": "immediate"}
-    raise ValueError('say {"mode": "polls", "times": N}, {"mode": "seconds", "seconds": N} or {"mode": "immediate"}')
+    raise ValueError('send {"mode": "polls", "times": N}, {"mode": "seconds", "seconds": N} or {"mode": "immediate"}')
 
 
 _ROUTES: tuple[tuple[str, tuple[str, ...], Callable[..., Answer]], ...] = (
@@ -158,5 +178,5 @@ _ROUTES: tuple[tuple[str, tuple[str, ...], Callable[..., Answer]], ...] = (
 
 
 def read_json(raw: bytes) -> Any:
-    """Return a body's JSON, None for an empty one. Raises ValueError when it is not JSON."""
+    """Return a body's JSON, None for an empty one. Raises ValueError if it is not JSON."""
     return json.loads(raw) if raw.strip() else None
