@@ -1,1 +1,1 @@
-"""The sandbox: moto as a local endpoint, made to answer as KMS and RDS are documented to."""
+"""The sandbox: moto as a local endpoint, changed to answer as AWS documents KMS and RDS."""

@@ -1,4 +1,4 @@
-"""`python -m runbook_sandbox`: the process that `process.ensure` starts."""
+"""`python -m runbook_sandbox`: the process that `sandbox_process.ensure` starts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from runbook_sandbox.server.starting import quick_imports
 def main() -> int:
     """Parse the options and serve."""
     options = argparse.ArgumentParser(prog="python -m runbook_sandbox", description=__doc__)
-    options.add_argument("--host", help="another address than 127.0.0.1; everyone who reaches it is let in")
-    options.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    options.add_argument("--runs-dir", type=Path, help="write the whereabouts there")
-    options.add_argument("--idle-minutes", type=float, help="end after so many minutes without a request")
-    options.add_argument("--seed", type=int, help="make ids repeatable")
+    options.add_argument("--host", help="address to serve instead of 127.0.0.1; anyone who can reach it has access")
+    options.add_argument("--port", type=int, default=0, help="port to serve; 0 picks a free one")
+    options.add_argument("--runs-dir", type=Path, help="write the endpoint file to this folder")
+    options.add_argument("--idle-minutes", type=float, help="stop after this many minutes without a request")
+    options.add_argument("--seed", type=int, help="derive ids from this number, so that they repeat")
     given = options.parse_args()
     seed = given.seed
     if seed is None and os.environ.get(SEED_VARIABLE, "").lstrip("-").isdigit():

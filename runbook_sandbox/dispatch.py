@@ -1,8 +1,8 @@
-"""What happens around every request that moto answers: one at a time per account, recorded, never an HTML page.
+"""Runs around every request that moto answers: serialize it per account, record it, and never return an HTML page.
 
-moto gaps: its dictionaries have no locks, it records nothing that CloudTrail could read, and an operation that it
-lacks (or a crash in one that it has) is answered with a 500 and an HTML page, which SDKs retry and cannot read. Here
-both are a 400 that says so; a crash in code of ours is a 500 in the service's own form.
+moto gaps: its dictionaries have no locks, it records nothing for CloudTrail, and an operation that it lacks (or a
+crash in one that it has) returns a 500 with an HTML page, which SDKs retry and cannot parse. Here both are a 400 that
+says so; a crash in the sandbox's own code is a 500 in the service's own format.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from runbook_sandbox.instruments import accounts, recorded_calls
 _moto_call_action = BaseResponse.call_action
 _locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
 _unknown_operation = {"json": "UnknownOperationException", "xml": "InvalidAction"}
-# Services whose requests need the account's IAM to be furnished first.
+# Services whose requests need the account's IAM to be prepared first.
 _NEEDS_IAM = frozenset({"iam", "sts", "rds"})
 
 
@@ -37,12 +37,12 @@ def _names(handler: type) -> list[str]:
 
 
 def account_lock(account: str) -> threading.RLock:
-    """Return the lock under which all of an account's requests are answered."""
+    """Return the lock that serializes an account's requests."""
     return _locks[account]
 
 
 def install() -> None:
-    """Put this around moto's call_action; doing it twice is doing it once."""
+    """Wrap moto's call_action; repeated calls have no further effect."""
     vars(moto.core.responses)["method_names_from_class"] = functools.cache(_names)
     BaseResponse.call_action = _call_action  # type: ignore[method-assign,assignment]
 
@@ -59,21 +59,21 @@ def _call_action(response: BaseResponse) -> Any:
             refused = enforcement.refusal(response, service, operation) if enforcement.is_enforced(account) else None
             answer = _error(response, *refused) if refused else _moto_call_action(response)
         except NotImplementedError:
-            message = f"The sandbox does not know the operation {operation} of {service}."
+            message = f"The sandbox does not implement the operation {operation} of {service}."
             answer = _error(response, 400, _unknown_operation[wire.format_of(response)], message)
-        except Exception as error:  # noqa: BLE001 - answered as AWS would, and named in the log
+        except Exception as error:  # noqa: BLE001 - answered as AWS would, and logged by type
             print(f"{service}:{operation} failed: {type(error).__name__}", file=sys.stderr)
             if _is_motos_own(response, operation):
-                message = f"The sandbox does not do {operation} with what was given."
+                message = f"The sandbox does not support {operation} with these parameters."
                 answer = _error(response, 400, _unknown_operation[wire.format_of(response)], message)
             else:
-                answer = _error(response, 500, "InternalFailure", f"The sandbox failed on {operation}.")
+                answer = _error(response, 500, "InternalFailure", f"The sandbox failed in {operation}.")
         _record(response, service, operation, answer)
     return answer
 
 
 def _is_motos_own(response: BaseResponse, operation: str) -> bool:
-    """Say whether an operation is moto's own: what it cannot do is no fault of the server's, to be tried again."""
+    """Return whether an operation is moto's own: its crash is then a 400, which SDKs do not retry."""
     method = getattr(response, camelcase_to_underscores(operation), None)
     return str(getattr(method, "__module__", "")).startswith("moto.")
 
@@ -111,8 +111,8 @@ def _parameters(response: Any) -> dict[str, Any]:
 def _code_of(headers: Mapping[str, Any], body: Any) -> tuple[str, str]:
     text = body.decode(errors="replace") if isinstance(body, bytes) else str(body or "")
     if (named := re.search(r"<Code>([^<]+)</Code>", text)) is not None:
-        said = re.search(r"<Message>([^<]*)</Message>", text)
-        return named[1], said[1] if said else ""
+        text_of_error = re.search(r"<Message>([^<]*)</Message>", text)
+        return named[1], text_of_error[1] if text_of_error else ""
     try:
         parsed = json.loads(text)
         code = parsed.get("__type") or headers.get("X-Amzn-ErrorType") or "Unknown"
@@ -131,7 +131,7 @@ _KEY_ARN = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]+")
 
 
 def _resources(response: Any, service: str, body: Any) -> tuple[tuple[str, str], ...]:
-    """Return what CloudTrail names as the call's resources: key ARNs for KMS, identifiers for RDS."""
+    """Return what CloudTrail lists as the call's resources: key ARNs for KMS, identifiers for RDS."""
     if service == "kms":
         found = [arn for arn in (getattr(response, "runbook_key_arn", None),) if arn]
         if isinstance(body, str):

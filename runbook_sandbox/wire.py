@@ -1,4 +1,4 @@
-"""Requests and errors in the two wire formats of the AWS services here: JSON 1.1 ("json") and query with XML ("xml")."""
+"""Requests and errors in the two wire formats of AWS: JSON 1.1 ("json") and query with XML ("xml")."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 
 def format_of(response: Any) -> str:
-    """Return the wire format of the request that a moto handler answers."""
+    """Return the wire format of the request that a moto handler is answering."""
     return "json" if response.headers.get("X-Amz-Target") else "xml"
 
 

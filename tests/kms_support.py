@@ -1,4 +1,4 @@
-"""What the suites on the sandbox's KMS share: clients, and the import path in a line."""
+"""Shared by the tests of the sandbox's KMS: clients, and the import in one call."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ INCORRECT, VALIDATION, NOT_FOUND = "IncorrectKeyMaterialException", "ValidationE
 
 
 class _Two:
-    """Generates two RSA keys of each size and hands them out in turn; each takes 60 to 600 ms."""
+    """Generate two RSA keys of each size and return them in turn; generating one takes 60 to 600 ms."""
 
     def __init__(self, generate: Callable[[str], rsa.RSAPrivateKey]) -> None:
         self.generate = generate
@@ -44,7 +44,7 @@ class _Two:
 
 @contextmanager
 def sandbox(*, seed: int | None = None) -> Iterator[str]:
-    """Serve an empty sandbox whose wrapping keys are two of each size, in turn.
+    """Serve an empty sandbox that alternates between two wrapping keys of each size.
 
     All sandboxes of a test process share moto's state, clock and faults, so each one starts and ends empty.
     """
@@ -57,7 +57,7 @@ def sandbox(*, seed: int | None = None) -> Iterator[str]:
 
 
 def connect(endpoint: str, service: str = "kms", *, region: str = REGION, account: str = ACCOUNT, **config: Any) -> Any:
-    """Return a boto3 client that sends whatever it is given, once."""
+    """Return a boto3 client that sends any parameters unchecked, and without retries."""
     chosen = Config(**{"retries": {"max_attempts": 0}, "parameter_validation": False, **config})
     client = boto3.client(
         service, region_name=region, endpoint_url=endpoint, aws_access_key_id="fake",
@@ -86,7 +86,7 @@ def now(endpoint: str) -> datetime:
 
 
 def refusal(call: Callable[..., Any], **parameters: Any) -> str:
-    """Return the error code that a call is refused with; it must be a 4xx."""
+    """Return the error code that a call fails with; it must be a 4xx."""
     with pytest.raises(ClientError) as refused:
         call(**parameters)
     answer = refused.value.response
@@ -102,12 +102,12 @@ def wrap(public_key: bytes, material: bytes, algorithm: str = "RSAES_OAEP_SHA_25
 
 
 def wrapping_set(kms: Any, key_id: str, algorithm: str = "RSAES_OAEP_SHA_256", spec: str = "RSA_2048") -> Any:
-    """Get a wrapping key and its token."""
+    """Fetch a wrapping key and its import token."""
     return kms.get_parameters_for_import(KeyId=key_id, WrappingAlgorithm=algorithm, WrappingKeySpec=spec)
 
 
 def import_material(kms: Any, key_id: str, material: bytes, **more: Any) -> Any:
-    """Import material, for ever unless `more` holds ValidTo."""
+    """Import material that does not expire, unless `more` contains ValidTo."""
     pair = wrapping_set(kms, key_id)
     arguments = {} if "ValidTo" in more else FOREVER
     return kms.import_key_material(
@@ -117,7 +117,7 @@ def import_material(kms: Any, key_id: str, material: bytes, **more: Any) -> Any:
 
 
 def external(kms: Any, material: bytes | None = None, **more: Any) -> Any:
-    """Create a key of origin EXTERNAL, with this material if any; return its metadata."""
+    """Create a key with origin EXTERNAL and import `material` if given; return its metadata."""
     key = kms.create_key(Origin="EXTERNAL", **more)["KeyMetadata"]
     if material is not None:
         import_material(kms, key["KeyId"], material)
@@ -125,7 +125,7 @@ def external(kms: Any, material: bytes | None = None, **more: Any) -> Any:
 
 
 def described(kms: Any, key: Any) -> Any:
-    """Return the key's metadata as they are now."""
+    """Return the key's current metadata."""
     return kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]
 
 

@@ -1,7 +1,7 @@
 """What plain moto answers differently from AWS: one check per gap, run twice.
 
-Against the sandbox each check passes (test_sandbox_gaps); against plain moto each fails (test_moto_canaries), and
-the day one no longer does, its override can be deleted: it is the one named in the decorator.
+Each check passes against the sandbox and fails against plain moto (both in test_sandbox_gaps). When a check passes
+against plain moto, delete the override that its decorator names.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rds_support import Aws
 
 @dataclass(frozen=True)
 class Gap:
-    """A check, and the override that it justifies (module.name under runbook_sandbox)."""
+    """A check, and the override that it justifies (module.name in runbook_sandbox)."""
 
     override: str
     check: Callable[[Aws], None]
@@ -30,7 +30,7 @@ GAPS: list[Gap] = []
 
 
 def gap(override: str) -> Callable[[Callable[[Aws], None]], Callable[[Aws], None]]:
-    """Note a check under the override that it justifies."""
+    """Register a check for the override that it justifies."""
 
     def noted(check: Callable[[Aws], None]) -> Callable[[Aws], None]:
         GAPS.append(Gap(override, check))

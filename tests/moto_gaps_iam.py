@@ -1,4 +1,4 @@
-"""Gaps of moto's IAM: see moto_gaps."""
+"""Gaps in moto's IAM; see moto_gaps."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from rds_support import Aws
 def policies_can_be_simulated(aws: Aws) -> None:
     iam, name = aws("iam"), aws.name("user")
     arn = iam.create_user(UserName=name)["User"]["Arn"]
-    told = iam.simulate_principal_policy(PolicySourceArn=arn, ActionNames=["kms:CreateKey"])
-    assert ["implicitDeny"] == [row["EvalDecision"] for row in told["EvaluationResults"]]
+    answer = iam.simulate_principal_policy(PolicySourceArn=arn, ActionNames=["kms:CreateKey"])
+    assert ["implicitDeny"] == [row["EvalDecision"] for row in answer["EvaluationResults"]]

@@ -1,4 +1,4 @@
-"""Gaps of moto's KMS, and of what stands around it: STS, IAM, CloudTrail, CloudWatch, the server."""
+"""Gaps in moto's KMS and in the services around it: STS, IAM, CloudTrail, CloudWatch, the server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from rds_support import MALFORMED, NOBODY, ROOT, Aws, policy
 
 
 @gap("kms.lifecycle.LifecycleOperations.create_key")
-def external_keys_wait_for_material(aws: Aws) -> None:
+def external_keys_start_pending_import(aws: Aws) -> None:
     key = aws.key(Origin="EXTERNAL")
     assert ("PendingImport", False) == (key["KeyState"], key["Enabled"])
 
@@ -51,7 +51,7 @@ def policies_are_json(aws: Aws) -> None:
 
 
 @gap("kms.policy.check")
-def policies_that_are_put_name_principals_that_exist(aws: Aws) -> None:
+def changed_policies_name_principals_that_exist(aws: Aws) -> None:
     key = aws.key()
     assert MALFORMED == refusal(
         aws("kms").put_key_policy, KeyId=key["KeyId"], PolicyName="default", Policy=policy(ROOT, NOBODY)
@@ -59,7 +59,7 @@ def policies_that_are_put_name_principals_that_exist(aws: Aws) -> None:
 
 
 @gap("kms.policy.check")
-def nobody_locks_himself_out(aws: Aws) -> None:
+def lockout_is_rejected(aws: Aws) -> None:
     key, other = aws.key(), "arn:aws:iam::999999999999:root"
     assert MALFORMED == refusal(
         aws("kms").put_key_policy, KeyId=key["KeyId"], PolicyName="default", Policy=policy(other)
@@ -97,13 +97,13 @@ def waiting_periods_are_7_to_30_days(aws: Aws) -> None:
 
 
 @gap("kms.lifecycle.LifecycleOperations.schedule_key_deletion")
-def scheduling_tells_state_and_period(aws: Aws) -> None:
+def scheduling_returns_state_and_period(aws: Aws) -> None:
     answer = aws("kms").schedule_key_deletion(KeyId=aws.key()["KeyId"], PendingWindowInDays=7)
     assert ("PendingDeletion", 7) == (answer["KeyState"], answer["PendingWindowInDays"])
 
 
 @gap("kms.lifecycle.LifecycleOperations.enable_key")
-def keys_are_switched_by_arn(aws: Aws) -> None:
+def keys_are_enabled_and_disabled_by_arn(aws: Aws) -> None:
     key = aws.key()
     aws("kms").disable_key(KeyId=key["Arn"])
     aws("kms").enable_key(KeyId=key["Arn"])
@@ -126,7 +126,7 @@ def keys_without_material_do_not_encrypt(aws: Aws) -> None:
 
 
 @gap("kms.base.check_state")
-def keys_without_material_make_no_data_keys(aws: Aws) -> None:
+def keys_without_material_generate_no_data_keys(aws: Aws) -> None:
     key = aws.key(Origin="EXTERNAL")
     assert INVALID == refusal(aws("kms").generate_data_key, KeyId=key["KeyId"], KeySpec="AES_256")
 
@@ -168,7 +168,7 @@ def disabled_keys_do_not_decrypt(aws: Aws) -> None:
 
 
 @gap("kms.base.check_state")
-def disabled_keys_make_no_data_keys(aws: Aws) -> None:
+def disabled_keys_generate_no_data_keys(aws: Aws) -> None:
     key_id = aws.disabled().split("/")[-1]
     assert DISABLED == refusal(aws("kms").generate_data_key, KeyId=key_id, KeySpec="AES_256")
 
@@ -206,22 +206,22 @@ def only_scheduled_deletions_are_cancelled(aws: Aws) -> None:
     assert INVALID == refusal(aws("kms").cancel_key_deletion, KeyId=aws.key()["KeyId"])
 
 
-# ---- KMS: importing
+# ---- KMS: import
 
 
 @gap("kms.import_material.ImportOperations.get_parameters_for_import")
-def wrapping_keys_are_handed_out(aws: Aws) -> None:
+def wrapping_keys_are_returned(aws: Aws) -> None:
     key = aws.key(Origin="EXTERNAL")
     assert 294 == len(aws("kms").get_parameters_for_import(KeyId=key["KeyId"], **WRAPPING)["PublicKey"])
 
 
 @gap("kms.import_material.ImportOperations.get_parameters_for_import")
-def keys_of_kms_take_no_material(aws: Aws) -> None:
+def kms_generated_keys_reject_material(aws: Aws) -> None:
     assert UNSUPPORTED == refusal(aws("kms").get_parameters_for_import, KeyId=aws.key()["KeyId"], **WRAPPING)
 
 
 @gap("kms.import_material.ImportOperations.import_key_material")
-def tokens_are_looked_at(aws: Aws) -> None:
+def import_tokens_are_checked(aws: Aws) -> None:
     assert "InvalidImportTokenException" == refusal(
         aws("kms").import_key_material, KeyId=aws.key(Origin="EXTERNAL")["KeyId"], ImportToken=b"t" * 64,
         EncryptedKeyMaterial=b"m" * 256, **FOREVER,
@@ -243,15 +243,15 @@ def materials_are_listed(aws: Aws) -> None:
 
 
 @gap("kms.rotation.RotationOperations.rotate_key_on_demand")
-def rotation_needs_material_that_waits(aws: Aws) -> None:
+def rotation_needs_pending_material(aws: Aws) -> None:
     assert INVALID == refusal(aws("kms").rotate_key_on_demand, KeyId=aws.key(Origin="EXTERNAL")["KeyId"])
 
 
-# ---- KMS: using keys, grants
+# ---- KMS: cryptographic operations, grants
 
 
 @gap("kms.cryptographic_operations.CryptographicOperations.get_key_last_usage")
-def last_usage_is_told(aws: Aws) -> None:
+def last_usage_is_returned(aws: Aws) -> None:
     key = aws.key()
     aws("kms").encrypt(KeyId=key["KeyId"], Plaintext=b"x")
     assert "Encrypt" == aws("kms").get_key_last_usage(KeyId=key["KeyId"])["KeyLastUsage"]["Operation"]
@@ -274,7 +274,7 @@ def ciphertexts_are_bound_to_their_context(aws: Aws) -> None:
 
 
 @gap("kms.asymmetric.AsymmetricOperations.get_public_key")
-def symmetric_keys_have_no_public_half(aws: Aws) -> None:
+def symmetric_keys_have_no_public_key(aws: Aws) -> None:
     assert UNSUPPORTED == refusal(aws("kms").get_public_key, KeyId=aws.key()["KeyId"])
 
 
@@ -307,13 +307,13 @@ def grants_have_dates(aws: Aws) -> None:
 
 
 @gap("kms.grant_tokens.is_genuine")
-def grant_tokens_are_looked_at(aws: Aws) -> None:
+def grant_tokens_are_checked(aws: Aws) -> None:
     assert "InvalidGrantTokenException" == refusal(
         aws("kms").encrypt, KeyId=aws.key()["KeyId"], Plaintext=b"x", GrantTokens=["x"]
     )
 
 
-# ---- STS, IAM and what stands around
+# ---- STS, IAM and related services
 
 
 @gap("iam.handler.SandboxTokenResponse")
@@ -322,17 +322,17 @@ def the_caller_is_a_role_that_exists(aws: Aws) -> None:
 
 
 @gap("iam.handler.SandboxIamResponse")
-def service_linked_roles_are_named_rightly(aws: Aws) -> None:
+def service_linked_roles_have_awss_name(aws: Aws) -> None:
     try:
         role = aws("iam").create_service_linked_role(AWSServiceName="rds.amazonaws.com")["Role"]
-    except ClientError:  # made with the first cluster
+    except ClientError:  # created with the first cluster
         role = aws("iam").get_role(RoleName="AWSServiceRoleForRDS")["Role"]
     assert f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS" == role["Arn"]
 
 
 @gap("iam.handler.SandboxIamResponse")
-def service_linked_roles_are_made_once(aws: Aws) -> None:
-    with contextlib.suppress(ClientError):  # made already, with the first cluster
+def service_linked_roles_are_created_once(aws: Aws) -> None:
+    with contextlib.suppress(ClientError):  # already created, with the first cluster
         aws("iam").create_service_linked_role(AWSServiceName="rds.amazonaws.com")
     assert "InvalidInput" == refusal(aws("iam").create_service_linked_role, AWSServiceName="rds.amazonaws.com")
 
@@ -373,7 +373,7 @@ def operations_that_are_missing_are_a_400(aws: Aws) -> None:
 
 
 @gap("server.server._make")
-def no_web_page_may_ask(aws: Aws) -> None:
+def web_pages_are_rejected(aws: Aws) -> None:
     scope = "Credential=a/20260101/eu-west-2/kms/aws4_request, SignedHeaders=host, Signature=0"
     headers = {"Origin": "http://elsewhere.example", "X-Amz-Target": "TrentService.ListKeys",
                "Authorization": f"AWS4-HMAC-SHA256 {scope}"}  # fmt: skip
@@ -387,7 +387,7 @@ def no_web_page_may_ask(aws: Aws) -> None:
 
 
 @gap("server.middleware._unreadable")
-def bodies_that_are_no_text_are_a_400(aws: Aws) -> None:
+def undecodable_bodies_are_a_400(aws: Aws) -> None:
     scope = "Credential=a/20260101/eu-west-2/kms/aws4_request, SignedHeaders=host, Signature=0"
     headers = {"X-Amz-Target": "TrentService.ListKeys", "Authorization": f"AWS4-HMAC-SHA256 {scope}"}
     request = urllib.request.Request(aws.url + "/", data=b"\xff\xfe", headers=headers)  # noqa: S310

@@ -1,4 +1,4 @@
-"""Gaps of moto's RDS: what is on offer, groups, clusters, their keys, and what a request may say."""
+"""Gaps in moto's RDS: available versions and classes, groups, clusters, their keys, and request parameters."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from kms_support import (
 from moto_gaps import gap
 from rds_support import CLUSTER, COMBINATION, MYSQL, NO_KEY, VALUE, Aws
 
-# ---- RDS: what is on offer, groups
+# ---- RDS: available versions and classes, groups
 
 
 @gap("rds.errors.page")
-def record_limits_are_looked_at(aws: Aws) -> None:
+def record_limits_are_checked(aws: Aws) -> None:
     assert VALUE == refusal(aws("rds").describe_db_subnet_groups, MaxRecords=3)
 
 
@@ -38,12 +38,12 @@ def major_versions_are_listed(aws: Aws) -> None:
 
 
 @gap("rds.catalogue.CatalogueOperations.describe_account_attributes")
-def quotas_are_told(aws: Aws) -> None:
+def quotas_are_returned(aws: Aws) -> None:
     assert aws("rds").describe_account_attributes()["AccountQuotas"]
 
 
 @gap("rds.groups.GroupOperations.create_db_subnet_group")
-def subnet_groups_are_made_once(aws: Aws) -> None:
+def subnet_groups_are_created_once(aws: Aws) -> None:
     name = aws.subnet_group()
     assert "DBSubnetGroupAlreadyExists" == refusal(
         aws("rds").create_db_subnet_group, DBSubnetGroupName=name, DBSubnetGroupDescription="x",
@@ -84,37 +84,37 @@ def _refused_key(aws: Aws, name: str) -> str:
 
 
 @gap("rds.encryption.usable_key")
-def unknown_aliases_are_no_key(aws: Aws) -> None:
+def unknown_aliases_are_rejected(aws: Aws) -> None:
     assert NO_KEY == _refused_key(aws, "alias/there-is-none")
 
 
 @gap("rds.encryption.usable_key")
-def unknown_ids_are_no_key(aws: Aws) -> None:
+def unknown_ids_are_rejected(aws: Aws) -> None:
     assert NO_KEY == _refused_key(aws, UNKNOWN)
 
 
 @gap("rds.encryption.usable_key")
-def keys_of_another_region_are_no_key(aws: Aws) -> None:
+def keys_of_another_region_are_rejected(aws: Aws) -> None:
     assert NO_KEY == _refused_key(aws, aws.key(OTHER_REGION)["Arn"])
 
 
 @gap("rds.encryption.usable_key")
-def disabled_keys_are_no_key(aws: Aws) -> None:
+def disabled_keys_are_rejected(aws: Aws) -> None:
     assert NO_KEY == _refused_key(aws, aws.disabled())
 
 
 @gap("rds.encryption.usable_key")
-def keys_to_be_deleted_are_no_key(aws: Aws) -> None:
+def keys_pending_deletion_are_rejected(aws: Aws) -> None:
     assert NO_KEY == _refused_key(aws, aws.pending_deletion())
 
 
 @gap("rds.encryption.usable_key")
-def keys_without_material_are_no_key(aws: Aws) -> None:
+def keys_pending_import_are_rejected(aws: Aws) -> None:
     assert NO_KEY == _refused_key(aws, aws.key(Origin="EXTERNAL")["Arn"])
 
 
 @gap("rds.encryption.usable_key")
-def asymmetric_keys_are_no_key(aws: Aws) -> None:
+def asymmetric_keys_are_rejected(aws: Aws) -> None:
     assert NO_KEY == _refused_key(aws, aws.key(KeySpec="RSA_2048", KeyUsage="ENCRYPT_DECRYPT")["Arn"])
 
 
@@ -151,7 +151,7 @@ def without_a_key_there_is_no_kms_key_id(aws: Aws) -> None:
 
 
 @gap("rds.resources.Encryption")
-def the_type_of_encryption_is_told(aws: Aws) -> None:
+def the_encryption_type_is_returned(aws: Aws) -> None:
     assert "sse-kms" == aws.encrypted()["StorageEncryptionType"]
 
 
@@ -171,7 +171,7 @@ def rds_holds_a_grant(aws: Aws) -> None:
     ]
 
 
-# ---- RDS: what a request may say
+# ---- RDS: request parameters
 
 
 def _refused(aws: Aws, **asked: Any) -> str:
@@ -215,13 +215,13 @@ def identifiers_have_rules(aws: Aws) -> None:
 
 
 @gap("rds.clusters.claim_identifier")
-def identifiers_are_taken_once(aws: Aws) -> None:
+def identifiers_are_unique(aws: Aws) -> None:
     there = aws.cluster()
     assert "DBClusterAlreadyExistsFault" == _refused(aws, DBClusterIdentifier=there["DBClusterIdentifier"])
 
 
 @gap("rds.clusters.claim_identifier")
-def a_second_create_loses_nothing(aws: Aws) -> None:
+def a_second_create_changes_nothing(aws: Aws) -> None:
     there = aws.cluster()
     _refused(aws, DBClusterIdentifier=there["DBClusterIdentifier"])
     assert there["DbClusterResourceId"] == aws.described(there)["DbClusterResourceId"]
@@ -245,7 +245,7 @@ def numbers_are_numbers(aws: Aws) -> None:
 
 
 @gap("rds.instances.InstanceOperations.create_db_instance")
-def instances_begin_as_creating_under_the_clusters_key(aws: Aws) -> None:
+def instances_start_creating_with_the_clusters_key(aws: Aws) -> None:
     cluster = aws.encrypted()
     made = aws.instance(cluster)
     assert ("creating", cluster["KmsKeyId"]) == (made["DBInstanceStatus"], made.get("KmsKeyId"))
@@ -274,7 +274,7 @@ def the_posts_class_is_refused(aws: Aws) -> None:
 
 
 @gap("rds.instance_checks.check_new_member")
-def members_take_no_key(aws: Aws) -> None:
+def members_reject_a_key(aws: Aws) -> None:
     cluster = aws.encrypted()
     assert COMBINATION == refusal(
         aws("rds").create_db_instance, DBInstanceIdentifier=aws.name("i"), Engine=MYSQL, KmsKeyId=cluster["KmsKeyId"],

@@ -1,4 +1,4 @@
-"""Gaps of moto's RDS in what comes after creating: changes, lost keys, deletion, snapshots, restores."""
+"""Gaps in moto's RDS after creation: changes, lost keys, deletion, snapshots, restores."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def a_failed_change_keeps_the_cluster(aws: Aws) -> None:
 
 
 @gap("rds.cluster_changes.ChangeOperations.modify_db_cluster")
-def changing_what_is_not_there_is_a_404(aws: Aws) -> None:
+def changing_an_unknown_cluster_is_a_404(aws: Aws) -> None:
     assert "DBClusterNotFoundFault" == refusal(aws("rds").modify_db_cluster, DBClusterIdentifier="nope")
 
 
@@ -42,7 +42,7 @@ def clusters_do_not_start_without_their_key(aws: Aws) -> None:
 
 
 @gap("rds.encryption.check_key_access")
-def clusters_notice_that_their_key_has_gone(aws: Aws) -> None:
+def clusters_lose_their_key(aws: Aws) -> None:
     cluster = aws.encrypted()
     aws("kms").disable_key(KeyId=cluster["KmsKeyId"].split("/")[-1])
     states = [aws.described(cluster)["Status"] for _ in range(3)]
@@ -50,7 +50,7 @@ def clusters_notice_that_their_key_has_gone(aws: Aws) -> None:
 
 
 @gap("rds.states.poll")
-def states_take_as_long_as_is_set(aws: Aws) -> None:
+def states_take_as_long_as_configured(aws: Aws) -> None:
     set_transition(aws.url, "rds::cluster", {"progression": "manual", "times": 3})
     try:
         made = aws("rds").create_db_cluster(DBClusterIdentifier=aws.name(), **CLUSTER)["DBCluster"]
@@ -61,7 +61,7 @@ def states_take_as_long_as_is_set(aws: Aws) -> None:
 
 
 @gap("rds.clusters.ClusterOperations.delete_db_cluster")
-def deleting_says_what_of_a_final_snapshot(aws: Aws) -> None:
+def deletion_requires_a_choice_of_final_snapshot(aws: Aws) -> None:
     name = aws.cluster()["DBClusterIdentifier"]
     assert COMBINATION == refusal(aws("rds").delete_db_cluster, DBClusterIdentifier=name)
 
@@ -94,7 +94,7 @@ def exported_logs_have_groups(aws: Aws) -> None:
 
 
 @gap("rds.global_clusters.GlobalOperations.create_global_cluster")
-def global_clusters_tell_their_encryption(aws: Aws) -> None:
+def global_clusters_return_their_encryption(aws: Aws) -> None:
     made = aws("rds").create_global_cluster(GlobalClusterIdentifier=aws.name("world"), Engine=MYSQL)
     assert "sse-rds" == made["GlobalCluster"]["StorageEncryptionType"]
 
@@ -109,7 +109,7 @@ def managed_secrets_rotate(aws: Aws) -> None:
 
 
 @gap("rds.managed_secrets.SandboxSecretsManagerResponse.delete_secret")
-def managed_secrets_are_not_deleted_by_hand(aws: Aws) -> None:
+def managed_secrets_cannot_be_deleted(aws: Aws) -> None:
     arn = aws.cluster()["MasterUserSecret"]["SecretArn"]
     assert "InvalidRequestException" == refusal(aws("secretsmanager").delete_secret, SecretId=arn)
 
@@ -195,7 +195,7 @@ def restores_take_no_unknown_key(aws: Aws) -> None:
 
 
 @gap("rds.restores.RestoreOperations.restore_db_cluster_from_snapshot")
-def restoring_under_a_key_encrypts(aws: Aws) -> None:
+def restoring_with_a_key_encrypts(aws: Aws) -> None:
     key, source = aws.key(), aws.snapshot(aws.cluster(**PASSWORD))
     made = _restore(aws, source, KmsKeyId=key["Arn"])
     assert (True, key["Arn"]) == (made["StorageEncrypted"], made["KmsKeyId"])

@@ -1,4 +1,4 @@
-"""What the suites on the sandbox's RDS share: clients on one endpoint, and a cluster in a line."""
+"""Shared by the tests of the sandbox's RDS: clients for one endpoint, and a cluster in one call."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ _numbers = itertools.count(1)
 
 
 def policy(*principals: str) -> str:
-    """Return a key policy that gives these principals everything."""
+    """Return a key policy that allows these principals everything."""
     entry = {"Effect": "Allow", "Principal": {"AWS": list(principals)}, "Action": "kms:*", "Resource": "*"}
     return json.dumps({"Version": "2012-10-17", "Statement": [entry]})
 
 
 def set_transition(url: str, model: str, transition: dict[str, Any]) -> None:
-    """Say by moto's own state manager how long the states of one model take."""
-    _order(url, "set", {"model_name": model, "transition": transition})
+    """Set the transition of one model with moto's own state manager."""
+    _post(url, "set", {"model_name": model, "transition": transition})
 
 
 def unset_transition(url: str, model: str) -> None:
-    """Let them take what they take by default."""
-    _order(url, "unset", {"model_name": model})
+    """Return one model to its default transition."""
+    _post(url, "unset", {"model_name": model})
 
 
-def _order(url: str, word: str, order: dict[str, Any]) -> None:
+def _post(url: str, word: str, body: dict[str, Any]) -> None:
     request = urllib.request.Request(  # noqa: S310
-        f"{url}/moto-api/state-manager/{word}-transition", data=json.dumps(order).encode(),
+        f"{url}/moto-api/state-manager/{word}-transition", data=json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )  # fmt: skip
     urllib.request.urlopen(request).close()  # noqa: S310
 
 
 class Aws:
-    """Clients on one endpoint, and things to try on them."""
+    """Clients for one endpoint, and requests to make with them."""
 
     def __init__(self, url: str, account: str = ACCOUNT) -> None:
         self.url, self.account = url, account
@@ -60,7 +60,7 @@ class Aws:
         return self._clients[service, region]
 
     def name(self, word: str = "c") -> str:
-        """Return a name that nothing has yet."""
+        """Return an unused name."""
         return f"{word}-{next(_numbers)}"
 
     def key(self, region: str = REGION, **asked: Any) -> Any:
@@ -74,20 +74,20 @@ class Aws:
         return str(key["Arn"])
 
     def pending_deletion(self) -> str:
-        """Return the ARN of a key that is to be deleted."""
+        """Return the ARN of a key that is pending deletion."""
         key = self.key()
         self("kms").schedule_key_deletion(KeyId=key["KeyId"], PendingWindowInDays=7)
         return str(key["Arn"])
 
     def cluster(self, **asked: Any) -> Any:
-        """Create a cluster, look at it once, and return it."""
+        """Create a cluster, poll it once, and return it."""
         rds = self("rds")
         given = {"DBClusterIdentifier": self.name(), **CLUSTER, **asked}
         made = rds.create_db_cluster(**given)["DBCluster"]
         return rds.describe_db_clusters(DBClusterIdentifier=made["DBClusterIdentifier"])["DBClusters"][0]
 
     def encrypted(self, **asked: Any) -> Any:
-        """Create a cluster under a key of its own."""
+        """Create a cluster encrypted with a new key."""
         return self.cluster(StorageEncrypted=True, KmsKeyId=self.key()["Arn"], **asked)
 
     def instance(self, cluster: Any, **asked: Any) -> Any:
@@ -97,7 +97,7 @@ class Aws:
         return self("rds").create_db_instance(**given)["DBInstance"]
 
     def snapshot(self, cluster: Any) -> Any:
-        """Take a snapshot of a cluster and look at it."""
+        """Take a snapshot of a cluster and poll it once."""
         rds, name = self("rds"), self.name("s")
         rds.create_db_cluster_snapshot(
             DBClusterSnapshotIdentifier=name, DBClusterIdentifier=cluster["DBClusterIdentifier"]
@@ -106,7 +106,7 @@ class Aws:
         return rds.describe_db_cluster_snapshots(DBClusterSnapshotIdentifier=name)["DBClusterSnapshots"][0]
 
     def copied(self, source: Any, region: str = REGION, **asked: Any) -> Any:
-        """Copy a snapshot and look at the copy."""
+        """Copy a snapshot and poll the copy once."""
         rds, name = self("rds", region), self.name("copy")
         rds.copy_db_cluster_snapshot(
             SourceDBClusterSnapshotIdentifier=source["DBClusterSnapshotArn"],
@@ -115,25 +115,25 @@ class Aws:
         return rds.describe_db_cluster_snapshots(DBClusterSnapshotIdentifier=name)["DBClusterSnapshots"][0]
 
     def restored(self, source: Any, region: str = REGION, **asked: Any) -> Any:
-        """Restore a snapshot; return the cluster as it is answered."""
+        """Restore a snapshot; return the cluster from the response."""
         given = {"DBClusterIdentifier": self.name("r"), "SnapshotIdentifier": source["DBClusterSnapshotArn"],
                  "Engine": source["Engine"], **asked}  # fmt: skip
         return self("rds", region).restore_db_cluster_from_snapshot(**given)["DBCluster"]
 
     def rewound(self, source: Any, **asked: Any) -> Any:
-        """Restore a cluster to a point in time, the latest unless another is given."""
+        """Restore a cluster to a point in time, by default the latest."""
         given = {"DBClusterIdentifier": self.name("r"), "SourceDBClusterIdentifier": source["DBClusterIdentifier"]}
         if "RestoreToTime" not in asked:
             given["UseLatestRestorableTime"] = True
         return self("rds").restore_db_cluster_to_point_in_time(**{**given, **asked})["DBCluster"]
 
     def members(self, cluster: Any) -> list[Any]:
-        """Return a cluster's instances as they are now."""
+        """Return a cluster's instances."""
         asked = [{"Name": "db-cluster-id", "Values": [cluster["DBClusterIdentifier"]]}]
         return list(self("rds").describe_db_instances(Filters=asked)["DBInstances"])
 
     def described(self, cluster: Any) -> Any:
-        """Return a cluster as it is now."""
+        """Describe a cluster."""
         found = self("rds").describe_db_clusters(DBClusterIdentifier=cluster["DBClusterIdentifier"])
         return found["DBClusters"][0]
 
@@ -143,7 +143,7 @@ class Aws:
         return sorted(found, key=lambda subnet: str(subnet["AvailabilityZone"]))
 
     def subnet_group(self) -> str:
-        """Make a subnet group of two zones; return its name."""
+        """Create a subnet group in two Availability Zones; return its name."""
         name = self.name("group")
         self("rds").create_db_subnet_group(
             DBSubnetGroupName=name, DBSubnetGroupDescription="two zones",

@@ -1,4 +1,4 @@
-"""Orders to a running sandbox: `runbook sandbox advance`, `states`, `fault` and `reset-seat`."""
+"""Control commands for a running sandbox: `runbook sandbox advance`, `states`, `fault` and `reset-seat`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runbook_lib.aws.sandbox_accounts import account_of_seat
 from runbook_lib.errors import InputError
 from runbook_sandbox.server import control_commands
 
-Order = Callable[..., Result]
+Command = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +31,8 @@ def url() -> Iterator[str]:
 
 
 @pytest.fixture
-def order(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Order]:
-    """The command, on that sandbox; clock, faults and states are put back afterwards."""
+def command(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
+    """Run `runbook sandbox` against that sandbox; clock, faults and states are reset afterwards."""
     monkeypatch.setenv("RUNBOOK_SANDBOX_ENDPOINT", url)
     monkeypatch.setenv("RUNBOOK_RUNS_DIR", str(tmp_path))
     yield lambda *words: CliRunner().invoke(main, ["sandbox", *words])
@@ -41,37 +41,37 @@ def order(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     sandbox_process.call(url, "/runbook/progression", method="DELETE")
 
 
-def test_the_clock_is_moved(url: str, order: Order) -> None:
-    """`advance 25h` moves it by 25 hours and says what time it is now."""
+def test_advance_command(url: str, command: Command) -> None:
+    """`advance 25h` moves the clock forward by 25 hours and prints the new time."""
     before = now(url)
-    done = order("advance", "25h")
+    done = command("advance", "25h")
     assert (0, True) == (done.exit_code, "it is now" in done.output)
     assert timedelta(hours=25) <= now(url) - before < timedelta(hours=25, minutes=1)
 
 
-def test_states_take_what_is_said(url: str, order: Order) -> None:
-    """`states 3` is looks, `states 20s` seconds, `states 0` at once."""
+def test_states_command(url: str, command: Command) -> None:
+    """`states 3` means describe calls, `states 20s` seconds, `states 0` immediately."""
     for pace, expected in (
         ("3", {"progression": "manual", "times": 3}), ("20s", {"progression": "time", "seconds": 20}),
         ("0", {"progression": "immediate"}),
     ):  # fmt: skip
-        assert 0 == order("states", pace).exit_code
+        assert 0 == command("states", pace).exit_code
         assert expected == sandbox_process.call(url, "/runbook/progression")["rds::cluster"]
 
 
-def test_faults_are_ordered(url: str, order: Order) -> None:
-    """`fault kms:ListKeys throttle --count 2`: two calls are throttled, the third is not."""
-    assert 0 == order("fault", "kms:ListKeys", "throttle", "--count", "2").exit_code
+def test_fault_command(url: str, command: Command) -> None:
+    """`fault kms:ListKeys throttle --count 2` throttles two calls, not the third."""
+    assert 0 == command("fault", "kms:ListKeys", "throttle", "--count", "2").exit_code
     kms = connect(url)
     assert ["ThrottlingException"] * 2 == [refusal(kms.list_keys) for _ in range(2)]
     kms.list_keys()
 
 
-def test_one_seat_is_emptied(url: str, order: Order) -> None:
+def test_reset_seat_command(url: str, command: Command) -> None:
     """`reset-seat 7` empties that account and no other."""
     seven, eight = (Aws(url, account_of_seat(seat)) for seat in (7, 8))
     seven.key(), eight.key()
-    done = order("reset-seat", "7")
+    done = command("reset-seat", "7")
     assert (0, True) == (done.exit_code, account_of_seat(7) in done.output)
     assert (0, 1) == (len(seven("kms").list_keys()["Keys"]), len(eight("kms").list_keys()["Keys"]))
 
@@ -81,15 +81,15 @@ def test_one_seat_is_emptied(url: str, order: Order) -> None:
     [("advance", "soon"), ("advance", "7"), ("states", "quickly"), ("fault", "ListKeys", "throttle"),
      ("fault", "kms:ListKeys", "explode"), ("reset-seat", "-3"), ("reset-seat", "100000"), ("fly",)],
 )  # fmt: skip
-def test_orders_that_make_no_sense(order: Order, words: tuple[str, ...]) -> None:
-    """Exit 2 and no traceback."""
-    done = order(*words)
+def test_invalid_commands(command: Command, words: tuple[str, ...]) -> None:
+    """An invalid command exits with 2 and prints no traceback."""
+    done = command(*words)
     assert 2 == done.exit_code
     assert "Traceback" not in done.output
 
 
-def test_without_a_sandbox_there_is_nobody_to_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit 1, saying how to start one; an order starts none."""
+def test_commands_without_a_running_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a running sandbox, a command exits with 1 and says how to start one; it starts none itself."""
     monkeypatch.delenv("RUNBOOK_SANDBOX_ENDPOINT", raising=False)
     monkeypatch.setenv("RUNBOOK_RUNS_DIR", str(tmp_path))
     done = CliRunner().invoke(main, ["sandbox", "advance", "7d"])
@@ -98,19 +98,19 @@ def test_without_a_sandbox_there_is_nobody_to_order(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(("span", "expected"), [("45s", 45), ("30m", 1800), ("25h", 90_000), ("7d", 604_800)])
-def test_spans(span: str, expected: int) -> None:
-    """Seconds, minutes, hours, days."""
+def test_durations(span: str, expected: int) -> None:
+    """A duration is given in seconds, minutes, hours or days."""
     assert expected == sandbox_control.seconds(span)
 
 
 @pytest.mark.parametrize("span", ["", "d", "1.5h", "7 d", "٣d", "1w"])
-def test_what_is_no_span(span: str) -> None:
-    """Anything else is refused, with examples."""
+def test_invalid_durations(span: str) -> None:
+    """Any other text is rejected with examples."""
     with pytest.raises(InputError, match="no span of time"):
         sandbox_control.seconds(span)
 
 
-def test_the_page_names_what_there_is() -> None:
+def test_the_page_lists_every_command() -> None:
     """Every command and control path in docs/sandbox.md exists, and every command is on the page."""
     page = (Path(__file__).parent.parent / "docs" / "sandbox.md").read_text(encoding="utf-8")
     group = main.commands["sandbox"]

@@ -1,4 +1,4 @@
-"""The figures that docs/sandbox.md states hold here too: start-up, latency beside plain moto, a room of learners."""
+"""The figures in docs/sandbox.md hold on this machine: start-up, latency compared with plain moto, 30 learners."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.mark.slow
 def test_the_figures_hold() -> None:
-    """Up in 2 s, describe calls within 1.3 times of plain moto's, 30 learners' whole runs at once without an error."""
+    """Start within 2 s, describe calls within 1.3 times plain moto's, 30 concurrent runs without an error."""
     done = subprocess.run(
         [sys.executable, "tools/measure_sandbox.py", "--learners", "30"],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
@@ -23,7 +23,7 @@ def test_the_figures_hold() -> None:
     ratios = re.findall(r"plain moto [\d.]+ ms, ([\d.]+) times", done.stdout)
     starting = re.search(r"start-up: ([\d.]+) s .*; processor ([\d.]+) s", done.stdout)
     assert starting is not None
-    # Others may want the processor too: then its time says what the clock would on a machine of one's own.
+    # The machine may be busy; then the processor time shows what the start would take on an idle one.
     assert min(float(starting[1]), float(starting[2])) < 2
     assert [True] * 3 == [float(ratio) <= 1.3 for ratio in ratios]
     assert "30 learners at once" in done.stdout

@@ -1,7 +1,7 @@
-"""Each override fills a gap of moto's: the sandbox answers as AWS does, and moto alone does not.
+"""Each override closes a gap in moto: the sandbox answers as AWS does, plain moto does not.
 
-The second half are canaries: the day one of them passes against plain moto, a release of moto has closed the gap,
-and the override that its id names can go.
+The second half are canaries: when one passes against plain moto, a release of moto has closed the gap, and the
+override that the test id names can be deleted.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ def ours() -> Iterator[Aws]:
 
 @pytest.fixture(scope="module")
 def plain() -> Iterator[Aws]:
-    """moto as it comes, in a process of its own."""
+    """Plain moto, in a process of its own."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MOTO_")}
     with subprocess.Popen(
-        [sys.executable, "-c", _PLAIN], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        text=True,
+        [sys.executable, "-c", _PLAIN], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
     ) as server:  # fmt: skip
         assert server.stdout is not None
         url = next(line.strip() for line in server.stdout if line.startswith("http://"))
@@ -63,8 +63,8 @@ def plain() -> Iterator[Aws]:
 
 
 @pytest.mark.parametrize("one", cases())
-def test_the_sandbox_fills_the_gap(one: Gap, ours: Aws) -> None:
-    """The sandbox answers as AWS is documented to, where moto does not."""
+def test_the_sandbox_closes_the_gap(one: Gap, ours: Aws) -> None:
+    """The sandbox answers as AWS documents, where moto does not."""
     one.check(ours)
 
 
@@ -74,18 +74,18 @@ _canary = pytest.mark.xfail(strict=True, raises=_GAP, reason="moto's gap")
 
 @pytest.mark.parametrize("one", cases(_canary))
 def test_moto_has_the_gap(one: Gap, plain: Aws) -> None:
-    """moto alone still answers otherwise; when it no longer does, delete the override that the id names."""
+    """Plain moto still answers differently; when this fails, delete the override that the test id names."""
     one.check(plain)
 
 
 @pytest.mark.parametrize("override", sorted({one.override for one in GAPS}))
 def test_the_override_exists(override: str) -> None:
-    """What a canary says to delete is there to be deleted."""
-    pkgutil.resolve_name(f"runbook_sandbox.{override}")
+    """Each override that a canary names exists."""
+    assert callable(pkgutil.resolve_name(f"runbook_sandbox.{override}"))
 
 
 def test_every_module_that_names_a_gap_has_a_canary() -> None:
-    """A module that overrides moto for a gap has at least one canary for it."""
+    """Each module that overrides moto because of a gap has at least one canary."""
     folder = Path(runbook_sandbox.__file__).parent
     naming = [
         ".".join(path.relative_to(folder).with_suffix("").parts)
@@ -96,7 +96,7 @@ def test_every_module_that_names_a_gap_has_a_canary() -> None:
 
 
 def test_the_import_operations_step_aside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When moto brings import operations of its own, ours are not installed; the key-state rules still are."""
+    """When moto has import operations of its own, ours are not installed; the key-state rules still are."""
     import moto.kms.urls
     from moto.kms.responses import KmsResponse
 

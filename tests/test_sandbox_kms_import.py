@@ -1,4 +1,4 @@
-"""The sandbox's import path: wrapping keys, tokens, material, its expiry, deletion, rotation. After the API reference."""
+"""Key material import by the API reference: wrapping keys, tokens, material, expiry, deletion, rotation."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def good(pair: Any, material: bytes) -> dict[str, bytes]:
 @pytest.mark.parametrize("algorithm", SHA)
 @pytest.mark.parametrize(("spec", "size"), [("RSA_2048", 294), ("RSA_3072", 422), ("RSA_4096", 550)])
 def test_import_with_every_allowed_wrapping(kms: Any, endpoint: str, algorithm: str, spec: str, size: int) -> None:
-    """Each wrapping key size and both OAEP algorithms bring the material in and enable the key."""
+    """Each wrapping key size and both OAEP algorithms import the material and enable the key."""
     key = external(kms)
     pair = wrapping_set(kms, key["KeyId"], algorithm, spec)
     answer = kms.import_key_material(
@@ -76,7 +76,7 @@ def test_import_with_every_allowed_wrapping(kms: Any, endpoint: str, algorithm: 
 
 
 def test_imported_bytes_are_in_use(kms: Any) -> None:
-    """A KMS ciphertext opens by hand with the imported bytes, and its twin with other bytes does not."""
+    """A KMS ciphertext can be decrypted locally with the imported bytes, and with no others."""
     material = os.urandom(32)
     key = external(kms, material)
     blob = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"data key")["CiphertextBlob"]
@@ -88,21 +88,21 @@ def test_imported_bytes_are_in_use(kms: Any) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["RSAES_PKCS1_V1_5", "RSA_AES_KEY_WRAP_SHA_1", "RSA_AES_KEY_WRAP_SHA_256", "X"])
-def test_wrapping_algorithms_that_symmetric_keys_do_not_take(kms: Any, algorithm: str) -> None:
-    """Hybrid wrapping and PKCS #1 v1.5 are refused for symmetric keys."""
+def test_rejected_wrapping_algorithms(kms: Any, algorithm: str) -> None:
+    """Hybrid wrapping and PKCS #1 v1.5 are rejected for symmetric keys."""
     wrapping = {"WrappingAlgorithm": algorithm, "WrappingKeySpec": "RSA_2048"}
     assert VALIDATION == refusal(kms.get_parameters_for_import, KeyId=external(kms)["KeyId"], **wrapping)
 
 
 @pytest.mark.parametrize(("spec", "code"), [("RSA_1024", VALIDATION), ("SM2", UNSUPPORTED)])
-def test_wrapping_keys_that_are_not_offered(kms: Any, spec: str, code: str) -> None:
-    """There is no 1024-bit wrapping key, and SM2 is for China Regions."""
+def test_rejected_wrapping_key_specs(kms: Any, spec: str, code: str) -> None:
+    """There is no 1024-bit wrapping key, and SM2 is only for China Regions."""
     wrapping = {"WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": spec}
     assert code == refusal(kms.get_parameters_for_import, KeyId=external(kms)["KeyId"], **wrapping)
 
 
 def test_import_calls_need_origin_external(kms: Any) -> None:
-    """A key whose material KMS made takes none of the three import calls."""
+    """All three import operations reject a key with KMS-generated material."""
     key_id = kms.create_key()["KeyMetadata"]["KeyId"]
     blobs = {"ImportToken": b"x", "EncryptedKeyMaterial": b"x"}
     assert UNSUPPORTED == refusal(kms.get_parameters_for_import, KeyId=key_id, **WRAPPING)
@@ -114,17 +114,17 @@ def test_import_calls_need_origin_external(kms: Any) -> None:
     ("spec", "usage"),
     [("HMAC_256", "GENERATE_VERIFY_MAC"), ("RSA_2048", "SIGN_VERIFY"), ("ECC_NIST_P256", "SIGN_VERIFY")],
 )
-def test_import_into_other_kinds_of_key_is_refused(kms: Any, spec: str, usage: str) -> None:
-    """Importing into HMAC, RSA and ECC keys is out of scope, and said so."""
+def test_import_into_other_key_types_is_rejected(kms: Any, spec: str, usage: str) -> None:
+    """Import into HMAC, RSA and ECC keys is rejected as not supported by the sandbox."""
     key = external(kms, KeySpec=spec, KeyUsage=usage)
     assert described(kms, key)["KeyState"] == "PendingImport"
-    with pytest.raises(ClientError, match="symmetric key material only") as refused:
+    with pytest.raises(ClientError, match="only for symmetric key material") as refused:
         wrapping_set(kms, key["KeyId"])
     assert UNSUPPORTED == refused.value.response["Error"]["Code"]
 
 
-def test_several_sets_are_good_side_by_side(kms: Any) -> None:
-    """An older set still works after a newer one was fetched, each with its own public key only."""
+def test_several_wrapping_sets_are_valid(kms: Any) -> None:
+    """An older wrapping set still works after a newer one was fetched; each token only with its own public key."""
     key, material = external(kms), os.urandom(32)
     older, newer = wrapping_set(kms, key["KeyId"]), wrapping_set(kms, key["KeyId"])
     mixed = {"ImportToken": older["ImportToken"], "EncryptedKeyMaterial": wrap(newer["PublicKey"], material)}
@@ -134,8 +134,8 @@ def test_several_sets_are_good_side_by_side(kms: Any) -> None:
         assert key["Arn"] == answer["KeyId"]
 
 
-def test_token_runs_out_after_24_hours(kms: Any, endpoint: str) -> None:
-    """A token works until 24 hours are over, and not a minute longer."""
+def test_token_expires_after_24_hours(kms: Any, endpoint: str) -> None:
+    """A token works for 24 hours and no longer."""
     key = external(kms)
     blobs = good(wrapping_set(kms, key["KeyId"]), os.urandom(32))
     advance(endpoint, hours=23, minutes=59)
@@ -145,7 +145,7 @@ def test_token_runs_out_after_24_hours(kms: Any, endpoint: str) -> None:
 
 
 def test_token_of_another_key(kms: Any) -> None:
-    """A token works for the key that it was made for only."""
+    """A token works only for the key that it was issued for."""
     one, other = external(kms), external(kms)
     blobs = good(wrapping_set(kms, one["KeyId"]), os.urandom(32))
     assert BAD_TOKEN == refusal(kms.import_key_material, KeyId=other["KeyId"], **blobs, **FOREVER)
@@ -153,8 +153,8 @@ def test_token_of_another_key(kms: Any) -> None:
 
 
 @pytest.mark.parametrize("damage", ["one byte", "zeros", "random", "text", "truncated", "flipped", "public key"])
-def test_garbage_token(kms: Any, damage: str) -> None:
-    """A token that KMS did not make for this key is an invalid token, whatever is wrong with it."""
+def test_invalid_token(kms: Any, damage: str) -> None:
+    """Every token that KMS did not issue for this key is an invalid token, whatever is wrong with it."""
     key = external(kms)
     pair = wrapping_set(kms, key["KeyId"])
     token = pair["ImportToken"]
@@ -170,17 +170,17 @@ def test_garbage_token(kms: Any, damage: str) -> None:
 @pytest.mark.parametrize("name", ["ImportToken", "EncryptedKeyMaterial"])
 @pytest.mark.parametrize("size", [0, 6145])
 def test_blobs_have_1_to_6144_bytes(kms: Any, name: str, size: int) -> None:
-    """Empty blobs and blobs over 6144 bytes are refused before anything looks at them."""
+    """Empty blobs and blobs over 6144 bytes are rejected before they are decrypted."""
     blobs = {"ImportToken": b"x", "EncryptedKeyMaterial": b"x", name: b"x" * size}
     assert VALIDATION == refusal(kms.import_key_material, KeyId=external(kms)["KeyId"], **blobs, **FOREVER)
 
 
-# The material -----------------------------------------------------------------------------------------
+# Key material -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("damage", ["truncated", "other hash", "base64", "random", "flipped", "plaintext"])
-def test_material_that_does_not_open(kms: Any, damage: str) -> None:
-    """Encrypted material that the wrapping key cannot open is an invalid ciphertext, and changes nothing."""
+def test_material_that_cannot_be_decrypted(kms: Any, damage: str) -> None:
+    """Key material that the wrapping key cannot decrypt is an invalid ciphertext and changes nothing."""
     key, material = external(kms), os.urandom(32)
     pair = wrapping_set(kms, key["KeyId"])
     right = wrap(pair["PublicKey"], material)
@@ -196,7 +196,7 @@ def test_material_that_does_not_open(kms: Any, damage: str) -> None:
 
 @pytest.mark.parametrize("length", [0, 16, 31, 33, 64])
 def test_material_of_the_wrong_length(kms: Any, length: int) -> None:
-    """Symmetric material has 32 bytes, no more and no less."""
+    """Symmetric key material must have exactly 32 bytes."""
     assert INCORRECT == refusal(lambda: import_material(kms, external(kms)["KeyId"], os.urandom(length)))
 
 
@@ -210,8 +210,8 @@ EXPIRES, NEVER = {"ExpirationModel": "KEY_MATERIAL_EXPIRES"}, FOREVER
         (NEVER, 1), ({"ExpirationModel": "SOMETIMES"}, None), ({"ExpirationModel": "SOMETIMES"}, 1),
     ],
 )  # fmt: skip
-def test_expiry_that_is_refused(kms: Any, expiry: dict[str, str], days: float | None) -> None:
-    """ValidTo is needed exactly when the material expires, in the future, within 365 days; expiring is the default."""
+def test_rejected_expiry(kms: Any, expiry: dict[str, str], days: float | None) -> None:
+    """ValidTo is required exactly when the material expires (the default): in the future and within 365 days."""
     key, more = external(kms), dict[str, Any](expiry)
     if days is not None:
         more["ValidTo"] = datetime.now(UTC) + timedelta(days=days)
@@ -221,8 +221,8 @@ def test_expiry_that_is_refused(kms: Any, expiry: dict[str, str], days: float | 
 
 
 @pytest.mark.parametrize("days", [0.001, 30, 365])
-def test_expiry_that_is_taken(kms: Any, days: float) -> None:
-    """Any future date until exactly 365 days from now will do, and is shown."""
+def test_accepted_expiry(kms: Any, days: float) -> None:
+    """Any future date up to exactly 365 days from now is accepted and shown."""
     key = external(kms)
     ends = datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
     import_material(kms, key["KeyId"], os.urandom(32), ValidTo=ends)
@@ -232,8 +232,8 @@ def test_expiry_that_is_taken(kms: Any, days: float) -> None:
     )  # fmt: skip
 
 
-def test_expiry_is_counted_by_the_movable_clock(kms: Any, endpoint: str) -> None:
-    """365 days are counted from the sandbox's present, not the machine's."""
+def test_expiry_uses_the_sandboxs_clock(kms: Any, endpoint: str) -> None:
+    """The 365 days count from the sandbox's time, not the machine's."""
     key = external(kms)
     advance(endpoint, days=400)
     past, ends = datetime.now(UTC) + timedelta(days=300), datetime.now(UTC) + timedelta(days=500)
@@ -241,8 +241,8 @@ def test_expiry_is_counted_by_the_movable_clock(kms: Any, endpoint: str) -> None
     import_material(kms, key["KeyId"], os.urandom(32), ValidTo=ends)
 
 
-def test_material_expires_and_comes_back(kms: Any, endpoint: str) -> None:
-    """On its date the material is gone and the key pending import; the same bytes restore old ciphertexts."""
+def test_material_expires_and_can_be_reimported(kms: Any, endpoint: str) -> None:
+    """At ValidTo the key becomes PendingImport; reimporting the same bytes makes old ciphertexts readable."""
     key, material = external(kms), os.urandom(32)
     import_material(kms, key["KeyId"], material, ValidTo=datetime.now(UTC) + timedelta(days=30))
     blob = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"old")["CiphertextBlob"]
@@ -261,7 +261,7 @@ def test_material_expires_and_comes_back(kms: Any, endpoint: str) -> None:
 
 
 def test_reimport_changes_the_expiry(kms: Any, endpoint: str) -> None:
-    """An expiry cannot be edited; a reimport of the same bytes, without deleting first, gives another."""
+    """An expiry cannot be edited; reimporting the same bytes, without deletion first, sets another."""
     key, material = external(kms), os.urandom(32)
     import_material(kms, key["KeyId"], material, ValidTo=datetime.now(UTC) + timedelta(days=1))
     import_material(kms, key["KeyId"], material, ValidTo=datetime.now(UTC) + timedelta(days=10))
@@ -272,7 +272,7 @@ def test_reimport_changes_the_expiry(kms: Any, endpoint: str) -> None:
 
 
 def test_delete_material_and_reimport(kms: Any) -> None:
-    """Deleting the material ends use at once; only the same bytes bring it back; deleting again changes nothing."""
+    """Deleting the material stops use at once; only the same bytes restore it; deleting again changes nothing."""
     material = os.urandom(32)
     key = external(kms, material)
     blob = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"old")["CiphertextBlob"]
@@ -288,7 +288,7 @@ def test_delete_material_and_reimport(kms: Any) -> None:
 
 
 def test_delete_when_nothing_was_imported(kms: Any) -> None:
-    """In state PendingImport the call has no effect, as the guide's table says; an unknown material is not found."""
+    """In state PendingImport the deletion has no effect (table of key states); an unknown material is not found."""
     key = external(kms)
     assert key["Arn"] == kms.delete_imported_key_material(KeyId=key["KeyId"])["KeyId"]
     assert described(kms, key)["KeyState"] == "PendingImport"
@@ -296,7 +296,7 @@ def test_delete_when_nothing_was_imported(kms: Any) -> None:
 
 
 def test_import_into_a_disabled_key(kms: Any) -> None:
-    """Importing is allowed while disabled and does not enable; deleting the material makes it pending import."""
+    """Import into a disabled key is allowed and does not enable it; deleting the material makes it PendingImport."""
     material = os.urandom(32)
     key = external(kms, material)
     kms.disable_key(KeyId=key["KeyId"])
@@ -307,18 +307,18 @@ def test_import_into_a_disabled_key(kms: Any) -> None:
 
 
 def test_delete_material_while_pending_deletion(kms: Any) -> None:
-    """Deleting the material of a key that waits for its deletion leaves its state as it is."""
+    """Deleting the material of a key that is pending deletion does not change its state."""
     key = external(kms, os.urandom(32))
     kms.schedule_key_deletion(KeyId=key["KeyId"])
     kms.delete_imported_key_material(KeyId=key["KeyId"])
     assert described(kms, key)["KeyState"] == "PendingDeletion"
 
 
-# Several materials ------------------------------------------------------------------------------------
+# Several key materials --------------------------------------------------------------------------------
 
 
 def test_rotation_of_imported_material(kms: Any) -> None:
-    """New material waits for the rotation, then encrypts; the old one goes on decrypting what it encrypted."""
+    """New material encrypts only after the rotation; the previous material still decrypts its ciphertexts."""
     first, second = os.urandom(32), os.urandom(32)
     key = external(kms, first)
     blob = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"old")["CiphertextBlob"]
@@ -340,8 +340,8 @@ def test_rotation_of_imported_material(kms: Any) -> None:
     assert (b"old", materials(kms, key)[0]["KeyMaterialId"]) == (opened["Plaintext"], opened["KeyMaterialId"])
 
 
-def test_every_permanent_material_must_be_there(kms: Any) -> None:
-    """One missing material, even one that decrypts only, makes the whole key pending import."""
+def test_every_permanent_material_is_required(kms: Any) -> None:
+    """One missing material, even a non-current one, makes the whole key PendingImport."""
     first, second = os.urandom(32), os.urandom(32)
     key = external(kms, first)
     import_material(kms, key["KeyId"], second, ImportType="NEW_KEY_MATERIAL")
@@ -356,8 +356,8 @@ def test_every_permanent_material_must_be_there(kms: Any) -> None:
     assert described(kms, key)["KeyState"] == "Enabled"
 
 
-def test_material_pending_rotation_can_go(kms: Any, endpoint: str) -> None:
-    """Material that waits for rotation is the only one, and goes without harm: deleted, or expired."""
+def test_material_pending_rotation_can_be_deleted(kms: Any, endpoint: str) -> None:
+    """Only one material can be pending rotation; it can be deleted or expire without effect on the key."""
     key = external(kms, os.urandom(32))
     fresh = {"ImportType": "NEW_KEY_MATERIAL"}
     new = import_material(kms, key["KeyId"], os.urandom(32), **fresh)["KeyMaterialId"]
@@ -371,7 +371,7 @@ def test_material_pending_rotation_can_go(kms: Any, endpoint: str) -> None:
 
 
 def test_import_type_and_material_id_rules(kms: Any) -> None:
-    """NEW takes no known bytes, EXISTING no unknown ones, and a KeyMaterialId must be that of the bytes."""
+    """NEW_KEY_MATERIAL rejects known bytes, EXISTING_KEY_MATERIAL unknown ones; KeyMaterialId must match."""
     material = os.urandom(32)
     key_id = external(kms, material)["KeyId"]
     known = kms.describe_key(KeyId=key_id)["KeyMetadata"]["CurrentKeyMaterialId"]
@@ -393,7 +393,7 @@ def test_import_type_and_material_id_rules(kms: Any) -> None:
 
 
 def test_description_is_kept_when_it_is_omitted(kms: Any) -> None:
-    """A reimport without a description keeps the one from the last import; its characters are limited."""
+    """A reimport without a description keeps the previous one; its characters are limited."""
     key, material = external(kms), os.urandom(32)
     import_material(kms, key["KeyId"], material, KeyMaterialDescription="vault: shelf 3")
     import_material(kms, key["KeyId"], material)
@@ -404,7 +404,7 @@ def test_description_is_kept_when_it_is_omitted(kms: Any) -> None:
 
 
 def test_at_most_25_rotations(kms: Any) -> None:
-    """A key can be rotated on demand 25 times, and what the first material encrypted stays readable."""
+    """A key can be rotated on demand 25 times, and ciphertexts of the first material stay decryptable."""
     key = kms.create_key()["KeyMetadata"]
     blob = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"first")["CiphertextBlob"]
     for _ in range(25):
@@ -415,7 +415,7 @@ def test_at_most_25_rotations(kms: Any) -> None:
 
 
 def test_valid_to_is_the_earliest(kms: Any) -> None:
-    """DescribeKey shows the date on which the first of the permanent materials expires."""
+    """DescribeKey shows the earliest expiry of the permanent materials."""
     key = external(kms)
     soon = datetime.now(UTC).replace(microsecond=0) + timedelta(days=10)
     import_material(kms, key["KeyId"], os.urandom(32), ValidTo=soon)
@@ -430,7 +430,7 @@ def test_valid_to_is_the_earliest(kms: Any) -> None:
 
 
 def test_multi_region_key(kms: Any, endpoint: str) -> None:
-    """A multi-Region key has an id of AWS's form and works; a replica imports the primary's material first."""
+    """A multi-Region key has an id in AWS's format and works; a replica first imports the primary's material."""
     material = os.urandom(32)
     key = external(kms, material, MultiRegion=True)
     assert ("mrk-", 36) == (key["KeyId"][:4], len(key["KeyId"]))
@@ -445,7 +445,7 @@ def test_multi_region_key(kms: Any, endpoint: str) -> None:
 
 
 def test_multi_region_rotation_needs_every_replica(kms: Any, endpoint: str) -> None:
-    """New material goes into the primary, then into each replica; only then can the primary rotate, and all do."""
+    """New material is imported into the primary, then each replica; only then can the primary rotate all."""
     first, second = os.urandom(32), os.urandom(32)
     key = external(kms, first, MultiRegion=True)
     kms.replicate_key(KeyId=key["KeyId"], ReplicaRegion=OTHER_REGION)
@@ -466,7 +466,7 @@ def test_multi_region_rotation_needs_every_replica(kms: Any, endpoint: str) -> N
 
 
 def test_deleting_pending_material_of_a_primary_deletes_its_replicas_copies(kms: Any, endpoint: str) -> None:
-    """What waits for rotation goes from the whole set; no key changes its state."""
+    """Deleting material that is pending rotation removes it from the whole set; no key changes its state."""
     first, second = os.urandom(32), os.urandom(32)
     key = external(kms, first, MultiRegion=True)
     kms.replicate_key(KeyId=key["KeyId"], ReplicaRegion=OTHER_REGION)

@@ -1,4 +1,4 @@
-"""Keeping the sandbox's keys: creation, policies, aliases, tags, grants, and lists in pages."""
+"""Managing the sandbox's keys: creation, policies, aliases, tags, grants, and paging."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def kms(endpoint: str) -> Any:
 # Creating and describing ------------------------------------------------------------------------------
 
 
-def test_external_key_at_each_point(kms: Any, endpoint: str) -> None:
-    """DescribeKey shows what a key of origin EXTERNAL is and has: before the import, after it, after a deletion."""
+def test_external_key_before_and_after_import(kms: Any, endpoint: str) -> None:
+    """DescribeKey shows a key with origin EXTERNAL correctly before the import, after it, and after a deletion."""
     key = external(kms, Description="mine")
     fixed = {
         "AWSAccountId": ACCOUNT, "Arn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{key['KeyId']}", "KeyId": key["KeyId"],
@@ -72,7 +72,7 @@ def test_external_key_at_each_point(kms: Any, endpoint: str) -> None:
 
 
 def test_generated_key(kms: Any) -> None:
-    """A key whose material KMS made is enabled at once, has a current material, and no expiration model."""
+    """A key with KMS-generated material is enabled at once, has a current material, and no expiration model."""
     key = kms.create_key()["KeyMetadata"]
     assert ("Enabled", True, "AWS_KMS", 64, False) == (
         key["KeyState"], key["Enabled"], key["Origin"], len(key["CurrentKeyMaterialId"]), "ExpirationModel" in key,
@@ -97,22 +97,22 @@ def test_generated_key(kms: Any) -> None:
         ({"Tags": [{"TagKey": "a", "TagValue": "x" * 257}]}, VALIDATION),
     ],
 )
-def test_keys_that_are_not_created(kms: Any, asked: dict[str, Any], code: str) -> None:
-    """CreateKey refuses what no key can be, and creates nothing then."""
+def test_rejected_keys(kms: Any, asked: dict[str, Any], code: str) -> None:
+    """CreateKey rejects invalid combinations and then creates nothing."""
     assert code == refusal(kms.create_key, **asked)
     assert kms.list_keys()["Keys"] == []
 
 
 def test_description_can_be_changed(kms: Any) -> None:
-    """A description can be changed, and emptied."""
+    """A description can be changed and emptied."""
     key = external(kms, Description="before")
     for text in ("after", ""):
         kms.update_key_description(KeyId=key["Arn"], Description=text)
         assert text == described(kms, key)["Description"]
 
 
-def test_key_of_a_service(kms: Any) -> None:
-    """An AWS managed key is made when its alias is first asked for; it can be read, and not changed."""
+def test_aws_managed_key(kms: Any) -> None:
+    """An AWS managed key is created on first use of its alias; it can be read but not changed."""
     before = {entry["AliasName"]: entry for entry in kms.list_aliases(Limit=100)["Aliases"]}
     assert "TargetKeyId" not in before["alias/aws/rds"]
     key = kms.describe_key(KeyId="alias/aws/rds")["KeyMetadata"]
@@ -127,13 +127,13 @@ def test_key_of_a_service(kms: Any) -> None:
 
 
 def policy(*statements: dict[str, Any], principal: Any = None, **more: Any) -> str:
-    """Return a policy: for root unless told, and further statements."""
+    """Return a policy: for root by default, and further statements."""
     main = {"Effect": "Allow", "Principal": principal or {"AWS": ROOT}, "Action": "kms:*", "Resource": "*", **more}
     return json.dumps({"Version": "2012-10-17", "Statement": [main, *statements]})
 
 
 def about(principal: Any, **more: Any) -> dict[str, Any]:
-    """Return one more statement, for this principal."""
+    """Return one more statement for this principal."""
     return {"Effect": "Allow", "Principal": principal, "Action": "kms:DescribeKey", "Resource": "*", **more}
 
 
@@ -159,7 +159,7 @@ BAD_POLICIES = {
 
 @pytest.mark.parametrize("reason", BAD_POLICIES)
 def test_malformed_policies(kms: Any, reason: str) -> None:
-    """CreateKey and PutKeyPolicy refuse what is no policy, or names somebody who does not exist."""
+    """CreateKey and PutKeyPolicy reject an invalid policy and one that names a principal that does not exist."""
     key = external(kms)
     before = kms.get_key_policy(KeyId=key["KeyId"])["Policy"]
     assert MALFORMED == refusal(kms.create_key, Policy=BAD_POLICIES[reason])
@@ -178,8 +178,8 @@ LOCK_OUTS = {
 
 
 @pytest.mark.parametrize("reason", LOCK_OUTS)
-def test_policies_that_lock_their_author_out(kms: Any, reason: str) -> None:
-    """The caller must be able to put another policy later, unless the check is explicitly bypassed."""
+def test_policies_that_lock_the_caller_out(kms: Any, reason: str) -> None:
+    """The caller must be able to change the policy later, unless the lockout check is explicitly bypassed."""
     key = external(kms)
     assert MALFORMED == refusal(kms.create_key, Policy=LOCK_OUTS[reason])
     assert MALFORMED == refusal(kms.put_key_policy, KeyId=key["KeyId"], Policy=LOCK_OUTS[reason])
@@ -202,8 +202,8 @@ GOOD_POLICIES = {
 
 
 @pytest.mark.parametrize("reason", GOOD_POLICIES)
-def test_policies_that_are_taken(kms: Any, reason: str) -> None:
-    """A policy comes back as it was given, by both ways in."""
+def test_accepted_policies(kms: Any, reason: str) -> None:
+    """A policy is returned as it was set, by CreateKey and by PutKeyPolicy."""
     key = kms.create_key(Policy=GOOD_POLICIES[reason])["KeyMetadata"]
     assert GOOD_POLICIES[reason] == kms.get_key_policy(KeyId=key["Arn"], PolicyName="default")["Policy"]
     kms.put_key_policy(KeyId=key["KeyId"], PolicyName="default", Policy=GOOD_POLICIES[reason])
@@ -212,7 +212,7 @@ def test_policies_that_are_taken(kms: Any, reason: str) -> None:
 
 
 def test_a_policy_may_name_a_role_once_it_exists(kms: Any, endpoint: str) -> None:
-    """The RDS service-linked role can be named as soon as it has been created, and not before."""
+    """The RDS service-linked role can be named only after it was created."""
     arn = f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS"
     assert MALFORMED == refusal(kms.create_key, Policy=policy(about({"AWS": arn})))
     connect(endpoint, "iam").create_service_linked_role(AWSServiceName="rds.amazonaws.com")
@@ -220,7 +220,7 @@ def test_a_policy_may_name_a_role_once_it_exists(kms: Any, endpoint: str) -> Non
 
 
 def test_a_policy_has_at_most_32_kb(kms: Any) -> None:
-    """32,768 bytes are the quota, though the API's model allows four times as many."""
+    """The quota is 32,768 bytes, though the API's model allows four times as many."""
     largest = policy(Sid="") + " " * (32_768 - len(policy(Sid="")))
     kms.create_key(Policy=largest)
     assert LIMIT == refusal(kms.create_key, Policy=largest + " ")
@@ -229,7 +229,7 @@ def test_a_policy_has_at_most_32_kb(kms: Any) -> None:
 
 
 def test_there_is_one_policy(kms: Any) -> None:
-    """A key has the policy `default`, and no other; the first one gives the account's root everything."""
+    """A key has only the policy `default`; the initial one allows the account's root everything."""
     key_id = external(kms)["KeyId"]
     assert ["default"] == kms.list_key_policies(KeyId=key_id)["PolicyNames"]
     first = json.loads(kms.get_key_policy(KeyId=key_id)["Policy"])["Statement"]
@@ -238,7 +238,7 @@ def test_there_is_one_policy(kms: Any) -> None:
 
 
 def test_a_policy_decides(kms: Any) -> None:
-    """A Deny in the policy is obeyed, its conditions too."""
+    """A Deny in the policy takes effect, as do its conditions."""
     without = {"Effect": "Deny", "Principal": "*", "Action": "kms:GetParametersForImport", "Resource": "*",
                "Condition": {"StringNotEquals": {"kms:WrappingKeySpec": "RSA_4096"}}}  # fmt: skip
     key_id = external(kms, Policy=policy(without))["KeyId"]
@@ -262,8 +262,8 @@ def test_a_policy_decides(kms: Any) -> None:
         ("alias/aws/mine", ("NotAuthorizedException",)),
     ],
 )
-def test_alias_names_that_are_refused(kms: Any, name: str, codes: tuple[str, ...]) -> None:
-    """An alias begins with alias/, holds few kinds of characters, and alias/aws/ is AWS's."""
+def test_rejected_alias_names(kms: Any, name: str, codes: tuple[str, ...]) -> None:
+    """An alias begins with alias/ and has a limited character set; alias/aws/ is reserved."""
     key_id = external(kms)["KeyId"]
     assert refusal(kms.create_alias, AliasName=name, TargetKeyId=key_id) in codes
     assert refusal(kms.update_alias, AliasName=name, TargetKeyId=key_id) in codes
@@ -271,7 +271,7 @@ def test_alias_names_that_are_refused(kms: Any, name: str, codes: tuple[str, ...
 
 
 def test_alias_life(kms: Any, endpoint: str) -> None:
-    """An alias is made once, moved, listed with its dates, and deleted; each Region has its own."""
+    """An alias can be created once, moved, listed with its dates, and deleted; each Region has its own."""
     one, other = external(kms), external(kms)
     kms.create_alias(AliasName="alias/a/b-c_1", TargetKeyId=one["Arn"])
     again = {"AliasName": "alias/a/b-c_1", "TargetKeyId": other["KeyId"]}
@@ -293,7 +293,7 @@ def test_alias_life(kms: Any, endpoint: str) -> None:
 
 
 def test_alias_targets(kms: Any) -> None:
-    """An alias points to a key that is here, not to an alias, and moves between keys of one kind."""
+    """An alias points to an existing key, not to an alias, and moves only between keys of the same kind."""
     key = external(kms)
     kms.create_alias(AliasName="alias/one", TargetKeyId=key["KeyId"])
     assert NOT_FOUND == refusal(kms.create_alias, AliasName="alias/two", TargetKeyId=UNKNOWN)
@@ -303,7 +303,7 @@ def test_alias_targets(kms: Any) -> None:
 
 
 def test_a_key_has_at_most_50_aliases(kms: Any) -> None:
-    """The 51st alias of a key is refused, also when it is moved there."""
+    """The 51st alias of a key is rejected, also when it is moved to the key."""
     full, other = external(kms)["KeyId"], external(kms)["KeyId"]
     for n in range(50):
         kms.create_alias(AliasName=f"alias/{n}", TargetKeyId=full)
@@ -322,7 +322,7 @@ def tags(kms: Any, key_id: str) -> dict[str, str]:
 
 
 def test_tags(kms: Any) -> None:
-    """Tags come with the key, are overwritten by name, and go; removing one that is not there is no error."""
+    """Tags are set at creation, overwritten by name, and removed; removing a missing one is no error."""
     key = external(kms, Tags=[{"TagKey": "a", "TagValue": "1"}])
     assert {"a": "1"} == tags(kms, key["KeyId"])
     kms.tag_resource(KeyId=key["Arn"], Tags=[{"TagKey": "a", "TagValue": "2"}, {"TagKey": "b", "TagValue": ""}])
@@ -331,8 +331,8 @@ def test_tags(kms: Any) -> None:
     assert {"b": ""} == tags(kms, key["KeyId"])
 
 
-def test_tags_that_are_refused(kms: Any) -> None:
-    """Reserved, repeated and overlong tags are refused, and the 51st."""
+def test_rejected_tags(kms: Any) -> None:
+    """Reserved, duplicate and overlong tags are rejected, and the 51st."""
     key_id = external(kms)["KeyId"]
     many = [{"TagKey": str(n), "TagValue": "x"} for n in range(51)]
     for bad, code in (
@@ -347,12 +347,12 @@ def test_tags_that_are_refused(kms: Any) -> None:
 
 
 def grant(kms: Any, key_id: str, **more: Any) -> Any:
-    """Create a grant for Admin to decrypt, or as told."""
+    """Create a grant that lets Admin decrypt, or as `more` says."""
     return kms.create_grant(KeyId=key_id, **{"GranteePrincipal": ADMIN, "Operations": ["Decrypt"], **more})
 
 
 def test_grant_fields(kms: Any, endpoint: str) -> None:
-    """ListGrants shows everything that was given, and who issued it when."""
+    """ListGrants shows everything that was given, the issuing account and the date."""
     key = external(kms, os.urandom(32))
     constraints = {"EncryptionContextSubset": {"aws:rds:dbc-id": "cluster-X"}}
     made = grant(
@@ -382,16 +382,16 @@ def test_grant_fields(kms: Any, endpoint: str) -> None:
         ({"Constraints": {"EncryptionContextSubset": {"a": "b"}, "EncryptionContextEquals": {"a": "b"}}}, VALIDATION),
     ],
 )
-def test_grants_that_are_refused(kms: Any, given: dict[str, Any], code: str) -> None:
-    """A grant has a principal by ARN and operations that its key can do."""
+def test_rejected_grants(kms: Any, given: dict[str, Any], code: str) -> None:
+    """A grant takes the ARN of a principal, and only operations that its key supports."""
     asked = {"GranteePrincipal": ADMIN, "Operations": ["Decrypt"], **given}
     key_id = external(kms, os.urandom(32))["KeyId"]
     asked = {name: value for name, value in asked.items() if value is not None}
     assert code == refusal(kms.create_grant, KeyId=key_id, **asked)
 
 
-def test_a_named_grant_is_made_once(kms: Any) -> None:
-    """The same request with a name is the same grant; without a name, or with other contents, another one."""
+def test_a_named_grant_is_idempotent(kms: Any) -> None:
+    """Repeating a named request returns the same grant; without a name, or with other contents, a new one."""
     key_id = external(kms, os.urandom(32))["KeyId"]
     assert grant(kms, key_id, Name="a")["GrantId"] == grant(kms, key_id, Name="a")["GrantId"]
     made = {
@@ -402,7 +402,7 @@ def test_a_named_grant_is_made_once(kms: Any) -> None:
 
 
 def test_grants_are_found_revoked_and_retired(kms: Any) -> None:
-    """A grant is found by id, grantee or retiring principal; it goes by id or token, once."""
+    """A grant is found by id, grantee or retiring principal; it is revoked by id or retired by token, once."""
     key_id = external(kms, os.urandom(32))["KeyId"]
     first, second = grant(kms, key_id, RetiringPrincipal=ROOT), grant(kms, key_id, GranteePrincipal=ROOT)
     by_id = kms.list_grants(KeyId=key_id, GrantId=first["GrantId"])["Grants"]
@@ -421,7 +421,7 @@ def test_grants_are_found_revoked_and_retired(kms: Any) -> None:
 
 
 def test_grant_tokens(kms: Any) -> None:
-    """A request may carry a grant's token; what is no token is refused."""
+    """A request may carry a grant's token; an invalid token is rejected."""
     key_id = external(kms, os.urandom(32))["KeyId"]
     token = grant(kms, key_id, Operations=["Encrypt"])["GrantToken"]
     kms.encrypt(KeyId=key_id, Plaintext=b"x", GrantTokens=[token])
@@ -431,7 +431,7 @@ def test_grant_tokens(kms: Any) -> None:
 
 
 def test_grants_need_material(kms: Any) -> None:
-    """No grant can be made while the key is pending import; those that there are stay."""
+    """No grant can be created while the key is PendingImport; existing ones remain."""
     key = external(kms, os.urandom(32))
     grant(kms, key["KeyId"])
     kms.delete_imported_key_material(KeyId=key["KeyId"])
@@ -439,8 +439,8 @@ def test_grants_need_material(kms: Any) -> None:
     assert len(kms.list_grants(KeyId=key["KeyId"])["Grants"]) == 1
 
 
-def test_a_grant_lets_somebody_use_the_key(kms: Any, endpoint: str) -> None:
-    """Whom the policy does not name can use the key under a grant, for the granted operations only."""
+def test_a_grant_allows_use_of_the_key(kms: Any, endpoint: str) -> None:
+    """A principal that the policy does not name can use the key under a grant, only for the granted operations."""
     key = external(kms, os.urandom(32))
     guest = connect(endpoint, account="200000000042")
     assert DENIED == refusal(guest.encrypt, KeyId=key["Arn"], Plaintext=b"x")
@@ -450,11 +450,11 @@ def test_a_grant_lets_somebody_use_the_key(kms: Any, endpoint: str) -> None:
     assert kms.decrypt(CiphertextBlob=blob)["Plaintext"] == b"x"
 
 
-# Lists in pages ---------------------------------------------------------------------------------------
+# Paging -----------------------------------------------------------------------------------------------
 
 
 def listings(kms: Any) -> dict[str, tuple[dict[str, Any], str, int]]:
-    """Return five of everything: per operation its parameters, the answer's list, and the largest Limit."""
+    """Create five of everything; return per operation its parameters, the response's list, and the largest Limit."""
     keys = [external(kms, os.urandom(32))["KeyId"] for _ in range(5)]
     key_id = keys[0]
     for n in range(5):
@@ -473,8 +473,8 @@ def listings(kms: Any) -> dict[str, tuple[dict[str, Any], str, int]]:
     }  # fmt: skip
 
 
-def test_lists_come_in_pages(kms: Any) -> None:
-    """Each list honours Limit and Marker: all items once, in the order of the whole list."""
+def test_lists_are_paged(kms: Any) -> None:
+    """Each list operation respects Limit and Marker: every item once, in the order of the whole list."""
     for operation, (asked, name, largest) in listings(kms).items():
         call = getattr(kms, operation)
         whole, found, marker = call(**asked), [], {}
@@ -492,13 +492,13 @@ def test_lists_come_in_pages(kms: Any) -> None:
 
 
 def test_every_key_has_one_policy_name_to_list(kms: Any) -> None:
-    """ListKeyPolicies has one name on its one page."""
+    """ListKeyPolicies returns one name on one page."""
     answer = kms.list_key_policies(KeyId=external(kms)["KeyId"], Limit=1)
     assert (["default"], False) == (answer["PolicyNames"], answer["Truncated"])
 
 
 def test_paginators_of_boto3_work(kms: Any) -> None:
-    """boto3's own paginators see everything."""
+    """boto3's paginators return everything."""
     made = {external(kms)["KeyId"] for _ in range(5)}
     pages = kms.get_paginator("list_keys").paginate(PaginationConfig={"PageSize": 2})
     assert made == {key["KeyId"] for page in pages for key in page["Keys"]}

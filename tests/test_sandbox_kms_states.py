@@ -1,4 +1,4 @@
-"""The guide's table of key states against the sandbox, operation by operation; how keys may be named; garbage."""
+"""The guide's table of key states, operation by operation; how keys may be named; malformed requests."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ POLICY = json.dumps(
         ],
     }
 )
-# What each operation takes beside KeyId.
+# The parameters of each operation besides KeyId.
 OPERATIONS: dict[str, dict[str, Any]] = {
     "encrypt": {"Plaintext": b"x"}, "generate_data_key": {"KeySpec": "AES_256"},
     "generate_data_key_without_plaintext": {"KeySpec": "AES_128"},
@@ -92,7 +92,7 @@ TABLE: dict[str, dict[str, str]] = {
          "untag_resource"], IN_PLAIN,
     ),
 }  # fmt: skip
-# A key whose material KMS made: never pending import, and nothing to import.
+# A key with KMS-generated material is never PendingImport, and has nothing to import.
 TABLE_OF_GENERATED = {
     **TABLE,
     "rotate_key_on_demand": USE, "enable_key_rotation": USE, "disable_key_rotation": USE,
@@ -113,7 +113,7 @@ def kms(endpoint: str) -> Any:
 
 
 def in_state(kms: Any, state: str, origin: str = "EXTERNAL") -> Any:
-    """Return a key of this origin in this state."""
+    """Return a key with this origin in this state."""
     if origin == "AWS_KMS":
         key = kms.create_key()["KeyMetadata"]
     else:
@@ -128,7 +128,7 @@ def in_state(kms: Any, state: str, origin: str = "EXTERNAL") -> Any:
 
 @pytest.fixture(scope="module")
 def standing(kms: Any) -> Any:
-    """Return keys in every state that no test may change."""
+    """Return keys in every state; no test may change them."""
     return functools.cache(functools.partial(in_state, kms))
 
 
@@ -167,7 +167,7 @@ AFTER = {
 
 @pytest.mark.parametrize(("operation", "state"), AFTER)
 def test_state_after(kms: Any, operation: str, state: str) -> None:
-    """An operation that changes a key's state leaves it in the documented one; Enabled is true there only."""
+    """An operation that changes a key's state leaves it in the documented one; only there is Enabled true."""
     key = in_state(kms, state)
     getattr(kms, operation)(KeyId=key["KeyId"])
     shown = described(kms, key)
@@ -178,7 +178,7 @@ def test_state_after(kms: Any, operation: str, state: str) -> None:
 
 @pytest.mark.parametrize(("state", "code"), [("Disabled", OK), ("PendingDeletion", INVALID)])
 def test_import_follows_the_state(kms: Any, state: str, code: str) -> None:
-    """Material can be imported into a disabled key, and not into one that waits for its deletion."""
+    """Material can be imported into a disabled key, and not into one that is pending deletion."""
     key = external(kms, material := os.urandom(32))
     pair = wrapping_set(kms, key["KeyId"])
     if state == "Disabled":
@@ -197,7 +197,7 @@ def test_import_follows_the_state(kms: Any, state: str, code: str) -> None:
     ("state", "code"), [("PendingImport", INVALID), ("Disabled", DISABLED), ("PendingDeletion", INVALID)]
 )
 def test_decrypt_and_re_encrypt_follow_the_state(kms: Any, origin: str, state: str, code: str) -> None:
-    """What names its key inside a ciphertext obeys the key's state too, for source and destination."""
+    """Operations that find the key inside a ciphertext respect its state too, at source and destination."""
     key, other = in_state(kms, "Enabled", origin), kms.create_key()["KeyMetadata"]
     mine = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"x")["CiphertextBlob"]
     theirs = kms.encrypt(KeyId=other["KeyId"], Plaintext=b"x")["CiphertextBlob"]
@@ -216,7 +216,7 @@ def test_decrypt_and_re_encrypt_follow_the_state(kms: Any, origin: str, state: s
 
 @pytest.mark.parametrize("state", USE)
 def test_aliases_and_grants_follow_the_state(kms: Any, state: str) -> None:
-    """No alias comes to a key that waits for its deletion; what there is can go, and can move away."""
+    """No alias can be created for a key that is pending deletion; existing ones can be deleted or moved away."""
     key, other = external(kms, os.urandom(32)), kms.create_key()["KeyMetadata"]
     grant = kms.create_grant(KeyId=key["KeyId"], GranteePrincipal=ADMIN, Operations=["Decrypt"])["GrantId"]
     second = kms.create_grant(KeyId=key["KeyId"], GranteePrincipal=ADMIN, Operations=["Encrypt"])["GrantId"]
@@ -247,7 +247,7 @@ def test_aliases_and_grants_follow_the_state(kms: Any, state: str) -> None:
 
 @pytest.mark.parametrize("days", [0, 6, 31, 366])
 def test_waiting_period_limits(kms: Any, standing: Any, days: int) -> None:
-    """A key waits for its deletion 7 to 30 days."""
+    """The waiting period is 7 to 30 days."""
     key_id = standing("Enabled")["KeyId"]
     assert VALIDATION == refusal(kms.schedule_key_deletion, KeyId=key_id, PendingWindowInDays=days)
 
@@ -256,7 +256,7 @@ def test_waiting_period_limits(kms: Any, standing: Any, days: int) -> None:
     ("asked", "days"), [({}, 30), ({"PendingWindowInDays": 7}, 7), ({"PendingWindowInDays": 30}, 30)]
 )
 def test_waiting_period(kms: Any, endpoint: str, asked: dict[str, int], days: int) -> None:
-    """The answer and DescribeKey name the same date, so many days from now; 30 unless told."""
+    """The response and DescribeKey show the same date, so many days from now; 30 by default."""
     key = external(kms)
     answer = kms.schedule_key_deletion(KeyId=key["Arn"], **asked)
     assert (key["Arn"], "PendingDeletion", days) == (
@@ -269,13 +269,13 @@ def test_waiting_period(kms: Any, endpoint: str, asked: dict[str, int], days: in
 
 @pytest.fixture
 def movable(endpoint: str) -> Iterator[str]:
-    """Put the clock back after the test."""
+    """Reset the clock after the test."""
     yield endpoint
     sandbox_process.call(endpoint, "/runbook/clock", method="POST", body={"reset": True})
 
 
-def test_deletion_is_cancelled_and_done(movable: str) -> None:
-    """A scheduled key can be had back, disabled, until its date; after that it is gone, and its aliases too."""
+def test_deletion_can_be_canceled_until_its_date(movable: str) -> None:
+    """Deletion can be canceled until its date, leaving the key disabled; then key and aliases are deleted."""
     endpoint, kms = movable, connect(movable, account="200000000001")
     key = external(kms, os.urandom(32))
     blob = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"x")["CiphertextBlob"]
@@ -295,7 +295,7 @@ def test_deletion_is_cancelled_and_done(movable: str) -> None:
 
 
 def test_primary_key_waits_for_its_replicas(movable: str) -> None:
-    """A multi-Region primary key's waiting period begins when its last replica is gone."""
+    """A multi-Region primary key's waiting period begins when its last replica is deleted."""
     endpoint, account = movable, "200000000002"
     kms, there = (connect(endpoint, region=region, account=account) for region in (REGION, OTHER_REGION))
     key = kms.create_key(MultiRegion=True)["KeyMetadata"]
@@ -315,7 +315,7 @@ def test_primary_key_waits_for_its_replicas(movable: str) -> None:
     assert NOT_FOUND == refusal(kms.describe_key, KeyId=key["KeyId"])
 
 
-# Names and garbage ------------------------------------------------------------------------------------
+# Names and malformed requests -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -334,14 +334,14 @@ def test_primary_key_waits_for_its_replicas(movable: str) -> None:
     ],
 )
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_key_that_is_not_there(kms: Any, operation: str, name: str, code: str) -> None:
-    """Every operation refuses an unknown, malformed or foreign key name with the documented code."""
+def test_unknown_keys(kms: Any, operation: str, name: str, code: str) -> None:
+    """Every operation rejects an unknown, malformed or foreign key name with the documented code."""
     assert code == refusal(getattr(kms, operation), KeyId=name, **OPERATIONS[operation])
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_key_id_is_required(kms: Any, operation: str) -> None:
-    """Without a key id there is no key to speak of; only ListAliases then speaks of all."""
+    """Every operation requires a key id, except ListAliases, which then lists all aliases."""
     if operation == "list_aliases":
         assert kms.list_aliases()["Aliases"]
     else:
@@ -349,8 +349,8 @@ def test_key_id_is_required(kms: Any, operation: str) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_aliases_are_taken_where_aws_takes_them(kms: Any, operation: str) -> None:
-    """Cryptographic operations and DescribeKey take an alias name or ARN; all others take neither."""
+def test_aliases_are_accepted_where_aws_accepts_them(kms: Any, operation: str) -> None:
+    """Cryptographic operations and DescribeKey accept an alias name or ARN; all others reject both."""
     key, name = external(kms, os.urandom(32)), f"alias/{operation}"
     kms.create_alias(AliasName=name, TargetKeyId=key["KeyId"])
     call, arn = getattr(kms, operation), f"arn:aws:kms:{REGION}:{ACCOUNT}:{name}"
@@ -365,7 +365,7 @@ def test_aliases_are_taken_where_aws_takes_them(kms: Any, operation: str) -> Non
 
 
 def test_a_key_of_another_region_or_account(kms: Any, standing: Any, endpoint: str) -> None:
-    """A key lives in its Region and account; from another account its ARN finds it, and its policy refuses."""
+    """A key exists in one Region and account; another account finds it by ARN, subject to its policy."""
     key = standing("Enabled")
     assert NOT_FOUND == refusal(connect(endpoint, region=OTHER_REGION).describe_key, KeyId=key["KeyId"])
     stranger = connect(endpoint, account="200000000009")
@@ -380,8 +380,8 @@ def test_a_key_of_another_region_or_account(kms: Any, standing: Any, endpoint: s
     "operation",
     ["CreateKey", "Encrypt", "ImportKeyMaterial", "CreateGrant", "ReEncrypt", "Nonsense", "Find", "_get_param"],
 )
-def test_garbage_is_never_a_500(endpoint: str, operation: str, garbage: bytes) -> None:
-    """Whatever the body, the answer is a JSON error below 500, or a success."""
+def test_malformed_requests_are_never_a_500(endpoint: str, operation: str, garbage: bytes) -> None:
+    """For any body, the response is a success or a JSON error below 500."""
     scope = f"AWS4-HMAC-SHA256 Credential=fake/20260101/{REGION}/kms/aws4_request, SignedHeaders=host, Signature=x"
     request = urllib.request.Request(  # noqa: S310 - the sandbox
         endpoint, data=garbage, method="POST",
@@ -403,7 +403,7 @@ def test_garbage_is_never_a_500(endpoint: str, operation: str, garbage: bytes) -
         ("update_primary_region", {"PrimaryRegion": OTHER_REGION}),
     ],
 )
-def test_what_the_sandbox_lacks_is_said(kms: Any, standing: Any, operation: str, given: dict[str, Any]) -> None:
-    """An operation that neither moto nor the sandbox has is refused in KMS's own form."""
+def test_missing_operations_are_an_error(kms: Any, standing: Any, operation: str, given: dict[str, Any]) -> None:
+    """An operation that neither moto nor the sandbox has is rejected in KMS's own format."""
     named = {} if "CustomKeyStoreName" in given else {"KeyId": standing("Enabled")["KeyId"]}
     assert refusal(getattr(kms, operation), **named, **given) == "UnknownOperationException"

@@ -1,4 +1,4 @@
-"""Using a key of the sandbox: ciphertexts, encryption context, data keys, ReEncrypt, automatic rotation, other kinds."""
+"""Using keys: ciphertexts, encryption context, data keys, ReEncrypt, automatic rotation, other key types."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def kms(endpoint: str) -> Any:
 
 @pytest.mark.parametrize("origin", ["EXTERNAL", "AWS_KMS"])
 def test_encrypt_and_decrypt(kms: Any, origin: str) -> None:
-    """The answers name key, algorithm and material; Decrypt finds the key by itself, or checks the one it is told."""
+    """Responses name key, algorithm and material; Decrypt finds the key itself, or checks the one that is given."""
     key = external(kms, os.urandom(32)) if origin == "EXTERNAL" else kms.create_key()["KeyMetadata"]
     sealed = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"x")
     assert (key["Arn"], "SYMMETRIC_DEFAULT") == (sealed["KeyId"], sealed["EncryptionAlgorithm"])
@@ -59,7 +59,7 @@ def test_encrypt_and_decrypt(kms: Any, origin: str) -> None:
 
 
 def test_same_bytes_in_another_key_do_not_decrypt(kms: Any) -> None:
-    """A ciphertext is bound to its key, even when another key has the same bytes and its name is written in."""
+    """A ciphertext is bound to its key, even if another key has the same bytes and its id is written into it."""
     material = os.urandom(32)
     one, other = external(kms, material), external(kms, material)
     blob = kms.encrypt(KeyId=one["KeyId"], Plaintext=b"secret")["CiphertextBlob"]
@@ -71,7 +71,7 @@ def test_same_bytes_in_another_key_do_not_decrypt(kms: Any) -> None:
 
 
 def test_context_is_part_of_a_ciphertext(kms: Any) -> None:
-    """Another encryption context does not decrypt, not even one that reads the same when strung together."""
+    """A different encryption context does not decrypt, not even one with the same concatenation."""
     key = external(kms, os.urandom(32))
     blob = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"x", EncryptionContext={"a": "bc", "d": "e"})["CiphertextBlob"]
     assert kms.decrypt(CiphertextBlob=blob, EncryptionContext={"d": "e", "a": "bc"})["Plaintext"] == b"x"
@@ -81,15 +81,15 @@ def test_context_is_part_of_a_ciphertext(kms: Any) -> None:
 
 @pytest.mark.parametrize("blob", [b"x", b"\xff" * 200, os.urandom(300), UNKNOWN.encode(), b"a" * 64])
 @pytest.mark.parametrize("operation", ["decrypt", "re_encrypt"])
-def test_garbage_ciphertext(kms: Any, operation: str, blob: bytes) -> None:
-    """What is no ciphertext is an invalid one."""
+def test_malformed_ciphertext(kms: Any, operation: str, blob: bytes) -> None:
+    """Bytes that are not a ciphertext are an InvalidCiphertextException."""
     more = {"DestinationKeyId": kms.create_key()["KeyMetadata"]["KeyId"]} if operation == "re_encrypt" else {}
     assert BAD_CIPHERTEXT == refusal(getattr(kms, operation), CiphertextBlob=blob, **more)
 
 
 @pytest.mark.parametrize("at", [36, 50, -1])
 def test_changed_ciphertext(kms: Any, at: int) -> None:
-    """One flipped bit of nonce, tag or body, and nothing opens; nor does a truncated ciphertext."""
+    """A ciphertext with one flipped bit in nonce, tag or body does not decrypt, nor does a truncated one."""
     key = external(kms, os.urandom(32))
     blob = bytearray(kms.encrypt(KeyId=key["KeyId"], Plaintext=b"x")["CiphertextBlob"])
     blob[at] ^= 1
@@ -97,8 +97,8 @@ def test_changed_ciphertext(kms: Any, at: int) -> None:
     assert BAD_CIPHERTEXT == refusal(kms.decrypt, CiphertextBlob=bytes(blob[:-1]))
 
 
-def test_ciphertext_of_a_key_that_is_not_here(kms: Any, endpoint: str) -> None:
-    """A ciphertext from another Region cannot be decrypted here."""
+def test_ciphertext_from_another_region(kms: Any, endpoint: str) -> None:
+    """A ciphertext from another Region cannot be decrypted."""
     there = connect(endpoint, region=OTHER_REGION)
     key = there.create_key()["KeyMetadata"]
     blob = there.encrypt(KeyId=key["KeyId"], Plaintext=b"x")["CiphertextBlob"]
@@ -107,7 +107,7 @@ def test_ciphertext_of_a_key_that_is_not_here(kms: Any, endpoint: str) -> None:
 
 @pytest.mark.parametrize(("size", "code"), [(0, VALIDATION), (4097, VALIDATION), (1, None), (4096, None)])
 def test_plaintext_has_1_to_4096_bytes(kms: Any, size: int, code: str | None) -> None:
-    """Encrypt takes up to 4096 bytes."""
+    """Encrypt accepts up to 4096 bytes."""
     key_id = external(kms, os.urandom(32))["KeyId"]
     if code:
         assert code == refusal(kms.encrypt, KeyId=key_id, Plaintext=b"x" * size)
@@ -117,7 +117,7 @@ def test_plaintext_has_1_to_4096_bytes(kms: Any, size: int, code: str | None) ->
 
 
 def test_re_encrypt(kms: Any) -> None:
-    """A ciphertext moves to another key and context; the answer names both; the source may be checked."""
+    """ReEncrypt moves a ciphertext to another key and context, names both keys, and can check the source."""
     key, other = external(kms, os.urandom(32)), kms.create_key()["KeyMetadata"]
     blob = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"x", EncryptionContext={"a": "1"})["CiphertextBlob"]
     contexts = {"SourceEncryptionContext": {"a": "1"}, "DestinationEncryptionContext": {"b": "2"}}
@@ -142,7 +142,7 @@ def test_re_encrypt(kms: Any) -> None:
     ("asked", "length"), [({"KeySpec": "AES_128"}, 16), ({"KeySpec": "AES_256"}, 32), ({"NumberOfBytes": 64}, 64)]
 )
 def test_data_keys(kms: Any, asked: dict[str, Any], length: int) -> None:
-    """A data key's two halves belong together, in the length asked for; without plaintext there is one half."""
+    """A data key's plaintext and ciphertext match, in the requested length; the former can be left out."""
     key = external(kms, os.urandom(32))
     made = kms.generate_data_key(KeyId=key["KeyId"], EncryptionContext={"a": "b"}, **asked)
     assert (length, key["Arn"]) == (len(made["Plaintext"]), made["KeyId"])
@@ -165,13 +165,13 @@ def test_data_keys(kms: Any, asked: dict[str, Any], length: int) -> None:
     ],
 )
 @pytest.mark.parametrize("operation", ["generate_data_key", "generate_data_key_without_plaintext"])
-def test_data_keys_of_no_length(kms: Any, operation: str, asked: dict[str, Any]) -> None:
-    """Exactly one of KeySpec and NumberOfBytes says how long, within 1 to 1024."""
+def test_data_keys_need_one_length(kms: Any, operation: str, asked: dict[str, Any]) -> None:
+    """Exactly one of KeySpec and NumberOfBytes gives the length, 1 to 1024."""
     assert VALIDATION == refusal(getattr(kms, operation), KeyId=external(kms, os.urandom(32))["KeyId"], **asked)
 
 
 def test_data_key_pairs(kms: Any) -> None:
-    """A pair's private half is the plaintext of its ciphertext, and what it signs its public half verifies."""
+    """A pair's private key is the plaintext of its ciphertext, and its public key verifies its signatures."""
     key = external(kms, os.urandom(32))
     made = kms.generate_data_key_pair(KeyId=key["KeyId"], KeyPairSpec="ECC_NIST_P256")
     assert made["PrivateKeyPlaintext"] == kms.decrypt(CiphertextBlob=made["PrivateKeyCiphertextBlob"])["Plaintext"]
@@ -187,14 +187,14 @@ def test_data_key_pairs(kms: Any) -> None:
 
 
 def test_random_bytes(kms: Any) -> None:
-    """GenerateRandom gives 1 to 1024 bytes."""
+    """GenerateRandom returns 1 to 1024 bytes."""
     assert [1, 1024] == [len(kms.generate_random(NumberOfBytes=n)["Plaintext"]) for n in (1, 1024)]
     for asked in ({}, {"NumberOfBytes": 0}, {"NumberOfBytes": 1025}):
         assert VALIDATION == refusal(kms.generate_random, **asked)
 
 
 def test_dry_run(kms: Any) -> None:
-    """A dry run says that the request would have succeeded, and does nothing; a refusal comes before it."""
+    """A dry run reports that the request would have succeeded and does nothing; else it fails as usual."""
     key = external(kms, os.urandom(32))
     would = "DryRunOperationException"
     assert would == refusal(kms.encrypt, KeyId=key["KeyId"], Plaintext=b"x", DryRun=True)
@@ -209,12 +209,12 @@ def test_dry_run(kms: Any) -> None:
 
 
 def last_usage(kms: Any, key: Any) -> Any:
-    """Return what GetKeyLastUsage says."""
+    """Return the response of GetKeyLastUsage."""
     return kms.get_key_last_usage(KeyId=key["KeyId"])["KeyLastUsage"]
 
 
 def test_last_usage(kms: Any, endpoint: str) -> None:
-    """It is empty until the first success, then names the last operation and its event in CloudTrail."""
+    """It is empty until the first success, then names the last operation and its CloudTrail event."""
     key = external(kms, os.urandom(32))
     answer = kms.get_key_last_usage(KeyId=key["KeyId"])
     assert ({}, answer["KeyCreationDate"]) == (answer["KeyLastUsage"], answer["TrackingStartDate"])
@@ -232,7 +232,7 @@ def test_last_usage(kms: Any, endpoint: str) -> None:
 
 
 def test_re_encrypt_is_a_use_of_both_keys(kms: Any) -> None:
-    """ReEncrypt is noted at its source and its destination."""
+    """ReEncrypt is recorded for its source and its destination."""
     one, other = (kms.create_key()["KeyMetadata"] for _ in range(2))
     blob = kms.encrypt(KeyId=one["KeyId"], Plaintext=b"x")["CiphertextBlob"]
     kms.re_encrypt(CiphertextBlob=blob, DestinationKeyId=other["KeyId"])
@@ -243,7 +243,7 @@ def test_re_encrypt_is_a_use_of_both_keys(kms: Any) -> None:
 
 
 def test_automatic_rotation(kms: Any, endpoint: str) -> None:
-    """A key that KMS made gets new material when its period is over, and reads what the old one encrypted."""
+    """A KMS-generated key gets new material when its period ends, and still decrypts older ciphertexts."""
     key = kms.create_key()["KeyMetadata"]
     blob = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"x")["CiphertextBlob"]
     kms.enable_key_rotation(KeyId=key["KeyId"], RotationPeriodInDays=90)
@@ -269,7 +269,7 @@ def test_rotation_period_limits(kms: Any, days: int, code: str | None) -> None:
 
 
 def test_rotation_waits_while_the_key_is_disabled(kms: Any, endpoint: str) -> None:
-    """A disabled key is not rotated; once enabled it is, without delay."""
+    """A disabled key is not rotated; once enabled, it is rotated at once."""
     key_id = kms.create_key()["KeyMetadata"]["KeyId"]
     kms.enable_key_rotation(KeyId=key_id)
     kms.disable_key(KeyId=key_id)
@@ -280,7 +280,7 @@ def test_rotation_waits_while_the_key_is_disabled(kms: Any, endpoint: str) -> No
 
 
 def test_rotation_status_of_other_keys(kms: Any) -> None:
-    """Imported keys never rotate by themselves, AWS managed ones always do, asymmetric ones have no status."""
+    """Imported keys never rotate automatically, AWS managed keys always do, asymmetric keys have no status."""
     managed = kms.describe_key(KeyId="alias/aws/rds")["KeyMetadata"]["KeyId"]
     status = {name: kms.get_key_rotation_status(KeyId=name) for name in (external(kms)["KeyId"], managed)}
     assert [False, True] == [answer["KeyRotationEnabled"] for answer in status.values()]
@@ -289,11 +289,11 @@ def test_rotation_status_of_other_keys(kms: Any) -> None:
         assert UNSUPPORTED == refusal(getattr(kms, operation), KeyId=signing)
 
 
-# Other kinds of key -----------------------------------------------------------------------------------
+# Other key types --------------------------------------------------------------------------------------
 
 
 def test_mac_keys(kms: Any) -> None:
-    """An HMAC key makes and verifies codes, and does nothing else."""
+    """An HMAC key generates and verifies MACs, and nothing else."""
     key = kms.create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")["KeyMetadata"]
     assert ["HMAC_SHA_256"] == key["MacAlgorithms"]
     asked = {"KeyId": key["KeyId"], "MacAlgorithm": "HMAC_SHA_256"}
@@ -306,7 +306,7 @@ def test_mac_keys(kms: Any) -> None:
 
 
 def test_signing_keys(kms: Any) -> None:
-    """A signing key signs, verifies and shows its public key, and does nothing else."""
+    """A signing key signs, verifies and returns its public key, and nothing else."""
     key_id = kms.create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
     asked = {"KeyId": key_id, "SigningAlgorithm": "ECDSA_SHA_256", "Message": b"x"}
     signature = kms.sign(**asked)["Signature"]
@@ -320,7 +320,7 @@ def test_signing_keys(kms: Any) -> None:
 
 
 def test_rsa_encryption_keys(kms: Any) -> None:
-    """An RSA key needs its algorithm named, and takes no more than fits."""
+    """An RSA key requires a named algorithm, and limits the plaintext to the algorithm's maximum."""
     key_id = kms.create_key(KeySpec="RSA_2048", KeyUsage="ENCRYPT_DECRYPT")["KeyMetadata"]["KeyId"]
     oaep = {"KeyId": key_id, "EncryptionAlgorithm": "RSAES_OAEP_SHA_256"}
     blob = kms.encrypt(**oaep, Plaintext=b"x" * 190)["CiphertextBlob"]

@@ -1,4 +1,4 @@
-"""The sandbox stands on every moto of the range in pyproject.toml: here the oldest; the locked one is the newest."""
+"""The sandbox supports every moto in the range of pyproject.toml; tested here with the oldest."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ SUITES = ("kms_import", "kms_states", "kms_use", "rds_encryption", "rds_states",
 
 
 def oldest() -> str:
-    """Return the lowest version that pyproject.toml allows, in three parts."""
+    """Return the lowest version that pyproject.toml allows, with three parts."""
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["sandbox"]
     bound = next(match[1] for line in declared if (match := re.match(r"moto\[server\]>=([\d.]+)", line)))
     return ".".join([*bound.split("."), "0", "0"][:3])
 
 
 @pytest.mark.slow
-def test_the_oldest_moto_does(tmp_path: Path) -> None:
-    """With the oldest moto in front of the installed one, the sandbox's suites pass as they do with the newest."""
+def test_the_oldest_moto_works(tmp_path: Path) -> None:
+    """With the oldest moto ahead of the installed one on the path, the sandbox's tests pass."""
     folder = tmp_path / "moto"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     subprocess.run([*install, "--target", str(folder), f"moto=={oldest()}"], check=True, timeout=300)

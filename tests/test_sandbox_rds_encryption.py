@@ -1,4 +1,4 @@
-"""How the sandbox's clusters are encrypted: by which key, on whose behalf, and what is refused."""
+"""Encryption of the sandbox's clusters: with which key, on whose behalf, and what is rejected."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ def aws() -> Iterator[Aws]:
 
 @pytest.fixture
 def moved(aws: Aws) -> Iterator[Aws]:
-    """The same, with a clock that is put back."""
+    """The same, with the clock reset afterwards."""
     yield aws
     sandbox_process.call(aws.url, "/runbook/clock", method="POST", body={"reset": True})
 
 
 def encryption(shown: Any) -> tuple[str, bool, str | None]:
-    """Return the three fields that tell how something is encrypted."""
+    """Return the three fields that describe encryption."""
     return shown["StorageEncryptionType"], shown["StorageEncrypted"], shown.get("KmsKeyId")
 
 
 def refused(aws: Aws, **asked: Any) -> str:
-    """Return the code that a cluster is refused with."""
+    """Return the error code with which CreateDBCluster fails."""
     return refusal(aws("rds").create_db_cluster, DBClusterIdentifier=aws.name(), **{**CLUSTER, **asked})
 
 
-# ---- which encryption
+# ---- encryption type
 
 
 @pytest.mark.parametrize("asked", [{}, {"StorageEncrypted": False}])
-def test_a_cluster_without_a_word_is_under_an_aws_owned_key(aws: Aws, asked: dict[str, Any]) -> None:
-    """Since 2026-02-18: sse-rds, StorageEncrypted False, and no KmsKeyId."""
+def test_the_default_is_an_aws_owned_key(aws: Aws, asked: dict[str, Any]) -> None:
+    """Since 2026-02-18 the default is sse-rds: StorageEncrypted is False and there is no KmsKeyId."""
     assert ("sse-rds", False, None) == encryption(aws.cluster(**asked))
 
 
 def test_before_18_february_2026_a_cluster_was_not_encrypted(moved: Aws) -> None:
-    """With the clock before that day a cluster is of type none; it stays so afterwards."""
+    """With the clock before that day a cluster has type none, and keeps it."""
     before = datetime.fromisoformat("2026-02-17T12:00:00+00:00")
     advance(moved.url, seconds=(before - now(moved.url)).total_seconds())
     old = moved.cluster()
@@ -63,8 +63,8 @@ def test_before_18_february_2026_a_cluster_was_not_encrypted(moved: Aws) -> None
     assert ("sse-rds", False, None) == encryption(moved.cluster())
 
 
-def test_encrypted_without_a_key_is_under_aws_rds(aws: Aws) -> None:
-    """StorageEncrypted alone takes the AWS managed key of the account."""
+def test_storage_encrypted_alone_uses_aws_rds(aws: Aws) -> None:
+    """StorageEncrypted alone uses the account's AWS managed key."""
     key = aws("kms").describe_key(KeyId="alias/aws/rds")["KeyMetadata"]
     assert ("sse-kms", True, key["Arn"]) == encryption(aws.cluster(StorageEncrypted=True))
     assert "AWS" == key["KeyManager"]
@@ -72,8 +72,8 @@ def test_encrypted_without_a_key_is_under_aws_rds(aws: Aws) -> None:
 
 @pytest.mark.parametrize("form", ["id", "arn", "alias", "alias arn"])
 @pytest.mark.parametrize("asked", [{"StorageEncrypted": True}, {}])
-def test_every_name_of_a_key_becomes_its_arn(aws: Aws, form: str, asked: dict[str, Any]) -> None:
-    """Key id, ARN, alias and alias ARN all are shown as the key's ARN, on an imported key too."""
+def test_every_name_of_a_key_is_resolved_to_its_arn(aws: Aws, form: str, asked: dict[str, Any]) -> None:
+    """Key id, ARN, alias and alias ARN are all resolved to the key's ARN, for an imported key too."""
     key, alias = external(aws("kms"), os.urandom(32)), "alias/" + aws.name("a")
     aws("kms").create_alias(AliasName=alias, TargetKeyId=key["KeyId"])
     names = {"id": key["KeyId"], "arn": key["Arn"], "alias": alias,
@@ -81,12 +81,12 @@ def test_every_name_of_a_key_becomes_its_arn(aws: Aws, form: str, asked: dict[st
     assert ("sse-kms", True, key["Arn"]) == encryption(aws.cluster(KmsKeyId=names[form], **asked))
 
 
-def test_a_key_and_no_encryption_do_not_go_together(aws: Aws) -> None:
+def test_a_key_without_encryption_is_rejected(aws: Aws) -> None:
     """KmsKeyId with StorageEncrypted=False is InvalidParameterCombination."""
     assert COMBINATION == refused(aws, StorageEncrypted=False, KmsKeyId=aws.key()["Arn"])
 
 
-# ---- which keys are refused
+# ---- rejected keys
 
 
 def _expired(aws: Aws) -> str:
@@ -122,15 +122,15 @@ KEYS = {
 
 
 @pytest.mark.parametrize("which", KEYS)
-def test_keys_that_cannot_be_used_are_refused(moved: Aws, which: str) -> None:
-    """KMSKeyNotAccessibleFault, whatever it is that is wrong with the key; and no cluster is left behind."""
+def test_unusable_keys_are_rejected(moved: Aws, which: str) -> None:
+    """Every unusable key is a KMSKeyNotAccessibleFault, and no cluster is created."""
     before = len(moved("rds").describe_db_clusters()["DBClusters"])
     assert NO_KEY == refused(moved, StorageEncrypted=True, KmsKeyId=KEYS[which](moved))
     assert before == len(moved("rds").describe_db_clusters()["DBClusters"])
 
 
 @pytest.mark.parametrize("parameter", ["PerformanceInsightsKMSKeyId", "MasterUserSecretKmsKeyId"])
-def test_other_keys_are_looked_at_as_well(aws: Aws, parameter: str) -> None:
+def test_other_keys_are_checked_too(aws: Aws, parameter: str) -> None:
     """The keys for Performance Insights and for the managed secret must be usable, and are shown as ARNs."""
     more = {"EnablePerformanceInsights": True} if parameter.startswith("Perf") else {}
     assert NO_KEY == refused(aws, **more, **{parameter: aws.disabled()})
@@ -164,8 +164,8 @@ def _policy(*actions: str, **condition: Any) -> str:
         (_policy("kms:CreateGrant", StringEquals={"kms:CallerAccount": "999999999999"}), False),
     ],
 )
-def test_the_callers_right_to_create_grants_decides(aws: Aws, policy: str, usable: bool) -> None:
-    """RDS acts on the caller's behalf: without kms:CreateGrant through RDS there is no cluster under the key."""
+def test_the_caller_needs_create_grant(aws: Aws, policy: str, usable: bool) -> None:
+    """RDS acts on the caller's behalf: without kms:CreateGrant through RDS no cluster can use the key."""
     key = aws.key(Policy=policy)
     if usable:
         assert key["Arn"] == aws.cluster(StorageEncrypted=True, KmsKeyId=key["Arn"])["KmsKeyId"]
@@ -173,8 +173,8 @@ def test_the_callers_right_to_create_grants_decides(aws: Aws, policy: str, usabl
         assert NO_KEY == refused(aws, StorageEncrypted=True, KmsKeyId=key["Arn"])
 
 
-def test_a_policy_that_denies_describe_key_refuses_the_cluster(aws: Aws) -> None:
-    """An explicit Deny of kms:DescribeKey wins over every Allow."""
+def test_a_deny_of_describe_key_rejects_the_cluster(aws: Aws) -> None:
+    """An explicit Deny of kms:DescribeKey overrides every Allow."""
     key = aws.key()
     document = json.loads(aws("kms").get_key_policy(KeyId=key["KeyId"], PolicyName="default")["Policy"])
     document["Statement"].append(
@@ -189,8 +189,8 @@ def test_a_policy_that_denies_describe_key_refuses_the_cluster(aws: Aws) -> None
     [(("rds:*",), NO_KEY), (("rds:*", "kms:DescribeKey"), NO_KEY), (("rds:*", "kms:CreateGrant"), NO_KEY),
      (("kms:*",), "AccessDenied"), (("rds:*", "kms:CreateGrant", "kms:DescribeKey"), None)],
 )  # fmt: skip
-def test_with_iam_on_the_callers_policies_decide(aws: Aws, actions: tuple[str, ...], code: str | None) -> None:
-    """With IAM switched on the caller needs kms:CreateGrant and kms:DescribeKey beside rds:CreateDBCluster."""
+def test_with_iam_enforced_the_callers_policies_decide(aws: Aws, actions: tuple[str, ...], code: str | None) -> None:
+    """With IAM enforced, the caller needs kms:CreateGrant and kms:DescribeKey besides rds:CreateDBCluster."""
     iam, name, key = aws("iam"), aws.name("user"), aws.key()
     entry = {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
     iam.create_user(UserName=name)
@@ -215,7 +215,7 @@ def test_with_iam_on_the_callers_policies_decide(aws: Aws, actions: tuple[str, .
 
 
 def _enforce(aws: Aws, after: str) -> None:
-    """Let IAM decide after so many requests."""
+    """Enforce IAM after so many requests."""
     request = urllib.request.Request(  # noqa: S310
         aws.url + "/moto-api/reset-auth", data=after.encode(), headers={"Content-Type": "application/json"}
     )
@@ -223,7 +223,7 @@ def _enforce(aws: Aws, after: str) -> None:
 
 
 def test_rds_holds_one_grant_for_each_cluster(aws: Aws) -> None:
-    """Each grant is for RDS, names its cluster in the encryption context, and ends with it."""
+    """Each grant is for RDS, names its cluster in the encryption context, and is retired with the cluster."""
     key = aws.key()
     one, two = (aws.cluster(StorageEncrypted=True, KmsKeyId=key["Arn"]) for _ in range(2))
     grants = aws("kms").list_grants(KeyId=key["KeyId"])["Grants"]
@@ -240,15 +240,15 @@ def test_rds_holds_one_grant_for_each_cluster(aws: Aws) -> None:
     ]
 
 
-def test_without_a_customers_key_there_is_no_grant_to_see(aws: Aws) -> None:
-    """An sse-rds cluster leaves no grant on the account's keys."""
+def test_no_grant_without_a_customer_managed_key(aws: Aws) -> None:
+    """An sse-rds cluster creates no grant on the account's keys."""
     key = aws.key()
     aws.cluster()
     assert [] == aws("kms").list_grants(KeyId=key["KeyId"])["Grants"]
 
 
-def test_cloudtrail_tells_that_the_key_protects_the_cluster(aws: Aws) -> None:
-    """CreateGrant by RDS on the caller's behalf, with aws:rds:dbc-id; CreateDBCluster without the password."""
+def test_cloudtrail_shows_the_grant_for_the_cluster(aws: Aws) -> None:
+    """CloudTrail shows CreateGrant by RDS with aws:rds:dbc-id, and CreateDBCluster without the password."""
     key = aws.key()
     made = aws.cluster(StorageEncrypted=True, KmsKeyId=key["Arn"])
     asked = [{"AttributeKey": "ResourceName", "AttributeValue": key["Arn"]}]
@@ -268,7 +268,7 @@ def test_cloudtrail_tells_that_the_key_protects_the_cluster(aws: Aws) -> None:
 
 
 def test_instances_are_encrypted_as_their_cluster(aws: Aws) -> None:
-    """Every instance shows the cluster's three fields, with an id of its own."""
+    """Every instance shows the cluster's three encryption fields, and has an id of its own."""
     cluster = aws.encrypted()
     made = [aws.instance(cluster) for _ in range(2)]
     assert [encryption(cluster)] * 2 == [encryption(one) for one in aws.members(cluster)]
@@ -279,21 +279,21 @@ def test_instances_are_encrypted_as_their_cluster(aws: Aws) -> None:
 
 @pytest.mark.parametrize("asked", [{"KmsKeyId": "the cluster's"}, {"StorageEncrypted": False}])
 def test_members_take_no_encryption_of_their_own(aws: Aws, asked: dict[str, Any]) -> None:
-    """Encryption is the cluster's: a key, or another wish, on a member is InvalidParameterCombination."""
+    """Encryption is the cluster's: a key or a different value on a member is InvalidParameterCombination."""
     cluster = aws.encrypted()
     given = {name: cluster["KmsKeyId"] if name == "KmsKeyId" else value for name, value in asked.items()}
     assert COMBINATION == refusal(lambda: aws.instance(cluster, **given))
 
 
-def test_members_are_not_added_when_the_key_has_gone(aws: Aws) -> None:
-    """An instance needs the cluster's key."""
+def test_members_need_the_clusters_key(aws: Aws) -> None:
+    """Creating an instance requires the cluster's key."""
     cluster = aws.encrypted()
     aws("kms").disable_key(KeyId=cluster["KmsKeyId"])
     assert refusal(lambda: aws.instance(cluster)) in (NO_KEY, "InvalidDBClusterStateFault")
 
 
-def test_instances_of_other_engines_take_keys_too(aws: Aws) -> None:
-    """A plain MySQL instance resolves its key as a cluster does, and refuses what cannot be used."""
+def test_instances_of_other_engines_resolve_keys_too(aws: Aws) -> None:
+    """A MySQL instance resolves its key as a cluster does, and rejects an unusable one."""
     key = aws.key()
     given = {"Engine": "mysql", "DBInstanceClass": "db.t4g.medium", "AllocatedStorage": 20,
              "MasterUsername": "chief", "MasterUserPassword": "correct-horse"}  # fmt: skip

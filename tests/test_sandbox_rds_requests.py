@@ -1,4 +1,4 @@
-"""What the sandbox's RDS takes and refuses: names, passwords, places, engines, classes, groups, pages, garbage."""
+"""What the sandbox's RDS accepts and rejects: names, passwords, placement, engines, classes, groups, paging."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def aws() -> Iterator[Aws]:
 
 
 def refused(aws: Aws, **asked: Any) -> str:
-    """Return the code that a cluster is refused with."""
+    """Return the error code with which CreateDBCluster fails."""
     given = {"DBClusterIdentifier": aws.name(), **CLUSTER, **asked}
     return refusal(aws("rds").create_db_cluster, **{name: value for name, value in given.items() if value is not None})
 
 
-# ---- clusters: what a request may say
+# ---- clusters: request parameters
 
 WRONG = [
     ({"DBClusterIdentifier": "1-first"}, VALUE),
@@ -89,15 +89,15 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("asked", "code"), WRONG, ids=[json.dumps(asked)[:70] for asked, _ in WRONG])
-def test_clusters_that_are_refused(aws: Aws, asked: dict[str, Any], code: str) -> None:
-    """Each rule has its code on the wire, and nothing is made."""
+def test_rejected_clusters(aws: Aws, asked: dict[str, Any], code: str) -> None:
+    """Each rule has its documented error code, and nothing is created."""
     before = len(aws("rds").describe_db_clusters()["DBClusters"])
     assert code == refused(aws, **asked)
     assert before == len(aws("rds").describe_db_clusters()["DBClusters"])
 
 
-def test_a_cluster_shows_what_was_asked(aws: Aws) -> None:
-    """Every choice of the runbook is found again in DescribeDBClusters."""
+def test_a_cluster_shows_its_settings(aws: Aws) -> None:
+    """DescribeDBClusters returns every setting that the runbook chooses."""
     group = aws.subnet_group()
     vpc = aws("rds").describe_db_subnet_groups(DBSubnetGroupName=group)["DBSubnetGroups"][0]["VpcId"]
     guard = aws("ec2").create_security_group(GroupName=aws.name("sg"), Description="x", VpcId=vpc)["GroupId"]
@@ -124,7 +124,7 @@ def test_a_cluster_shows_what_was_asked(aws: Aws) -> None:
      (MYSQL, "8.0.mysql_aurora.3.10.1", "8.0.mysql_aurora.3.10.1"), (POSTGRESQL, "17", "17.9")],
 )  # fmt: skip
 def test_engine_versions(aws: Aws, engine: str, asked: str | None, expected: str) -> None:
-    """None is the default, a major version its newest minor, a full one itself."""
+    """Without a version the default is used, for a major version its newest minor, for a full version that one."""
     more = {} if asked is None else {"EngineVersion": asked}
     assert expected == aws.cluster(Engine=engine, **more)["EngineVersion"]
 
@@ -153,16 +153,16 @@ def test_engine_versions(aws: Aws, engine: str, asked: str | None, expected: str
         ({"DBInstanceIdentifier": "1"}, VALUE),
     ],
 )
-def test_instances_that_are_refused(aws: Aws, asked: dict[str, Any], code: str) -> None:
-    """What the post asks for literally among them: db.t2.small, and MySQL 5.6."""
+def test_rejected_instances(aws: Aws, asked: dict[str, Any], code: str) -> None:
+    """Unsupported classes and versions are rejected, among them the post's db.t2.small and MySQL 5.6."""
     given = {"DBInstanceIdentifier": aws.name("i"), "DBClusterIdentifier": aws.cluster()["DBClusterIdentifier"],
              "Engine": MYSQL, "DBInstanceClass": "db.t4g.medium", **asked}  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     assert code == refusal(aws("rds").create_db_instance, **given)
 
 
-def test_an_instance_shows_what_was_asked(aws: Aws) -> None:
-    """Monitoring with a role that RDS may take, insights, tier, zone; public only when it is said or by default."""
+def test_an_instance_shows_its_settings(aws: Aws) -> None:
+    """Monitoring, insights, tier and zone are shown; an instance is public on request or by AWS's default."""
     trust = {"Version": "2012-10-17", "Statement": [
         {"Effect": "Allow", "Principal": {"Service": "monitoring.rds.amazonaws.com"}, "Action": "sts:AssumeRole"}
     ]}  # fmt: skip
@@ -188,7 +188,7 @@ def test_an_instance_shows_what_was_asked(aws: Aws) -> None:
 
 
 def test_serverless_instances(aws: Aws) -> None:
-    """db.serverless needs a scaling configuration on its cluster; 0 pauses after 300 seconds unless told."""
+    """db.serverless requires a scaling configuration on its cluster; capacity 0 pauses after 300 seconds by default."""
     cluster = aws.cluster(ServerlessV2ScalingConfiguration={"MinCapacity": 0, "MaxCapacity": 1})
     shown = cluster["ServerlessV2ScalingConfiguration"]
     assert {"MinCapacity": 0.0, "MaxCapacity": 1.0, "SecondsUntilAutoPause": 300} == shown
@@ -196,7 +196,7 @@ def test_serverless_instances(aws: Aws) -> None:
 
 
 def test_instances_are_modified_and_rebooted(aws: Aws) -> None:
-    """Class and tier change; what belongs to the cluster is refused; stopping is the cluster's as well."""
+    """Class and tier can change; settings of the cluster are rejected, and stopping is the cluster's too."""
     rds, cluster = aws("rds"), aws.cluster()
     name = aws.instance(cluster)["DBInstanceIdentifier"]
     aws.members(cluster)
@@ -215,11 +215,11 @@ def test_instances_are_modified_and_rebooted(aws: Aws) -> None:
     assert VALUE == refusal(rds.create_db_snapshot, DBInstanceIdentifier=name, DBSnapshotIdentifier=aws.name("s"))
 
 
-# ---- what is on offer
+# ---- available versions and classes
 
 
 def test_the_catalogue(aws: Aws) -> None:
-    """Versions as of today with their families, classes for each; nothing for what is not on offer."""
+    """Versions with their families, and the classes of each; nothing for those that are not available."""
     rds = aws("rds")
     found = rds.describe_db_engine_versions(Engine=MYSQL)["DBEngineVersions"]
     families = {one["EngineVersion"]: one["DBParameterGroupFamily"] for one in found}
@@ -250,8 +250,8 @@ def test_the_catalogue(aws: Aws) -> None:
     assert 2028 == ends["8.0"]
 
 
-def test_quotas_say_what_is_used(aws: Aws) -> None:
-    """DescribeAccountAttributes counts what is there, against the default quotas of an account."""
+def test_quotas_count_existing_resources(aws: Aws) -> None:
+    """DescribeAccountAttributes counts existing resources against the account's default quotas."""
 
     def used() -> dict[str, tuple[int, int]]:
         quotas = aws("rds").describe_account_attributes()["AccountQuotas"]
@@ -268,7 +268,7 @@ def test_quotas_say_what_is_used(aws: Aws) -> None:
 
 
 def test_subnet_groups(aws: Aws) -> None:
-    """Two zones of one VPC; lower case; not `default`; taken names, unknown subnets and groups in use refused."""
+    """A subnet group needs two zones of one VPC and a free name, not `default`; one in use cannot be deleted."""
     rds, subnets = aws("rds"), aws.subnets()
     create, two = rds.create_db_subnet_group, [one["SubnetId"] for one in subnets[:2]]
     made = create(DBSubnetGroupName="Mixed Case", DBSubnetGroupDescription="x", SubnetIds=two)["DBSubnetGroup"]
@@ -295,8 +295,8 @@ def test_subnet_groups(aws: Aws) -> None:
     assert "DBSubnetGroupNotFoundFault" == refusal(rds.describe_db_subnet_groups, DBSubnetGroupName="nope")
 
 
-def test_modifying_a_subnet_group_never_loses_it(aws: Aws) -> None:
-    """moto takes the group out first; here a refused change leaves it as it was."""
+def test_a_failed_change_keeps_the_subnet_group(aws: Aws) -> None:
+    """moto removes the group first; here a rejected change leaves it unchanged."""
     rds, name = aws("rds"), aws.subnet_group()
     assert "InvalidSubnet" == refusal(
         rds.modify_db_subnet_group, DBSubnetGroupName=name, SubnetIds=["subnet-0", "subnet-1"]
@@ -308,7 +308,7 @@ def test_modifying_a_subnet_group_never_loses_it(aws: Aws) -> None:
 
 
 def test_parameter_groups(aws: Aws) -> None:
-    """Both kinds: families that exist, names once, the defaults always there, none deleted while in use."""
+    """For both kinds: families must exist, names are unique, defaults always exist, none is deleted while in use."""
     rds, name = aws("rds"), aws.name("pg")
     given = {"DBParameterGroupFamily": "aurora-mysql8.0", "Description": "x"}
     rds.create_db_cluster_parameter_group(DBClusterParameterGroupName=name, **given)
@@ -333,7 +333,7 @@ def test_parameter_groups(aws: Aws) -> None:
 
 
 def test_tags(aws: Aws) -> None:
-    """On clusters, instances, snapshots and groups: added, listed, removed; unknown resources are not found."""
+    """Clusters, instances, snapshots and groups can be tagged, listed and untagged; unknown resources are not found."""
     rds, cluster = aws("rds"), aws.cluster(Tags=[{"Key": "a", "Value": "1"}])
     arns = [cluster["DBClusterArn"], aws.instance(cluster)["DBInstanceArn"],
             aws.snapshot(aws.cluster())["DBClusterSnapshotArn"],
@@ -346,11 +346,11 @@ def test_tags(aws: Aws) -> None:
     assert VALUE == refusal(rds.add_tags_to_resource, ResourceName=arns[0], Tags=[{"Key": "aws:x", "Value": "y"}])
 
 
-# ---- around: secrets, logs, events, pages, garbage
+# ---- secrets, logs, events, paging, malformed requests
 
 
 def test_the_managed_secret(aws: Aws) -> None:
-    """Under the key asked for, rotated every seven days, owned by RDS, a password each, gone with its cluster."""
+    """A managed secret uses the given key, rotates every seven days, belongs to RDS and is deleted with its cluster."""
     rds, secrets, key = aws("rds"), aws("secretsmanager"), aws.key()
     own, default = aws.cluster(MasterUserSecretKmsKeyId=key["KeyId"]), aws.cluster()
     shown = own["MasterUserSecret"]
@@ -379,7 +379,7 @@ def test_the_managed_secret(aws: Aws) -> None:
 
 
 def test_events(aws: Aws) -> None:
-    """What happened to a cluster in the last hour, or in the time asked for; categories; a source needs a type."""
+    """Events of a cluster are listed for the last hour or a given time, by category; a source needs a type."""
     rds, cluster = aws("rds"), aws.cluster()
     name = cluster["DBClusterIdentifier"]
     asked = {"SourceType": "db-cluster", "SourceIdentifier": name}
@@ -397,8 +397,8 @@ def test_events(aws: Aws) -> None:
         sandbox_process.call(aws.url, "/runbook/clock", method="POST", body={"reset": True})
 
 
-def test_clusters_come_in_pages(aws: Aws) -> None:
-    """MaxRecords from 20 to 100, a Marker for what follows, and nothing twice."""
+def test_clusters_are_paged(aws: Aws) -> None:
+    """MaxRecords is 20 to 100, Marker returns the next page, and nothing is repeated."""
     rds = aws("rds")
     for _ in range(25):
         rds.create_db_cluster(DBClusterIdentifier=aws.name("page"), **CLUSTER)
@@ -429,6 +429,6 @@ def test_clusters_come_in_pages(aws: Aws) -> None:
         ("describe_db_proxy_targets", {"DBProxyName": "nope"}, "InvalidAction"),
     ],
 )  # fmt: skip
-def test_garbage_has_a_code(aws: Aws, operation: str, asked: dict[str, Any], code: str) -> None:
-    """Missing, malformed and unknown: a 4xx with its code, never a 500."""
+def test_malformed_requests_have_an_error_code(aws: Aws, operation: str, asked: dict[str, Any], code: str) -> None:
+    """Missing, malformed and unknown parameters are a 4xx with its code, never a 500."""
     assert code == refusal(getattr(aws("rds"), operation), **asked)

@@ -1,4 +1,4 @@
-"""Snapshots of the sandbox: taken, copied, shared, restored, and points in time; what each does with keys."""
+"""Snapshots in the sandbox: creating, copying, sharing, restoring, and points in time; and what each does with keys."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ def aws() -> Iterator[Aws]:
 
 @pytest.fixture
 def other(aws: Aws) -> Aws:
-    """Another account, for one test: no other test has shared a snapshot with it."""
+    """An account that no other test has shared a snapshot with."""
     return Aws(aws.url, f"{next(_accounts):012}")
 
 
 @pytest.fixture
 def moved(aws: Aws) -> Iterator[Aws]:
-    """The sandbox, with a clock that is put back."""
+    """The sandbox, with the clock reset afterwards."""
     yield aws
     sandbox_process.call(aws.url, "/runbook/clock", method="POST", body={"reset": True})
 
 
 def encryption(shown: Any) -> tuple[str, bool, str | None]:
-    """Return the three fields that tell how something is encrypted."""
+    """Return the three fields that describe encryption."""
     return shown["StorageEncryptionType"], shown["StorageEncrypted"], shown.get("KmsKeyId")
 
 
 def unencrypted(aws: Aws) -> Any:
-    """Create a cluster as of before 2026-02-18; the clock is today's again afterwards."""
+    """Create a cluster dated before 2026-02-18; the clock is reset afterwards."""
     before = datetime.fromisoformat("2026-02-01T12:00:00+00:00")
     advance(aws.url, seconds=(before - now(aws.url)).total_seconds())
     try:
@@ -54,12 +54,12 @@ def unencrypted(aws: Aws) -> Any:
 MAKE: dict[str, Callable[[Aws], Any]] = {"sse-kms": Aws.encrypted, "sse-rds": Aws.cluster, "none": unencrypted}
 
 
-# ---- taken and described
+# ---- creating and describing
 
 
 @pytest.mark.parametrize("kind", MAKE)
 def test_a_snapshot_has_its_clusters_encryption(aws: Aws, kind: str) -> None:
-    """Manual and automated snapshots, and the automated backup, are encrypted as their cluster."""
+    """Manual and automated snapshots and the automated backup have the encryption of their cluster."""
     cluster = MAKE[kind](aws)
     taken, rds = aws.snapshot(cluster), aws("rds")
     name = cluster["DBClusterIdentifier"]
@@ -71,8 +71,8 @@ def test_a_snapshot_has_its_clusters_encryption(aws: Aws, kind: str) -> None:
     assert cluster["DbClusterResourceId"] == taken["DbClusterResourceId"] == backup["DbClusterResourceId"]
 
 
-def test_snapshots_are_found_by_what_is_asked(aws: Aws) -> None:
-    """By identifier, ARN, cluster, type and filter; an identifier that is not there is an error."""
+def test_snapshots_are_found_by_every_parameter(aws: Aws) -> None:
+    """Snapshots are found by identifier, ARN, cluster, type and filter; an unknown identifier is an error."""
     cluster = aws.cluster()
     taken = aws.snapshot(cluster)
     aws.snapshot(aws.cluster())
@@ -100,7 +100,7 @@ def test_snapshots_are_found_by_what_is_asked(aws: Aws) -> None:
 
 
 def test_snapshots_need_a_name_a_cluster_and_its_key(aws: Aws) -> None:
-    """A name that is taken, a cluster that is not there, a key that has gone: each is refused by its code."""
+    """A name in use, an unknown cluster and a lost key are each rejected with their error code."""
     cluster = aws.encrypted()
     taken = aws.snapshot(cluster)
     create, name = aws("rds").create_db_cluster_snapshot, cluster["DBClusterIdentifier"]
@@ -118,7 +118,7 @@ def test_snapshots_need_a_name_a_cluster_and_its_key(aws: Aws) -> None:
 
 
 def test_only_manual_snapshots_are_deleted(aws: Aws) -> None:
-    """A manual one goes; an automated one stays; one that is not there is not found."""
+    """A manual snapshot can be deleted, an automated one cannot; an unknown one is not found."""
     cluster = aws.cluster()
     taken, delete = aws.snapshot(cluster), aws("rds").delete_db_cluster_snapshot
     automated = aws("rds").describe_db_cluster_snapshots(
@@ -131,11 +131,11 @@ def test_only_manual_snapshots_are_deleted(aws: Aws) -> None:
     )
 
 
-# ---- copied
+# ---- copying
 
 
 def test_a_copy_keeps_the_key_or_takes_another(aws: Aws) -> None:
-    """In the same Region: without a key the source's, with one that one; the source is named."""
+    """In the same Region a copy uses the source's key by default, or the given key, and names its source."""
     source, key = aws.snapshot(aws.encrypted()), aws.key()
     same, rekeyed = aws.copied(source), aws.copied(source, KmsKeyId=key["KeyId"])
     assert encryption(source) == encryption(same)
@@ -146,7 +146,7 @@ def test_a_copy_keeps_the_key_or_takes_another(aws: Aws) -> None:
 
 @pytest.mark.parametrize("kind", ["none", "sse-rds"])
 def test_a_copy_does_not_encrypt(aws: Aws, kind: str) -> None:
-    """A snapshot without a KMS key keeps its type when copied, and takes no key."""
+    """A snapshot without a KMS key keeps its type when copied, and rejects a key."""
     source = aws.snapshot(MAKE[kind](aws))
     assert encryption(source) == encryption(aws.copied(source))
     asked = refusal(lambda: aws.copied(source, KmsKeyId=aws.key()["Arn"]))
@@ -154,8 +154,8 @@ def test_a_copy_does_not_encrypt(aws: Aws, kind: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["disabled", "unknown id", "unknown alias", "another Region's"])
-def test_a_copy_takes_no_key_that_cannot_be_used(aws: Aws, key: str) -> None:
-    """KMSKeyNotAccessibleFault, and no copy."""
+def test_a_copy_rejects_unusable_keys(aws: Aws, key: str) -> None:
+    """An unusable key is a KMSKeyNotAccessibleFault, and no copy is created."""
     names = {"disabled": aws.disabled(), "unknown id": UNKNOWN, "unknown alias": "alias/there-is-none",
              "another Region's": aws.key(OTHER_REGION)["Arn"]}  # fmt: skip
     source = aws.snapshot(aws.encrypted())
@@ -165,7 +165,7 @@ def test_a_copy_takes_no_key_that_cannot_be_used(aws: Aws, key: str) -> None:
 
 
 def test_a_copy_needs_the_sources_key(aws: Aws) -> None:
-    """With the source's key disabled nothing can be copied, to another key neither."""
+    """While the source's key is disabled nothing can be copied, not even to another key."""
     source, key = aws.snapshot(aws.encrypted()), aws.key()
     aws("kms").disable_key(KeyId=source["KmsKeyId"])
     assert NO_KEY == refusal(lambda: aws.copied(source))
@@ -173,7 +173,7 @@ def test_a_copy_needs_the_sources_key(aws: Aws) -> None:
 
 
 def test_a_copy_to_another_region_needs_a_key_of_that_region(aws: Aws) -> None:
-    """Called in the target Region with the source's ARN: its own key is mandatory when encrypted."""
+    """A copy in another Region, by the source's ARN, requires a key of that Region when encrypted."""
     source, there = aws.snapshot(aws.encrypted()), aws.key(OTHER_REGION)
     assert refusal(lambda: aws.copied(source, OTHER_REGION)) in (NO_KEY, COMBINATION, VALUE)
     assert NO_KEY == refusal(lambda: aws.copied(source, OTHER_REGION, KmsKeyId=source["KmsKeyId"]))
@@ -184,8 +184,8 @@ def test_a_copy_to_another_region_needs_a_key_of_that_region(aws: Aws) -> None:
     assert ("sse-rds", False, None) == encryption(aws.copied(aws.snapshot(aws.cluster()), OTHER_REGION))
 
 
-def test_what_else_a_copy_is_refused_for(aws: Aws) -> None:
-    """A name that is taken, and a source that is not there."""
+def test_other_rejected_copies(aws: Aws) -> None:
+    """A name in use and an unknown source are rejected."""
     source = aws.snapshot(aws.cluster())
     copy = aws("rds").copy_db_cluster_snapshot
     taken = source["DBClusterSnapshotIdentifier"]
@@ -197,15 +197,15 @@ def test_what_else_a_copy_is_refused_for(aws: Aws) -> None:
     )
 
 
-def test_tags_are_copied_when_asked(aws: Aws) -> None:
-    """CopyTagsToSnapshot of the cluster, CopyTags of the copy."""
+def test_tags_are_copied_on_request(aws: Aws) -> None:
+    """CopyTagsToSnapshot of the cluster and CopyTags of the copy take effect."""
     tags = [{"Key": "stage", "Value": "test"}]
     source = aws.snapshot(aws.cluster(Tags=tags, CopyTagsToSnapshot=True))
     assert tags == source["TagList"] == aws.copied(source, CopyTags=True)["TagList"]
     assert [] == aws.copied(source)["TagList"]
 
 
-# ---- shared
+# ---- sharing
 
 
 def _share(aws: Aws, snapshot: Any, *accounts: str) -> Any:
@@ -234,7 +234,7 @@ def _let_in(aws: Aws, other: Aws, key_arn: str) -> None:
 
 
 def test_an_encrypted_snapshot_is_shared_with_its_key(aws: Aws, other: Aws) -> None:
-    """The other account needs the snapshot, the key, and a key of its own for the copy."""
+    """The other account needs access to the snapshot and to its key, and a key of its own for the copy."""
     source, own = aws.snapshot(aws.encrypted()), other.key()
     assert "DBClusterSnapshotNotFoundFault" == refusal(lambda: other.copied(source, KmsKeyId=own["Arn"]))
     _share(aws, source, other.account)
@@ -247,21 +247,21 @@ def test_an_encrypted_snapshot_is_shared_with_its_key(aws: Aws, other: Aws) -> N
 
 
 def test_encrypted_snapshots_are_never_public(aws: Aws) -> None:
-    """`all` is refused for a snapshot under a key, and taken for an unencrypted one."""
+    """`all` is rejected for an encrypted snapshot, and accepted for an unencrypted one."""
     assert refusal(lambda: _share(aws, aws.snapshot(aws.encrypted()), "all")) in (SNAPSHOT_STATE, VALUE, NO_KEY)
     answer = _share(aws, aws.snapshot(unencrypted(aws)), "all")["DBClusterSnapshotAttributesResult"]
     assert ["all"] == answer["DBClusterSnapshotAttributes"][0]["AttributeValues"]
 
 
-def test_snapshots_under_aws_rds_are_not_shared(aws: Aws, other: Aws) -> None:
-    """The AWS managed key cannot be shared, so neither can what it encrypts; a copy to another key can."""
+def test_snapshots_encrypted_with_aws_rds_are_not_shared(aws: Aws, other: Aws) -> None:
+    """A snapshot encrypted with aws/rds cannot be shared, since that key cannot be; a copy with another key can."""
     source = aws.snapshot(aws.cluster(StorageEncrypted=True))
     assert refusal(lambda: _share(aws, source, other.account)) in (SNAPSHOT_STATE, NO_KEY, VALUE)
     _share(aws, aws.copied(source, KmsKeyId=aws.key()["Arn"]), other.account)
 
 
-def test_sharing_is_taken_back(aws: Aws, other: Aws) -> None:
-    """ValuesToRemove, and what DescribeDBClusterSnapshotAttributes says of it."""
+def test_sharing_is_removed(aws: Aws, other: Aws) -> None:
+    """ValuesToRemove ends sharing, and DescribeDBClusterSnapshotAttributes shows it."""
     source = aws.snapshot(aws.encrypted())
     _share(aws, source, other.account, "444455556666")
     name = source["DBClusterSnapshotIdentifier"]
@@ -274,20 +274,20 @@ def test_sharing_is_taken_back(aws: Aws, other: Aws) -> None:
     assert VALUE == refusal(lambda: _share(aws, source, "nobody"))
 
 
-# ---- restored
+# ---- restoring
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("sse-kms", None), ("sse-rds", "sse-rds"), ("none", "sse-rds")])
 def test_a_restore_without_a_key(aws: Aws, kind: str, expected: str | None) -> None:
-    """Under the source's key; without one under AWS's own, whatever the source was."""
+    """Without a key a restore uses the source's key, or sse-rds if the source has none."""
     source = aws.snapshot(MAKE[kind](aws))
     made = encryption(aws.restored(source))
     assert made == (encryption(source) if expected is None else (expected, False, None))
 
 
 @pytest.mark.parametrize("kind", MAKE)
-def test_a_restore_under_a_key(aws: Aws, kind: str) -> None:
-    """The way to encrypt what was not, and to change the key of what was."""
+def test_a_restore_with_a_key(aws: Aws, kind: str) -> None:
+    """A restore with a key encrypts an unencrypted source, and changes the key of an encrypted one."""
     key, source = aws.key(), aws.snapshot(MAKE[kind](aws))
     made = aws.restored(source, KmsKeyId=key["KeyId"])
     assert ("sse-kms", True, key["Arn"]) == encryption(made)
@@ -298,8 +298,8 @@ def test_a_restore_under_a_key(aws: Aws, kind: str) -> None:
     assert ([], "chief") == (made["DBClusterMembers"], made["MasterUsername"])
 
 
-def test_restores_that_are_refused(aws: Aws) -> None:
-    """Unknown or unusable keys, a source key that has gone, a taken name, another engine, an older version."""
+def test_rejected_restores(aws: Aws) -> None:
+    """Unusable keys, a lost source key, a name in use, another engine and an older version are rejected."""
     cluster = aws.encrypted()
     source = aws.snapshot(cluster)
     assert NO_KEY == refusal(lambda: aws.restored(source, KmsKeyId=UNKNOWN))
@@ -331,11 +331,11 @@ def test_a_restore_sets_groups_to_their_defaults(aws: Aws) -> None:
     assert name == aws.restored(source, DBClusterParameterGroupName=name)["DBClusterParameterGroup"]
 
 
-# ---- to a point in time
+# ---- points in time
 
 
-def test_to_a_point_in_time_under_the_same_or_another_key(aws: Aws) -> None:
-    """Without a key the source's, with one that one; the new cluster has an id of its own."""
+def test_to_a_point_in_time_with_the_same_or_another_key(aws: Aws) -> None:
+    """A restore uses the source's key by default, or the given key; the new cluster has its own resource id."""
     source, key = aws.encrypted(), aws.key()
     same, rekeyed = aws.rewound(source), aws.rewound(source, KmsKeyId=key["Arn"])
     assert encryption(source) == encryption(same)
@@ -344,15 +344,15 @@ def test_to_a_point_in_time_under_the_same_or_another_key(aws: Aws) -> None:
 
 
 @pytest.mark.parametrize("kind", ["none", "sse-rds"])
-def test_to_a_point_in_time_takes_no_key_for_what_had_none(aws: Aws, kind: str) -> None:
-    """KmsKeyId is rejected unless the source is under a KMS key; without it the restore is sse-rds."""
+def test_to_a_point_in_time_without_a_key_rejects_a_key(aws: Aws, kind: str) -> None:
+    """KmsKeyId is rejected unless the source uses a KMS key; without it the restore is sse-rds."""
     source = MAKE[kind](aws)
     assert COMBINATION == refusal(lambda: aws.rewound(source, KmsKeyId=aws.key()["Arn"]))
     assert ("sse-rds", False, None) == encryption(aws.rewound(source))
 
 
-def test_a_clone_stays_as_its_source_is(aws: Aws) -> None:
-    """A clone of an unencrypted cluster is unencrypted, one of an encrypted cluster has its key."""
+def test_a_clone_keeps_its_sources_encryption(aws: Aws) -> None:
+    """A clone of an unencrypted cluster is unencrypted, a clone of an encrypted cluster has its key."""
     for make in (unencrypted, Aws.encrypted):
         source = make(aws)
         clone = aws.rewound(source, RestoreType="copy-on-write")
@@ -360,8 +360,8 @@ def test_a_clone_stays_as_its_source_is(aws: Aws) -> None:
         assert clone["CloneGroupId"] == aws.described(source)["CloneGroupId"]
 
 
-def test_points_in_time_that_are_refused(moved: Aws) -> None:
-    """Times outside the window, both or neither way of saying when, unusable keys, an unknown source."""
+def test_rejected_points_in_time(moved: Aws) -> None:
+    """Times outside the window, both or neither time parameter, unusable keys and an unknown source are rejected."""
     aws = moved
     source = aws.encrypted()
     advance(aws.url, hours=3)
@@ -382,8 +382,8 @@ def test_points_in_time_that_are_refused(moved: Aws) -> None:
 # ---- automated backups
 
 
-def test_backups_of_a_deleted_cluster_can_be_kept(moved: Aws) -> None:
-    """With DeleteAutomatedBackups=False they are retained, can be restored by resource id, and run out."""
+def test_backups_of_a_deleted_cluster_can_be_retained(moved: Aws) -> None:
+    """With DeleteAutomatedBackups=False backups are retained, can be restored by resource id, and expire."""
     aws, rds = moved, moved("rds")
     source = aws.encrypted()
     name, resource_id = source["DBClusterIdentifier"], source["DbClusterResourceId"]
@@ -400,8 +400,8 @@ def test_backups_of_a_deleted_cluster_can_be_kept(moved: Aws) -> None:
     assert "DBClusterAutomatedBackupNotFoundFault" == refusal(gone, DbClusterResourceId=resource_id)
 
 
-def test_backups_go_with_their_cluster(aws: Aws) -> None:
-    """By default nothing automated is left; a final snapshot is, and has the cluster's key."""
+def test_backups_are_deleted_with_their_cluster(aws: Aws) -> None:
+    """By default a deletion leaves no automated backup; a final snapshot remains, with the cluster's key."""
     rds, source, final = aws("rds"), aws.encrypted(), aws.name("final")
     name = source["DBClusterIdentifier"]
     rds.delete_db_cluster(DBClusterIdentifier=name, FinalDBSnapshotIdentifier=final)
@@ -414,8 +414,8 @@ def test_backups_go_with_their_cluster(aws: Aws) -> None:
     assert [] == backups["DBClusterAutomatedBackups"]
 
 
-def test_retained_backups_are_deleted_by_hand_and_live_ones_are_not(aws: Aws) -> None:
-    """DeleteDBClusterAutomatedBackup, for what is left of a deleted cluster only."""
+def test_only_retained_backups_can_be_deleted(aws: Aws) -> None:
+    """DeleteDBClusterAutomatedBackup works only for retained backups of a deleted cluster."""
     rds, source = aws("rds"), aws.cluster()
     delete, resource_id = rds.delete_db_cluster_automated_backup, source["DbClusterResourceId"]
     assert "InvalidDBClusterAutomatedBackupStateFault" == refusal(delete, DbClusterResourceId=resource_id)

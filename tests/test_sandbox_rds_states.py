@@ -1,4 +1,4 @@
-"""States of the sandbox's clusters: they take as long as is set, and a lost key takes a cluster out of service."""
+"""States of the sandbox's clusters: they take as long as configured, and a lost key takes a cluster out of service."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def served() -> Iterator[Aws]:
 
 @pytest.fixture
 def aws(served: Aws) -> Iterator[Aws]:
-    """The same, whose clock and progression are put back afterwards."""
+    """The same, with the clock and the progression reset afterwards."""
     yield served
     sandbox_process.call(served.url, "/runbook/clock", method="POST", body={"reset": True})
     sandbox_process.call(served.url, "/runbook/progression", method="DELETE")
 
 
-def progress(aws: Aws, **order: Any) -> None:
-    """Say how long states take."""
-    sandbox_process.call(aws.url, "/runbook/progression", method="POST", body=order)
+def progress(aws: Aws, **setting: Any) -> None:
+    """Set how long states take."""
+    sandbox_process.call(aws.url, "/runbook/progression", method="POST", body=setting)
 
 
 def status(aws: Aws, cluster: Any) -> str:
-    """Look at a cluster once; "gone" when it is not there."""
+    """Poll a cluster once; return "gone" if it does not exist."""
     found = aws("rds").describe_db_clusters(
         Filters=[{"Name": "db-cluster-id", "Values": [cluster["DBClusterIdentifier"]]}]
     )["DBClusters"]
@@ -43,7 +43,7 @@ def status(aws: Aws, cluster: Any) -> str:
 
 
 def create(aws: Aws, **asked: Any) -> Any:
-    """Create a cluster without looking at it."""
+    """Create a cluster without polling it."""
     from rds_support import CLUSTER
 
     return aws("rds").create_db_cluster(DBClusterIdentifier=aws.name(), **{**CLUSTER, **asked})["DBCluster"]
@@ -52,8 +52,8 @@ def create(aws: Aws, **asked: Any) -> Any:
 # ---- how long states take
 
 
-def test_states_take_so_many_looks(aws: Aws) -> None:
-    """N describe calls: creating until then, at any N; other calls do not count."""
+def test_states_take_n_polls(aws: Aws) -> None:
+    """A cluster is creating for N describe calls, for any N; other calls do not count."""
     progress(aws, mode="polls", times=3)
     made = create(aws)
     refusal(aws("rds").stop_db_cluster, DBClusterIdentifier=made["DBClusterIdentifier"])
@@ -62,8 +62,8 @@ def test_states_take_so_many_looks(aws: Aws) -> None:
     ]  # fmt: skip
 
 
-def test_states_take_so_many_seconds_of_the_clock(aws: Aws) -> None:
-    """N seconds by the movable clock, whoever looks however often."""
+def test_states_take_n_seconds_of_the_clock(aws: Aws) -> None:
+    """A cluster is creating for N seconds of the sandbox's clock, however often it is polled."""
     progress(aws, mode="seconds", seconds=60)
     made = create(aws)
     assert ["creating"] * 5 == [status(aws, made) for _ in range(5)]
@@ -72,7 +72,7 @@ def test_states_take_so_many_seconds_of_the_clock(aws: Aws) -> None:
 
 
 def test_the_setting_changes_while_the_sandbox_runs(aws: Aws) -> None:
-    """Also for what is under way; moto's own state manager is the same setting."""
+    """A new setting applies to transitions in progress too; moto's own state manager changes the same setting."""
     progress(aws, mode="seconds", seconds=3600)
     made = create(aws)
     assert "creating" == status(aws, made)
@@ -81,7 +81,7 @@ def test_the_setting_changes_while_the_sandbox_runs(aws: Aws) -> None:
 
 
 def test_an_instance_waits_for_its_cluster(aws: Aws) -> None:
-    """However quick it is by itself, an instance is creating until its cluster is available, and then some."""
+    """An instance stays creating until its cluster is available, whatever its own setting."""
     progress(aws, mode="polls", times=4)
     set_transition(aws.url, "rds::instance", {"progression": "immediate"})
     made = create(aws)
@@ -94,8 +94,8 @@ def test_an_instance_waits_for_its_cluster(aws: Aws) -> None:
     assert ("available", "creating") == (status(aws, made), aws.members(made)[1]["DBInstanceStatus"])
 
 
-def test_deleting_takes_time_and_gives_the_name_back(aws: Aws) -> None:
-    """deleting, then gone; the name can be used again at once, any number of times."""
+def test_deleting_takes_time_and_frees_the_name(aws: Aws) -> None:
+    """A cluster is deleting, then deleted; its name can be used again at once, any number of times."""
     for _ in range(3):
         progress(aws, mode="polls", times=2)
         made = aws.cluster(DBClusterIdentifier="again")
@@ -106,8 +106,8 @@ def test_deleting_takes_time_and_gives_the_name_back(aws: Aws) -> None:
         assert ["deleting", "gone"] == [status(aws, made) for _ in range(2)]
 
 
-def test_a_cluster_backs_up(aws: Aws) -> None:
-    """backing-up while a snapshot is taken; the snapshot is creating, with 0 percent."""
+def test_a_snapshot_makes_its_cluster_backing_up(aws: Aws) -> None:
+    """A cluster is backing-up while a snapshot is creating, with 0 percent progress."""
     progress(aws, mode="immediate")
     made = aws.cluster()
     progress(aws, mode="polls", times=2)
@@ -119,7 +119,7 @@ def test_a_cluster_backs_up(aws: Aws) -> None:
 
 
 def test_stopping_and_starting(aws: Aws) -> None:
-    """stopping, stopped, starting, available, and the instances with it; only from the states that AWS names."""
+    """Cluster and instances go through stopping, stopped, starting, available; only from the states that AWS allows."""
     rds = aws("rds")
     progress(aws, mode="polls", times=2)
     made = create(aws)
@@ -138,7 +138,7 @@ def test_stopping_and_starting(aws: Aws) -> None:
 
 
 def test_a_stopped_cluster_starts_by_itself_after_seven_days(aws: Aws) -> None:
-    """As AWS does, so that it misses no maintenance."""
+    """AWS starts a stopped cluster after seven days, so that it misses no maintenance."""
     made = aws.cluster()
     aws("rds").stop_db_cluster(DBClusterIdentifier=made["DBClusterIdentifier"])
     assert "stopped" == status(aws, made)
@@ -148,7 +148,7 @@ def test_a_stopped_cluster_starts_by_itself_after_seven_days(aws: Aws) -> None:
     assert "available" in [status(aws, made) for _ in range(2)]
 
 
-# ---- losing the key, and regaining it
+# ---- losing and restoring the key
 
 
 def _disable(aws: Aws, key: Any) -> None:
@@ -192,7 +192,7 @@ WAYS = {
 
 @pytest.fixture
 def protected(aws: Aws) -> tuple[Any, Any]:
-    """An imported key, and a cluster of two instances under it."""
+    """An imported key, and a cluster of two instances that uses it."""
     key = external(aws("kms"), MATERIAL)
     cluster = aws.cluster(StorageEncrypted=True, KmsKeyId=key["Arn"])
     for _ in range(2):
@@ -202,8 +202,8 @@ def protected(aws: Aws) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_cluster_loses_its_key_and_gets_it_back(aws: Aws, protected: tuple[Any, Any], way: str) -> None:
-    """Recoverable, with its instances; it starts when the key is back, and not before."""
+def test_a_cluster_loses_its_key_and_recovers(aws: Aws, protected: tuple[Any, Any], way: str) -> None:
+    """The cluster and its instances become recoverable; StartDBCluster works only once the key is usable again."""
     key, cluster = protected
     lose, regain = WAYS[way]
     rds, name = aws("rds"), cluster["DBClusterIdentifier"]
@@ -219,7 +219,7 @@ def test_a_cluster_loses_its_key_and_gets_it_back(aws: Aws, protected: tuple[Any
 
 
 def test_a_revoked_grant_is_a_lost_key(aws: Aws, protected: tuple[Any, Any]) -> None:
-    """RDS holds the key by its grant; other clusters under the same key are not concerned."""
+    """Revoking RDS's grant makes its cluster lose the key; other clusters with the same key are not affected."""
     key, cluster = protected
     other = aws.cluster(StorageEncrypted=True, KmsKeyId=key["Arn"])
     grants = aws("kms").list_grants(KeyId=key["KeyId"])["Grants"]
@@ -229,8 +229,8 @@ def test_a_revoked_grant_is_a_lost_key(aws: Aws, protected: tuple[Any, Any]) -> 
     assert "available" == status(aws, other)
 
 
-def test_the_callers_lost_right_does_no_harm(aws: Aws, protected: tuple[Any, Any]) -> None:
-    """A running cluster holds a grant; what the caller may later do does not concern it."""
+def test_the_callers_later_permissions_do_not_matter(aws: Aws, protected: tuple[Any, Any]) -> None:
+    """A running cluster uses its grant; the caller's later permissions do not affect it."""
     import json
 
     from rds_support import ROOT
@@ -242,8 +242,8 @@ def test_the_callers_lost_right_does_no_harm(aws: Aws, protected: tuple[Any, Any
     assert ["available"] * 3 == [status(aws, cluster) for _ in range(3)]
 
 
-def test_after_seven_days_there_is_no_way_back(aws: Aws, protected: tuple[Any, Any]) -> None:
-    """6 days are not too late; 7 are: terminal, nothing starts it, and a restore needs the same key again."""
+def test_after_seven_days_the_loss_is_terminal(aws: Aws, protected: tuple[Any, Any]) -> None:
+    """A key is recoverable for 6 days; after 7 the cluster is terminal, and a restore needs the same key again."""
     key, cluster = protected
     rds, name = aws("rds"), cluster["DBClusterIdentifier"]
     taken = aws.snapshot(cluster)
@@ -262,7 +262,7 @@ def test_after_seven_days_there_is_no_way_back(aws: Aws, protected: tuple[Any, A
 
 
 def test_a_member_of_a_global_database_is_lost_at_once(aws: Aws) -> None:
-    """It cannot stop, so there is no recoverable state for it."""
+    """A member of a global database cannot stop, so it has no recoverable state."""
     key, world = aws.key(), aws.name("world")
     cluster = aws.cluster(StorageEncrypted=True, KmsKeyId=key["Arn"])
     aws("rds").create_global_cluster(GlobalClusterIdentifier=world, SourceDBClusterIdentifier=cluster["DBClusterArn"])
@@ -272,8 +272,8 @@ def test_a_member_of_a_global_database_is_lost_at_once(aws: Aws) -> None:
     assert INACCESSIBLE == status(aws, cluster)
 
 
-def test_the_key_is_needed_now_and_then_not_at_once(aws: Aws, protected: tuple[Any, Any]) -> None:
-    """With states that take time the loss shows later; a key that is back by then is not missed."""
+def test_a_loss_shows_after_the_states_duration(aws: Aws, protected: tuple[Any, Any]) -> None:
+    """When states take time, the loss shows later; a key restored by then is not noticed as lost."""
     key, cluster = protected
     progress(aws, mode="polls", times=3)
     _disable(aws, key)
@@ -284,16 +284,16 @@ def test_the_key_is_needed_now_and_then_not_at_once(aws: Aws, protected: tuple[A
     assert ["available", "available", RECOVERABLE] == [status(aws, cluster) for _ in range(3)]
 
 
-def test_clusters_under_other_keys_never_notice(aws: Aws, protected: tuple[Any, Any]) -> None:
-    """A lost key takes down its own clusters only."""
+def test_clusters_with_other_keys_are_not_affected(aws: Aws, protected: tuple[Any, Any]) -> None:
+    """A lost key affects only the clusters that use it."""
     key, _ = protected
     others = [aws.cluster(), aws.cluster(StorageEncrypted=True), aws.encrypted()]
     _disable(aws, key)
     assert ["available"] * 3 == [status(aws, one) for one in others]
 
 
-def test_what_a_lost_cluster_still_allows(aws: Aws, protected: tuple[Any, Any]) -> None:
-    """It can be deleted, without a final snapshot; nothing else needs a key that is not there."""
+def test_operations_on_a_cluster_without_its_key(aws: Aws, protected: tuple[Any, Any]) -> None:
+    """Such a cluster can be deleted, without a final snapshot; other operations fail for lack of the key."""
     key, cluster = protected
     rds, name = aws("rds"), cluster["DBClusterIdentifier"]
     _disable(aws, key)
@@ -316,8 +316,8 @@ def test_what_a_lost_cluster_still_allows(aws: Aws, protected: tuple[Any, Any]) 
 # ---- deleting
 
 
-def test_the_rules_of_deleting(aws: Aws) -> None:
-    """Final snapshot or not, never both; no instances, no protection; an unknown cluster is not found."""
+def test_rules_of_deletion(aws: Aws) -> None:
+    """A deletion requires a final snapshot or SkipFinalSnapshot, no instances and no protection."""
     rds, cluster = aws("rds"), aws.cluster(DeletionProtection=True)
     name, delete = cluster["DBClusterIdentifier"], rds.delete_db_cluster
     assert COMBINATION == refusal(delete, DBClusterIdentifier=name)
@@ -339,11 +339,11 @@ def test_the_rules_of_deleting(aws: Aws) -> None:
     assert "DBInstanceNotFound" == refusal(rds.delete_db_instance, DBInstanceIdentifier="nope")
 
 
-# ---- nothing is lost
+# ---- errors change nothing
 
 
 def test_a_failed_create_changes_nothing(aws: Aws) -> None:
-    """A second cluster of a name that is taken leaves the first as it was, with its resource id and tags."""
+    """A second cluster with the same name leaves the first unchanged, with its resource id and tags."""
     cluster = aws.encrypted(Tags=[{"Key": "a", "Value": "b"}])
     for _ in range(2):
         assert "DBClusterAlreadyExistsFault" == refusal(
@@ -360,7 +360,7 @@ def test_a_failed_create_changes_nothing(aws: Aws) -> None:
      {"NewDBClusterIdentifier": "1"}, {"MasterUserPassword": "x"}],
 )  # fmt: skip
 def test_a_failed_modify_changes_nothing(aws: Aws, wrong: dict[str, Any]) -> None:
-    """All checks come first: after an error the cluster is there, with every field as before."""
+    """All checks come first: after an error the cluster exists with every field unchanged."""
     cluster = aws.cluster()
     refusal(
         aws("rds").modify_db_cluster, DBClusterIdentifier=cluster["DBClusterIdentifier"], DeletionProtection=True,
@@ -372,7 +372,7 @@ def test_a_failed_modify_changes_nothing(aws: Aws, wrong: dict[str, Any]) -> Non
 
 
 def test_a_cluster_is_renamed_with_its_instances(aws: Aws) -> None:
-    """NewDBClusterIdentifier: the same resource id, and members that know the new name."""
+    """NewDBClusterIdentifier keeps the resource id, and instances refer to the new name."""
     cluster = aws.encrypted()
     member, new = aws.instance(cluster)["DBInstanceIdentifier"], aws.name("new")
     aws.members(cluster)
@@ -390,8 +390,8 @@ def test_a_cluster_is_renamed_with_its_instances(aws: Aws) -> None:
     assert [other] == [one["DBInstanceIdentifier"] for one in aws.described(renamed)["DBClusterMembers"]]
 
 
-def test_a_reader_takes_over(aws: Aws) -> None:
-    """FailoverDBCluster makes a reader the writer; without a reader it is refused."""
+def test_failover_to_a_reader(aws: Aws) -> None:
+    """FailoverDBCluster makes a reader the writer; without a reader it is rejected."""
     cluster = aws.cluster()
     name = cluster["DBClusterIdentifier"]
     first = aws.instance(cluster)["DBInstanceIdentifier"]

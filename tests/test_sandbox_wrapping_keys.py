@@ -1,4 +1,4 @@
-"""Wrapping keys made in advance are given to one caller each, and made again."""
+"""Wrapping keys generated in advance go to one caller each, and are replaced."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def _nothing_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         spare.result()
 
 
-def test_nobody_gets_the_key_of_another() -> None:
-    """Six callers at once, and the spare among what they get: seven moduli."""
+def test_each_caller_gets_a_different_key() -> None:
+    """Six concurrent callers and the spare have seven different moduli."""
     wrapping_keys.keep_spare("RSA_2048")
     with ThreadPoolExecutor(6) as threads:
         taken = list(threads.map(wrapping_keys.take, ["RSA_2048"] * 6))
@@ -30,20 +30,20 @@ def test_nobody_gets_the_key_of_another() -> None:
 
 
 def test_the_spare_is_what_the_next_caller_gets() -> None:
-    """It is not made a second time."""
+    """The spare is returned, not generated again."""
     wrapping_keys.keep_spare("RSA_2048")
     spare = wrapping_keys._spares["RSA_2048"].result()
     assert wrapping_keys.take("RSA_2048") is spare
 
 
-def test_without_being_told_to_nothing_is_made_in_advance() -> None:
-    """Tests that serve from their own process do not pay for keys that nobody asked for."""
+def test_nothing_is_generated_in_advance_by_default() -> None:
+    """Without keep_spare nothing is generated in advance."""
     wrapping_keys.take("RSA_2048")
     assert wrapping_keys._spares == {}
 
 
-def test_a_failure_reaches_whoever_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A background failure is not a caller that waits for ever."""
+def test_a_failure_is_raised_to_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure in the background is raised to the caller that waits."""
 
     def fail(spec: str) -> None:
         raise MemoryError(spec)

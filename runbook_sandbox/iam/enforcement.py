@@ -1,10 +1,10 @@
-"""IAM enforcement per account: is the caller's own policy enough for a request, and for what stands behind it.
+"""IAM enforcement per account: do the caller's own policies allow a request and everything it requires.
 
-It stands beside moto's own enforcement, which is for all accounts or none, reads no Condition, and knows nothing of
-what a call needs behind it. Off by default; `POST /runbook/iam {"account": "…", "enforce": true}` switches it on for
-one account. The policies are those that IAM holds for the caller: inline and attached, of its role or user. Every
-question is kept, so that tests and learners can see what a step asked for. Conditions and statements are read by the
-project's reader.
+Used instead of moto's own enforcement, which is for all accounts or none, ignores Condition, and does not know which
+other actions a call requires. Off by default; `POST /runbook/iam {"account": "…", "enforce": true}` turns it on for
+one account. It evaluates the inline and attached policies of the caller's role or user, with the statement and
+condition evaluator of `runbook_lib.policies`. Each evaluated action is recorded, so that tests and learners can see
+what a step requires.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _DENIALS = {
 
 
 def set_enforcement(body: Any) -> dict[str, Any]:
-    """Switch it on or off for an account. Raises ValueError for an order that makes no sense."""
+    """Turn enforcement on or off for an account. Raises ValueError for an invalid command."""
     if (
         not isinstance(body, dict)
         or not isinstance(body.get("account"), str)
         or not isinstance(body.get("enforce"), bool)
     ):
-        raise ValueError('say {"account": "123456789012", "enforce": true} or false')
+        raise ValueError('send {"account": "123456789012", "enforce": true} or false')
     _evaluated.pop(body["account"], None)
     if body["enforce"]:
         _evaluated[body["account"]] = []
@@ -49,70 +49,67 @@ def set_enforcement(body: Any) -> dict[str, Any]:
 
 
 def as_json() -> dict[str, Any]:
-    """Return, for each account where it is on, the actions that were asked for since, each once, in order."""
+    """Return, for each account with enforcement, the actions evaluated since it was turned on, each once, in order."""
     return {"enforced": {account: list(dict.fromkeys(actions)) for account, actions in _evaluated.items()}}
 
 
 def disable(account: str | None = None) -> None:
-    """Switch it off: for one account, or for all."""
+    """Turn enforcement off, for one account or for all."""
     for one in [one for one in _evaluated if account in (None, one)]:
         del _evaluated[one]
 
 
 def is_enforced(account: str) -> bool:
-    """Say whether IAM is enforced in this account."""
+    """Return whether IAM is enforced in this account."""
     return account in _evaluated
 
 
 def refusal(response: Any, service: str, operation: str) -> tuple[int, str, str] | None:
-    """Return status, code and message when the caller may not make this request, else None."""
+    """Return status, code and message if the caller is not allowed to make this request, else None."""
     account, region, access_key = response.current_account, response.region, response.get_access_key()
-    for question in required_actions.required_actions(
+    for required in required_actions.required_actions(
         service, operation, wire.raw_parameters(response), Place(account, region)
     ):
-        key = _key(question, response, service)
-        if not may(account, access_key, question, region=region, key=key):
+        key = _key(required, response, service)
+        if not may(account, access_key, required, region=region, key=key):
             arn = accounts.caller(account, access_key)[1]
-            status, code = _DENIALS.get(service, (403, "AccessDenied"))
-            return (
-                status,
-                code,
-                (
-                    f"User: {arn} is not authorized to perform: {question.action} on resource: "
-                    f"{key.arn if key else question.resource} because no identity-based policy allows the {question.action} action"
-                ),
+            message = (
+                f"User: {arn} is not authorized to perform: {required.action} on resource: "
+                f"{key.arn if key else required.resource} because no identity-based policy allows the "
+                f"{required.action} action"
             )
+            return *_DENIALS.get(service, (403, "AccessDenied")), message
     return None
 
 
-def may(account: str, access_key: str, question: RequiredAction, *, region: str, key: Key | None = None) -> bool:
-    """Answer one question: by the caller's own policies and, for a key, by its policy or through its root statement."""
-    _evaluated[account].append(question.action)
-    resource = str(key.arn) if key else _known_path(question.resource, account)
+def may(account: str, access_key: str, required: RequiredAction, *, region: str, key: Key | None = None) -> bool:
+    """Return whether the caller's own policies allow an action and, for a key, the key policy or its root statement."""
+    _evaluated[account].append(required.action)
+    resource = str(key.arn) if key else _known_path(required.resource, account)
     context = {
         "aws:RequestedRegion": region, "aws:PrincipalAccount": account, **_resource_tags(resource, account, region),
-        **(_key_context(key, account) if key else {}), **question.context,
+        **(_key_context(key, account) if key else {}), **required.context,
     }  # fmt: skip
     try:
-        own = permitted(_policies(account, access_key), action=question.action, resource=resource, context=context)
+        own = permitted(_policies(account, access_key), action=required.action, resource=resource, context=context)
     except PolicyInvalid:
         return False
     if own is False or key is None:
         return own is True
     names = kms_policy.caller_names(account, access_key)
     root = {account, f"arn:aws:iam::{account}:root"}
-    if kms_policy.verdict(key.policy, names, question.action, context) is False:
+    if kms_policy.verdict(key.policy, names, required.action, context) is False:
         return False
-    direct = kms_policy.verdict(key.policy, frozenset(names - root), question.action, context)
-    delegated = kms_policy.verdict(key.policy, frozenset(root), question.action, context)
+    direct = kms_policy.verdict(key.policy, frozenset(names - root), required.action, context)
+    delegated = kms_policy.verdict(key.policy, frozenset(root), required.action, context)
     return direct is True or (own is True and delegated is True)
 
 
-def _key(question: RequiredAction, response: Any, service: str) -> Key | None:
-    """Return the key that a question to KMS is about: the one named, or the one that an alias points to."""
-    if service != "kms" or ":alias/" in question.resource:
+def _key(required: RequiredAction, response: Any, service: str) -> Key | None:
+    """Return the key that an action concerns: the one named in the request; None for an alias."""
+    if service != "kms" or ":alias/" in required.resource:
         return None
-    named = question.resource if question.resource != "*" else wire.raw_parameters(response).get("KeyId")
+    named = required.resource if required.resource != "*" else wire.raw_parameters(response).get("KeyId")
     return kms_keys.resolve(response.current_account, response.region, str(named)) if named else None
 
 
@@ -132,7 +129,7 @@ def _key_tags(key: Key) -> dict[str, str]:
 
 
 def _known_path(resource: str, account: str) -> str:
-    """Return a role's ARN with its path, which a request does not name."""
+    """Return a role's ARN with its path, which a request does not contain."""
     if ":role/" in resource and resource.count("/") == 1:
         name = resource.rpartition("/")[2]
         return next((str(r.arn) for r in accounts.iam_of(account).roles.values() if r.name == name), resource)
@@ -145,7 +142,7 @@ def _resource_tags(resource: str, account: str, region: str) -> dict[str, str]:
     if resource.startswith("arn:aws:rds:"):
         try:
             found = rds_backends[account][region].list_tags_for_resource(resource)
-        except Exception:  # noqa: BLE001 - moto has several words for a resource that is not there
+        except Exception:  # noqa: BLE001 - moto raises several types for an unknown resource
             found = []
         tags = {tag["Key"]: tag["Value"] for tag in found}
     elif resource.startswith("arn:aws:ec2:"):
@@ -158,7 +155,7 @@ def _policies(account: str, access_key: str) -> list[Mapping[str, Any]]:
 
 
 def policies_of(account: str, arn: str) -> list[Mapping[str, Any]] | None:
-    """Return the policies that IAM holds for a role, its session, or a user and its groups; None for anything else."""
+    """Return the policies of a role, its session, or a user and its groups; None for any other ARN."""
     iam = accounts.iam_of(account)
     kind, _, path = arn.rpartition(":")[2].partition("/")
     name = path.partition("/")[0] if kind == "assumed-role" else path.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""STS and IAM where moto differs: the caller is the role Admin, and service-linked roles are named rightly."""
+"""STS and IAM where moto differs: the caller is the role Admin, and service-linked roles have AWS's names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runbook_sandbox.instruments import accounts
 
 
 class SandboxTokenResponse(TokenResponse):
-    """moto gap: GetCallerIdentity names `user/moto`, which IAM does not know, so no policy can name it."""
+    """moto gap: GetCallerIdentity returns `user/moto`, which IAM does not have, so no policy can name it."""
 
     def get_caller_identity(self) -> ActionResult:
         user_id, arn = accounts.caller(self.current_account, self.get_access_key())
@@ -24,7 +24,7 @@ class SandboxTokenResponse(TokenResponse):
 
 
 class SandboxIamResponse(SimulationResponse):
-    """moto gap: names the role `AWSServiceRoleForrds`, and the second time answers EntityAlreadyExists."""
+    """moto gap: it names the role `AWSServiceRoleForrds`, and a second call returns EntityAlreadyExists."""
 
     def create_service_linked_role(self) -> ActionResult:
         service = self._get_param("AWSServiceName") or ""
@@ -42,7 +42,7 @@ class SandboxIamResponse(SimulationResponse):
 
 
 def install() -> None:
-    """Put these in moto's place."""
+    """Install these handlers in moto."""
     moto.iam.models.SERVICE_NAME_CONVERSION["rds"] = "RDS"
     moto.sts.urls.url_paths = {"{0}/$": SandboxTokenResponse.dispatch}
     moto.iam.urls.url_paths = {"{0}/$": SandboxIamResponse.dispatch}

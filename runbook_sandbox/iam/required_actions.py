@@ -1,7 +1,7 @@
-"""What AWS authorizes for a request: each action with its resource and condition keys, the ones behind the call too.
+"""What AWS authorizes for a request: every action with its resource and condition keys, dependent actions included.
 
-For every operation that the runbook calls; of others the operation's own name on `*`. Sources: the service
-authorization reference, and what each operation's page says it needs besides itself (tags, grants, secrets, roles).
+Complete for every operation that the runbook calls; for others it is the operation itself on `*`. Sources: the
+service authorization reference, and the required permissions on each operation's page (tags, grants, secrets, roles).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MONITORING = "monitoring.rds.amazonaws.com"
 
 @dataclass(frozen=True)
 class RequiredAction:
-    """One question to IAM: may the caller do this to that, in this context."""
+    """One action to authorize, with its resource and condition keys."""
 
     action: str
     resource: str = "*"
@@ -28,7 +28,7 @@ class RequiredAction:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a request is made, for ARNs."""
+    """The account and Region of a request, for building ARNs."""
 
     account: str
     region: str
@@ -39,15 +39,15 @@ class Place:
 
 
 def required_actions(service: str, operation: str, form: Form, place: Place) -> list[RequiredAction]:
-    """Return what is asked of IAM for a request; nothing for GetCallerIdentity, which needs no permission.
+    """Return the actions that a request requires; none for GetCallerIdentity, which needs no permission.
 
-    `form` holds the request's parameters: as JSON has them, or flat as a query has them.
+    `form` contains the request's parameters: as JSON has them, or flat as a query has them.
     """
     if operation == "GetCallerIdentity":
         return []
     tags = _request_tags(tags_of(form))
-    if made := _TABLE.get(f"{service}:{operation}"):
-        return made(form, place, tags)
+    if required := _TABLE.get(f"{service}:{operation}"):
+        return required(form, place, tags)
     if service == "kms":
         return [RequiredAction(f"kms:{operation}", str(form.get("KeyId", "*")), {**condition_keys(dict(form)), **tags})]
     return [RequiredAction(f"{service}:{operation}", "*", tags)]
@@ -87,11 +87,11 @@ def _create_key(form: Form, place: Place, tags: dict[str, Any]) -> list[Required
 
 
 def _alias(action: str) -> Callable[[Form, Place, dict[str, Any]], list[RequiredAction]]:
-    def made(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
+    def required(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
         alias = RequiredAction(action, place.arn("kms", str(form.get("AliasName"))))
         return [alias, RequiredAction(action, str(form.get("TargetKeyId", form.get("AliasName"))))]
 
-    return made
+    return required
 
 
 # RDS -----------------------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def _delete_cluster(form: Form, place: Place, tags: dict[str, Any]) -> list[Requ
 
 
 def _named(action: str, kind: str, parameter: str) -> Callable[[Form, Place, dict[str, Any]], list[RequiredAction]]:
-    """Return the question of an operation on one RDS resource that the request names."""
+    """Return a function for an operation on one RDS resource, which the request names in `parameter`."""
     return lambda form, place, tags: [RequiredAction(action, place.arn("rds", f"{kind}:{form.get(parameter)}"), tags)]
 
 

@@ -1,6 +1,6 @@
-"""SimulatePrincipalPolicy: what IAM would answer a role or user, by the project's reader of policies.
+"""SimulatePrincipalPolicy, answered with the policy evaluator of `runbook_lib.policies`.
 
-moto gap: it does not know the operation.
+moto gap: it lacks the operation.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from runbook_sandbox.iam import enforcement
 
 
 class SimulationResponse(IamResponse):
-    """The one operation."""
+    """IAM with this operation."""
 
     def simulate_principal_policy(self) -> ActionResult:
-        """Judge each action on each resource by the policies of the principal; nothing is done."""
+        """Evaluate each action on each resource against the principal's policies; nothing is called."""
         form = wire.raw_parameters(self)
         source = str(form.get("PolicySourceArn", ""))
         policies = enforcement.policies_of(self.current_account, source)

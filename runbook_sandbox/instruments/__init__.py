@@ -1,1 +1,1 @@
-"""What the sandbox has beside AWS: clock, faults, recorded calls, repeatable ids, accounts."""
+"""What the sandbox has besides AWS: clock, faults, visibility delays, recorded calls, repeatable ids, accounts."""

@@ -1,6 +1,6 @@
-"""What each account holds from the start: the role Admin, and the AWS managed policies that the runbook attaches.
+"""What each account contains from the start: the role Admin, and the AWS managed policies that the runbook attaches.
 
-moto gap: it has no assumed caller (GetCallerIdentity names a user that IAM does not know), and loads either all
+moto gap: it has no assumed caller (GetCallerIdentity returns a user that IAM does not have), and loads either all
 1,300 managed policies into each account (70 ms and 10 MB each) or none.
 """
 
@@ -36,7 +36,7 @@ def _managed_policies() -> dict[str, Any]:
 
 
 def iam_of(account: str) -> Any:
-    """Return moto's IAM of an account, with what each account holds from the start; also after a reset."""
+    """Return moto's IAM of an account, prepared with the initial role and policies; also after a reset."""
     backend: Any = iam_backends[account]["aws"]
     if getattr(backend, "runbook_prepared", False):
         return backend
@@ -49,7 +49,7 @@ def iam_of(account: str) -> Any:
                 backend.aws_managed_policies.append(policy)
                 backend.managed_policies[policy.arn] = policy
         role = backend.create_role(
-            sandbox_accounts.ROLE_NAME, _TRUST, "/", None, "The caller of the sandbox", [], "3600"
+            sandbox_accounts.ROLE_NAME, _TRUST, "/", None, "The default caller of the sandbox", [], "3600"
         )
         del backend.roles[role.id]
         role.id = "AROA" + ids.text_for("role", account, 17)
@@ -61,7 +61,7 @@ def iam_of(account: str) -> Any:
 
 
 def caller(account: str, access_key: str) -> tuple[str, str]:
-    """Return UserId and ARN of a caller: who moto knows by this access key, or else the assumed role Admin."""
+    """Return UserId and ARN of a caller: the user or role with this access key, or else the assumed role Admin."""
     backend = iam_of(account)
     if access_key in backend.access_keys or backend.get_user_from_access_key_id(access_key):
         user_id, arn, _ = sts_backends[account]["aws"].get_caller_identity(access_key, "us-east-1")
@@ -73,9 +73,9 @@ def caller(account: str, access_key: str) -> tuple[str, str]:
 
 
 def principal_exists(principal: str) -> bool:
-    """Say whether IAM knows this principal: an account's root, or a role or user in it.
+    """Return whether a principal exists: an account's root, or a role or user that IAM has.
 
-    A bare account id and `*` exist; assumed-role sessions exist when their role does.
+    Every account id and `*` exist; an assumed-role session exists if its role does.
     """
     if principal == "*":
         return True

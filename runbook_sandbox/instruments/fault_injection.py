@@ -1,7 +1,7 @@
-"""Faults on demand: throttling, server errors, latency, dropped connections; per operation and count.
+"""Fault injection: throttling, server errors, latency, dropped connections, visibility delays; by operation and count.
 
-Only the plan is here (what to do to the next call of an operation); `control` takes orders for it and `server`
-carries it out.
+This module only holds what is to happen to the next calls of an operation. `server.control_commands` adds faults, and
+`server.middleware` carries them out.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ KINDS = ("throttle", "error", "latency", "drop_before", "drop_after", "invisible
 
 @dataclass
 class Fault:
-    """What happens to the next `count` calls of `operation` after the first `after` ones.
+    """What happens to the next `count` calls of `operation`, after skipping `after` calls.
 
     operation: "kms:CreateKey"; "kms:*" and "*" match more. account: one account only, or None for all.
-    kind: "throttle" and "error" answer without the call being made; "latency" waits `seconds` and makes it;
-    "drop_before" closes the connection instead of making it, "drop_after" makes it and closes the connection.
-    "invisible" makes it and hides what it made for `seconds` (`visibility` says from which calls).
-    code and status: of kind "error", in place of the service's internal error and 500.
+    kind: "throttle" and "error" return an error without making the call; "latency" waits `seconds` and makes it;
+    "drop_before" closes the connection instead of making it, "drop_after" makes it and closes the connection;
+    "invisible" makes it and hides the created resource for `seconds` (see `visibility_delays`).
+    code and status: for kind "error", instead of the service's internal error and 500.
     """
 
     operation: str
@@ -34,7 +34,7 @@ class Fault:
     status: int = 500
 
     def matches(self, operation: str, account: str) -> bool:
-        """Say whether this fault concerns a call."""
+        """Return whether this fault applies to a call."""
         if self.account not in (None, account) or self.count <= 0:
             return False
         wanted = self.operation.lower()
@@ -45,40 +45,42 @@ _lock = threading.Lock()
 _faults: list[Fault] = []
 
 
-def add(order: Any) -> Fault:
-    """Take an order as it comes from JSON. Raises ValueError, naming the field, when it is wrong."""
-    if not isinstance(order, dict):
-        raise ValueError("a fault is a JSON object")
+def add(command: Any) -> Fault:
+    """Add a fault from its JSON. Raises ValueError naming the invalid field."""
+    if not isinstance(command, dict):
+        raise ValueError(f"a fault must be a JSON object, not {command!r}")
     names = set(Fault.__dataclass_fields__)
-    if unknown := sorted(set(order) - names):
-        raise ValueError(f"unknown field {unknown[0]}; a fault has {', '.join(sorted(names))}")
-    if not isinstance(order.get("operation"), str) or (order["operation"] != "*" and ":" not in order["operation"]):
-        raise ValueError('operation must be like "kms:CreateKey", "kms:*" or "*"')
-    if order.get("kind") not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}")
+    if unknown := sorted(set(command) - names):
+        raise ValueError(f"unknown field {unknown[0]}; the fields of a fault are {', '.join(sorted(names))}")
+    if not isinstance(command.get("operation"), str) or (
+        command["operation"] != "*" and ":" not in command["operation"]
+    ):
+        raise ValueError(f'operation {command.get("operation")!r} must be like "kms:CreateKey", "kms:*" or "*"')
+    if command.get("kind") not in KINDS:
+        raise ValueError(f"kind {command.get('kind')!r} must be one of {', '.join(KINDS)}")
     for name in ("count", "after", "status"):
-        if not isinstance(value := order.get(name, 1), int) or isinstance(value, bool) or value < 0:
-            raise ValueError(f"{name} must be a whole number, 0 or more")
-    if not 400 <= order.get("status", 500) <= 599:
-        raise ValueError("status must be between 400 and 599")
-    if not isinstance(seconds := order.get("seconds", 0), (int, float)) or not 0 <= seconds <= 600:
-        raise ValueError("seconds must be a number between 0 and 600")
+        if not isinstance(value := command.get(name, 1), int) or isinstance(value, bool) or value < 0:
+            raise ValueError(f"{name} {value!r} must be a whole number, 0 or more")
+    if not 400 <= command.get("status", 500) <= 599:
+        raise ValueError(f"status {command['status']} must be between 400 and 599")
+    if not isinstance(seconds := command.get("seconds", 0), (int, float)) or not 0 <= seconds <= 600:
+        raise ValueError(f"seconds {seconds!r} must be a number between 0 and 600")
     for name in ("account", "code"):
-        if not isinstance(order.get(name), (str, type(None))):
-            raise ValueError(f"{name} must be text")
-    fault = Fault(**order)
+        if not isinstance(command.get(name), (str, type(None))):
+            raise ValueError(f"{name} {command[name]!r} must be a string")
+    fault = Fault(**command)
     with _lock:
         _faults.append(fault)
     return fault
 
 
 def pending() -> bool:
-    """Say whether there is any; the usual answer is no, and costs nothing."""
+    """Return whether any faults remain; called for every request."""
     return bool(_faults)
 
 
 def take(operation: str, account: str) -> list[Fault]:
-    """Return the faults for this call ("kms:CreateKey"), and count them down."""
+    """Return the faults that apply to this call ("kms:CreateKey"), and count them down."""
     due: list[Fault] = []
     with _lock:
         for fault in _faults:
@@ -94,12 +96,12 @@ def take(operation: str, account: str) -> list[Fault]:
 
 
 def as_json() -> list[dict[str, Any]]:
-    """Return what is still to come."""
+    """Return the remaining faults."""
     with _lock:
         return [asdict(fault) for fault in _faults]
 
 
 def clear(account: str | None = None) -> None:
-    """Forget the faults ordered for one account, or all faults."""
+    """Remove the faults of one account, or all faults."""
     with _lock:
         _faults[:] = [fault for fault in _faults if account is not None and fault.account != account]

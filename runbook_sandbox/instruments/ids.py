@@ -1,8 +1,8 @@
-"""Identifiers that repeat from a seed: per kind and account, and independent of what was read in between.
+"""Identifiers that repeat with a seed: by kind and account, independent of read calls in between.
 
-moto's own seed is one stream for everything, so a single extra describe call moves every later id. Here each
-(kind, account) pair counts for itself. Without a seed the ids are random. Never use this for key material,
-wrapping keys, import tokens or key material ids: those must not be guessable from a seed.
+moto's own seed is one stream for everything, so a single extra describe call changes every later id. Here each
+(kind, account) pair has its own counter. Without a seed the ids are random. Never use this module for key material,
+wrapping keys, import tokens or key material ids, which must not be predictable.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _counters: Counter[tuple[str, str]] = Counter()
 
 
 def configure(seed: int | None) -> None:
-    """Make all later ids follow from `seed`, counted from the start; None makes them random."""
+    """Derive all later ids from `seed`, starting the counters again; None makes them random."""
     global _seed
     with _lock:
         _seed = seed
@@ -31,12 +31,12 @@ def configure(seed: int | None) -> None:
 
 
 def seed() -> int | None:
-    """Return the seed in force, or None."""
+    """Return the current seed, or None."""
     return _seed
 
 
 def reset(account: str | None = None) -> None:
-    """Count from the start again: for one account, or for all."""
+    """Restart the counters, for one account or for all."""
     with _lock:
         for pair in [pair for pair in _counters if account is None or pair[1] == account]:
             del _counters[pair]
@@ -57,7 +57,7 @@ def _bytes(kind: str, account: str, length: int) -> bytes:
 
 
 def uuid_for(kind: str, account: str) -> str:
-    """Return the next UUID (version 4 in form) of this kind in this account."""
+    """Return the next UUID (in version 4 format) of this kind in this account."""
     return str(uuid.UUID(bytes=_bytes(kind, account, 16), version=4))
 
 

@@ -1,7 +1,7 @@
-"""The record of what was called, in order: who, when, what, with which outcome, and never with a secret.
+"""The recorded calls, in order: who, when, what, and the outcome, without secrets.
 
-Two readers: `/runbook/calls`, for tests and learners, and CloudTrail's lookup_events. Requests are recorded by
-`dispatch`; services that act on a caller's behalf (RDS creating a grant) record an event themselves.
+`/runbook/calls` (for tests and learners) and CloudTrail's LookupEvents read them. `dispatch` records requests;
+services that act on a caller's behalf (RDS creating a grant) record their events themselves.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CAPACITY = 100_000
 HIDDEN = "(hidden)"
 _LONGEST = 32_768
 
-# Services whose parameters are known to hold no other secrets than those below; of others only names are kept.
+# Services whose parameters contain no secrets other than those below. For all others only parameter names are kept.
 _KNOWN_SERVICES = frozenset(
     [
         "cloudtrail",
@@ -61,7 +61,7 @@ _SECRET_NAMES = frozenset(
 
 @dataclass(frozen=True)
 class Call:
-    """One request, or one event of a service on a caller's behalf."""
+    """One request, or one event of a service that acted on a caller's behalf."""
 
     n: int
     time: datetime
@@ -82,7 +82,7 @@ class Call:
     event_id: str = field(default="", repr=False)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the face that `/runbook/calls` shows."""
+        """Return the call as `/runbook/calls` shows it."""
         return {
             "n": self.n,
             "time": self.time.isoformat(),
@@ -102,7 +102,7 @@ _number = 0
 
 
 def record(*, event_id: str | None = None, **fields: Any) -> Call:
-    """Append one call; number and time are set here, and the event id unless the call has one already."""
+    """Append one call with the next number and the current time, and with a new event id unless one is given."""
     global _number
     event_id = event_id or ids.uuid_for(f"event {fields['operation']}", fields["account"])
     with _lock:
@@ -122,7 +122,7 @@ def record_event(
     resources: Sequence[tuple[str, str]] = (),
     invoked_by: str | None = None,
 ) -> Call:
-    """Record what a service did on the caller's behalf, as CloudTrail would show it.
+    """Record what a service did on the caller's behalf, as CloudTrail shows it.
 
     `name` is the event's name (`CreateGrant`), `source` its service (`kms.amazonaws.com`), `resources` pairs of
     type and name (`("AWS::KMS::Key", key_arn)`), `invoked_by` the service that acted (`rds.amazonaws.com`).
@@ -142,7 +142,7 @@ def since(n: int = 0, account: str | None = None) -> list[Call]:
 
 
 def clear(account: str | None = None) -> None:
-    """Forget the calls of one account, or all; numbers go on."""
+    """Remove the calls of one account, or all; numbering continues."""
     with _lock:
         kept = [call for call in _calls if account is not None and call.account != account]
         _calls.clear()
@@ -150,14 +150,14 @@ def clear(account: str | None = None) -> None:
 
 
 def is_read_only(operation: str) -> bool:
-    """Say what CloudTrail's ReadOnly field says of this operation."""
+    """Return the value of CloudTrail's ReadOnly field for this operation."""
     if operation.startswith("GenerateDataKey") or operation in ("Encrypt", "Decrypt", "ReEncrypt", "Verify"):
         return True
     return operation.startswith(("Describe", "Get", "List", "Lookup", "Simulate", "Verify"))
 
 
 def redacted(service: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `parameters` with secrets hidden; for services that are not known, with names only."""
+    """Return `parameters` with secrets hidden; for unknown services all values are hidden."""
     if service not in _KNOWN_SERVICES:
         return {str(name): HIDDEN for name in parameters}
     return {str(name): _redacted(str(name), value) for name, value in parameters.items()}

@@ -1,6 +1,6 @@
-"""Aliases: dates, limits, reserved names, paging, and the predefined ones of AWS services.
+"""Aliases: dates, limits, reserved names, paging, and the predefined aliases of AWS services.
 
-moto gap: it allows names under alias/aws/ that it has not reserved, gives no dates, and pages nothing.
+moto gap: it allows unreserved names under alias/aws/, returns no dates, and has no paging.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ MOST_PER_KEY = 50
 
 
 class AliasOperations(KmsBase):
-    """The operations."""
+    """CreateAlias, UpdateAlias, DeleteAlias, ListAliases."""
 
     def _alias_name(self) -> str:
         name = str(self.parameters["AliasName"])
         if not name.startswith("alias/") or name == "alias/":
-            raise error("ValidationException", f'{name} is no alias name: it must start with the prefix "alias/".')
+            raise error(
+                "ValidationException", f'{name} is not a valid alias name: it must start with the prefix "alias/".'
+            )
         if ":" in name:
             raise error("ValidationException", f"{name} contains invalid characters for an alias")
         if name.startswith("alias/aws/"):
@@ -40,7 +42,7 @@ class AliasOperations(KmsBase):
 
     def _has_room(self) -> None:
         if len(self.key.aliases) >= MOST_PER_KEY:
-            raise error("LimitExceededException", f"{self.key.arn} has {MOST_PER_KEY} aliases, the most there is.")
+            raise error("LimitExceededException", f"{self.key.arn} has {MOST_PER_KEY} aliases, which is the quota.")
 
     def create_alias(self) -> str:
         name = self._alias_name()
@@ -56,7 +58,9 @@ class AliasOperations(KmsBase):
         if holder is None:
             raise error("NotFoundException", f"Alias {self._arn(name)} is not found.")
         if (holder.key_spec, holder.key_usage) != (self.key.key_spec, self.key.key_usage):
-            raise error("ValidationException", f"Alias {name} can be moved to a key of the same kind only.")
+            raise error(
+                "ValidationException", f"Alias {name} can only be moved to a key with the same key spec and key usage."
+            )
         if holder is not self.key:
             self._has_room()
         kms_keys.set_alias(self.key, name)
@@ -82,10 +86,10 @@ class AliasOperations(KmsBase):
             keys = kms_keys.all_keys(self.current_account, self.region)
         found = [self._alias_entry(name, key) for key in keys for name in key.aliases]
         if wanted is None:
-            taken = {entry["AliasName"] for entry in found}
+            in_use = {entry["AliasName"] for entry in found}
             # Predefined aliases have no TargetKeyId until their service first needs the key.
             found += [{"AliasName": name, "AliasArn": self._arn(name)}
-                      for name in RESERVED_ALIASES if name not in taken]  # fmt: skip
+                      for name in RESERVED_ALIASES if name not in in_use]  # fmt: skip
         found.sort(key=lambda entry: str(entry["AliasName"]))
         chosen, paging = self.page(found, default=50, largest=100)
         return json.dumps({"Aliases": chosen, **paging})

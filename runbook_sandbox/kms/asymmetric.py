@@ -1,6 +1,6 @@
-"""HMAC and signing keys, as far as a learner meets them: moto's own operations, with the inputs made safe.
+"""HMAC and signing keys: moto's own operations, with checked inputs.
 
-moto gap: ids and ARNs mixed up in answers; a symmetric key has a public half.
+moto gap: answers mix up ids and ARNs, and a symmetric key has a public key.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from runbook_sandbox.kms.base import KmsBase, error
 
 
 class AsymmetricOperations(KmsBase):
-    """The operations."""
+    """GenerateMac, VerifyMac, Sign, Verify, GetPublicKey."""
 
     def _needs(self, usage: str) -> None:
         if self.key.key_usage != usage:
@@ -61,7 +61,7 @@ class AsymmetricOperations(KmsBase):
         if self.parameters["SigningAlgorithm"] not in self.key.signing_algorithms:
             raise error("InvalidKeyUsageException", "The signing algorithm is incompatible with the key.")
         if self.parameters.get("MessageType", "RAW") != "RAW":
-            raise error("UnsupportedOperationException", "The sandbox signs messages, not digests.")
+            raise error("UnsupportedOperationException", "The sandbox supports MessageType RAW only.")
         operation = KmsResponse.sign if self.operation == "Sign" else KmsResponse.verify
         self.parameters["KeyId"] = self.key.id
         try:

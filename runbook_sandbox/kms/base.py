@@ -1,8 +1,8 @@
-"""What every KMS request goes through: checked parameters, the key found, permission, and the key-state table.
+"""Runs before every KMS operation: check parameters, find the key, check permission and the table of key states.
 
-moto gap: its states are hardly enforced (a disabled key encrypts), an ARN where it expects an id is a crash, and
-aliases are taken where AWS takes none. moto calls the hook below before each operation, so one table says which
-operation a state allows, and operations find `self.key` ready.
+moto gap: it hardly enforces key states (a disabled key encrypts), crashes on an ARN where it expects an id, and
+accepts aliases where AWS does not. moto calls the hook below before each operation, so one table says which
+operations a state allows, and operations find the key in `self.key`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from runbook_sandbox.instruments import ids
 from runbook_sandbox.kms import grant_tokens, keys, policy, validate
 from runbook_sandbox.kms.keys import KEY_ID, KeyExtension
 
-# Operations that also take an alias; all others take a key id or key ARN only.
+# Operations that also accept an alias; all others accept only a key id or key ARN.
 TAKES_ALIAS = frozenset(
     [
         "DescribeKey",
@@ -47,7 +47,7 @@ CRYPTOGRAPHIC = TAKES_ALIAS - {"DescribeKey", "GetPublicKey"}
 TAKES_OTHER_ACCOUNTS = TAKES_ALIAS | frozenset(
     ["CreateGrant", "ListGrants", "RevokeGrant", "RetireGrant", "GetKeyRotationStatus"]
 )
-# Which states refuse an operation, from the guide's table of key states; what is not here works in every state.
+# The states that reject an operation, from the guide's table of key states; others work in every state.
 _USE = {"PendingImport": "invalid", "Disabled": "disabled", "PendingDeletion": "invalid"}
 _NOT_PENDING_DELETION = {"PendingDeletion": "invalid"}
 _SWITCH = {"PendingImport": "invalid", "PendingDeletion": "invalid"}
@@ -80,12 +80,12 @@ _IMPORT = ("GetParametersForImport", "ImportKeyMaterial", "DeleteImportedKeyMate
 
 
 def error(code: str, message: str) -> JsonRESTError:
-    """Return a KMS error to raise: its code as AWS has it, and a message."""
+    """Return a KMS error to raise, with AWS's error code."""
     return JsonRESTError(code, message)
 
 
 def check_state(operation: str, key: Key) -> None:
-    """Refuse an operation that the key's state does not allow. Raises JsonRESTError."""
+    """Raise JsonRESTError if the key's state does not allow the operation."""
     state = keys.state_of(key).replace("PendingReplicaDeletion", "PendingDeletion")
     refusal = REFUSED.get(operation, {}).get(state)
     if refusal == "disabled":
@@ -97,7 +97,7 @@ def check_state(operation: str, key: Key) -> None:
 
 
 class KmsBase(KmsResponse):
-    """The part of the handler that all operations stand on."""
+    """What all KMS operations share."""
 
     key: Key
     parameters: dict[str, Any]
@@ -106,16 +106,16 @@ class KmsBase(KmsResponse):
 
     @property
     def operation(self) -> str:
-        """The operation's name as AWS has it."""
+        """The operation's name in AWS's API."""
         return str(self._get_action())
 
     @property
     def extension(self) -> KeyExtension:
-        """What moto's Key has no place for."""
+        """The key's state that moto's Key does not store, refreshed."""
         return keys.refresh(self.key)
 
     def _authenticate_and_authorize_normal_action(self, resource: str = "*") -> None:
-        """Check and prepare the request, in moto's place for authentication: before each operation."""
+        """Check and prepare the request; moto calls this before each operation, for its own authentication."""
         self.parameters = {}
         self.response_headers["Content-Type"] = "application/x-amz-json-1.1"
         if self.operation not in validate.operations():
@@ -137,7 +137,7 @@ class KmsBase(KmsResponse):
             raise error("DryRunOperationException", "The request would have succeeded, but DryRun is set.")
 
     def _key_named(self) -> str | None:
-        """Return the request's name for the key that its state and policy are checked of."""
+        """Return the request's name for the key whose state and policy are checked."""
         if self.operation in ("Decrypt", "ReEncrypt"):
             return self.key_of_ciphertext()
         if self.operation in ("CreateAlias", "UpdateAlias"):
@@ -150,20 +150,20 @@ class KmsBase(KmsResponse):
         return self.parameters.get("KeyId")
 
     def used(self, key: Key) -> None:
-        """Note that the key was used with success, under the id that this request has in CloudTrail."""
+        """Record a successful use of the key, with this request's CloudTrail event id."""
         if self.runbook_event_id is None:
             self.runbook_event_id = ids.uuid_for(f"event {self.operation}", self.current_account)
         keys.remember_use(key, self.operation, self.current_account, self.runbook_event_id)
 
     def key_of_ciphertext(self) -> str | None:
-        """Return the key that Decrypt and ReEncrypt are about; those operations say how."""
+        """Return the key of a Decrypt or ReEncrypt request; implemented with those operations."""
         raise NotImplementedError
 
     def find(self, name: str, *, alias: bool) -> Key:
-        """Return the key of a name from the request.
+        """Return the key that a request names.
 
-        Raises JsonRESTError: NotFoundException for what does not exist here (another Region's key ARN too),
-        InvalidArnException for an ARN that is none, or an alias ARN where no alias is taken.
+        Raises JsonRESTError: NotFoundException if it does not exist here (in another Region, for instance),
+        InvalidArnException for an invalid ARN, or an alias ARN where aliases are not accepted.
         """
         if name.startswith("arn:"):
             self._check_arn(name, alias=alias)
@@ -184,17 +184,17 @@ class KmsBase(KmsResponse):
         if match is None:
             raise error("InvalidArnException", f"{name} is not a valid key ARN.")
         if match[4] == "alias" and not alias:
-            raise error("InvalidArnException", f"{name} is an alias ARN; this operation takes a key id or ARN.")
+            raise error("InvalidArnException", f"{name} is an alias ARN; this operation requires a key id or key ARN.")
         if match[2] != self.region:
             raise error("NotFoundException", f"Invalid arn {match[2]}")
         if match[3] != self.current_account and self.operation not in TAKES_OTHER_ACCOUNTS:
-            raise error("AccessDeniedException", f"{self.operation} works on keys of one's own account only.")
+            raise error("AccessDeniedException", f"{self.operation} accepts only keys of the caller's own account.")
 
     def authorize(self, operation: str, key: Key) -> None:
-        """Refuse a caller whom the key's policy does not let do this. Raises AccessDeniedException."""
+        """Raise AccessDeniedException unless the key's policy or a grant allows the caller this operation."""
         action = {"ReEncrypt": "ReEncryptFrom"}.get(operation, operation)
         if operation in ("CreateGrant", "RetireGrant", "ListRetirableGrants"):
-            return  # their own rules, in kms_grants
+            return  # their own rules, in kms.grants
         context = condition_keys(self.parameters)
         if not policy.caller_may(key, self.current_account, self.access_key, f"kms:{action}", context):
             raise error(
@@ -203,7 +203,7 @@ class KmsBase(KmsResponse):
             )
 
     def check_origin(self) -> None:
-        """Refuse what a key of this origin or kind never takes, whatever its state."""
+        """Reject operations that a key with this origin or type never supports."""
         arn, origin, operation = self.key.arn, self.key.origin, self.operation
         if operation in _IMPORT:
             if origin != "EXTERNAL":
@@ -214,7 +214,7 @@ class KmsBase(KmsResponse):
             if not keys.is_symmetric(self.key):
                 raise error(
                     "UnsupportedOperationException",
-                    f"The sandbox imports symmetric key material only; {arn} is {self.key.key_spec}.",
+                    f"The sandbox supports import only for symmetric key material; {arn} is {self.key.key_spec}.",
                 )
         if operation in ("EnableKeyRotation", "DisableKeyRotation", "RotateKeyOnDemand"):
             if operation != "RotateKeyOnDemand" and origin == "EXTERNAL":
@@ -228,12 +228,12 @@ class KmsBase(KmsResponse):
             raise error("AccessDeniedException", f"{arn} is an AWS managed key; {operation} is not allowed on it.")
 
     def _get_param(self, param_name: str, if_none: Any = None) -> Any:
-        """Return a checked parameter; moto's own operations read theirs here as well."""
+        """Return a checked parameter; moto's own operations also read theirs here."""
         value = self.parameters.get(param_name)
         return if_none if value is None else value
 
     def page(self, items: Sequence[Any], *, default: int, largest: int = 1000) -> tuple[list[Any], dict[str, Any]]:
-        """Return one page of `items` by Limit and Marker, and the answer's paging fields.
+        """Return one page of `items` by Limit and Marker, and the response's paging fields.
 
         moto gap: it returns everything, whatever the Limit. Raises InvalidMarkerException.
         """
@@ -279,7 +279,7 @@ _NOT_FOR_AWS_MANAGED = frozenset(
 
 
 def condition_keys(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return the kms: condition keys that a request's parameters stand for."""
+    """Return the kms: condition keys that follow from a request's parameters."""
     named = {
         "WrappingAlgorithm": "kms:WrappingAlgorithm", "WrappingKeySpec": "kms:WrappingKeySpec",
         "ExpirationModel": "kms:ExpirationModel", "PendingWindowInDays":

@@ -1,12 +1,12 @@
-"""Encrypt and decrypt under a key's materials, in moto's own ciphertext layout.
+"""Encrypt and decrypt with a key's materials, in moto's ciphertext layout.
 
 The layout is key id (36 bytes), nonce (12), tag (16), AES-256-GCM ciphertext; the encryption context is the
-additional data. So a ciphertext can be opened by hand with the imported bytes, which proves that they are in use.
+additional data. A ciphertext can therefore be decrypted outside KMS with the imported bytes, which proves their use.
 
-moto gap: a ciphertext names its key in clear and nothing holds it to that, so with the same bytes in two keys it
-opens under the other one; the contexts {"a": "bc"} and {"ab": "c"} are one to it; and after a rotation older
-ciphertexts are lost. Here the last four bytes of the nonce are a check value over material, key id, context and
-the first eight, random ones: it binds a ciphertext to its key and tells which of a key's materials made it.
+moto gap: the key id in a ciphertext is not authenticated, so it decrypts under another key with the same bytes; the
+contexts {"a": "bc"} and {"ab": "c"} are equal to it; and rotation makes older ciphertexts undecryptable. Here the
+last four bytes of the nonce are a check value over material, key id, context and the eight random bytes before them.
+It binds a ciphertext to its key and identifies the key material.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _HEADER = struct.Struct(">36s12s16s")
 
 
 class Unreadable(Exception):
-    """The ciphertext was not made under this key, or not with this encryption context, or was changed."""
+    """The ciphertext belongs to another key or encryption context, or was changed."""
 
 
 def _check_value(material: bytes, key_id: str, random: bytes, context: Mapping[str, str]) -> bytes:
@@ -39,7 +39,7 @@ def _check_value(material: bytes, key_id: str, random: bytes, context: Mapping[s
 
 
 def encrypt(key: Key, plaintext: bytes, context: Mapping[str, str]) -> tuple[bytes, Material]:
-    """Encrypt under the current material; the key must be Enabled. Returns the ciphertext and the material."""
+    """Encrypt with the current material of an Enabled key. Return the ciphertext and the material."""
     material = refresh(key).current
     if material is None or material.value is None:
         raise Unreadable
@@ -50,7 +50,7 @@ def encrypt(key: Key, plaintext: bytes, context: Mapping[str, str]) -> tuple[byt
 
 
 def key_id_of(ciphertext: bytes) -> str:
-    """Return the key id that a ciphertext names. Raises Unreadable when it is not one of ours."""
+    """Return the key id in a ciphertext. Raises Unreadable if it has not the sandbox's layout."""
     try:
         named, _, _ = _HEADER.unpack_from(ciphertext)
         return str(named.decode("ascii"))
@@ -59,7 +59,7 @@ def key_id_of(ciphertext: bytes) -> str:
 
 
 def decrypt(key: Key, ciphertext: bytes, context: Mapping[str, str]) -> tuple[bytes, Material]:
-    """Decrypt under whichever of the key's materials made the ciphertext. Raises Unreadable."""
+    """Decrypt with the key material that encrypted the ciphertext. Raises Unreadable."""
     _, nonce, tag = _HEADER.unpack_from(ciphertext)
     for material in refresh(key).permanent:
         if material.value is None or not hmac.compare_digest(

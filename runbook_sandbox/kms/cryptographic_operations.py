@@ -1,7 +1,7 @@
-"""Using a key: Encrypt, Decrypt, ReEncrypt and the data keys; and when it was last used.
+"""Encrypt, Decrypt, ReEncrypt, data keys, random bytes, and when a key was last used.
 
-moto gap: any state will do, a wrong KeyId is AccessDenied instead of IncorrectKey, data key pairs are missing,
-and answers lack the algorithm and the key material id.
+moto gap: it ignores key states, returns AccessDenied for a wrong KeyId instead of IncorrectKey, lacks data key pairs,
+and omits the algorithm and the key material id.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def _invalid_ciphertext() -> Exception:
 
 
 class CryptographicOperations(KmsBase):
-    """The operations."""
+    """The cryptographic operations of ENCRYPT_DECRYPT keys, GenerateRandom and GetKeyLastUsage."""
 
     def key_of_ciphertext(self) -> str | None:
-        """Find the key of a ciphertext: the one it names, which must be the one that the request names."""
+        """Return the key that a ciphertext names; a key named in the request must be the same."""
         re_encrypt = self.operation == "ReEncrypt"
         named = self.parameters.get("SourceKeyId" if re_encrypt else "KeyId")
         blob = self.parameters.get("CiphertextBlob")
@@ -52,7 +52,7 @@ class CryptographicOperations(KmsBase):
             raise error("ValidationException", "CiphertextBlob must not be null.")
         if algorithm in _RSA:
             if named is None:
-                raise error("ValidationException", f"A key id is needed to decrypt with {algorithm}.")
+                raise error("ValidationException", f"KeyId is required to decrypt with {algorithm}.")
             return str(named)
         wanted = self.find(named, alias=True) if named is not None else None
         if wanted is not None and wanted.key_usage != "ENCRYPT_DECRYPT":
@@ -68,7 +68,9 @@ class CryptographicOperations(KmsBase):
         if keys.KEY_ID.fullmatch(inside) is None:
             raise _invalid_ciphertext()
         if wanted is not None:
-            raise error("IncorrectKeyException", "The key id in the request is not the ciphertext's.")
+            raise error(
+                "IncorrectKeyException", "The key id in the request is not the key that encrypted the ciphertext."
+            )
         if keys.resolve(self.current_account, self.region, inside) is None:
             raise error(
                 "AccessDeniedException",
@@ -101,7 +103,7 @@ class CryptographicOperations(KmsBase):
             )
 
     def _algorithm(self, key: Key, name: str = "EncryptionAlgorithm") -> str:
-        """Return the algorithm asked for, refused unless the key has it."""
+        """Return the requested algorithm. Raises InvalidKeyUsageException unless the key supports it."""
         self._for_encryption(key)
         wanted = str(self.parameters.get(name, "SYMMETRIC_DEFAULT"))
         if wanted not in (key.encryption_algorithms or []):
@@ -155,7 +157,10 @@ class CryptographicOperations(KmsBase):
         self._algorithm(destination, "DestinationEncryptionAlgorithm")
         for key in (source, destination):
             if not keys.is_symmetric(key):
-                raise error("UnsupportedOperationException", "The sandbox re-encrypts under symmetric keys only.")
+                raise error(
+                    "UnsupportedOperationException",
+                    "The sandbox supports ReEncrypt only for symmetric encryption keys.",
+                )
         check_state("ReEncrypt", destination)
         self.authorize("ReEncryptTo", destination)
         plaintext, source_id = self._decrypt(source, given["CiphertextBlob"], given.get("SourceEncryptionContext", {}))
@@ -207,7 +212,7 @@ class CryptographicOperations(KmsBase):
         elif spec in _CURVES:
             private = ec.generate_private_key(_CURVES[spec]())
         else:
-            raise error("UnsupportedOperationException", f"The sandbox does not generate {spec} pairs.")
+            raise error("UnsupportedOperationException", f"The sandbox does not support {spec} data key pairs.")
         secret = private.private_bytes(
             serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
@@ -238,7 +243,7 @@ class CryptographicOperations(KmsBase):
         return json.dumps({"Plaintext": _b64(os.urandom(length))})
 
     def get_key_last_usage(self) -> str:
-        """moto gap: it does not know this operation."""
+        """moto gap: it lacks this operation."""
         used = self.extension.last_usage
         answer: dict[str, Any] = {
             "KeyId": self.key.id,

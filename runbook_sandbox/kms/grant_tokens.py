@@ -1,6 +1,6 @@
-"""Grant tokens: one per grant, and telling ours from garbage without a store.
+"""Grant tokens: one per grant, verifiable without a store.
 
-moto gap: it takes anything for a grant token.
+moto gap: it accepts anything as a grant token.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def of_grant(grant: Any) -> str:
 
 
 def is_genuine(token: str) -> bool:
-    """Say whether this sandbox made the token; whether its grant is still there is not asked, as on AWS."""
+    """Return whether this sandbox issued the token; its grant may no longer exist, as on AWS."""
     try:
         raw = base64.b64decode(token, validate=True)
     except (binascii.Error, ValueError):

@@ -1,7 +1,7 @@
-"""Grants: with all their fields, idempotent by name, paged, and revoked or retired by whom AWS lets.
+"""Grants: with all their fields, idempotent by name, with paging, revoked or retired only by those whom AWS allows.
 
-moto gap: a grant on an unknown key is a crash, one on an alias is taken, dates and accounts are missing, a
-repeated named grant is a second grant, and nothing checks the operations that it gives.
+moto gap: a grant on an unknown key is a crash, one on an alias is accepted, dates and accounts are missing, a
+repeated named request creates a second grant, and the granted operations are not checked.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ def _grant_entry(key: Key, grant: Any) -> dict[str, Any]:
 
 
 class GrantOperations(KmsBase):
-    """The operations."""
+    """CreateGrant, ListGrants, ListRetirableGrants, RevokeGrant, RetireGrant."""
 
     def create_grant(self) -> str:
         given = self.parameters
         if "GranteeServicePrincipal" in given or "RetiringServicePrincipal" in given:
-            raise error("ValidationException", "Service principals can be given by AWS services only.")
+            raise error("ValidationException", "Only AWS services can specify service principals.")
         grantee = given.get("GranteePrincipal")
         if grantee is None:
             raise error("ValidationException", "GranteePrincipal must not be null.")
@@ -82,15 +82,15 @@ class GrantOperations(KmsBase):
             raise error("ValidationException", f"A grant on {self.key.arn} cannot permit {', '.join(operations)}.")
         constraints = {name: value for name, value in given.get("Constraints", {}).items() if value}
         if len(constraints.keys() & {"EncryptionContextSubset", "EncryptionContextEquals"}) > 1:
-            raise error("ValidationException", "Give EncryptionContextSubset or EncryptionContextEquals, not both.")
+            raise error("ValidationException", "Specify EncryptionContextSubset or EncryptionContextEquals, not both.")
         self._authorize(grantee, operations)
         grant = self._same_named(grantee, operations, constraints)
         if grant is None:
-            made = kms_keys.add_grant(
+            grant_id = kms_keys.add_grant(
                 self.current_account, self.region, self.key, grantee_principal=grantee, operations=operations,
                 constraints=constraints, name=given.get("Name"), retiring_principal=given.get("RetiringPrincipal"),
             )  # fmt: skip
-            grant = self.key.grants[made]
+            grant = self.key.grants[grant_id]
         return json.dumps({"GrantId": grant.id, "GrantToken": grant_tokens.of_grant(grant)})
 
     def _authorize(self, grantee: str, operations: list[str]) -> None:
@@ -102,7 +102,7 @@ class GrantOperations(KmsBase):
             )
 
     def _same_named(self, grantee: str, operations: list[str], constraints: dict[str, Any]) -> Any:
-        """Return the grant that this request made before, if it has a name: a retry makes no second one."""
+        """Return the existing grant of the same named request, so that a retry creates no second one."""
         name = self.parameters.get("Name")
         for grant in self.key.grants.values():
             if (
@@ -151,7 +151,7 @@ class GrantOperations(KmsBase):
         given = self.parameters
         token, grant_id, key_id = given.get("GrantToken"), given.get("GrantId"), given.get("KeyId")
         if (token is None) == (grant_id is None or key_id is None):
-            raise error("ValidationException", "Give GrantToken, or GrantId and KeyId.")
+            raise error("ValidationException", "Specify GrantToken, or GrantId and KeyId.")
         keys = [self.key] if key_id is not None else kms_keys.all_keys(self.current_account, self.region)
         for key in keys:
             for grant in list(key.grants.values()):
@@ -164,7 +164,7 @@ class GrantOperations(KmsBase):
         raise error("NotFoundException", f"Grant ID {grant_id} not found.")
 
     def _authorize_retiring(self, key: Key, grant: Any) -> None:
-        """Refuse all but the key's account, the retiring principal, and a grantee who may retire."""
+        """Allow only the key's account, the retiring principal, and a grantee with RetireGrant."""
         names = policy.caller_names(self.current_account, self.access_key)
         grantee_may = grant.grantee_principal in names and "RetireGrant" in grant.operations
         if self.current_account != key.account_id and grant.retiring_principal not in names and not grantee_may:
@@ -172,5 +172,5 @@ class GrantOperations(KmsBase):
 
 
 def _valid_principal(principal: str) -> bool:
-    """Say whether this is the ARN of an account, user, role or session; whether it exists is not asked."""
+    """Return whether this is a well-formed ARN of an account, user, role or session; it need not exist."""
     return _PRINCIPAL.fullmatch(principal) is not None

@@ -1,4 +1,4 @@
-"""Puts the KMS operations together and in moto's place."""
+"""Combines the KMS operations and installs them in moto."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ class WithoutImport(
     CryptographicOperations, LifecycleOperations, RotationOperations, GrantOperations, AliasOperations,
     AsymmetricOperations,
 ):  # fmt: skip
-    """Everything but the import operations: installed whatever moto has."""
+    """Everything except the import operations; used when moto has its own."""
 
 
 class WithImport(WithoutImport, ImportOperations):
-    """And the import operations, for a moto that has none."""
+    """With the import operations, for a moto that lacks them."""
 
 
 _moto_private_key = models.generate_private_key  # type: ignore[attr-defined]
 
 
 def _private_key(key_spec: str) -> Any:
-    """moto gap: it generates an RSA pair (70 ms) for each symmetric and HMAC key as well, and never uses it."""
+    """moto gap: it generates an unused RSA pair (70 ms) for each symmetric and HMAC key."""
     return None if key_spec.startswith(("SYMMETRIC", "HMAC")) else _moto_private_key(key_spec)
 
 
 def _default_key(backend: Any, alias_name: str) -> str | None:
-    """moto gap: keys of AWS services are made as customer managed ones."""
+    """moto gap: it creates keys of AWS services as customer managed keys."""
     if alias_name not in RESERVED_ALIASES:
         return None
     service = alias_name.removeprefix("alias/aws/")
@@ -47,7 +47,7 @@ def _default_key(backend: Any, alias_name: str) -> str | None:
 
 
 def install() -> None:
-    """Put the handler in moto's place; the import operations step aside when moto has its own."""
+    """Install the handler in moto; the import operations are left out if moto has its own."""
     handler = WithoutImport if hasattr(KmsResponse, "import_key_material") else WithImport
     moto.kms.urls.url_paths = {"{0}/$": handler.dispatch}
     models.generate_private_key = _private_key  # type: ignore[attr-defined]

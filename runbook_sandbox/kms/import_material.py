@@ -1,6 +1,6 @@
 """GetParametersForImport, ImportKeyMaterial and DeleteImportedKeyMaterial, for symmetric keys.
 
-moto gap: it has none of the three. Installed only as long as moto's handler lacks them.
+moto gap: it lacks all three. They are installed only while moto's handler lacks them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ LONGEST_EXPIRY = timedelta(days=365)
 
 
 class ImportOperations(KmsBase):
-    """The import path."""
+    """The three import operations."""
 
     def get_parameters_for_import(self) -> str:
-        """Hand out a wrapping key and its token, good for 24 hours, beside any earlier set."""
+        """Return a wrapping key and its import token, valid for 24 hours; earlier sets remain valid."""
         algorithm, spec = self.parameters["WrappingAlgorithm"], self.parameters["WrappingKeySpec"]
         if algorithm not in OAEP_HASHES:
             raise error(
@@ -34,18 +34,18 @@ class ImportOperations(KmsBase):
             )
         if spec not in wrapping_keys.BITS:
             raise error("UnsupportedOperationException", f"{spec} is for China Regions only.")
-        made = materials.new_wrapping_set(self.key.arn, algorithm, spec)
+        wrapping_set = materials.new_wrapping_set(self.key.arn, algorithm, spec)
         return json.dumps(
             {
                 "KeyId": self.key.arn,
-                "ImportToken": base64.b64encode(made.token).decode(),
-                "PublicKey": base64.b64encode(made.public_key).decode(),
-                "ParametersValidTo": made.valid_to.timestamp(),
+                "ImportToken": base64.b64encode(wrapping_set.token).decode(),
+                "PublicKey": base64.b64encode(wrapping_set.public_key).decode(),
+                "ParametersValidTo": wrapping_set.valid_to.timestamp(),
             }
         )
 
     def import_key_material(self) -> str:
-        """Unwrap the material and make it the key's, or one of the key's."""
+        """Unwrap the key material and store it as a new or existing material of the key."""
         model, valid_to = self._expiry()
         import_type, wanted_id = self.parameters.get("ImportType"), self.parameters.get("KeyMaterialId")
         if wanted_id is not None and import_type == "NEW_KEY_MATERIAL":
@@ -97,7 +97,7 @@ class ImportOperations(KmsBase):
         return value
 
     def _place(self, value: bytes, import_type: str | None, wanted_id: str | None) -> Material:
-        """Return the material of this key that `value` is, or is to become."""
+        """Return the key's material with these bytes, created if it is new. Raises JsonRESTError."""
         state = self.extension
         identifier = materials.material_id(self.key.id, value)
         if wanted_id is not None and not hmac.compare_digest(wanted_id, identifier):
@@ -118,7 +118,7 @@ class ImportOperations(KmsBase):
         return self._new(identifier)
 
     def _from_primary(self, identifier: str) -> Material | None:
-        """Return, made the replica's own, the material of this id that the primary key has."""
+        """Return a copy for this replica of the primary key's material with this id."""
         primary = keys.primary_of(self.key)
         found = None if primary is None else keys.material_of(primary, identifier)
         if found is None:
@@ -132,8 +132,8 @@ class ImportOperations(KmsBase):
         if keys.is_replica(self.key):
             raise error(
                 "UnsupportedOperationException",
-                "New key material goes into the primary key of a multi-Region key first; into a replica import "
-                "the same material as EXISTING_KEY_MATERIAL.",
+                "Import new key material into the primary key first, then the same material into the replica "
+                "as EXISTING_KEY_MATERIAL.",
             )
         if not state.materials:
             material = Material(id=identifier, value=None)
@@ -145,7 +145,7 @@ class ImportOperations(KmsBase):
         elif state.pending is not None:
             raise error(
                 "KMSInvalidStateException",
-                f"{self.key.arn} has key material pending rotation already; rotate or delete it first.",
+                f"{self.key.arn} already has key material pending rotation; rotate the key or delete it first.",
             )
         else:
             material = Material(id=identifier, value=None, state="PENDING_ROTATION")
@@ -153,7 +153,7 @@ class ImportOperations(KmsBase):
         return material
 
     def delete_imported_key_material(self) -> str:
-        """Delete one material, the current one unless another is named; what is not there stays away."""
+        """Delete one material, by default the current one; deleting a deleted one changes nothing."""
         state = self.extension
         wanted = self.parameters.get("KeyMaterialId")
         material = state.current if wanted is None else keys.material_of(self.key, wanted)
@@ -161,12 +161,12 @@ class ImportOperations(KmsBase):
             raise error("NotFoundException", f"{self.key.arn} has no key material {wanted}.")
         answer: dict[str, Any] = {"KeyId": self.key.arn}
         if material is not None:
-            if material is state.pending:  # with a primary key's go its replicas'
+            if material is state.pending:  # the replicas' copies are deleted with the primary's
                 for replica in keys.replicas_of(self.key):
                     if (copy := keys.material_of(replica, material.id)) is not None:
                         copy.value = None
             elif material.value is not None and not str(self.key.key_state).endswith("Deletion"):
-                state.disabled = False  # what follows is PendingImport, and after a reimport Enabled
+                state.disabled = False  # the key is now PendingImport, and Enabled after a reimport
             material.value = None
             answer["KeyMaterialId"] = material.id
         return json.dumps(answer)

@@ -1,8 +1,8 @@
-"""KMS keys as the whole sandbox sees them: make one, find one, read its state, add a grant.
+"""KMS keys for the whole sandbox: create and find a key, derive its state, add a grant.
 
-The one place where a key's state is derived. moto stores a state beside a key's material and lets the two
-disagree; here the state follows from what is there (disabled or not, deletion date, which materials are present
-and not expired) at the clock's present time, each time it is asked for. No timers.
+A key's state is derived only here. moto stores the state separately from the material, so that the two can disagree;
+here the state follows, at each read, from the disabled flag, the deletion date, the materials that are present and
+not expired, and the clock. There are no timers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):kms:([a-z0-9-]+):(\d{12}):(key/.
 
 @dataclass
 class KeyExtension:
-    """What moto's Key has no place for; hung on it as `key.runbook`."""
+    """A key's state that moto's Key does not store; attached to it as `key.runbook`."""
 
     disabled: bool = False
     deletion: datetime | None = None
@@ -47,18 +47,18 @@ class KeyExtension:
 
     @property
     def current(self) -> Material | None:
-        """The material that encrypts, whether it is present or not."""
+        """The material that encrypts, present or not."""
         return next((material for material in self.materials if material.state == "CURRENT"), None)
 
     @property
     def pending(self) -> Material | None:
-        """The material that waits for RotateKeyOnDemand."""
+        """The material that is pending rotation."""
         waiting = ("PENDING_ROTATION", "PENDING_MULTI_REGION_IMPORT_AND_ROTATION")
         return next((material for material in self.materials if material.state in waiting), None)
 
 
 def extension_of(key: Key) -> KeyExtension:
-    """Return a key's extra state; a key that moto made by itself gets it here."""
+    """Return a key's extension, created here for a key that moto created by itself."""
     found: KeyExtension | None = getattr(key, "runbook", None)
     if found is None:
         found = KeyExtension(disabled=not key.enabled)
@@ -69,7 +69,7 @@ def extension_of(key: Key) -> KeyExtension:
 
 
 def refresh(key: Key) -> KeyExtension:
-    """Let what the clock has brought happen: expired material goes, and moto's own fields follow."""
+    """Bring a key up to the clock: delete expired material, and update moto's own fields."""
     state = extension_of(key)
     for material in state.materials:
         if material.expire():
@@ -84,7 +84,7 @@ def refresh(key: Key) -> KeyExtension:
         current = state.current
         key.key_material = (current.value or b"") if current else b""
     if state.pending is not None and state.pending.value is None:
-        state.materials.remove(state.pending)  # never used, so nothing depends on it
+        state.materials.remove(state.pending)  # never used, so no ciphertext depends on it
     if key.multi_region:
         _refresh_multi_region(key, state)
     key.key_state = _derive(key, state)
@@ -94,13 +94,13 @@ def refresh(key: Key) -> KeyExtension:
 
 
 def _refresh_multi_region(key: Key, state: KeyExtension) -> None:
-    """Let what holds between a multi-Region primary key and its replicas follow from what each has."""
+    """Update what a multi-Region primary key and its replicas share."""
     primary = primary_of(key)
     if primary is None:
         return
-    there = extension_of(primary)
+    primary_state = extension_of(primary)
     replicas = replicas_of(primary)
-    if (pending := there.pending) is not None and pending.value is not None:
+    if (pending := primary_state.pending) is not None and pending.value is not None:
         copies = [own for own in (material_of(replica, pending.id) for replica in replicas) if own is not None]
         complete = len(copies) == len(replicas) and all(own.value is not None for own in copies)
         for material in (pending, *copies):
@@ -111,7 +111,7 @@ def _refresh_multi_region(key: Key, state: KeyExtension) -> None:
 
 
 def material_of(key: Key, identifier: str) -> Material | None:
-    """Return a key's material of this id, present or not."""
+    """Return a key's material with this id, present or not."""
     return next((material for material in extension_of(key).materials if material.id == identifier), None)
 
 
@@ -134,12 +134,12 @@ def state_of(key: Key) -> str:
 
 
 def is_symmetric(key: Key) -> bool:
-    """Say whether this is a symmetric encryption key, the only kind that RDS takes."""
+    """Return whether this is a symmetric encryption key, the only type that RDS accepts."""
     return bool(key.key_spec == "SYMMETRIC_DEFAULT" and key.key_usage == "ENCRYPT_DECRYPT")
 
 
 def is_replica(key: Key) -> bool:
-    """Say whether this is a replica of a multi-Region key."""
+    """Return whether this is a replica of a multi-Region key."""
     return bool(key.multi_region and key.multi_region_configuration["MultiRegionKeyType"] == "REPLICA")
 
 
@@ -150,7 +150,7 @@ def primary_of(key: Key) -> Key | None:
 
 
 def replicas_of(key: Key) -> list[Key]:
-    """Return the replicas of a multi-Region primary key, none of any other key."""
+    """Return the replicas of a multi-Region primary key; an empty list for any other key."""
     if not key.multi_region or is_replica(key):
         return []
     regions = [replica["Region"] for replica in key.multi_region_configuration["ReplicaKeys"]]
@@ -159,10 +159,10 @@ def replicas_of(key: Key) -> list[Key]:
 
 
 def resolve(account: str, region: str, key_id_or_alias_or_arn: str) -> Key | None:
-    """Return the key that a key id, key ARN, alias name or alias ARN means to a caller, or None.
+    """Return the key for a key id, key ARN, alias name or alias ARN, or None.
 
-    A key of another Region is None; one of another account is found by ARN only. An alias of an AWS managed key
-    (`alias/aws/rds`) makes that key on first use, as AWS does. A key whose waiting period is over is gone.
+    A key in another Region is None; a key in another account is found only by ARN. The alias of an AWS managed key
+    (`alias/aws/rds`) creates that key on first use, as on AWS. A key is None once its waiting period is over.
     """
     name = key_id_or_alias_or_arn
     if (match := _ARN.fullmatch(name)) is not None:
@@ -185,7 +185,7 @@ def _unless_gone(key: Key) -> Key | None:
 
 
 def _is_gone(key: Key) -> bool:
-    """Say whether a key's waiting period is over; it is removed then, with its aliases, from its set of keys too."""
+    """Return whether a key's waiting period is over; if so remove it, its aliases and its entry in the primary."""
     deletion = extension_of(key).deletion
     if deletion is None or clock.now() < deletion:
         return False
@@ -199,7 +199,7 @@ def _is_gone(key: Key) -> bool:
 
 
 def all_keys(account: str, region: str) -> list[Key]:
-    """Return the keys of an account in a Region, without those whose waiting period is over."""
+    """Return the keys of an account in a Region, except those whose waiting period is over."""
     backend = kms_backends[account][region]
     return [key for key in list(backend.keys.values()) if _unless_gone(key) is not None]
 
@@ -209,16 +209,16 @@ def new_key(
     spec: str = "SYMMETRIC_DEFAULT", description: str = "", tags: list[dict[str, str]] | None = None,
     multi_region: bool = False, origin: str = "AWS_KMS", manager: str = "CUSTOMER",
 ) -> Key:  # fmt: skip
-    """Make a key as CreateKey does, with a repeatable id.
+    """Create a key as CreateKey does, with a repeatable id.
 
-    moto gap: its multi-Region ids (`mrk-` and a UUID with hyphens, 40 characters) are not AWS's, and do not fit
+    moto gap: its multi-Region ids (`mrk-` and a UUID with hyphens, 40 characters) differ from AWS's and do not fit
     the header of its own ciphertexts, so Decrypt fails; here they are `mrk-` and 32 digits, as documented.
     """
     backend = kms_backends[account][region]
     key = backend.create_key(policy, usage, spec, description, tags, multi_region, origin)
     moto_id = key.id
-    made = ids.uuid_for("kms-key", account)
-    key.id = "mrk-" + made.replace("-", "") if multi_region else made
+    new_id = ids.uuid_for("kms-key", account)
+    key.id = "mrk-" + new_id.replace("-", "") if multi_region else new_id
     key.arn = key.arn.replace(moto_id, key.id)
     if multi_region:
         key.multi_region_configuration["PrimaryKey"]["Arn"] = key.arn
@@ -234,7 +234,7 @@ def new_key(
 
 
 def set_alias(key: Key, name: str) -> None:
-    """Point an alias at a key, from wherever it pointed before."""
+    """Point an alias at a key, and remove it from any other."""
     now = clock.now()
     created = now
     for other in kms_backends[key.account_id][key.region].keys.values():
@@ -245,9 +245,9 @@ def set_alias(key: Key, name: str) -> None:
 
 
 def default_service_key(account: str, region: str, service: str) -> Key:
-    """Return the AWS managed key of a service ("rds", "secretsmanager"); made on first use.
+    """Return the AWS managed key of a service ("rds", "secretsmanager"), created on first use.
 
-    moto gap: it makes this key a customer managed one, whose KeyManager is CUSTOMER.
+    moto gap: it creates a customer managed key, with KeyManager CUSTOMER.
     """
     alias = f"alias/aws/{service}"
     backend = kms_backends[account][region]
@@ -286,7 +286,7 @@ def add_grant(
     name: str | None = None,
     retiring_principal: str | None = None,
 ) -> str:
-    """Add a grant to a key, issued by `account`; return its id. The key's state is the caller's to check.
+    """Add a grant to a key, issued by `account`; return its id. The caller checks the key's state.
 
     `constraints` is AWS's structure, `{"EncryptionContextSubset": {"aws:rds:dbc-id": "cluster-…"}}`.
     """
@@ -301,5 +301,5 @@ def add_grant(
 
 
 def remember_use(key: Key, operation: str, account: str, event_id: str | None = None) -> None:
-    """Note a successful cryptographic operation, for GetKeyLastUsage; `event_id` is its event's in CloudTrail."""
+    """Record a successful cryptographic operation for GetKeyLastUsage; `event_id` is its CloudTrail event."""
     extension_of(key).last_usage = (operation, clock.now(), event_id or ids.uuid_for(f"usage {operation}", account))

@@ -1,7 +1,7 @@
-"""A key's life: create, describe, list, enable, disable, delete, policy, tags, replicate.
+"""Managing keys: create, describe, list, enable, disable, delete, policy, tags, replicate.
 
-moto gap: EXTERNAL keys start Enabled, DescribeKey lacks most of what an imported key has, nothing is paged,
-waiting periods are not checked, and what an ARN is given for ends in a crash.
+moto gap: EXTERNAL keys start Enabled, DescribeKey lacks most fields of an imported key, there is no paging, waiting
+periods are not checked, and ARNs crash.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOST_TAGS = 50
 
 
 def metadata(key: Key) -> dict[str, Any]:
-    """Return KeyMetadata as DescribeKey and CreateKey have it."""
+    """Return KeyMetadata as in DescribeKey and CreateKey."""
     state = kms_keys.refresh(key)
     shown: dict[str, Any] = {name: value for name, value in key.to_dict()["KeyMetadata"].items() if value is not None}
     if key.key_usage != "SIGN_VERIFY":
@@ -48,7 +48,7 @@ def metadata(key: Key) -> dict[str, Any]:
 
 
 def _show_expiry(shown: dict[str, Any], key: Key, state: KeyExtension) -> None:
-    """Show the expiry of the materials that are present: the earliest, if any expires."""
+    """Add the earliest expiry of the materials that are present, if any expires."""
     if key.key_state == "PendingImport":
         return
     present = [material for material in state.permanent if material.value is not None]
@@ -60,7 +60,7 @@ def _show_expiry(shown: dict[str, Any], key: Key, state: KeyExtension) -> None:
 
 
 class LifecycleOperations(KmsBase):
-    """The operations."""
+    """The operations on keys, their policies and tags."""
 
     def create_key(self) -> str:
         given = self.parameters
@@ -75,7 +75,7 @@ class LifecycleOperations(KmsBase):
         if usage not in _USAGE_OF_SPEC.get(family, ()):
             raise error("ValidationException", f"KeyUsage {usage} is not compatible with KeySpec {spec}.")
         if origin not in ("AWS_KMS", "EXTERNAL") or "CustomKeyStoreId" in given or "XksKeyId" in given:
-            raise error("UnsupportedOperationException", "The sandbox has no custom key stores.")
+            raise error("UnsupportedOperationException", "The sandbox does not support custom key stores.")
         if "Policy" in given:
             self._check_policy(given["Policy"])
         tags = given.get("Tags", [])
@@ -90,9 +90,9 @@ class LifecycleOperations(KmsBase):
     def _spec(self) -> str:
         spec = self.parameters.get("KeySpec") or self.parameters.get("CustomerMasterKeySpec")
         if "KeySpec" in self.parameters and "CustomerMasterKeySpec" in self.parameters:
-            raise error("ValidationException", "Give KeySpec or CustomerMasterKeySpec, not both.")
+            raise error("ValidationException", "Specify KeySpec or CustomerMasterKeySpec, not both.")
         if spec is not None and spec.startswith(("ML_", "ECC_NIST_EDWARDS", "SM2")):
-            raise error("UnsupportedOperationException", f"The sandbox does not make {spec} keys.")
+            raise error("UnsupportedOperationException", f"The sandbox does not support {spec} keys.")
         return spec or "SYMMETRIC_DEFAULT"
 
     def _check_policy(self, policy: str) -> None:
@@ -102,7 +102,7 @@ class LifecycleOperations(KmsBase):
     def _check_tags(self, tags: list[dict[str, str]], *, already: dict[str, str]) -> None:
         names = [tag["TagKey"] for tag in tags]
         if len(set(names)) != len(names):
-            raise error("TagException", "A tag key is given more than once.")
+            raise error("TagException", "A tag key is specified more than once.")
         if any(name.lower().startswith("aws:") for name in names):
             raise error("TagException", "Tag keys cannot begin with aws:.")
         if len(set(names) | set(already)) > _MOST_TAGS:
@@ -135,7 +135,7 @@ class LifecycleOperations(KmsBase):
         state = self.extension
         state.window_days = days
         if kms_keys.replicas_of(self.key):
-            state.awaits_replicas = True  # the waiting period begins when the last replica is gone
+            state.awaits_replicas = True  # the waiting period begins when the last replica is deleted
         else:
             state.deletion = clock.now() + timedelta(days=days)
         answer = {"KeyId": self.key.arn, "KeyState": kms_keys.state_of(self.key), "PendingWindowInDays": days}
@@ -189,14 +189,14 @@ class LifecycleOperations(KmsBase):
         return json.dumps({"Tags": chosen, **paging})
 
     def replicate_key(self) -> str:
-        """moto gap: the replica shares the primary's state and material, and imports nothing of its own."""
+        """moto gap: the replica shares the primary's state and material, and cannot import its own."""
         key, region = self.key, self.parameters["ReplicaRegion"]
         if not key.multi_region or kms_keys.is_replica(key):
             raise error("UnsupportedOperationException", f"{key.arn} is not a multi-Region primary key.")
         if region not in kms_backends[self.current_account]:
-            raise error("ValidationException", f"{region} is not a Region that the sandbox knows.")
+            raise error("ValidationException", f"{region} is not a Region of the sandbox.")
         if region == self.region or key.id in kms_backends[self.current_account][region].keys:
-            raise error("AlreadyExistsException", f"There is a key {key.id} in {region} already.")
+            raise error("AlreadyExistsException", f"A key {key.id} already exists in {region}.")
         if "Policy" in self.parameters:
             self._check_policy(self.parameters["Policy"])
         replica = self._copy_to(region)

@@ -1,8 +1,8 @@
-"""Key policies: is one well formed, may a principal do this under it, and could it still be changed.
+"""Key policies: validate them, decide what a principal may do, and check that the policy can still be changed.
 
-moto gap: it takes any text as a policy, and reads policies only for `Deny` on DescribeKey to `*`. This evaluator
-knows principals and actions; conditions are read by the project's one reader of them, `conditions`. Permission given to
-an account's root means that IAM decides; without IAM enforcement the caller is an administrator there.
+moto gap: it accepts any text as a policy, and evaluates only `Deny` on DescribeKey to `*`. This module evaluates
+principals and actions, and `runbook_lib.policies.conditions` the conditions. An Allow for an account's root delegates
+to IAM; without IAM enforcement the caller is an administrator of the account.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def statements(policy: str) -> list[dict[str, Any]]:
 
 
 def check(policy: str, account: str, access_key: str, *, bypass_lockout: bool) -> None:
-    """Refuse a policy as CreateKey and PutKeyPolicy do.
+    """Reject a policy as CreateKey and PutKeyPolicy do.
 
     Raises JsonRESTError: LimitExceededException over 32 KB, otherwise MalformedPolicyDocumentException. A
-    statement without Resource or Action is taken, as by AWS, and has no effect.
+    statement without Resource or Action is accepted, as by AWS, and has no effect.
     """
     if len(policy.encode()) > QUOTA:
         raise JsonRESTError("LimitExceededException", "The key policy is larger than the limit of 32768 bytes.")
@@ -96,7 +96,7 @@ def _exists(kind: str, name: Any) -> bool:
 
 
 def caller_names(account: str, access_key: str) -> frozenset[str]:
-    """Return all the names by which a policy can mean this caller, its account's root among them."""
+    """Return all names by which a policy can match this caller, including its account's root."""
     arn = accounts.caller(account, access_key)[1]
     names = {arn, "*", account, f"arn:aws:iam::{account}:root"}
     if ":assumed-role/" in arn:
@@ -106,14 +106,14 @@ def caller_names(account: str, access_key: str) -> frozenset[str]:
 
 
 def allows(policy: str, names: frozenset[str], action: str, context: Mapping[str, Any]) -> bool:
-    """Say whether a policy lets a caller of these names do `action`."""
+    """Return whether a policy allows `action` to a caller with these names."""
     return verdict(policy, names, action, context) is True
 
 
 def verdict(policy: str, names: frozenset[str], action: str, context: Mapping[str, Any]) -> bool | None:
-    """Return True for an Allow, False for an explicit Deny (which wins), None if no statement concerns it.
+    """Return True for an Allow, False for an explicit Deny (which overrides), None if no statement matches.
 
-    `context` holds condition keys: `{"kms:ViaService": "rds.eu-west-2.amazonaws.com"}`.
+    `context` contains condition keys: `{"kms:ViaService": "rds.eu-west-2.amazonaws.com"}`.
     """
     found: bool | None = None
     for entry in statements(policy):
@@ -150,7 +150,7 @@ def _named(principal: Any) -> set[str]:
 
 
 def _condition(condition: Any, context: Mapping[str, Any]) -> bool:
-    """Say whether a Condition holds; with an operator that is not known it does not."""
+    """Return whether a Condition matches; False if it has an unknown operator."""
     try:
         return isinstance(condition, dict) and conditions.holds(condition, context)
     except PolicyInvalid:
@@ -158,9 +158,9 @@ def _condition(condition: Any, context: Mapping[str, Any]) -> bool:
 
 
 def caller_may(key: Key, account: str, access_key: str, action: str, context: Mapping[str, Any] | None = None) -> bool:
-    """Say whether a caller may do `action` ("kms:CreateGrant") on this key, by its policy or by a grant on it.
+    """Return whether the key's policy or a grant allows a caller `action` ("kms:CreateGrant").
 
-    For a service that acts for the caller give its conditions: `{"kms:ViaService": "rds.eu-west-2.amazonaws.com",
+    For a service that acts for the caller pass its conditions: `{"kms:ViaService": "rds.eu-west-2.amazonaws.com",
     "kms:GrantIsForAWSResource": True}`. `kms:CallerAccount` and `aws:PrincipalArn` are added here.
     """
     names = caller_names(account, access_key)
@@ -170,9 +170,9 @@ def caller_may(key: Key, account: str, access_key: str, action: str, context: Ma
         "aws:RequestedRegion": key.region, "kms:KeyOrigin": key.origin, "kms:KeySpec": key.key_spec,
         "kms:KeyUsage": key.key_usage, "kms:MultiRegion": key.multi_region, **(context or {}),
     }  # fmt: skip
-    said = verdict(key.policy, names, action, full)
-    if said is not None:
-        return said
+    decision = verdict(key.policy, names, action, full)
+    if decision is not None:
+        return decision
     operation = action.removeprefix("kms:")
     return any(
         grant.grantee_principal in names and operation in grant.operations for grant in list(key.grants.values())

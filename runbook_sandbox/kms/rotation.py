@@ -1,7 +1,7 @@
-"""Rotation: automatic for keys that KMS made, on demand for these and for imported material, and their list.
+"""Rotation: automatic for KMS-generated material, on demand for both kinds of material, and ListKeyRotations.
 
-moto gap: on-demand rotation only notes a date (no new material, no check of what is pending), the list knows no
-materials, and automatic rotation can be switched on for imported keys.
+moto gap: on-demand rotation only stores a date (no new material, no check of a pending one), the list has no
+materials, and automatic rotation can be enabled for imported keys.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SHORTEST_PERIOD, _LONGEST_PERIOD = 90, 2560
 
 
 def rotate(key: Key, successor: Material, kind: str, when: datetime) -> None:
-    """Make `successor` the current material; the one before decrypts only."""
+    """Make `successor` the current material; the previous one only decrypts."""
     state = keys.extension_of(key)
     if state.current is not None:
         state.current.state = "NON_CURRENT"
@@ -35,7 +35,7 @@ def rotate(key: Key, successor: Material, kind: str, when: datetime) -> None:
 
 
 def rotate_when_due(key: Key) -> None:
-    """Do the automatic rotations whose date the clock has passed; they wait while the key is not enabled."""
+    """Carry out the automatic rotations that are due; they wait while the key is not enabled."""
     state = keys.refresh(key)
     while state.rotation_enabled_at is not None and key.key_state == "Enabled":
         due = state.rotation_enabled_at + timedelta(days=state.rotation_period)
@@ -46,7 +46,7 @@ def rotate_when_due(key: Key) -> None:
 
 
 class RotationOperations(KmsBase):
-    """The operations."""
+    """The operations on rotation."""
 
     def enable_key_rotation(self) -> str:
         period = self.parameters.get("RotationPeriodInDays", 365)
@@ -79,15 +79,15 @@ class RotationOperations(KmsBase):
         return json.dumps(answer)
 
     def rotate_key_on_demand(self) -> str:
-        """Rotate at once; AWS does it in the background, within minutes."""
+        """Rotate immediately; AWS rotates in the background, within minutes."""
         state = self.extension
         if state.on_demand_rotations >= MOST_ON_DEMAND_ROTATIONS:
             raise error(
                 "LimitExceededException",
-                f"{self.key.arn} has been rotated on demand {MOST_ON_DEMAND_ROTATIONS} times, the most there is.",
+                f"{self.key.arn} has been rotated on demand {MOST_ON_DEMAND_ROTATIONS} times, which is the quota.",
             )
         if keys.is_replica(self.key):
-            raise error("UnsupportedOperationException", "Rotate the primary key; its replicas follow.")
+            raise error("UnsupportedOperationException", "A replica key cannot be rotated; rotate the primary key.")
         now = clock.now()
         if self.key.origin == "EXTERNAL":
             self._rotate_imported(state, now)

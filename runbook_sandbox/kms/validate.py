@@ -1,8 +1,7 @@
-"""Checks a KMS request against AWS's own model of it, as shipped in botocore, before anything looks at it.
+"""Check a KMS request against AWS's service model in botocore, before anything else.
 
-moto gap: it checks types, enumerations, patterns and lengths here and there, so garbage ends in a crash (a 500)
-or is taken. The model knows them all; values of the wrong type are a SerializationException, values outside
-their constraints a ValidationException, as AWS answers.
+moto gap: it checks few types, enumerations, patterns and lengths, so malformed requests crash (a 500) or are
+accepted. Here a wrong type is a SerializationException, a violated constraint a ValidationException, as on AWS.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def model() -> Any:
 
 @functools.cache
 def operations() -> frozenset[str]:
-    """Return the names of all KMS operations that this botocore knows."""
+    """Return the names of all KMS operations in botocore's model."""
     return frozenset(model().operation_names)
 
 
@@ -46,7 +45,7 @@ def _violation(value: Any, path: str, rule: str) -> JsonRESTError:
 
 
 def parse(operation: str, body: str) -> dict[str, Any]:
-    """Return the request's parameters: blobs as bytes, timestamps as datetimes, nulls left out.
+    """Return the request's parameters: blobs as bytes, timestamps as datetimes, without nulls.
 
     Raises JsonRESTError: SerializationException or ValidationException.
     """

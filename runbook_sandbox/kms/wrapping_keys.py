@@ -1,4 +1,4 @@
-"""RSA wrapping keys, one of them made in advance: making one of 4096 bits takes up to a second, AWS answers at once."""
+"""RSA wrapping keys, one generated in advance: 4096 bits take up to a second to generate, while AWS answers at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _keeping = False
 
 
 def keep_spare(spec: str = "RSA_4096") -> None:
-    """Make a wrapping key in the background, and another each time that one is taken."""
+    """Generate a wrapping key in the background, and another each time that one is taken."""
     global _keeping
     _keeping = True
     with _lock:
@@ -27,7 +27,7 @@ def keep_spare(spec: str = "RSA_4096") -> None:
 
 
 def take(spec: str) -> rsa.RSAPrivateKey:
-    """Return a wrapping key that nobody else has had: the spare, where it is ready."""
+    """Return an unused wrapping key: the spare if it is ready, else a new one."""
     with _lock:
         spare = _spares.pop(spec) if spec in _spares and _spares[spec].done() else None
     key = _generate(spec) if spare is None else spare.result()
@@ -37,11 +37,11 @@ def take(spec: str) -> rsa.RSAPrivateKey:
 
 
 def _make(spec: str, spare: Future[rsa.RSAPrivateKey]) -> None:
-    with contextlib.suppress(OSError, AttributeError):  # Linux counts a thread as a process here
+    with contextlib.suppress(OSError, AttributeError):  # on Linux this sets the priority of the thread
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
     try:
         spare.set_result(_generate(spec))
-    except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
+    except Exception as error:  # noqa: BLE001 - raised to the caller that waits
         spare.set_exception(error)
 
 

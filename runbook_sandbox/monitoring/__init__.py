@@ -1,1 +1,1 @@
-"""What records of what happened: CloudTrail and CloudWatch."""
+"""What shows what happened: CloudTrail and CloudWatch."""

@@ -1,6 +1,6 @@
-"""CloudTrail's LookupEvents, answered from the record of calls.
+"""CloudTrail's LookupEvents, answered from the recorded calls.
 
-moto gap: it has trails but no events. Delivery is immediate here; on AWS it takes up to about 15 minutes.
+moto gap: it has trails but no events. Events are delivered immediately here; on AWS it takes up to about 15 minutes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from runbook_sandbox.instruments.recorded_calls import Call
 _KEPT = timedelta(days=90)
 _ATTRIBUTES = ("EventId", "EventName", "ReadOnly", "Username", "ResourceType", "ResourceName", "EventSource",
                "AccessKeyId")  # fmt: skip
-# Calls of these services are global and recorded in us-east-1.
+# Calls of these services are global, and recorded in us-east-1.
 _GLOBAL = ("iam.amazonaws.com",)
 
 
@@ -31,7 +31,7 @@ def _error(code: str, message: str) -> JsonRESTError:
 
 
 def _lower_first(value: Any) -> Any:
-    """Write parameter names as CloudTrail does: KeyId becomes keyId, DBClusterIdentifier dBClusterIdentifier."""
+    """Format parameter names as CloudTrail does: KeyId becomes keyId, DBClusterIdentifier dBClusterIdentifier."""
     if isinstance(value, dict):
         return {name[:1].lower() + name[1:]: _lower_first(inner) for name, inner in value.items()}
     return [_lower_first(inner) for inner in value] if isinstance(value, list) else value
@@ -99,7 +99,7 @@ def _matches(shown: dict[str, Any], attribute: str, value: str) -> bool:
 
 
 class SandboxCloudTrailResponse(CloudTrailResponse):
-    """moto's handler, with LookupEvents."""
+    """moto's handler with LookupEvents."""
 
     def lookup_events(self) -> str:
         attribute = self._attribute()
@@ -120,7 +120,7 @@ class SandboxCloudTrailResponse(CloudTrailResponse):
             shown = event(call)
             if attribute is None or _matches(shown, *attribute):
                 found.append(shown)
-        # Pages are counted from the oldest event, since new ones arrive between two pages.
+        # Pages count from the oldest event, since new events arrive between two pages.
         last = self._last(len(found))
         chosen = found[len(found) - last :][:limit]
         answer: dict[str, Any] = {"Events": chosen}
@@ -133,7 +133,7 @@ class SandboxCloudTrailResponse(CloudTrailResponse):
         if not wanted:
             return None
         if not isinstance(wanted, list) or len(wanted) != 1 or not isinstance(wanted[0], dict):
-            raise _error("InvalidLookupAttributesException", "Give one lookup attribute.")
+            raise _error("InvalidLookupAttributesException", "Specify one lookup attribute.")
         key, value = wanted[0].get("AttributeKey"), wanted[0].get("AttributeValue")
         if key not in _ATTRIBUTES or not isinstance(value, str) or not value:
             raise _error("InvalidLookupAttributesException", f"{key} is not a lookup attribute.")
@@ -162,5 +162,5 @@ class SandboxCloudTrailResponse(CloudTrailResponse):
 
 
 def install() -> None:
-    """Put the handler in moto's place."""
+    """Install the handler in moto."""
     moto.cloudtrail.urls.url_paths = {"{0}/$": SandboxCloudTrailResponse.dispatch}

@@ -1,7 +1,7 @@
 """The metric that warns before imported key material expires: AWS/KMS, SecondsUntilKeyMaterialExpiration.
 
-moto gap: KMS has no metrics. moto asks each provider that exists for what it has, so defining this one is enough.
-A datum for each of the last 60 minutes since the import; keys whose material does not expire have none.
+moto gap: KMS has no metrics. moto calls every subclass of its provider class, so defining one is enough. There is one
+datum for each of the last 60 minutes since the import, and none for keys whose material does not expire.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SHOWN = 60
 
 
 def kms_metrics(account_id: str, region: str) -> list[Any]:
-    """Return the data of all keys whose material expires, in moto's form: times without a zone."""
+    """Return the data of all keys whose material expires, in moto's format (times without time zone)."""
     from moto.cloudwatch.models import MetricDatum
 
     now = clock.now()
@@ -47,5 +47,5 @@ class _KmsMetrics(CloudWatchMetricProvider):
 
 
 def install() -> type:
-    """Return the provider that moto finds by its existence."""
+    """Return the provider, which moto finds because it is defined."""
     return _KmsMetrics

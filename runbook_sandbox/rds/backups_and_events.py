@@ -1,7 +1,6 @@
-"""What has been: automated backups, those of deleted clusters too, and events.
+"""Automated backups, including those of deleted clusters, and events.
 
-moto gaps: automated backups of clusters are not implemented, and DescribeEvents knows no clusters, no times and no
-categories.
+moto gaps: automated backups of clusters are not implemented, and DescribeEvents has no clusters, times or categories.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from runbook_sandbox.rds import checks, engines
 from runbook_sandbox.rds.base import RdsBase
 from runbook_sandbox.rds.errors import apply_filters, bad_combination, bad_value, page, raise_error
 from runbook_sandbox.rds.resources import Cluster, retained_backups, window_start
+from runbook_sandbox.rds.snapshots import delete_automated
 
 _KEPT = timedelta(days=14)
 _SOURCES = ("db-instance", "db-parameter-group", "db-security-group", "db-snapshot", "db-cluster",
@@ -40,7 +40,9 @@ def describe_backup(cluster: Cluster, *, retained: bool) -> dict[str, Any]:
         "StorageType": fields.get("StorageType") or "aurora",
         "ClusterCreateTime": cluster.created,
         "Status": "retained" if retained else "active",
-        "RestoreWindow": {"EarliestTime": window_start(cluster), "LatestTime": cluster.since if retained else clock.now()},
+        "RestoreWindow": {
+            "EarliestTime": window_start(cluster), "LatestTime": cluster.since if retained else clock.now(),
+        },
         "TagList": cluster.get_tags(),
     }  # fmt: skip
 
@@ -49,7 +51,7 @@ class BackupAndEventOperations(RdsBase):
     """DescribeDBClusterAutomatedBackups, DeleteDBClusterAutomatedBackup, DescribeEvents."""
 
     def _backups(self) -> list[tuple[Cluster, bool]]:
-        """Return clusters with automated backups, and whether these are all that is left of them."""
+        """Return clusters with automated backups, each with whether only the backups remain."""
         retained = retained_backups(self.backend)
         days = {id(one): timedelta(days=int(one.fields["BackupRetentionPeriod"])) for one in retained}
         retained[:] = [one for one in retained if clock.now() < one.since + days[id(one)]]
@@ -88,16 +90,13 @@ class BackupAndEventOperations(RdsBase):
                     f"The automated backup of {cluster.identifier} goes with its cluster; delete that.",
                 )
             retained_backups(self.backend).remove(cluster)
-            for name, snapshot in list(self.backend.cluster_snapshots.items()):
-                kept: Any = snapshot
-                if kept.resource_id == wanted and kept.fields["SnapshotType"] == "automated":
-                    del self.backend.cluster_snapshots[name]
+            delete_automated(self.backend, cluster.resource_id)
             shown = describe_backup(cluster, retained=True) | {"Status": "deleting"}
             return ActionResult({"DBClusterAutomatedBackup": shown})
         raise_error("DBClusterAutomatedBackupNotFoundFault", f"No automated backup for {wanted} was found.")
 
     def describe_events(self) -> ActionResult:
-        """moto gap: it knows no clusters, no times and no categories."""
+        """moto gap: it has no clusters, no times and no categories."""
         given = self._given
         source, kind = given.get("SourceIdentifier"), given.get("SourceType")
         checks.one_of(kind, _SOURCES, "SourceType")
@@ -119,7 +118,7 @@ class BackupAndEventOperations(RdsBase):
         return ActionResult({"Events": chosen, "Marker": marker})
 
     def _span(self, given: dict[str, Any]) -> tuple[datetime, datetime]:
-        """Return the time asked for; without any it is the last hour."""
+        """Return the requested time span, by default the last hour."""
         end = _aware(given["EndTime"]) if "EndTime" in given else clock.now()
         if not 1 <= (minutes := int(given.get("Duration", 60))) <= _KEPT.days * 24 * 60:
             bad_value(f"Invalid duration {minutes}. Must be between 1 and {_KEPT.days * 24 * 60} minutes.")
@@ -131,7 +130,7 @@ class BackupAndEventOperations(RdsBase):
 
 
 def _shown(event: Any) -> dict[str, Any]:
-    """Return an event as AWS shows it; moto has objects for those of its own instances."""
+    """Return an event as AWS shows it; moto stores objects for the events of its own instances."""
     if isinstance(event, dict):
         return event
     return {

@@ -1,6 +1,6 @@
-"""What every RDS request goes through: parameters as they were sent, who asks, and records found and looked at.
+"""What all RDS requests share: parameters as sent, the caller, and resources found and polled.
 
-moto gap: a parameter of the wrong type, or a required one that is missing, is a crash.
+moto gap: a parameter with a wrong type, or a missing required one, is a crash.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from runbook_sandbox.rds.resources import Cluster, Instance, Resource, Snapshot,
 
 
 class RdsBase(RDSResponse):
-    """The part of the handler that all operations stand on."""
+    """What all RDS operations share."""
 
     _refusal: tuple[str, str] | None = None
 
     def parse_parameters(self, request: Any) -> None:
-        """Parse the request; what cannot be parsed is refused later, in the service's own form."""
+        """Parse the request; if it cannot be parsed, `call_action` returns the error in the service's own format."""
         try:
             super().parse_parameters(request)
             model = get_service_model(self.boto3_service_name).operation_model(self._get_action())
@@ -42,14 +42,14 @@ class RdsBase(RDSResponse):
             self._refusal = ("MalformedInput", "A parameter is not of the type that it must be.")
 
     def call_action(self) -> Any:
-        """Answer the request, or refuse what could not be parsed."""
+        """Answer the request, or return the error from parsing it."""
         if self._refusal is None:
             return super().call_action()
         return wire.error_answer("xml", 400, *self._refusal)
 
     @property
     def _given(self) -> dict[str, Any]:
-        """The parameters, under AWS's names; an empty text counts as not given."""
+        """The parameters with AWS's names; an empty string counts as not given."""
         # A request without parameters leaves a plain dictionary.
         sent = self.params.original_dict() if isinstance(self.params, XFormedDict) else dict(self.params or {})
         return {name: value for name, value in sent.items() if value is not None and value != ""}
@@ -65,7 +65,7 @@ class RdsBase(RDSResponse):
         return {str(role.arn): str(role.assume_role_policy_document) for role in list(roles)}
 
     def _find_cluster(self, name: str | None, *, counts: bool = False) -> Cluster:
-        """Return a cluster by identifier or ARN, looked at. Raises DBClusterNotFoundFault."""
+        """Poll and return a cluster by identifier or ARN. Raises DBClusterNotFoundFault."""
         wanted = _name_of(name, "cluster")
         found = self.backend.clusters.get(wanted)
         if isinstance(found, Cluster):
@@ -75,7 +75,7 @@ class RdsBase(RDSResponse):
         raise_error("DBClusterNotFoundFault", f"DBCluster {wanted} not found.")
 
     def _find_instance(self, name: str | None, *, counts: bool = False) -> Instance:
-        """Return an instance of a cluster by identifier or ARN, looked at. Raises DBInstanceNotFound."""
+        """Poll and return a member of a cluster by identifier or ARN. Raises DBInstanceNotFound."""
         wanted = _name_of(name, "db")
         found = self.backend.databases.get(wanted)
         if isinstance(found, Instance):
@@ -85,7 +85,7 @@ class RdsBase(RDSResponse):
         raise_error("DBInstanceNotFound", f"DBInstance {wanted} not found.")
 
     def _find_snapshot(self, name: str | None, *, counts: bool = False) -> Snapshot:
-        """Return a snapshot of this account by identifier or ARN. Raises DBClusterSnapshotNotFoundFault."""
+        """Poll and return a snapshot of this account by identifier or ARN. Raises DBClusterSnapshotNotFoundFault."""
         wanted = _name_of(name, "cluster-snapshot")
         found = self.backend.cluster_snapshots.get(wanted)
         if isinstance(found, Snapshot):
@@ -102,7 +102,7 @@ class RdsBase(RDSResponse):
 
 
 def _name_of(name: str | None, kind: str) -> str:
-    """Return the identifier in an identifier or an ARN of this kind."""
+    """Return the identifier from an identifier or an ARN of this resource type."""
     if not name:
         bad_value("The identifier must be provided and must not be blank.")
     parts = name.split(":", 6)
@@ -120,7 +120,7 @@ def _poll_cluster(cluster: Cluster, *, counts: bool) -> None:
 
 
 def poll_instances(instances: Sequence[Instance], *, counts: bool) -> None:
-    """Look at the instances' clusters, which they wait for, each once; then at the instances."""
+    """Poll the instances' clusters once each, since instances wait for them; then the instances."""
     waited_for = {id(one.cluster): one.cluster for one in instances}
     for cluster in waited_for.values():
         if cluster is not None:
@@ -133,7 +133,7 @@ def poll_instances(instances: Sequence[Instance], *, counts: bool) -> None:
 
 
 def _status_entered(resource: Resource) -> None:
-    """Do what belongs to reaching a status."""
+    """Carry out what happens when a resource enters a status: deletion, key loss, events."""
     states.remove_if_deleted(resource)
     if isinstance(resource, Cluster):
         encryption.lose_key(resource)

@@ -1,6 +1,6 @@
-"""What is on offer: DescribeDBEngineVersions, DescribeOrderableDBInstanceOptions and the like, and the quotas.
+"""What AWS offers: DescribeDBEngineVersions, DescribeOrderableDBInstanceOptions and related calls, and the quotas.
 
-moto gap: the first is not implemented, the second knows no Aurora MySQL.
+moto gap: the first is not implemented, the second lacks Aurora MySQL.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SUPPORTED_UNTIL = {
 }  # fmt: skip
 
 
-# The default quotas of an account, of those that Aurora touches (RDS User Guide, "Quotas and constraints").
+# The default quotas of an account that concern Aurora (RDS User Guide, "Quotas and constraints").
 _QUOTAS = {"DBInstances": 40, "DBClusters": 40, "DBSubnetGroups": 50, "DBParameterGroups": 50,
            "DBClusterParameterGroups": 50, "ManualClusterSnapshots": snapshot_quota}  # fmt: skip
 
@@ -36,7 +36,7 @@ class CatalogueOperations(RdsBase):
     """Engine versions, orderable options, major versions, quotas."""
 
     def describe_account_attributes(self) -> ActionResult:
-        """moto gap: not implemented. Of the quotas only that of snapshots is enforced."""
+        """moto gap: not implemented. Only the quota of snapshots is enforced."""
         backend = self.backend
         used: dict[str, Collection[Any]] = {
             "DBInstances": backend.databases,
@@ -74,7 +74,7 @@ class CatalogueOperations(RdsBase):
         return ActionResult({"DBEngineVersions": shown, "Marker": marker})
 
     def describe_orderable_db_instance_options(self) -> ActionResult:
-        """moto gap: it has options of one version of Aurora PostgreSQL only."""
+        """moto gap: it has only options for one version of Aurora PostgreSQL."""
         given = self._given
         found = list(engines.describe_orderable(given, self.region))
         chosen, marker = page(found, given, largest=10_000)

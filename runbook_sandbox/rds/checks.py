@@ -1,6 +1,6 @@
-"""What a request to RDS may say: identifiers, names, passwords, windows, numbers. Pure functions that raise.
+"""Checks of request parameters: identifiers, names, passwords, windows, numbers. Pure functions that raise RDS errors.
 
-moto gap: it takes nearly everything. Limits are those of the API reference.
+moto gap: it accepts nearly everything. Limits are those of the API reference.
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ def identifier(value: str | None, parameter: str, *, longest: int = 63) -> str:
     if len(lowered) > longest or not lowered.isascii() or not _IDENTIFIER.fullmatch(lowered):
         bad_value(
             f"The parameter {parameter} is not a valid identifier. Identifiers must begin with a letter; must contain "
-            "only ASCII letters, digits, and hyphens; and must not end with a hyphen or contain two consecutive hyphens."
+            "only ASCII letters, digits, and hyphens; and must not end with a hyphen or contain two consecutive "
+            "hyphens."
         )
     return lowered
 
 
 def master_user(engine: str, name: str | None) -> str:
-    """Return the master user's name; it must be 1 to 16 (PostgreSQL: 63) letters and digits, and not reserved."""
+    """Return the master user name: 1 to 16 (PostgreSQL: 63) letters, digits and underscores, not a reserved word."""
     if not name:
         bad_value("The parameter MasterUsername must be provided and must not be blank.")
     longest = 16 if engine == MYSQL else 63
@@ -70,7 +71,7 @@ def password(value: str) -> None:
 
 
 def password_choice(parameters: Mapping[str, Any], *, needed: bool) -> bool:
-    """Check that password and managed password fit together; return whether RDS is to manage it."""
+    """Check the parameters for a given and a managed password together; return whether RDS manages it."""
     managed, given = bool(parameters.get("ManageMasterUserPassword")), parameters.get("MasterUserPassword")
     if managed and given is not None:
         bad_combination("You can't specify MasterUserPassword and ManageMasterUserPassword together.")
@@ -95,7 +96,7 @@ def database_name(engine: str, name: str | None) -> None:
 
 
 def port(engine: str, value: int | None) -> int:
-    """Return the port, the engine's own if none is given."""
+    """Return the port, by default the engine's."""
     if value is None:
         return PORTS[engine]
     if not 1150 <= value <= 65535:
@@ -104,7 +105,7 @@ def port(engine: str, value: int | None) -> int:
 
 
 def retention(days: int | None) -> int:
-    """Return the days for which backups are kept: 1 to 35; Aurora's cannot be switched off."""
+    """Return the backup retention in days: 1 to 35; Aurora's backups cannot be turned off."""
     if days is None:
         return 1
     if not 1 <= days <= 35:
@@ -118,13 +119,14 @@ def _minutes(text: str) -> int | None:
 
 
 def windows(backup: str | None, maintenance: str | None) -> None:
-    """Check both windows: their form, at least 30 minutes each, no overlap."""
+    """Check both windows: format, at least 30 minutes each, no overlap."""
     backup_span = maintenance_span = None
     if backup is not None:
         ends = [_minutes(part) for part in backup.split("-")]
         if len(ends) != 2 or ends[0] is None or ends[1] is None:
             bad_value(
-                f"Invalid backup window format: {backup}. Should be specified as a range hh24:mi-hh24:mi (24H Clock UTC)."
+                f"Invalid backup window format: {backup}. Should be specified as a range hh24:mi-hh24:mi "
+                "(24H Clock UTC)."
             )
         if (length := (ends[1] - ends[0]) % 1440) < 30:
             bad_value("The backup window must be at least 30 minutes.")
@@ -155,7 +157,7 @@ def _overlap(daily: tuple[int, int], weekly: tuple[int, int]) -> bool:
 
 
 def lifecycle(version: Version, value: str | None) -> str:
-    """Return EngineLifecycleSupport; a version past standard support needs Extended Support."""
+    """Return EngineLifecycleSupport; a version past standard support requires Extended Support."""
     if value is not None and value not in _LIFECYCLES:
         bad_value(f"Invalid EngineLifecycleSupport: {value}. Valid values: {', '.join(_LIFECYCLES)}")
     if value == _LIFECYCLES[1] and version.extended:
@@ -164,7 +166,7 @@ def lifecycle(version: Version, value: str | None) -> str:
 
 
 def log_exports(version: Version, names: Iterable[str] | None) -> list[str]:
-    """Return the log types to export, checked against the engine's."""
+    """Return the log types to export. Raises InvalidParameterCombination for one that the engine lacks."""
     wanted = list(dict.fromkeys(names or ()))
     if unknown := [name for name in wanted if name not in LOG_TYPES[version.engine]]:
         bad_combination(
@@ -175,7 +177,7 @@ def log_exports(version: Version, names: Iterable[str] | None) -> list[str]:
 
 
 def monitoring(parameters: Mapping[str, Any], known_roles: Mapping[str, str]) -> None:
-    """Check enhanced monitoring: a known interval, and a role that RDS may take. `known_roles`: ARN to trust policy."""
+    """Check enhanced monitoring: interval, and a role that RDS can assume. `known_roles`: ARN to trust policy."""
     interval, role = parameters.get("MonitoringInterval"), parameters.get("MonitoringRoleArn")
     if interval is not None and interval not in _INTERVALS:
         bad_value(f"Invalid monitoring interval: {interval}. Valid values: {', '.join(map(str, _INTERVALS))}")
@@ -190,7 +192,7 @@ def monitoring(parameters: Mapping[str, Any], known_roles: Mapping[str, str]) ->
 
 
 def scaling(version: Version, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return ServerlessV2ScalingConfiguration: 0 or 0.5 to 256 in steps of 0.5; 0 pauses where the version can."""
+    """Return ServerlessV2ScalingConfiguration: 0 to 256 in steps of 0.5; 0 only for versions that can pause."""
     if not given:
         return None
     smallest, largest = given.get("MinCapacity"), given.get("MaxCapacity")
@@ -250,7 +252,7 @@ def insights(parameters: Mapping[str, Any]) -> None:
 
 
 def tags(given: Iterable[Mapping[str, str]] | None) -> None:
-    """Check tags: at most 50, keys of 1 to 128 characters that do not begin with aws:, values of at most 256."""
+    """Check tags: at most 50, keys of 1 to 128 characters without the prefixes aws: and rds:, values of at most 256."""
     listed = list(given or ())
     if len(listed) > 50:
         bad_value("The number of tags exceeds the limit of 50.")

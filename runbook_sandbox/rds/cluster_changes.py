@@ -1,7 +1,7 @@
-"""What changes a DB cluster that is there: modify, rename, stop, start, fail over, reboot.
+"""Changes to an existing DB cluster: modify, rename, stop, start, fail over, reboot.
 
-moto gaps: ModifyDBCluster takes the cluster out of its store first, so that any error loses it, and a cluster that
-is not there is a crash; starting asks nothing about the key.
+moto gaps: ModifyDBCluster removes the cluster first, so that any error loses it, and crashes if it does not exist;
+StartDBCluster does not check the key.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from runbook_sandbox.rds.errors import bad_combination, bad_value, raise_error
 from runbook_sandbox.rds.resources import RECOVERABLE, Cluster, add_event, clusters
 from runbook_sandbox.rds.states import transition
 
-# Taken over as they are sent, once checked.
+# Stored as sent, after the checks.
 _PLAIN = ("AutoMinorVersionUpgrade", "CopyTagsToSnapshot", "DeletionProtection", "PreferredBackupWindow",
           "DatabaseInsightsMode", "MonitoringInterval", "MonitoringRoleArn", "NetworkType")  # fmt: skip
 _CAN_CHANGE = ("available", "stopped")
@@ -29,7 +29,7 @@ class ChangeOperations(RdsBase):
     """ModifyDBCluster, StartDBCluster, StopDBCluster, FailoverDBCluster, RebootDBCluster."""
 
     def modify_db_cluster(self) -> ActionResult:
-        """moto gap: see the module's first words. All checks come first, and nothing changes when one fails."""
+        """moto gap: an error loses the cluster. Here all checks come first, and nothing changes when one fails."""
         given = self._given
         cluster = self._find_cluster(given.get("DBClusterIdentifier"))
         if cluster.status not in _CAN_CHANGE and set(given) - {
@@ -65,7 +65,7 @@ class ChangeOperations(RdsBase):
         return ActionResult({"DBCluster": describe_cluster(cluster)})
 
     def _checked_changes(self, cluster: Cluster, given: dict[str, Any]) -> dict[str, Any]:
-        """Return the fields that change. Storage encryption and its key are not among them: they never change."""
+        """Return the fields that change. Storage encryption and its key never do."""
         fields, backend = cluster.fields, self.backend
         version = self._version_after(fields, given)
         changed = {name: given[name] for name in _PLAIN if name in given}
@@ -116,7 +116,7 @@ class ChangeOperations(RdsBase):
         return newer
 
     def _monitoring_after(self, fields: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-        """Check the two parameters of enhanced monitoring together; return what changes besides what is given."""
+        """Check both parameters of enhanced monitoring; return what changes besides the given parameters."""
         names = ("MonitoringInterval", "MonitoringRoleArn")
         if not any(name in given for name in names):
             return {}
@@ -135,7 +135,7 @@ class ChangeOperations(RdsBase):
         return list(dict.fromkeys([*kept, *on])) or None
 
     def _secret_after(self, cluster: Cluster, given: dict[str, Any]) -> Any:
-        """Return the managed secret as it is to be: kept, newly made, or none."""
+        """Return the managed secret after the change: kept, newly created, or None."""
         managed, password = given.get("ManageMasterUserPassword"), given.get("MasterUserPassword")
         if managed and password is not None:
             bad_combination("You can't specify MasterUserPassword and ManageMasterUserPassword together.")
@@ -179,7 +179,7 @@ class ChangeOperations(RdsBase):
             instance.cluster_id = new
 
     def stop_db_cluster(self) -> ActionResult:
-        """moto gap: it stops at once, whatever the cluster is tied to."""
+        """moto gap: it stops at once, even in a global database."""
         cluster = self._find_cluster(self._given.get("DBClusterIdentifier"))
         if cluster.status != "available":
             raise_error(
@@ -212,7 +212,7 @@ class ChangeOperations(RdsBase):
         return ActionResult({"DBCluster": describe_cluster(cluster)})
 
     def failover_db_cluster(self) -> ActionResult:
-        """moto gap: the writer stays the writer."""
+        """moto gap: the writer does not change."""
         given = self._given
         cluster = self._find_cluster(given.get("DBClusterIdentifier"))
         if cluster.status != "available":

@@ -1,8 +1,8 @@
-"""DB clusters: create, describe, delete. What changes one that is there is in rds_cluster_changes.
+"""DB clusters: create, describe, delete. See cluster_changes for changes.
 
 moto gaps: CreateDBCluster with an existing identifier replaces the stored cluster before it fails; create, delete
-and create again within a minute fails on a snapshot name; hardly a parameter is checked; StorageEncryptionType is
-missing; a cluster is deleted with its instances still there, or without a word on the final snapshot.
+and create again within a minute fails because of a snapshot name; hardly any parameter is checked;
+StorageEncryptionType is missing; a cluster can be deleted with instances, and without a choice of final snapshot.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from runbook_sandbox.rds.resources import (  # fmt: skip
     plain_tags,
     retained_backups,
 )
-from runbook_sandbox.rds.snapshots import free_snapshot_name, take_automated, take_snapshot
+from runbook_sandbox.rds.snapshots import delete_automated, free_snapshot_name, take_automated, take_snapshot
 from runbook_sandbox.rds.states import transition
 
 HOSTED_ZONE = "Z1TTGA775OQIYO"
 
 
 def new_resource_id(account: str) -> str:
-    """Return a DbClusterResourceId: what the key's encryption context names."""
+    """Return a new DbClusterResourceId, which the key's encryption context contains."""
     return "cluster-" + ids.text_for("rds-cluster", account, 26)
 
 
 def export_logs(account: str, region: str, identifier: str, names: list[str]) -> None:
-    """Make the CloudWatch log groups of exported logs.
+    """Create the CloudWatch log groups for exported logs.
 
     moto gap: it exports no logs.
     """
@@ -56,13 +56,13 @@ def export_logs(account: str, region: str, identifier: str, names: list[str]) ->
 
 
 def claim_identifier(handler: RdsBase, name: str | None) -> str:
-    """Return the identifier of a cluster that is to be made. Raises DBClusterAlreadyExistsFault."""
+    """Return the identifier for a new cluster. Raises DBClusterAlreadyExistsFault."""
     identifier = checks.identifier(name, "DBClusterIdentifier")
-    there = handler.backend.clusters.get(identifier)
-    if there is not None and isinstance(there, Cluster):
+    existing = handler.backend.clusters.get(identifier)
+    if existing is not None and isinstance(existing, Cluster):
         try:
             handler._find_cluster(identifier)
-        except Exception as error:  # it has gone by now
+        except Exception as error:  # it was deleted meanwhile
             if getattr(error, "code", "") != "DBClusterNotFoundFault":
                 raise
             return identifier
@@ -71,7 +71,7 @@ def claim_identifier(handler: RdsBase, name: str | None) -> str:
 
 
 def common_fields(handler: RdsBase, given: dict[str, Any], version: Version) -> dict[str, Any]:
-    """Check and return what creating and restoring have in common: placement, windows, monitoring, options."""
+    """Check and return the fields that create and restore share: placement, windows, monitoring, options."""
     backend, region = handler.backend, handler.region
     group = placement.subnet_group(backend, given.get("DBSubnetGroupName"))
     checks.windows(given.get("PreferredBackupWindow"), given.get("PreferredMaintenanceWindow"))
@@ -137,13 +137,14 @@ def _backtrack(version: Version, window: int | None) -> int | None:
         bad_value("Backtrack is not enabled for the postgres engine.")
     if not 0 <= window <= 259200:
         bad_value(
-            f"The specified value ({window}) is not a valid Backtrack Window. Allowed values are within the range of 0 to 259200"
+            f"The specified value ({window}) is not a valid Backtrack Window. Allowed values are within the range of "
+            "0 to 259200"
         )
     return window
 
 
 def insights_key(caller: Caller, given: dict[str, Any]) -> str | None:
-    """Return the ARN of the key for Performance Insights: the one given, aws/rds, or None when it is off."""
+    """Return the ARN of the key for Performance Insights: the given one or aws/rds; None when it is off."""
     if not given.get("EnablePerformanceInsights"):
         return None
     if (name := given.get("PerformanceInsightsKMSKeyId")) is not None:
@@ -154,7 +155,7 @@ def insights_key(caller: Caller, given: dict[str, Any]) -> str | None:
 def start_cluster(
     handler: RdsBase, identifier: str, resource_id: str, fields: dict[str, Any], encryption: Encryption, tags: Any
 ) -> Cluster:
-    """Store a new cluster, on its way to available: the last step of creating and restoring, after all checks."""
+    """Store a new cluster in status creating: the last step of create and restore, after all checks."""
     backend: RDSBackend = handler.backend
     cluster = Cluster(backend, identifier, fields, encryption, tags=plain_tags(tags), resource_id=resource_id)
     transition(cluster, "creating", "available")
@@ -167,7 +168,7 @@ def start_cluster(
 
 
 def _service_linked_role(handler: RdsBase) -> None:
-    """Make AWSServiceRoleForRDS with the first cluster, as AWS does."""
+    """Create AWSServiceRoleForRDS with the first cluster, as AWS does."""
     iam = accounts.iam_of(handler.current_account)
     if not any(role.name == "AWSServiceRoleForRDS" for role in list(iam.roles.values())):
         iam.create_service_linked_role("rds.amazonaws.com", "", None)
@@ -177,12 +178,12 @@ class ClusterOperations(RdsBase):
     """CreateDBCluster, DescribeDBClusters, DeleteDBCluster."""
 
     def create_db_cluster(self) -> ActionResult:
-        """moto gap: see the module's first words. All checks come first, and nothing is stored when one fails."""
+        """moto gap: see the module's docstring. All checks come first, and nothing is stored when one fails."""
         given = self._given
         identifier = claim_identifier(self, given.get("DBClusterIdentifier"))
         engine = engines.known_engine(given.get("Engine"))
         if engine not in ENGINES:
-            bad_value(f"The sandbox offers Aurora only: aurora-mysql and aurora-postgresql, not {engine}.")
+            bad_value(f"The sandbox supports clusters of aurora-mysql and aurora-postgresql only, not {engine}.")
         version = engines.find_version(engine, given.get("EngineVersion"))
         secondary = "GlobalClusterIdentifier" in given and "MasterUsername" not in given
         username = None if secondary else checks.master_user(engine, given.get("MasterUsername"))
@@ -217,7 +218,7 @@ class ClusterOperations(RdsBase):
         return ActionResult({"DBCluster": describe_cluster(cluster)})
 
     def describe_db_clusters(self) -> ActionResult:
-        """moto gap: no paging, two filters, and statuses that change by being read."""
+        """moto gap: no paging, two filters, and statuses that change when they are read."""
         given = self._given
         if (name := given.get("DBClusterIdentifier")) is not None:
             found = [self._find_cluster(name, counts=True)]
@@ -234,7 +235,7 @@ class ClusterOperations(RdsBase):
         return ActionResult({"DBClusters": [describe_cluster(cluster) for cluster in chosen], "Marker": marker})
 
     def delete_db_cluster(self) -> ActionResult:
-        """moto gap: no rule on final snapshots, and an answer that says available."""
+        """moto gap: it does not require a choice of final snapshot, and answers with status available."""
         given = self._given
         cluster = self._find_cluster(given.get("DBClusterIdentifier"))
         skip, final = bool(given.get("SkipFinalSnapshot")), given.get("FinalDBSnapshotIdentifier")
@@ -273,10 +274,8 @@ class ClusterOperations(RdsBase):
         return ActionResult({"DBCluster": describe_cluster(cluster)})
 
     def _end_backups(self, cluster: Cluster, *, keep_them: bool) -> None:
-        """Keep the automated backups of a cluster that is being deleted, or delete them with it (the default)."""
+        """Retain a deleted cluster's automated backups, or delete them with it (the default)."""
         if keep_them:
             retained_backups(self.backend).append(cluster)
             return
-        for name, snapshot in list(self.backend.cluster_snapshots.items()):
-            if snapshot.fields["SnapshotType"] == "automated" and snapshot.resource_id == cluster.resource_id:  # type: ignore[attr-defined]
-                del self.backend.cluster_snapshots[name]
+        delete_automated(self.backend, cluster.resource_id)

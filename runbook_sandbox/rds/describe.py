@@ -1,7 +1,7 @@
-"""Clusters and instances as AWS shows them: what they hold, and what follows from it.
+"""Clusters and instances as AWS shows them: their fields, and what is derived from them.
 
 moto gaps: no StorageEncryptionType, no Performance Insights fields, `default_kms_key_id` where there is no key, and
-one DbiResourceId for all.
+the same DbiResourceId for all instances.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ def describe_cluster(cluster: Cluster) -> dict[str, Any]:
         "TagList": cluster.get_tags(),
     }  # fmt: skip
     if cluster.secret is not None:
+        changing = {"creating": "creating", "resetting-master-credentials": "rotating"}
         shown["MasterUserSecret"] = {
             "SecretArn": cluster.secret.arn, "KmsKeyId": managed_secrets.key_arn(cluster.secret),
-            "SecretStatus": {"creating": "creating", "resetting-master-credentials": "rotating"}.get(cluster.status, "active"),
+            "SecretStatus": changing.get(cluster.status, "active"),
         }  # fmt: skip
     if cluster.status == "stopped" and cluster.stopped_at:
         shown["AutomaticRestartTime"] = cluster.stopped_at + encryption.STOPPED_FOR
@@ -48,7 +49,7 @@ def describe_cluster(cluster: Cluster) -> dict[str, Any]:
 
 
 def describe_instance(instance: Instance) -> dict[str, Any]:
-    """Return an instance as AWS shows it; encryption and more are its cluster's."""
+    """Return an instance as AWS shows it, with encryption and other fields of its cluster."""
     cluster = instance.cluster
     fields = instance.shown_fields
     shown = fields | instance.encryption.as_fields | {

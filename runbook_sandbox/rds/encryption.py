@@ -1,7 +1,7 @@
-"""Which key encrypts what: keys resolved and checked, grants made and retired, lost keys noticed.
+"""Encryption: resolve and check keys, create and retire grants, detect lost keys.
 
-moto gaps: it keeps whatever text it is given as KmsKeyId (aliases, keys that do not exist, disabled ones), says
-`default_kms_key_id` where there is none, makes no grants, and a cluster never notices that its key has gone.
+moto gaps: it stores any text as KmsKeyId (aliases, unknown and disabled keys), returns `default_kms_key_id` where
+there is no key, creates no grants, and a cluster never notices that its key is unusable.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from runbook_sandbox.rds.errors import bad_combination, raise_error
 from runbook_sandbox.rds.resources import INACCESSIBLE, LOST, RECOVERABLE, Cluster, Encryption, Resource, add_event
 from runbook_sandbox.rds.states import transition
 
-# New Aurora clusters are encrypted with an AWS owned key from this day on; before it, they were not encrypted.
+# Since this day new Aurora clusters are encrypted with an AWS owned key; before, they were not encrypted.
 SSE_RDS_SINCE = datetime(2026, 2, 18, tzinfo=UTC)
-# For so long a cluster can be recovered when it has lost its key.
+# How long a cluster that has lost its key can be recovered.
 RECOVERABLE_FOR = timedelta(days=7)
-# After so long a stopped cluster is started by AWS.
+# After this time AWS starts a stopped cluster.
 STOPPED_FOR = timedelta(days=7)
 GRANT_OPERATIONS = ("Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom",
                     "ReEncryptTo", "CreateGrant", "RetireGrant", "DescribeKey")  # fmt: skip
-# A secret under a key of one's own needs these of its key besides.
+# Also required for a secret with a customer managed key.
 _FOR_SECRETS = ("kms:Decrypt", "kms:GenerateDataKey")
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, as far as their right to a key depends on it."""
+    """Who makes a request, as needed to decide about access to a key."""
 
     account: str
     region: str
@@ -46,7 +46,7 @@ class Caller:
 
 
 def service_principal(region: str) -> str:
-    """Return the name under which RDS holds grants and calls KMS."""
+    """Return the service principal that holds RDS's grants and calls KMS."""
     return f"rds.{region}.amazonaws.com"
 
 
@@ -59,10 +59,10 @@ def not_accessible(name: str) -> Any:
 
 
 def usable_key(caller: Caller, name: str, *, service: str = "rds", resource_id: str = "") -> Key:
-    """Return the key of this name (id, ARN, alias, alias ARN) for RDS to use on the caller's behalf.
+    """Return the key with this name (id, ARN, alias, alias ARN) for RDS to use on the caller's behalf.
 
-    Raises KMSKeyNotAccessibleFault unless it exists in this Region, is Enabled and symmetric, and the caller may
-    DescribeKey and CreateGrant through the service.
+    Raises KMSKeyNotAccessibleFault unless it exists in this Region, is Enabled and symmetric, and the caller has
+    kms:DescribeKey and kms:CreateGrant through the service.
     """
     key = kms_keys.resolve(caller.account, caller.region, name)
     if key is None or kms_keys.state_of(key) != "Enabled" or not kms_keys.is_symmetric(key):
@@ -82,8 +82,8 @@ def usable_key(caller: Caller, name: str, *, service: str = "rds", resource_id: 
 
 def _may(caller: Caller, key: Key, action: str, context: Mapping[str, Any]) -> bool:
     if enforcement.is_enforced(caller.account):
-        question = required_actions.RequiredAction(action, str(key.arn), context)
-        return enforcement.may(caller.account, caller.access_key, question, region=caller.region, key=key)
+        required = required_actions.RequiredAction(action, str(key.arn), context)
+        return enforcement.may(caller.account, caller.access_key, required, region=caller.region, key=key)
     if not kms_policy.caller_may(key, caller.account, caller.access_key, action, context):
         return False
     if ActionAuthenticatorMixin.request_count < settings.INITIAL_NO_AUTH_ACTION_COUNT:
@@ -97,7 +97,7 @@ def _may(caller: Caller, key: Key, action: str, context: Mapping[str, Any]) -> b
 
 
 def _identity_verdict(caller: Caller, action: str, resource: str) -> bool | None:
-    """Return what the caller's own IAM policies say, with IAM enforcement on; None if they say nothing."""
+    """Return the decision of the caller's own IAM policies when moto enforces IAM; None if none matches."""
     from moto.iam.access_control import IAMPolicy, PermissionResult, create_access_key
 
     policies = create_access_key(
@@ -110,19 +110,19 @@ def _identity_verdict(caller: Caller, action: str, resource: str) -> bool | None
 
 
 def unencrypted_by_default() -> bool:
-    """Say whether the clock has been moved back to before clusters were encrypted by default."""
+    """Return whether the clock was moved back to before clusters were encrypted by default."""
     return clock.now() < SSE_RDS_SINCE and datetime.now(UTC) - clock.now() > timedelta(hours=1)
 
 
 def default_encryption() -> Encryption:
-    """Return the encryption of a cluster for which none is asked."""
+    """Return the encryption of a cluster when the request does not choose one."""
     return Encryption("none" if unencrypted_by_default() else "sse-rds")
 
 
 def for_new_cluster(
     caller: Caller, storage_encrypted: bool | None, kms_key_id: str | None, resource_id: str
 ) -> Encryption:
-    """Return the encryption that CreateDBCluster's two parameters stand for; the key resolved to its ARN."""
+    """Return the encryption for CreateDBCluster's two parameters, with the key's ARN."""
     if kms_key_id is not None:
         if storage_encrypted is False:
             bad_combination("You can specify KmsKeyId only with StorageEncrypted set to true.")
@@ -133,7 +133,7 @@ def for_new_cluster(
 
 
 def add_grant(caller: Caller, cluster: Cluster) -> None:
-    """Give RDS a grant on the cluster's key, for this cluster only, and have it make the data key."""
+    """Create RDS's grant on the cluster's key, for this cluster only, and generate its data key."""
     arn = cluster.encryption.key_arn
     key = kms_keys.resolve(caller.account, caller.region, arn) if arn else None
     if key is None:
@@ -167,7 +167,7 @@ def _key_of(resource: Resource) -> Key | None:
 
 
 def retire_grant(cluster: Cluster) -> None:
-    """Retire the cluster's grant, when the cluster is gone."""
+    """Retire the cluster's grant after the cluster was deleted."""
     key = _key_of(cluster)
     grant_id, cluster.grant_id = cluster.grant_id, None
     if key is None or grant_id not in key.grants:
@@ -181,7 +181,7 @@ def retire_grant(cluster: Cluster) -> None:
 
 
 def key_lost(resource: Resource) -> bool:
-    """Say whether the storage key cannot be used now: not Enabled, gone, or the cluster's grant revoked."""
+    """Return whether the storage key cannot be used: not Enabled, deleted, or the cluster's grant revoked."""
     if resource.encryption.type != "sse-kms":
         return False
     key = _key_of(resource)
@@ -191,15 +191,15 @@ def key_lost(resource: Resource) -> bool:
 
 
 def require_key(resource: Resource) -> None:
-    """Raise KMSKeyNotAccessibleFault when what is about to be done needs a key that is lost."""
+    """Raise KMSKeyNotAccessibleFault if the resource's key cannot be used."""
     if key_lost(resource):
         not_accessible(str(resource.encryption.key_arn))
 
 
 def check_key_access(cluster: Cluster) -> None:
-    """Let a cluster notice that its key has gone or come back; called before each look at it.
+    """Detect that a cluster's key became unusable or usable again; called before each poll of the cluster.
 
-    An available cluster needs its key at each look. Recovering takes StartDBCluster, in seven days.
+    An available cluster needs its key at each poll. Recovery requires StartDBCluster within seven days.
     """
     if cluster.status == RECOVERABLE and cluster.lost_at and clock.now() >= cluster.lost_at + RECOVERABLE_FOR:
         lose_key(cluster, INACCESSIBLE)
@@ -212,7 +212,7 @@ def check_key_access(cluster: Cluster) -> None:
         return
     lost, on_the_way = key_lost(cluster), bool(cluster.path) and cluster.path[0] in LOST
     if lost and not cluster.path:
-        # Members of a global database, and clusters with replicas, cannot stop: they are lost at once.
+        # Members of a global database and clusters with replicas cannot stop, so the loss is terminal at once.
         tied = cluster.fields.get("GlobalClusterIdentifier") or cluster.fields.get("ReplicationSourceIdentifier")
         transition(cluster, "available", INACCESSIBLE if tied else RECOVERABLE)
     elif on_the_way and not lost:
@@ -220,7 +220,7 @@ def check_key_access(cluster: Cluster) -> None:
 
 
 def start(cluster: Cluster) -> None:
-    """Put a cluster into service again, and its instances with it."""
+    """Start a cluster and its instances."""
     cluster.lost_at = cluster.stopped_at = None
     transition(cluster, "starting", "available")
     for instance in cluster.instances:
@@ -230,7 +230,7 @@ def start(cluster: Cluster) -> None:
 
 
 def lose_key(resource: Resource, status: str | None = None) -> None:
-    """Take a cluster that has lost its key out of service, and its instances with it."""
+    """Take a cluster that has lost its key out of service, with its instances."""
     if not isinstance(resource, Cluster):
         return
     if status is not None:
@@ -244,6 +244,7 @@ def lose_key(resource: Resource, status: str | None = None) -> None:
             transition(instance, resource.status)
     add_event(
         resource,
-        f"The DB cluster is in the state {resource.status}: its KMS key {resource.encryption.key_arn} can't be accessed.",
+        f"The DB cluster is in the state {resource.status}: its KMS key {resource.encryption.key_arn} can't be "
+        "accessed.",
         "failure",
     )

@@ -1,6 +1,6 @@
-"""What can be ordered: engine versions and instance classes of Aurora, as data, as of 2026-11.
+"""Aurora's engine versions and instance classes as of 2026-11, from its release calendars.
 
-From Aurora's release calendars. Other engines are not on offer in this sandbox.
+The sandbox has no versions of other engines.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from runbook_sandbox.rds.errors import bad_combination, bad_value
 
 MYSQL, POSTGRESQL = "aurora-mysql", "aurora-postgresql"
 ENGINES = (MYSQL, POSTGRESQL)
-# RDS knows these as well; the sandbox has no versions of them.
+# Other engines of RDS, without versions in the sandbox.
 OTHER_ENGINES = ("mysql", "postgres", "mariadb", "oracle-ee", "oracle-se2", "sqlserver-ee", "sqlserver-se",
                  "sqlserver-ex", "sqlserver-web", "db2-ae", "db2-se", "neptune", "docdb")  # fmt: skip
 PORTS = {MYSQL: 3306, POSTGRESQL: 5432}
@@ -28,7 +28,7 @@ LOG_TYPES = {
 
 @dataclass(frozen=True)
 class Version:
-    """One engine version. `extended`: past standard support, to be had in (paid) Extended Support only."""
+    """One engine version. `extended`: past standard support, available only with (paid) Extended Support."""
 
     engine: str
     name: str
@@ -40,12 +40,12 @@ class Version:
 
     @property
     def major(self) -> str:
-        """The major version, as MajorEngineVersion has it."""
+        """The major version, as in MajorEngineVersion."""
         return self.name.split(".mysql_aurora.")[0] if self.engine == MYSQL else self.name.split(".")[0]
 
     @property
     def order(self) -> tuple[int, ...]:
-        """What sorts versions by age within an engine."""
+        """The sort key by age within an engine."""
         return tuple(int(part) for part in self.name.replace("mysql_aurora.", "").split("."))
 
 
@@ -92,14 +92,14 @@ _LARGE = tuple(f"db.{family}.{size}" for family in ("r6g", "r6i", "r7g", "r7i", 
 
 
 def classes_of(version: Version) -> tuple[str, ...]:
-    """Return the instance classes that can be ordered for a version."""
+    """Return the instance classes that are available for a version."""
     if version.extended:
         return ("db.t3.small", *_SMALL, *(name for name in _LARGE if name.startswith("db.r6g.")))
     return (*_SMALL, *_LARGE, "db.serverless")
 
 
 def known_engine(engine: str | None) -> str:
-    """Return the engine; raise InvalidParameterValue for one that RDS does not have (`aurora` no longer exists)."""
+    """Return the engine. Raises InvalidParameterValue for one that RDS lacks (`aurora` no longer exists)."""
     if not engine:
         bad_value("The parameter Engine must be provided and must not be blank.")
     if engine not in ENGINES and engine not in OTHER_ENGINES:
@@ -113,14 +113,14 @@ def license_model(engine: str) -> str:
 
 
 def default_version(engine: str) -> Version:
-    """Return the version that is taken when none is named."""
+    """Return an engine's default version."""
     return next(version for version in VERSIONS if version.engine == engine and version.default)
 
 
 def find_version(engine: str, name: str | None) -> Version:
-    """Return the version of this name; `8.0` and `17` mean the newest of that major version.
+    """Return the version with this name; `8.0` and `17` mean the newest of that major version.
 
-    Raises InvalidParameterCombination, as AWS does for every pair that it does not have, MySQL 5.6 among them.
+    Raises InvalidParameterCombination, as AWS does for every unavailable version, such as MySQL 5.6.
     """
     on_offer = [version for version in VERSIONS if version.engine == engine and version.status == "available"]
     if not name:
@@ -132,7 +132,7 @@ def find_version(engine: str, name: str | None) -> Version:
 
 
 def check_class(version: Version, db_instance_class: str) -> None:
-    """Raise InvalidParameterCombination for a class that this version does not run on."""
+    """Raise InvalidParameterCombination for a class that this version does not support."""
     if db_instance_class not in classes_of(version):
         bad_combination(
             "RDS does not support creating a DB instance with the following combination: "
@@ -161,7 +161,8 @@ def describe_version(version: Version, region: str, account: str) -> dict[str, A
         "EngineVersion": version.name,
         "DBParameterGroupFamily": version.family,
         "DBEngineDescription": "Aurora MySQL" if mysql else "Aurora (PostgreSQL)",
-        "DBEngineVersionDescription": f"Aurora {'MySQL' if mysql else 'PostgreSQL'} {version.name.split('aurora.')[-1]}",
+        "DBEngineVersionDescription":
+            f"Aurora {'MySQL' if mysql else 'PostgreSQL'} {version.name.split('aurora.')[-1]}",
         "DBEngineVersionArn": f"arn:aws:rds:{region}:{account}:cev:{version.engine}/{version.name}",
         "ValidUpgradeTarget": [
             {"Engine": other.engine, "EngineVersion": other.name, "AutoUpgrade": False,
@@ -186,7 +187,7 @@ def describe_version(version: Version, region: str, account: str) -> dict[str, A
 
 
 def describe_orderable(parameters: Mapping[str, Any], region: str) -> Iterator[dict[str, Any]]:
-    """Yield the options of DescribeOrderableDBInstanceOptions: none for what is not on offer."""
+    """Yield the options of DescribeOrderableDBInstanceOptions; none for unavailable versions and classes."""
     engine = known_engine(parameters.get("Engine"))
     for version in VERSIONS:
         wanted = parameters.get("EngineVersion")

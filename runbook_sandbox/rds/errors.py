@@ -1,6 +1,6 @@
-"""RDS errors by their code on the wire, and the answers' paging and filters.
+"""RDS errors by error code, and paging and filters of responses.
 
-The HTTP status follows from the code by AWS's own service model, inside moto.
+moto derives the HTTP status from the code, with AWS's service model.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from moto.rds.exceptions import RDSClientError
 
 
 def raise_error(code: str, message: str) -> NoReturn:
-    """Raise an RDS error: `code` is what boto3 shows as Error.Code."""
+    """Raise an RDS error; boto3 shows `code` as Error.Code."""
     raise RDSClientError(code, message)
 
 
@@ -31,9 +31,9 @@ def bad_combination(message: str) -> NoReturn:
 def page(
     items: Sequence[Any], parameters: Mapping[str, Any], *, smallest: int = 20, largest: int = 100
 ) -> tuple[list[Any], str | None]:
-    """Return one page of `items` by MaxRecords and Marker, and the marker of the next.
+    """Return one page of `items` by MaxRecords and Marker, and the marker of the next page.
 
-    moto gap: most describe calls answer everything at once, whatever MaxRecords says.
+    moto gap: most describe calls return everything at once, whatever MaxRecords says.
     """
     limit = parameters.get("MaxRecords") or 100
     if not smallest <= limit <= largest:
@@ -57,9 +57,9 @@ def apply_filters(
     filters: Sequence[Mapping[str, Any]] | None,
     known: Mapping[str, Callable[[Any], Sequence[str]]],
 ) -> list[Any]:
-    """Return the items that meet every filter; `known` tells a filter's values in an item.
+    """Return the items that match every filter; `known` maps a filter's name to its values in an item.
 
-    Raises InvalidParameterValue for a filter that the operation does not know.
+    Raises InvalidParameterValue for a filter that the operation does not have.
     """
     kept = list(items)
     for asked in filters or ():

@@ -1,6 +1,6 @@
-"""Global databases, as far as they are shown: made, joined, described, left, deleted.
+"""Global databases: create, join, describe, leave, delete.
 
-moto gap: its global clusters hold moto's own cluster objects, and know no StorageEncryptionType.
+moto gap: its global clusters contain moto's own cluster objects, and have no StorageEncryptionType.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _describe(account: str, entry: dict[str, Any]) -> dict[str, Any]:
 def join_global(
     handler: RdsBase, name: str | None, encryption: Encryption, fields: dict[str, Any]
 ) -> Callable[[Cluster], None] | None:
-    """Check that a new cluster may join a global database; return what to do once it is stored."""
+    """Check that a new cluster can join a global database; return a function to call once it is stored."""
     if name is None:
         return None
     entry = _find(handler.current_account, name)
@@ -87,7 +87,7 @@ class GlobalOperations(RdsBase):
         if (arn := given.get("SourceDBClusterIdentifier")) is not None:
             if given.get("Engine") or given.get("EngineVersion") or given.get("StorageEncrypted") is not None:
                 bad_combination(
-                    "When creating a global cluster from a DB cluster, its engine and encryption are taken."
+                    "When creating a global cluster from a DB cluster, do not specify engine or encryption."
                 )
             parts = str(arn).split(":")
             if len(parts) != 7 or parts[4] != account:
@@ -117,7 +117,7 @@ class GlobalOperations(RdsBase):
         return ActionResult({"GlobalCluster": _describe(account, entry)})
 
     def describe_global_clusters(self) -> ActionResult:
-        """moto gap: it answers all, whichever is asked for."""
+        """moto gap: it returns all, whichever is requested."""
         given, account = self._given, self.current_account
         name = given.get("GlobalClusterIdentifier")
         found = [_find(account, name)] if name else list(_all(account).values())
@@ -125,7 +125,7 @@ class GlobalOperations(RdsBase):
         return ActionResult({"GlobalClusters": [_describe(account, entry) for entry in chosen], "Marker": marker})
 
     def remove_from_global_cluster(self) -> ActionResult:
-        """moto gap: it works on moto's own cluster objects."""
+        """moto gap: it requires moto's own cluster objects."""
         given, account = self._given, self.current_account
         entry = _find(account, given.get("GlobalClusterIdentifier"))
         for cluster in _members(account, entry["GlobalClusterIdentifier"]):
@@ -135,7 +135,7 @@ class GlobalOperations(RdsBase):
         raise_error("DBClusterNotFoundFault", f"DBCluster {given.get('DbClusterIdentifier')} not found.")
 
     def delete_global_cluster(self) -> ActionResult:
-        """moto gap: deletion protection and members are not looked at."""
+        """moto gap: it ignores deletion protection and members."""
         account = self.current_account
         entry = _find(account, self._given.get("GlobalClusterIdentifier"))
         if entry["DeletionProtection"]:

@@ -1,7 +1,7 @@
-"""DB subnet groups and parameter groups: made, described, changed, deleted, and their tags.
+"""DB subnet groups, parameter groups, and tags.
 
-moto gaps: a subnet group is replaced by a second one of its name, may have one zone and can be deleted while a
-cluster uses it; parameter groups of unknown families are taken, and ones in use are deleted.
+moto gaps: a second subnet group with the same name replaces the first, one zone is enough, and a group in use can be
+deleted; parameter groups of unknown families are accepted, and ones in use are deleted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _GROUP_NAME = re.compile(r"[a-z](?:-?[a-z0-9])*")
 
 
 def _subnet_group_name(given: str | None) -> str:
-    """Return the name of a subnet group that is to be made, in lower case as RDS stores it."""
+    """Return the name for a new subnet group, in lower case as RDS stores it."""
     name = str(given or "").lower()
     if name == placement.DEFAULT or not _NAME.fullmatch(name):
         bad_value(
@@ -54,7 +54,7 @@ class GroupOperations(RdsBase):
     """Subnet groups, parameter groups, tags."""
 
     def create_db_subnet_group(self) -> ActionResult:
-        """moto gap: see the module's first words."""
+        """moto gap: it replaces a group with the same name, and accepts subnets in one zone."""
         given = self._given
         name = _subnet_group_name(given.get("DBSubnetGroupName"))
         if name in self.backend.subnet_groups:
@@ -68,7 +68,7 @@ class GroupOperations(RdsBase):
         return ActionResult({"DBSubnetGroup": group})
 
     def describe_db_subnet_groups(self) -> ActionResult:
-        """moto gap: names in capitals are not found, and there is no paging."""
+        """moto gap: names in capital letters are not found, and there is no paging."""
         given = self._given
         name = given.get("DBSubnetGroupName")
         found = [self._subnet_group(name)] if name else list(self.backend.subnet_groups.values())
@@ -76,7 +76,7 @@ class GroupOperations(RdsBase):
         return ActionResult({"DBSubnetGroups": chosen, "Marker": marker})
 
     def modify_db_subnet_group(self) -> ActionResult:
-        """moto gap: it takes the group out first, so that any error loses it."""
+        """moto gap: it removes the group first, so that any error loses it."""
         given = self._given
         group = self._subnet_group(given.get("DBSubnetGroupName"))
         found = placement.subnets(self.backend, given.get("SubnetIds") or [])
@@ -112,7 +112,7 @@ class GroupOperations(RdsBase):
         return found
 
     def create_db_cluster_parameter_group(self) -> ActionResult:
-        """moto gap: any family is taken."""
+        """moto gap: it accepts any family."""
         given = self._given
         name = _parameter_group_name(given.get("DBClusterParameterGroupName"))
         if placement.find_cluster_parameter_group(self.backend, name) is not None:
@@ -125,7 +125,7 @@ class GroupOperations(RdsBase):
         return ActionResult({"DBClusterParameterGroup": group})
 
     def describe_db_cluster_parameter_groups(self) -> ActionResult:
-        """moto gap: the default groups are not there."""
+        """moto gap: the default groups do not exist."""
         given = self._given
         for family in engines.FAMILIES:
             placement.find_cluster_parameter_group(self.backend, f"default.{family}")
@@ -151,7 +151,7 @@ class GroupOperations(RdsBase):
         return ActionResult({})
 
     def create_db_parameter_group(self) -> ActionResult:
-        """moto gap: any family is taken."""
+        """moto gap: it accepts any family."""
         given = self._given
         name = _parameter_group_name(given.get("DBParameterGroupName"))
         if placement.find_instance_parameter_group(self.backend, name) is not None:
@@ -166,7 +166,7 @@ class GroupOperations(RdsBase):
         return ActionResult({"DBParameterGroup": group})
 
     def describe_db_parameter_groups(self) -> ActionResult:
-        """moto gap: one that is not there is an empty answer, and the default groups are missing."""
+        """moto gap: an unknown group returns an empty list, and the default groups are missing."""
         given = self._given
         for family in engines.FAMILIES:
             placement.find_instance_parameter_group(self.backend, f"default.{family}")
@@ -195,7 +195,7 @@ class GroupOperations(RdsBase):
         return ActionResult({})
 
     def _tagged(self) -> str:
-        """Return the ARN in the request, of a resource that exists."""
+        """Return the ARN in the request, of an existing resource."""
         arn = str(self._given.get("ResourceName", ""))
         parts = arn.split(":", 6)
         kind, name = (parts[5], parts[6]) if len(parts) == 7 and parts[2] == "rds" else ("", "")
@@ -207,23 +207,23 @@ class GroupOperations(RdsBase):
         return arn
 
     def list_tags_for_resource(self) -> ActionResult:
-        """moto gap: a resource that does not exist has no tags, in place of an error."""
+        """moto gap: a resource that does not exist has no tags, instead of an error."""
         return ActionResult({"TagList": self.backend.list_tags_for_resource(self._tagged())})
 
     def add_tags_to_resource(self) -> ActionResult:
-        """moto gap: a resource that does not exist is a crash, and reserved keys are taken."""
+        """moto gap: it crashes on a resource that does not exist, and accepts reserved keys."""
         arn, tags = self._tagged(), self._given.get("Tags")
         checks.tags(tags)
         self.backend.add_tags_to_resource(arn, plain_tags(tags))
         return ActionResult({})
 
     def remove_tags_from_resource(self) -> ActionResult:
-        """moto gap: a resource that does not exist is a crash."""
+        """moto gap: it crashes on a resource that does not exist."""
         self.backend.remove_tags_from_resource(self._tagged(), self._given.get("TagKeys") or [])
         return ActionResult({})
 
 
-# What can be tagged: the code when it is not there, and where moto's backend keeps it.
+# Resource types with tags: the error code if the resource does not exist, and its store in moto's backend.
 _TAGGED = {
     "cluster": ("DBClusterNotFoundFault", "clusters"),
     "db": ("DBInstanceNotFound", "databases"),

@@ -1,7 +1,7 @@
-"""RDS in the sandbox: installs the handler that the rds_* modules make up, with what stands around it.
+"""Combines the RDS operations and installs them in moto.
 
-Replaces `moto.rds.urls.url_paths`, which moto reads for its server and for `mock_aws` alike. Operations that no
-module here names (option groups, proxies, instances of other engines) stay moto's.
+Replaces `moto.rds.urls.url_paths`, which moto reads for its server and for `mock_aws`. Operations without an override
+(option groups, proxies, instances of other engines) remain moto's.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class SandboxRdsResponse(
     ClusterOperations, ChangeOperations, InstanceOperations, RestoreOperations, GroupOperations,
     CatalogueOperations, BackupAndEventOperations, GlobalOperations,
 ):  # fmt: skip
-    """The handler: moto's, with Aurora as documented."""
+    """moto's handler, with Aurora as AWS documents it."""
 
 
 def install() -> None:
-    """Put these in moto's place, before the first request; doing it twice is doing it once."""
+    """Install the handler in moto before the first request; repeated calls have no further effect."""
     moto.rds.urls.url_paths = {"{0}/$": SandboxRdsResponse.dispatch}
     managed_secrets.install()
     states.register()

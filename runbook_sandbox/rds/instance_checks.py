@@ -1,6 +1,6 @@
-"""What CreateDBInstance refuses for a new member of a DB cluster.
+"""Checks of CreateDBInstance for a new member of a DB cluster.
 
-moto gap: it creates a member of any engine, version, class and key.
+moto gap: it accepts any engine, version, class and key for a member.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from runbook_sandbox.rds.errors import bad_combination, bad_value, raise_error
 from runbook_sandbox.rds.resources import LOST, Cluster
 
 MOST_READERS = 15
-# Settings of the cluster that AWS refuses on a member, and what its message calls them.
+# Settings of the cluster that AWS rejects for a member, with what its message calls them.
 SET_ON_CLUSTER = {
     "KmsKeyId": "KMS key", "MasterUsername": "master user name", "MasterUserPassword": "master user password",
     "ManageMasterUserPassword": "master user password", "DBName": "database name", "Port": "port",
@@ -25,7 +25,7 @@ SET_ON_CLUSTER = {
 
 
 def check_new_member(handler: RdsBase, cluster: Cluster, engine: str, given: dict[str, Any]) -> None:
-    """Check a request for a new member of `cluster`: its settings, its class, then the state of the cluster."""
+    """Check a request for a new member of `cluster`: settings, class, then the state of the cluster."""
     _check_settings(handler, cluster, engine, given)
     _check_class(cluster, given)
     promotion_tier(given)
@@ -49,7 +49,7 @@ def promotion_tier(given: dict[str, Any]) -> None:
 
 
 def _check_settings(handler: RdsBase, cluster: Cluster, engine: str, given: dict[str, Any]) -> None:
-    """Refuse settings that belong to the cluster, and values that differ from the cluster's."""
+    """Reject settings that belong to the cluster, and values that differ from the cluster's."""
     fields = cluster.fields
     if engine != fields["Engine"]:
         bad_combination(
@@ -84,5 +84,6 @@ def _check_class(cluster: Cluster, given: dict[str, Any]) -> None:
     if given["DBInstanceClass"] == "db.serverless" and not fields.get("ServerlessV2ScalingConfiguration"):
         raise_error(
             "InvalidDBClusterStateFault",
-            "Set the Serverless v2 scaling configuration on the parent DB cluster before creating a Serverless v2 DB instance.",
+            "Set the Serverless v2 scaling configuration on the parent DB cluster before creating a Serverless v2 DB "
+            "instance.",
         )

@@ -1,7 +1,7 @@
-"""DB instances of a cluster: create, describe, modify, reboot, delete. Instances of other engines stay moto's.
+"""DB instances of a cluster: create, describe, modify, reboot, delete. Instances of other engines remain moto's.
 
-moto gaps: all instances share one DbiResourceId, are available at once, take any class, version and key, and
-show no StorageEncryptionType or Performance Insights fields.
+moto gaps: all instances share one DbiResourceId, are available at once, accept any class, version and key, and have
+no StorageEncryptionType or Performance Insights fields.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class InstanceOperations(RdsBase):
     """CreateDBInstance, DescribeDBInstances, ModifyDBInstance, RebootDBInstance, DeleteDBInstance."""
 
     def create_db_instance(self) -> ActionResult:
-        """moto gap: see the module's first words."""
+        """moto gap: it accepts any class, version and key."""
         given = self._given
         identifier = checks.identifier(given.get("DBInstanceIdentifier"), "DBInstanceIdentifier")
         engine = engines.known_engine(given.get("Engine"))
@@ -47,15 +47,15 @@ class InstanceOperations(RdsBase):
         return identifier not in self.backend.databases
 
     def _create_standalone(self, given: dict[str, Any]) -> ActionResult:
-        """Check the key and the obvious of an instance of another engine, and let moto make it."""
+        """Check the key, class and version of an instance of another engine, and let moto create it."""
         version, name = str(given.get("EngineVersion", "")), str(given.get("DBInstanceClass", ""))
         if given["Engine"] == "mysql" and version.startswith(("5.1", "5.5", "5.6")):
             bad_combination(f"Cannot find version {version} for mysql")
         if name.startswith(("db.t1.", "db.t2.", "db.m1.", "db.m2.", "db.m3.", "db.r3.")):
             bad_combination(
                 "RDS does not support creating a DB instance with the following combination: "
-                f"DBInstanceClass={name}, Engine={given['Engine']}, EngineVersion={version}. For supported combinations "
-                "of instance class and database engine version, see the documentation."
+                f"DBInstanceClass={name}, Engine={given['Engine']}, EngineVersion={version}. For supported "
+                "combinations of instance class and database engine version, see the documentation."
             )
         if given.get("KmsKeyId"):
             if given.get("StorageEncrypted") is False:
@@ -78,6 +78,8 @@ class InstanceOperations(RdsBase):
         taken = [one.fields["AvailabilityZone"] for one in cluster.instances]
         name = placement.instance_parameter_group(backend, given.get("DBParameterGroupName"), version)
         public = given.get("PubliclyAccessible")
+        window = given.get("PreferredMaintenanceWindow", fields["PreferredMaintenanceWindow"])
+        options = f"default:{version.engine}-{version.major.replace('.', '-')}"
         instance = Instance(
             backend, identifier,
             {
@@ -85,18 +87,16 @@ class InstanceOperations(RdsBase):
                 "Engine": fields["Engine"],
                 "AvailabilityZone": placement.instance_zone(backend, given.get("AvailabilityZone"), group, taken),
                 "PromotionTier": given.get("PromotionTier", 1),
-                # AWS's default: public if the subnet group is the default one, else not.
+                # AWS's default: public only if the subnet group is the default one.
                 "PubliclyAccessible": group.name == placement.DEFAULT if public is None else public,
                 "MonitoringInterval": given.get("MonitoringInterval", fields.get("MonitoringInterval") or 0),
                 "MonitoringRoleArn": given.get("MonitoringRoleArn", fields.get("MonitoringRoleArn")),
                 "AutoMinorVersionUpgrade": given.get("AutoMinorVersionUpgrade", True),
                 "CopyTagsToSnapshot": bool(given.get("CopyTagsToSnapshot")),
                 "CACertificateIdentifier": given.get("CACertificateIdentifier", "rds-ca-rsa2048-g1"),
-                "PreferredMaintenanceWindow": given.get("PreferredMaintenanceWindow", fields["PreferredMaintenanceWindow"]).lower(),
+                "PreferredMaintenanceWindow": str(window).lower(),
                 "DBParameterGroups": [{"DBParameterGroupName": name, "ParameterApplyStatus": "in-sync"}],
-                "OptionGroupMemberships": [
-                    {"OptionGroupName": f"default:{version.engine}-{version.major.replace('.', '-')}", "Status": "in-sync"}
-                ],
+                "OptionGroupMemberships": [{"OptionGroupName": options, "Status": "in-sync"}],
                 "DatabaseInsightsMode": given.get("DatabaseInsightsMode", fields.get("DatabaseInsightsMode")),
                 **self._insights(fields, given),
             },
@@ -110,7 +110,7 @@ class InstanceOperations(RdsBase):
         return instance
 
     def _insights(self, fields: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-        """Return the Performance Insights fields: as asked for, else as the cluster has them."""
+        """Return the Performance Insights fields, as requested or else as in the cluster."""
         if "EnablePerformanceInsights" not in given:
             names = ("PerformanceInsightsKMSKeyId", "PerformanceInsightsRetentionPeriod")
             return {"PerformanceInsightsEnabled": bool(fields.get("PerformanceInsightsEnabled"))} | {
@@ -124,7 +124,7 @@ class InstanceOperations(RdsBase):
         }
 
     def describe_db_instances(self) -> ActionResult:
-        """moto gap: paging and filters beside, instances that are available before their cluster."""
+        """moto gap: no paging or filters, and instances are available before their cluster."""
         given = self._given
         name = given.get("DBInstanceIdentifier")
         if self._is_moto_instance():
@@ -152,7 +152,7 @@ class InstanceOperations(RdsBase):
         return found is not None and not isinstance(found, Instance)
 
     def modify_db_instance(self) -> ActionResult:
-        """moto gap: it works on moto's own instance objects."""
+        """moto gap: it requires moto's own instance objects."""
         if self._is_moto_instance():
             return super().modify_db_instance()
         given = self._given
@@ -214,24 +214,25 @@ class InstanceOperations(RdsBase):
         return ActionResult({"DBInstance": describe_instance(instance)})
 
     def start_db_instance(self) -> ActionResult:
-        """moto gap: an instance of a cluster cannot be started by itself."""
-        return self._only_with_the_cluster("start", super().start_db_instance)
+        """moto gap: an instance of a cluster cannot be started by itself on AWS."""
+        return self._only_for_the_cluster("start", super().start_db_instance)
 
     def stop_db_instance(self) -> ActionResult:
-        """moto gap: an instance of a cluster cannot be stopped by itself."""
-        return self._only_with_the_cluster("stop", super().stop_db_instance)
+        """moto gap: an instance of a cluster cannot be stopped by itself on AWS."""
+        return self._only_for_the_cluster("stop", super().stop_db_instance)
 
-    def _only_with_the_cluster(self, word: str, of_moto: Any) -> ActionResult:
+    def _only_for_the_cluster(self, verb: str, of_moto: Any) -> ActionResult:
         if self._is_moto_instance():
             answer: ActionResult = of_moto()
             return answer
         instance = self._find_instance(self._given.get("DBInstanceIdentifier"))
         bad_combination(
-            f"Aurora instances are not eligible for this operation: {word} the DB cluster {instance.cluster_id} instead."
+            f"Aurora instances are not eligible for this operation: {verb} the DB cluster {instance.cluster_id} "
+            "instead."
         )
 
     def delete_db_instance(self) -> ActionResult:
-        """moto gap: it is gone at once."""
+        """moto gap: it is deleted at once."""
         if self._is_moto_instance():
             return super().delete_db_instance()
         given = self._given

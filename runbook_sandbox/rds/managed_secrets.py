@@ -1,4 +1,4 @@
-"""Master passwords that RDS manages in Secrets Manager: made, rotated and deleted with their cluster.
+"""Master passwords that RDS manages in Secrets Manager: create, rotate, and delete with their cluster.
 
 The passwords come from the operating system's random source; they are never seeded and never logged.
 """
@@ -29,9 +29,9 @@ def _password() -> str:
 
 
 def create(account: str, region: str, *, username: str, resource_arn: str, kms_key_arn: str | None) -> FakeSecret:
-    """Make the managed secret of a cluster. Without a key it is under aws/secretsmanager.
+    """Create the managed secret of a cluster, by default with aws/secretsmanager.
 
-    moto gap: its managed password is the same `P@55w0rd!` for everybody.
+    moto gap: its managed password is always `P@55w0rd!`.
     """
     backend = secretsmanager_backends[account][region]
     name = f"rds!cluster-{ids.uuid_for('secret-name', account)}"
@@ -65,7 +65,7 @@ def rotate(secret: FakeSecret) -> None:
 
 
 def delete(secret: FakeSecret) -> None:
-    """Delete a managed secret at once, as RDS does with its cluster."""
+    """Delete a managed secret immediately, as RDS does with its cluster."""
     backend = secretsmanager_backends[secret.account_id][secret.region]
     for name in [name for name, kept in dict.items(backend.secrets) if kept is secret]:
         dict.pop(backend.secrets, name)
@@ -79,7 +79,7 @@ def key_arn(secret: FakeSecret) -> str:
 
 
 class SandboxSecretsManagerResponse(SecretsManagerResponse):
-    """Secrets Manager's handler, with what it may not do to a secret that a service owns."""
+    """Secrets Manager's handler, with the restrictions on secrets that a service manages."""
 
     def _secret(self) -> Any:
         name = str(self._get_param("SecretId") or "")
@@ -101,7 +101,7 @@ class SandboxSecretsManagerResponse(SecretsManagerResponse):
         return json.dumps({name: value for name, value in answer.items() if value is not None})
 
     def get_secret_value(self) -> str:
-        """moto gap: it hands out a secret whose KMS key is disabled or gone."""
+        """moto gap: it returns a secret whose KMS key is disabled or deleted."""
         secret = self._secret()
         key_id = getattr(secret, "kms_key_id", None)
         if key_id and key_id != SecretsManagerBackend.DEFAULT_KMS_KEY_ALIAS:
@@ -129,7 +129,7 @@ class SandboxSecretsManagerResponse(SecretsManagerResponse):
         return super().put_secret_value()
 
     def cancel_rotate_secret(self) -> str:
-        """moto gap: it does not know that a managed secret's rotation cannot be switched off."""
+        """moto gap: it allows a managed secret's rotation to be turned off."""
         self._refuse_managed()
         return super().cancel_rotate_secret()
 
@@ -145,5 +145,5 @@ class SandboxSecretsManagerResponse(SecretsManagerResponse):
 
 
 def install() -> None:
-    """Put this in moto's place."""
+    """Install the handler in moto."""
     moto.secretsmanager.urls.url_paths = {"{0}/$": SandboxSecretsManagerResponse.dispatch}

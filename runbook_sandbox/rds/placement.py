@@ -1,6 +1,6 @@
-"""Where a cluster stands: its subnet group, security groups, zones and parameter groups, found and checked.
+"""Placement of a cluster: its subnet group, security groups, zones and parameter groups.
 
-moto gap: it takes names of groups that do not exist, and knows no default subnet group.
+moto gap: it accepts names of groups that do not exist, and has no default subnet group.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def ec2_of(backend: RDSBackend) -> Any:
 
 
 def subnets(backend: RDSBackend, subnet_ids: Sequence[str]) -> list[Any]:
-    """Return the subnets, which must exist, be of one VPC and lie in two zones at least.
+    """Return existing subnets of one VPC in at least two zones.
 
     Raises InvalidSubnet, or DBSubnetGroupDoesNotCoverEnoughAZs.
     """
@@ -50,7 +50,7 @@ def subnets(backend: RDSBackend, subnet_ids: Sequence[str]) -> list[Any]:
 
 
 def subnet_group(backend: RDSBackend, name: str | None) -> DBSubnetGroup:
-    """Return a subnet group; without a name `default`, made of the default VPC's subnets on first use."""
+    """Return a subnet group, by default `default`, created from the default VPC's subnets on first use."""
     if name and name in backend.subnet_groups:
         return backend.subnet_groups[name]
     if name and name.lower() != DEFAULT:
@@ -75,7 +75,7 @@ def group_zones(group: DBSubnetGroup) -> list[str]:
 
 
 def security_groups(backend: RDSBackend, group_ids: Sequence[str] | None, vpc_id: str) -> list[str]:
-    """Return the security groups to use; without any the VPC's default one."""
+    """Return the security groups to use, by default the VPC's default group."""
     ec2 = ec2_of(backend)
     if not group_ids:
         default = ec2.get_default_security_group(vpc_id)
@@ -90,7 +90,7 @@ def security_groups(backend: RDSBackend, group_ids: Sequence[str] | None, vpc_id
 
 
 def zones(backend: RDSBackend, given: Sequence[str] | None, group: DBSubnetGroup) -> list[str]:
-    """Return the three zones of a cluster's storage, those of the subnet group first."""
+    """Return the three zones of a cluster's storage, preferring those of the subnet group."""
     of_region = engines.zones(backend.region_name)
     for zone in given or ():
         if zone not in of_region:
@@ -100,7 +100,7 @@ def zones(backend: RDSBackend, given: Sequence[str] | None, group: DBSubnetGroup
 
 
 def instance_zone(backend: RDSBackend, given: str | None, group: DBSubnetGroup, taken: Sequence[str]) -> str:
-    """Return an instance's zone: the one given, or the subnet group's with the fewest instances."""
+    """Return an instance's zone: the given one, or the subnet group's zone with the fewest instances."""
     covered = group_zones(group)
     if given:
         if given not in covered:
@@ -113,7 +113,7 @@ def instance_zone(backend: RDSBackend, given: str | None, group: DBSubnetGroup, 
 
 
 def cluster_parameter_group(backend: RDSBackend, name: str | None, version: Version) -> str:
-    """Return the cluster parameter group's name; raise DBClusterParameterGroupNotFound."""
+    """Return the cluster parameter group's name. Raises DBClusterParameterGroupNotFound."""
     name = name or f"default.{version.family}"
     group = find_cluster_parameter_group(backend, name)
     if group is None:
@@ -123,7 +123,7 @@ def cluster_parameter_group(backend: RDSBackend, name: str | None, version: Vers
 
 
 def instance_parameter_group(backend: RDSBackend, name: str | None, version: Version) -> str:
-    """Return the instance parameter group's name; raise DBParameterGroupNotFound."""
+    """Return the instance parameter group's name. Raises DBParameterGroupNotFound."""
     name = name or f"default.{version.family}"
     group = find_instance_parameter_group(backend, name)
     if group is None:

@@ -1,7 +1,7 @@
-"""What RDS keeps of a cluster, an instance and a cluster snapshot, and where they are found.
+"""What the sandbox stores of a cluster, an instance and a cluster snapshot.
 
-Plain objects in moto's own dictionaries, in place of moto's: so its tagging, its resets and the Resource Groups
-Tagging API work on them. Fields under AWS's names lie in `fields`; what follows from others is computed.
+Plain objects in moto's own dictionaries instead of moto's objects, so that its tagging, its resets and the Resource
+Groups Tagging API work with them. `fields` has AWS's names; what is derived from other values is computed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LOST = (INACCESSIBLE, RECOVERABLE)
 
 @dataclass(frozen=True)
 class Encryption:
-    """How storage is encrypted: type `none`, `sse-rds` or `sse-kms`, and the key's ARN for the last."""
+    """Storage encryption: type `none`, `sse-rds` or `sse-kms`, and for the last the key's ARN."""
 
     type: str
     key_arn: str | None = None
@@ -36,7 +36,7 @@ class Encryption:
 
 @dataclass
 class Resource:
-    """What all of them have. `path`: the statuses still to come, the last of which stays ("" means gone)."""
+    """What all resources share. `path` lists the statuses to come; "" means deleted."""
 
     backend: RDSBackend
     identifier: str
@@ -53,30 +53,30 @@ class Resource:
 
     @property
     def account(self) -> str:
-        """The account that it is in."""
+        """The account of the resource."""
         return str(self.backend.account_id)
 
     @property
     def region(self) -> str:
-        """The Region that it is in."""
+        """The Region of the resource."""
         return str(self.backend.region_name)
 
     @property
     def arn(self) -> str:
-        """Its ARN."""
+        """The ARN of the resource."""
         return f"arn:{self.backend.partition}:rds:{self.region}:{self.account}:{self.resource_type}:{self.identifier}"
 
     @property
     def shown_fields(self) -> dict[str, Any]:
-        """The fields that AWS shows as they are stored."""
+        """The fields that AWS shows as stored."""
         return {name: value for name, value in self.fields.items() if name[:1].isupper() and value is not None}
 
     def get_tags(self) -> list[dict[str, str]]:
-        """Return its tags; moto's tagging calls this and the next two."""
+        """Return its tags; moto's tagging calls this method and the next two."""
         return list(self.tags)
 
     def add_tags(self, tags: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
-        """Add tags, or give them new values."""
+        """Add tags, or change their values."""
         new = plain_tags(tags)
         names = {tag["Key"] for tag in new}
         self.tags = [tag for tag in self.tags if tag["Key"] not in names] + new
@@ -84,13 +84,13 @@ class Resource:
 
     def remove_tags(self, tag_keys: Iterable[str]) -> None:
         """Remove tags by key."""
-        gone = set(tag_keys or ())
-        self.tags = [tag for tag in self.tags if tag["Key"] not in gone]
+        removed = set(tag_keys or ())
+        self.tags = [tag for tag in self.tags if tag["Key"] not in removed]
 
 
 @dataclass
 class Cluster(Resource):
-    """A DB cluster. `members`: its instances' identifiers, the writer first among equals by `writer`."""
+    """A DB cluster. `members`: the identifiers of its instances; `writer`: the one that writes."""
 
     resource_id: str = ""
     members: list[str] = field(default_factory=list)
@@ -121,7 +121,7 @@ class Instance(Resource):
 
     @property
     def cluster(self) -> Cluster | None:
-        """The cluster that it belongs to."""
+        """The cluster of the instance."""
         found = self.backend.clusters.get(self.cluster_id)
         return found if isinstance(found, Cluster) else None
 
@@ -156,29 +156,29 @@ def snapshots(backend: RDSBackend) -> list[Snapshot]:
 
 
 def retained_backups(backend: RDSBackend) -> list[Cluster]:
-    """Return deleted clusters whose automated backups were kept."""
-    kept: list[Cluster] = backend.__dict__.setdefault("runbook_retained", [])
-    return kept
+    """Return deleted clusters whose automated backups are retained."""
+    retained: list[Cluster] = backend.__dict__.setdefault("runbook_retained", [])
+    return retained
 
 
 def all_backends(region: str) -> list[RDSBackend]:
-    """Return this Region's RDS of every account that has been used."""
+    """Return this Region's RDS backends of all accounts in use."""
     return [regions[region] for regions in list(rds_backends.values()) if region in regions]
 
 
 def host_suffix(backend: RDSBackend) -> str:
-    """Return the twelve characters that all endpoints of an account and Region share."""
-    made = backend.__dict__.get("runbook_host")
-    if made is None:
-        made = ids.text_for("rds-host", backend.account_id, 12, "abcdefghijklmnopqrstuvwxyz0123456789")
-        backend.__dict__["runbook_host"] = made
-    return str(made)
+    """Return the twelve characters that all endpoints in an account and Region share."""
+    suffix = backend.__dict__.get("runbook_host")
+    if suffix is None:
+        suffix = ids.text_for("rds-host", backend.account_id, 12, "abcdefghijklmnopqrstuvwxyz0123456789")
+        backend.__dict__["runbook_host"] = suffix
+    return str(suffix)
 
 
 def add_event(resource: Resource, message: str, *categories: str) -> None:
-    """Note an event of a cluster, instance or snapshot, for DescribeEvents.
+    """Add an event of a cluster, instance or snapshot for DescribeEvents.
 
-    moto gap: it knows no events of clusters.
+    moto gap: it has no events of clusters.
     """
     source = {"cluster": "db-cluster", "db": "db-instance", "cluster-snapshot": "db-cluster-snapshot"}
     events: list[Any] = resource.backend.events

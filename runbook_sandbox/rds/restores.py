@@ -1,7 +1,7 @@
-"""Restores: of a cluster snapshot, to a point in time, and clones; each takes, keeps or refuses a key as AWS does.
+"""Restore from a cluster snapshot, to a point in time, and as a clone; keys are inherited or rejected as on AWS.
 
-moto gaps: an unencrypted snapshot restored under a key stays unencrypted, keys are not checked, a source whose
-password is managed is a crash, and no restore asks whether the source's own key can still be used.
+moto gaps: an unencrypted snapshot restored with a key stays unencrypted, keys are not checked, a source with a
+managed password is a crash, and the source's own key is not checked.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from runbook_sandbox.rds.errors import bad_combination, raise_error
 from runbook_sandbox.rds.resources import LOST, Cluster, Encryption, Resource, retained_backups, window_start
 from runbook_sandbox.rds.snapshots import SnapshotOperations
 
-# What a restored cluster has from its source unless the request says otherwise; the rest are AWS's defaults, the
-# default parameter and security groups among them.
+# What a restored cluster inherits unless the request says otherwise. Everything else has AWS's defaults, including
+# the parameter group and the security groups.
 _INHERITED = ("BackupRetentionPeriod", "PreferredBackupWindow", "StorageType", "Port", "NetworkType")
 
 
@@ -30,7 +30,7 @@ class RestoreOperations(SnapshotOperations):
     """RestoreDBClusterFromSnapshot and RestoreDBClusterToPointInTime."""
 
     def restore_db_cluster_from_snapshot(self) -> ActionResult:
-        """moto gap: see the module's first words."""
+        """moto gap: see the module's docstring."""
         given = self._given
         identifier = claim_identifier(self, given.get("DBClusterIdentifier"))
         source = self.source_snapshot(given.get("SnapshotIdentifier"))
@@ -46,7 +46,7 @@ class RestoreOperations(SnapshotOperations):
         return self._restore(given, source, version, identifier, resource_id, encryption, {"DatabaseName": database})
 
     def restore_db_cluster_to_point_in_time(self) -> ActionResult:
-        """moto gap: see the module's first words."""
+        """moto gap: see the module's docstring."""
         given = self._given
         identifier = claim_identifier(self, given.get("DBClusterIdentifier"))
         source = self._source_cluster(given)
@@ -89,7 +89,7 @@ class RestoreOperations(SnapshotOperations):
         return wanted
 
     def _source_cluster(self, given: dict[str, Any]) -> Cluster:
-        """Return the cluster whose backups are to be restored; a deleted one by its resource id, if they were kept."""
+        """Return the cluster whose backups to restore; a deleted one by its resource id, if they were retained."""
         name, resource_id = given.get("SourceDBClusterIdentifier"), given.get("SourceDbClusterResourceId")
         if (name is None) == (resource_id is None):
             bad_combination("Specify either SourceDBClusterIdentifier or SourceDbClusterResourceId.")
@@ -110,7 +110,7 @@ class RestoreOperations(SnapshotOperations):
             return
         moment = wanted if isinstance(wanted, datetime) else datetime.fromisoformat(str(wanted))
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        # Times on the wire have whole seconds; the cluster's own first moment is within its window.
+        # Times in requests have whole seconds, so the window begins at the whole second of the cluster's creation.
         earliest = window_start(source).replace(microsecond=0)
         if not earliest <= moment <= clock.now():
             raise_error(
@@ -119,14 +119,14 @@ class RestoreOperations(SnapshotOperations):
             )
 
     def _restored_encryption(self, source: Resource, name: str | None, resource_id: str) -> Encryption:
-        """Return the encryption of what is restored from `source`: under the key given, or as the source is."""
+        """Return the encryption of a restore from `source`: with the given key, or the source's."""
         if source.encryption.type == "sse-kms":
             self.require_source_key(source)
         if name is not None:
             return Encryption(
                 "sse-kms", str(rds_encryption.usable_key(self._caller, name, resource_id=resource_id).arn)
             )
-        # An unencrypted source is encrypted by default when it is restored today.
+        # An unencrypted source is encrypted by default when it is restored.
         return rds_encryption.default_encryption() if source.encryption.type == "none" else source.encryption
 
     def _restore(

@@ -1,7 +1,7 @@
-"""Cluster snapshots: taken, described, copied, shared, deleted.
+"""Cluster snapshots: create, describe, copy, share, delete.
 
-moto gaps: snapshots are not found by ARN or when shared, carry no StorageEncryptionType, copying takes any key
-and loses SourceDBClusterSnapshotArn, encrypted snapshots can be made public.
+moto gaps: snapshots are not found by ARN or when shared and have no StorageEncryptionType, a copy accepts any key
+and has no SourceDBClusterSnapshotArn, and encrypted snapshots can be made public.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def describe_snapshot(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def free_snapshot_name(backend: RDSBackend, name: str | None, parameter: str) -> str:
-    """Return the identifier of a snapshot that is to be made. Raises DBClusterSnapshotAlreadyExistsFault."""
+    """Return the identifier for a new snapshot. Raises DBClusterSnapshotAlreadyExistsFault."""
     identifier = checks.identifier(name, parameter, longest=63 if parameter.startswith("DB") else 255)
     if identifier in backend.cluster_snapshots:
         raise_error(
@@ -73,12 +73,12 @@ def _of(cluster: Cluster, kind: str) -> dict[str, Any]:
 
 
 def take_snapshot(cluster: Cluster, identifier: str, tags: Any = None) -> Snapshot:
-    """Take a manual snapshot; it has its cluster's encryption."""
-    made = plain_tags(tags)
+    """Create a manual snapshot, with its cluster's encryption."""
+    own_tags = plain_tags(tags)
     if cluster.fields["CopyTagsToSnapshot"]:
-        names = {tag["Key"] for tag in made}
-        made += [tag for tag in cluster.get_tags() if tag["Key"] not in names]
-    snapshot = Snapshot(cluster.backend, identifier, _of(cluster, "manual"), cluster.encryption, tags=made,
+        names = {tag["Key"] for tag in own_tags}
+        own_tags += [tag for tag in cluster.get_tags() if tag["Key"] not in names]
+    snapshot = Snapshot(cluster.backend, identifier, _of(cluster, "manual"), cluster.encryption, tags=own_tags,
                         resource_id=cluster.resource_id)  # fmt: skip
     transition(snapshot, "creating", "available")
     cluster.backend.cluster_snapshots[identifier] = snapshot  # type: ignore[assignment]
@@ -87,7 +87,7 @@ def take_snapshot(cluster: Cluster, identifier: str, tags: Any = None) -> Snapsh
 
 
 def take_automated(cluster: Cluster) -> None:
-    """Take the automated snapshot that belongs to each cluster."""
+    """Create the automated snapshot of a new cluster."""
     stem = f"rds:{cluster.identifier}-{clock.now():%Y-%m-%d-%H-%M}"
     name, number = stem, 1
     while name in cluster.backend.cluster_snapshots:
@@ -98,8 +98,15 @@ def take_automated(cluster: Cluster) -> None:
     cluster.backend.cluster_snapshots[name] = snapshot  # type: ignore[assignment]
 
 
+def delete_automated(backend: RDSBackend, resource_id: str) -> None:
+    """Delete the automated snapshots of a cluster."""
+    for snapshot in snapshots(backend):
+        if snapshot.resource_id == resource_id and snapshot.fields["SnapshotType"] == "automated":
+            del backend.cluster_snapshots[snapshot.identifier]
+
+
 def shared_with(account: str, region: str, *, public: bool = False) -> list[Snapshot]:
-    """Return the snapshots of other accounts that this one may restore, or that all may."""
+    """Return the snapshots of other accounts that are shared with this one, or with all."""
     wanted = "all" if public else account
     found = [one for backend in all_backends(region) if backend.account_id != account for one in snapshots(backend)]
     return [one for one in found if wanted in one.shared_with]
@@ -111,10 +118,10 @@ def _names_of_cluster(snapshot: Snapshot) -> tuple[str, str]:
 
 
 class SnapshotOperations(RdsBase):
-    """CreateDBClusterSnapshot, DescribeDBClusterSnapshots, Copy-, Delete-, attributes."""
+    """Create, describe, copy and delete cluster snapshots, and their attributes."""
 
     def create_db_cluster_snapshot(self) -> ActionResult:
-        """moto gap: neither the cluster's state nor its key matters; the cluster never backs up."""
+        """moto gap: it ignores the cluster's state and key, and the cluster is never backing-up."""
         given = self._given
         name = free_snapshot_name(self.backend, given.get("DBClusterSnapshotIdentifier"), "DBClusterSnapshotIdentifier")
         cluster = self._find_cluster(given.get("DBClusterIdentifier"))
@@ -133,7 +140,7 @@ class SnapshotOperations(RdsBase):
         return ActionResult({"DBClusterSnapshot": describe_snapshot(snapshot)})
 
     def describe_db_cluster_snapshots(self) -> ActionResult:
-        """moto gap: snapshots are not found by their ARN, and sharing is ignored."""
+        """moto gap: snapshots are not found by ARN, and sharing is ignored."""
         given = self._given
         name, kind = given.get("DBClusterSnapshotIdentifier"), given.get("SnapshotType")
         checks.one_of(kind, ("automated", "manual", "shared", "public", "awsbackup"), "SnapshotType")
@@ -170,7 +177,7 @@ class SnapshotOperations(RdsBase):
         return ActionResult({"DBClusterSnapshots": [describe_snapshot(one) for one in chosen], "Marker": marker})
 
     def source_snapshot(self, name: str | None) -> Snapshot:
-        """Return the snapshot to copy or restore: of this account, of another Region by ARN, or shared with it."""
+        """Return the snapshot to copy or restore: this account's, another Region's by ARN, or one shared with it."""
         parts = str(name or "").split(":", 6)
         if len(parts) != 7 or parts[0] != "arn":
             return self._find_snapshot(name)
@@ -186,7 +193,7 @@ class SnapshotOperations(RdsBase):
         raise_error("DBClusterSnapshotNotFoundFault", f"DBClusterSnapshot not found: {name}")
 
     def copy_db_cluster_snapshot(self) -> ActionResult:
-        """moto gap: any key is taken, unencrypted snapshots get encrypted, the source is not named."""
+        """moto gap: it accepts any key, encrypts unencrypted snapshots, and does not name the source."""
         given = self._given
         name = free_snapshot_name(
             self.backend, given.get("TargetDBClusterSnapshotIdentifier"), "TargetDBClusterSnapshotIdentifier"
@@ -213,7 +220,8 @@ class SnapshotOperations(RdsBase):
         if source.encryption.type != "sse-kms":
             if kms_key_id is not None:
                 bad_combination(
-                    "You can't encrypt an unencrypted DB cluster snapshot by copying it; restore it with KmsKeyId instead."
+                    "You can't encrypt an unencrypted DB cluster snapshot by copying it; restore it with KmsKeyId "
+                    "instead."
                 )
             return source.encryption
         self.require_source_key(source)
@@ -232,7 +240,7 @@ class SnapshotOperations(RdsBase):
         return source.encryption
 
     def require_source_key(self, source: Resource) -> None:
-        """Raise KMSKeyNotAccessibleFault unless a snapshot's own key can be used, by this caller."""
+        """Raise KMSKeyNotAccessibleFault unless this caller can use the source's own key."""
         rds_encryption.require_key(source)
         if source.region == self.region and source.encryption.key_arn:
             key = resolve(source.account, source.region, source.encryption.key_arn)
@@ -254,12 +262,12 @@ class SnapshotOperations(RdsBase):
         return ActionResult({"DBClusterSnapshot": describe_snapshot(snapshot)})
 
     def describe_db_cluster_snapshot_attributes(self) -> ActionResult:
-        """moto gap: it works on moto's own snapshot objects."""
+        """moto gap: it requires moto's own snapshot objects."""
         snapshot = self._find_snapshot(self._given.get("DBClusterSnapshotIdentifier"))
         return self._attributes(snapshot)
 
     def modify_db_cluster_snapshot_attribute(self) -> ActionResult:
-        """moto gap: an encrypted snapshot can be made public, or shared while it is under aws/rds."""
+        """moto gap: an encrypted snapshot can be made public, and shared when encrypted with aws/rds."""
         given = self._given
         snapshot = self._find_snapshot(given.get("DBClusterSnapshotIdentifier"))
         if given.get("AttributeName") != "restore":

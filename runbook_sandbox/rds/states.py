@@ -1,11 +1,12 @@
-"""States take time: what is asked for comes about after N looks or N seconds.
+"""Status transitions: a resource reaches its next status after N polls or N seconds.
 
-moto gap: its state manager knows nothing of RDS, whose clusters are available at the second look whatever is
-set. `rds::cluster` (snapshots with it) and `rds::instance` are registered, so `POST /moto-api/state-manager/set-
-transition` and `/runbook/progression` apply at once, also to what is under way. Seconds are the movable clock's.
+moto gap: its state manager does not include RDS, whose clusters are available at the second describe call in any
+case. `rds::cluster` (also for snapshots) and `rds::instance` are registered here, so that
+`POST /moto-api/state-manager/set-transition` and `/runbook/progression` take effect at once, also for transitions in
+progress. Seconds are those of the sandbox's clock.
 
-One describe call is one look. Operations that change something do not count, except with at most one look to wait
-for (the default): then asking is looking.
+One describe call is one poll. Other operations do not count as a poll, unless one poll or less is required (the
+default).
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ _on_transition: list[Callable[[Resource], None]] = []
 
 
 def register() -> None:
-    """Make the models known to moto's state manager."""
+    """Register the models with moto's state manager."""
     for model in MODELS:
         state_manager.register_default_transition(model, dict(DEFAULT))
 
 
 def on_transition(callback: Callable[[Resource], None]) -> None:
-    """Have `told` called each time a resource has reached its next status."""
+    """Call `callback` each time a resource has entered its next status."""
     if callback not in _on_transition:
         _on_transition.append(callback)
 
 
 def transition(resource: Resource, *path: str) -> None:
-    """Enter the first status of `path` now; the others come one after the other. "" means gone."""
+    """Enter the first status of `path` now, and the others one after the other. "" means deleted."""
     resource.status, resource.path = path[0], list(path[1:])
     resource.ticks, resource.since = 0, clock.now()
 
@@ -72,9 +73,9 @@ def _step(resource: Resource, model: str, *, counts: bool) -> None:
 
 
 def poll(resource: Resource, *, counts: bool = True) -> str:
-    """Look at a resource, which may bring it on its way; return its status, "" if it is gone.
+    """Poll a resource, which may enter its next status; return its status, "" if it is deleted.
 
-    An instance waits for its cluster, a cluster that is being deleted for its instances.
+    An instance waits for its cluster, and a cluster that is being deleted for its instances.
     """
     if isinstance(resource, Instance):
         cluster = resource.cluster
@@ -92,7 +93,7 @@ def poll(resource: Resource, *, counts: bool = True) -> str:
 
 
 def remove_if_deleted(resource: Resource) -> None:
-    """Take a resource that is gone out of its backend, and say so in the events."""
+    """Remove a deleted resource from its backend, and record the event."""
     if resource.status:
         return
     if isinstance(resource, Instance):
@@ -111,7 +112,7 @@ def remove_if_deleted(resource: Resource) -> None:
 
 
 def _removed(stored: MutableMapping[str, Any], resource: Resource) -> bool:
-    """Remove a resource, unless another one has its name by now; say whether it was there."""
+    """Remove a resource unless another has its name; return whether it was removed."""
     if stored.get(resource.identifier) is not resource:
         return False
     del stored[resource.identifier]

@@ -1,1 +1,1 @@
-"""The process that serves the sandbox."""
+"""The HTTP server of the sandbox."""

@@ -1,7 +1,7 @@
-"""The gate before moto's application: control paths, injected faults, and who may knock.
+"""Runs before moto's application: access control, control commands, injected faults.
 
-A sandbox has no passwords, so it answers programs on this machine only: a Host header that is no loopback name
-(DNS rebinding) or an Origin header of another site (a web page in the user's browser) is refused.
+A sandbox has no passwords, so it answers only programs on this machine. A Host header that is not a loopback name
+(DNS rebinding) and an Origin header of another site (a web page in the user's browser) are rejected.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LARGEST_BODY = 16 * 1024 * 1024
 
 
 class Gate:
-    """A WSGI application around moto's."""
+    """A WSGI application that wraps moto's."""
 
     def __init__(self, application: Callable[..., Iterable[bytes]], *, any_host: bool) -> None:
         self.application = application
@@ -46,14 +46,14 @@ class Gate:
             return _json(start_response, 403, {"error": refusal})
         account = environ.get(_ACCOUNT_KEY)
         if account is not None and not re.fullmatch(r"[0-9]{12}", account):
-            return _json(start_response, 400, {"error": f"{ACCOUNT_HEADER} must be 12 digits"})
+            return _json(start_response, 400, {"error": f"{ACCOUNT_HEADER} {account!r} must have 12 digits"})
         if path.startswith("/runbook/"):
             return self._control(environ, start_response, path)
         if path.startswith("/moto-api/"):
             return self._moto_control(environ, start_response, path)
         if (code := _unreadable(environ)) is not None:
             wire_format = "json" if "HTTP_X_AMZ_TARGET" in environ else "xml"
-            status, headers, answer = wire.error_answer(wire_format, 400, code, "The request's body cannot be read.")
+            status, headers, answer = wire.error_answer(wire_format, 400, code, "The request's body cannot be parsed.")
             return _answer(start_response, status, headers, answer)
         if fault_injection.pending() or visibility_delays.pending():
             return _with_faults(self.application, environ, start_response)
@@ -63,10 +63,10 @@ class Gate:
         host = environ.get("HTTP_HOST", "")
         name = urllib.parse.urlsplit(f"//{host}").hostname or ""
         if not self.any_host and not (is_loopback(name) or name.endswith(".localhost")):
-            return f"the sandbox answers on this machine only, not as {name}"
+            return f"the sandbox serves this machine only; the Host header names {name or 'no host'}"
         origin = environ.get("HTTP_ORIGIN")
         if origin is not None and urllib.parse.urlsplit(origin).netloc != host:
-            return "the sandbox does not answer web pages"
+            return "the sandbox does not answer web pages of other sites; the Origin header is {origin}"
         return None
 
     def _control(self, environ: dict[str, Any], start_response: Any, path: str) -> Iterable[bytes]:
@@ -77,7 +77,11 @@ class Gate:
             return _json(start_response, 400, {"error": f"the body is not JSON: {error}"})
         if path == "/runbook/stop":
             if method != "POST" or not isinstance(body, dict) or body.get("sandbox_id") != control_commands.sandbox_id:
-                return _json(start_response, 400, {"error": "POST the sandbox_id of the sandbox to stop"})
+                return _json(
+                    start_response,
+                    400,
+                    {"error": 'to stop the sandbox, POST {"sandbox_id": …} with the id from /runbook/identity'},
+                )
             if self.on_stop is not None:
                 self.on_stop()
             return _json(start_response, 200, {"stopping": self.on_stop is not None})
@@ -86,7 +90,7 @@ class Gate:
         return _json(start_response, status, answer)
 
     def _moto_control(self, environ: dict[str, Any], start_response: Any, path: str) -> Iterable[bytes]:
-        """Let moto answer; its reset and its seed are ours too."""
+        """Let moto answer; its reset and seed apply to the sandbox too."""
         posted = environ["REQUEST_METHOD"] == "POST"
         query = dict(urllib.parse.parse_qsl(environ.get("QUERY_STRING", "")))
         answer = self.application(environ, start_response)
@@ -115,9 +119,9 @@ def _answer(start_response: Any, status: int, headers: dict[str, str], body: str
 
 
 def _unreadable(environ: dict[str, Any]) -> str | None:
-    """Return the code for a body that is no text or, where JSON is due, no JSON (nested too deeply, for one).
+    """Return the error code for a body that is not text or, where required, not JSON (or nested too deeply).
 
-    moto gap: such bodies end outside its error handling, in a 500 HTML page.
+    moto gap: such bodies return a 500 HTML page, outside its error handling.
     """
     json_is_due = "HTTP_X_AMZ_TARGET" in environ
     if not json_is_due and "x-www-form-urlencoded" not in environ.get("CONTENT_TYPE", ""):
@@ -132,7 +136,7 @@ def _unreadable(environ: dict[str, Any]) -> str | None:
 
 
 def _body(environ: dict[str, Any]) -> bytes:
-    """Read the request's body, and leave it to be read again."""
+    """Read the request's body, and leave it readable for moto."""
     try:
         length = min(int(environ.get("CONTENT_LENGTH") or 0), _LARGEST_BODY)
     except ValueError:
@@ -143,7 +147,7 @@ def _body(environ: dict[str, Any]) -> bytes:
 
 
 def _describe(environ: dict[str, Any]) -> tuple[str, str, str, str, str]:
-    """Return account, region, service, operation and form ("json" or "xml") of an AWS request."""
+    """Return account, region, service, operation and wire format ("json" or "xml") of an AWS request."""
     scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
     region, service = (scope[1], scope[2]) if scope else ("us-east-1", "unknown")
     account = environ.get(_ACCOUNT_KEY, DEFAULT_ACCOUNT)
@@ -174,7 +178,9 @@ def _with_faults(
             )  # fmt: skip
             if fault.kind == "drop_before":
                 _drop(environ)
-            status, headers, body = wire.error_answer(wire_format, status, code, f"A fault injected into {operation}.")
+            status, headers, body = wire.error_answer(
+                wire_format, status, code, f"Fault injected into {operation} ({fault.kind})."
+            )
             return _answer(start_response, status, headers, body)
     if (unseen := visibility_delays.answer(account, f"{service}:{operation}", wire_format)) is not None:
         return _answer(start_response, *unseen)
@@ -196,8 +202,8 @@ def _fault_error(fault: fault_injection.Fault, service: str, wire_format: str) -
 
 
 def _drop(environ: dict[str, Any]) -> None:
-    """Close the connection without an answer; werkzeug takes a ConnectionError for a client that has gone."""
+    """Close the connection without a response; werkzeug treats a ConnectionError as a client that disconnected."""
     connection: socket.socket | None = environ.get("werkzeug.socket")
     if connection is not None:
         connection.shutdown(socket.SHUT_RDWR)
-    raise ConnectionAbortedError("dropped on demand")
+    raise ConnectionAbortedError("connection dropped by an injected fault")

@@ -1,4 +1,4 @@
-"""Puts every override in moto's place: for the server, and for `moto.mock_aws` inside a process."""
+"""Installs every override in moto: for the server, and for `moto.mock_aws` in this process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _installed = False
 
 
 def install() -> None:
-    """Install all overrides, before the first request; a second time does nothing."""
+    """Install all overrides, before the first request; repeated calls have no further effect."""
     global _installed
     if _installed:
         return

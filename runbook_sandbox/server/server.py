@@ -1,7 +1,7 @@
-"""The sandbox as an HTTP server: moto's application behind our control paths, faults and clock.
+"""The sandbox as an HTTP server: moto's application behind the control commands, faults and clock.
 
-`serve` blocks until interrupted, stopped or idle. `start` runs the same in a thread, for tests. Nothing is
-logged per request, so no secret can be.
+`serve` blocks until interrupted, stopped or idle. `running` serves in a thread, for tests. Requests are not logged, so
+no secret can be.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-# Read by moto when it is imported. The images take a tenth of a second for each account, and nobody here looks at any.
+# moto reads these when it is imported. Loading the unused EC2 images takes a tenth of a second per account.
 os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
 os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
 
@@ -35,24 +35,24 @@ from runbook_sandbox.server.overrides import install as install
 
 
 class _Handler(WSGIRequestHandler):
-    """moto gap: the answers' Date header is the machine's time; here it is the movable clock's."""
+    """moto gap: the Date header is the machine's time; here it is the sandbox's clock."""
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         return super().date_time_string(clock.now().timestamp() if timestamp is None else timestamp)
 
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - its name
-        """Log nothing: request lines and headers may hold secrets."""
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
+        """Log nothing: request lines and headers may contain secrets."""
 
 
 class _Dispatcher(DomainDispatcherApplication):
-    """moto gap: it lists its own directory on each request to find out which service a host is."""
+    """moto gap: it lists its own directory on each request to find the service of a host."""
 
     def __init__(self) -> None:
         super().__init__(create_backend_app)
         self._known: dict[str, Any] = {}
 
     def prepare(self) -> None:
-        """Make what is otherwise made with the first request to each service, up to a fifth of a second for each."""
+        """Create in advance what the first request to each service would create, in up to a fifth of a second each."""
         for service in ("sts", "iam", "rds", "ec2", "kms", "secretsmanager", "cloudtrail"):
             with self.lock:
                 name = self.get_backend_for_host(service)
@@ -70,7 +70,7 @@ class _Dispatcher(DomainDispatcherApplication):
 def _make(host: str, port: int, *, allow_remote: bool) -> tuple[BaseWSGIServer, Gate, str, _Dispatcher]:
     if not is_loopback(host) and not allow_remote:
         raise SandboxUnavailable(
-            f"the sandbox has no passwords, so it serves this machine only; to serve {host} as well, say --host {host}"
+            f"the sandbox has no passwords, so it serves this machine only; to serve {host}, pass --host {host}"
         )
     install()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -78,8 +78,8 @@ def _make(host: str, port: int, *, allow_remote: bool) -> tuple[BaseWSGIServer, 
     gate = Gate(dispatcher, any_host=not is_loopback(host))
     try:
         server = make_server(host, port, gate, threaded=True, request_handler=_Handler)
-    except SystemExit as error:  # werkzeug's way to say that the port is taken
-        raise SandboxUnavailable(f"port {port} on {host} is taken; choose another, or 0 for a free one") from error
+    except SystemExit as error:  # how werkzeug reports that the port is in use
+        raise SandboxUnavailable(f"port {port} on {host} is in use; choose another, or 0 for a free one") from error
     except OSError as error:
         raise SandboxUnavailable(f"cannot serve on {host}: {error}") from error
     server.daemon_threads = True  # type: ignore[attr-defined]
@@ -99,11 +99,11 @@ def serve(
     announce: Callable[[str], None],
     allow_remote: bool = False,
 ) -> None:
-    """Serve until SIGINT, SIGTERM, an order to stop, or `idle_minutes` without a request.
+    """Serve until SIGINT, SIGTERM, a stop command, or `idle_minutes` without a request.
 
-    `announce` is called once, with the URL, when requests are answered. With `runs_dir` the sandbox writes its
-    whereabouts there, and ends when another sandbox's have taken their place, or the folder has gone.
-    Raises SandboxUnavailable when the address is taken, or not this machine's and `allow_remote` is not given.
+    `announce` is called once with the URL, when requests are answered. With `runs_dir` the sandbox writes its endpoint
+    file there, and ends when another sandbox has replaced the file, or the folder was deleted.
+    Raises SandboxUnavailable if the address is in use, or is not this machine's without `allow_remote`.
     """
     server, gate, url, dispatcher = _make(host, port, allow_remote=allow_remote)
     ids.configure(seed)
@@ -149,7 +149,7 @@ def running(*, seed: int | None = None) -> Iterator[str]:
 
 
 class EndpointFile:
-    """The file that tells others where this sandbox is: written whole, 0600, ours only while it names us."""
+    """The file with this sandbox's endpoint: written atomically, mode 0600, ours only while it names this sandbox."""
 
     def __init__(self, runs_dir: Path, url: str) -> None:
         self.path = runs_dir / FILE_NAME
@@ -157,7 +157,7 @@ class EndpointFile:
         self._missed = 0
 
     def write(self) -> None:
-        """Write url, process and identity; called again when a reset has given us another identity."""
+        """Write URL, process and id; called again when a reset has changed the id."""
         content = {
             "format": FORMAT, "url": self.url, "pid": os.getpid(), "sandbox_id": control_commands.sandbox_id,
             "started": clock.now().isoformat(),
@@ -178,12 +178,12 @@ class EndpointFile:
             return False
 
     def holds(self) -> bool:
-        """Say whether anybody can still find us; one miss may be a write in progress."""
+        """Return whether the file still names this sandbox; two misses are tolerated, as a write may be in progress."""
         self._missed = 0 if self._names_this_sandbox() else self._missed + 1
         return self._missed < 3
 
     def remove(self) -> None:
-        """Remove the file, unless it names another sandbox by now."""
+        """Remove the file, unless it names another sandbox."""
         if self._names_this_sandbox():
             with contextlib.suppress(OSError):
                 self.path.unlink()
