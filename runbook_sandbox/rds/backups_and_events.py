@@ -87,7 +87,7 @@ class BackupAndEventOperations(RdsBase):
             if not retained:
                 raise_error(
                     "InvalidDBClusterAutomatedBackupStateFault",
-                    f"The automated backup of {cluster.identifier} goes with its cluster; delete that.",
+                    f"The automated backup of {cluster.identifier} is deleted with its cluster; delete the cluster instead.",
                 )
             retained_backups(self.backend).remove(cluster)
             delete_automated(self.backend, cluster.resource_id)

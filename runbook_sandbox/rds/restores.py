@@ -55,7 +55,7 @@ class RestoreOperations(SnapshotOperations):
         if source.status in (*LOST, "creating"):
             raise_error(
                 "InvalidDBClusterStateFault",
-                f"DB cluster {source.identifier} is in the state {source.status}; it can't be restored from.",
+                f"DB cluster {source.identifier} is in the state {source.status} and can't be restored.",
             )
         self._check_time(given, source)
         version = self._version({}, source.fields)
@@ -63,7 +63,7 @@ class RestoreOperations(SnapshotOperations):
         name = given.get("KmsKeyId")
         if name is not None and source.encryption.type != "sse-kms":
             bad_combination(
-                f"DB cluster {source.identifier} isn't encrypted with a KMS key, so KmsKeyId can't be given here; "
+                f"DB cluster {source.identifier} isn't encrypted with a KMS key, so KmsKeyId can't be specified; "
                 "restore a snapshot of it with KmsKeyId."
             )
         if kind == "copy-on-write" and name is None:
