@@ -21,7 +21,7 @@ BAD_USAGE = (
 )
 
 
-def told(command: Callable[..., Any]) -> Callable[..., Any]:
+def report_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     """Say a runbook error in one line and exit with the code that was promised for it."""
 
     @wraps(command)
@@ -51,9 +51,14 @@ def _is_from_aws(error: Exception) -> bool:
     return isinstance(error, (BotoCoreError, ClientError))
 
 
-runs_dir = click.option("--runs-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder of the runs.")
+runs_dir_option = click.option(
+    "--runs-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder of the runs."
+)
+parameter_option = click.option(
+    "-p", "overrides", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter; beats the file."
+)
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     click.echo(line)
     sys.stdout.flush()

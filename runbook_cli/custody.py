@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from runbook_cli.common import runs_dir, say, told
+from runbook_cli.common import print_line, report_errors, runs_dir_option
 from runbook_lib import errors
 
 _SOURCES = ("generate", "file", "recovery", "pkcs11")
@@ -35,7 +35,7 @@ _path = click.Path(dir_okay=False)
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("wrapped"), show_default=True, help="A new folder."
 )
-@told
+@report_errors
 def wrap(bundle: str, out: Path, recovery_public_keys: tuple[str, ...], **choices: Any) -> None:
     """Encrypt key material for BUNDLE (hand-over.zip of step 02), without AWS and network.
 
@@ -48,12 +48,14 @@ def wrap(bundle: str, out: Path, recovery_public_keys: tuple[str, ...], **choice
     inputs = EncryptKeyMaterialInputs.check({**choices, "recovery_public_keys": list(recovery_public_keys)})
     made = wrap_bundle(bundle, inputs.request(), folder=out)
     record = made.record
-    say(f"for {made.key_arn}, wrapping key SHA-256 {made.wrapping_public_key_sha256}")
-    say(f"key check value {record.shown_check_value}, custody {record.kind}")
-    for holder in record.holders:
-        component = f", check value {holder.component_check_value}" if holder.component_check_value else ""
-        say(f"  {holder.file}: for recovery key {holder.recovery_key_sha256[:16]}{component}")
-    say(f"bring back {out}/{HAND_BACK}: key_material_source wrapped, key_material_file {HAND_BACK}, custody none")
+    print_line(f"for {made.key_arn}, wrapping key SHA-256 {made.wrapping_public_key_sha256}")
+    print_line(f"key check value {record['key_check_value'] or 'unknown here'}, custody {record['custody']}")
+    for holder in record["holders"]:
+        component = f", check value {holder['component_check_value']}" if "component_check_value" in holder else ""
+        print_line(f"  {holder['file']}: for recovery key {holder['recovery_key_sha256'][:16]}{component}")
+    print_line(
+        f"bring back {out}/{HAND_BACK}: key_material_source wrapped, key_material_file {HAND_BACK}, custody none"
+    )
 
 
 @click.command()
@@ -77,8 +79,8 @@ def wrap(bundle: str, out: Path, recovery_public_keys: tuple[str, ...], **choice
 @click.option("--check", is_flag=True, help="Only see whether the original opens; AWS is not called.")
 @click.option("--hand-over", is_flag=True, help="Make a bundle for the machine where the original is.")
 @click.option("--encrypted", type=_path, default="", help="What came back: hand-back.zip or EncryptedKeyMaterial.bin.")
-@runs_dir
-@told
+@runs_dir_option
+@report_errors
 def recover(run_id: str, runs_dir: Path | None, check: bool, hand_over: bool, encrypted: str, **given: Any) -> None:
     """Bring the original material of RUN_ID back into its key: after expiry or deletion, or before.
 
@@ -100,23 +102,28 @@ def recover(run_id: str, runs_dir: Path | None, check: bool, hand_over: bool, en
     step = open_step(IMPORT_KEY_MATERIAL, run_id=run_id, runs_dir=runs_folder(runs_dir))
     custody = MaterialRecord.so_far(step.run).custody
     if check:
-        value = check_opens(custody, read=step.run.read, sources=library.sources(step.run, asked))
-        say(f"the key material opens (custody {custody.kind}), key check value {value or 'unknown here'} as recorded")
+        value = rehearse(record, read=step.run.read, brought=brought, made_with=made_with)
+        print_line(
+            f"the original opens (custody {record['custody']}), key check value {value or 'unknown here'} as recorded"
+        )
         return
     plan = library.plan(step, asked)
     if hand_over:
         with step.run.locked(what="runbook recover"):
             path = library.prepare_hand_over(step)
-        say(f"take {shown(path)} to where the key material is: runbook wrap {path.name} --source recovery …")
-        say(f"then: runbook recover {run_id} --encrypted hand-back.zip")
-        return
-    say(repr(plan))
-    done = library.apply(step, plan)
-    if done.key_check_value:
-        say(f"the key material opens, key check value {done.key_check_value} as recorded")
-    say(f"proved: KMS takes it as the material that the key had; the key is {done.key_state}")
-    library.forget_hand_over(step.run)
-    for change in plan.changes:
-        if change.resource == library.CLUSTER:
-            say(f"cluster {change.name} is starting; follow it with: runbook run --run-id {run_id}")
+            print_line(f"bring {shown(path)} to where the original is: runbook wrap {path.name} --source recovery …")
+            print_line(f"then: runbook recover {run_id} --encrypted hand-back.zip")
+            return
+        if encrypted:
+            content, token = library.take_back(step, encrypted)
+        else:
+            wrapping, token, _ = library.fetch_pair(step)
+            content, value = wrap_original(record, wrapping, read=step.run.read, brought=brought, made_with=made_with)
+            print_line(f"the original opens, key check value {value or 'unknown here'} as recorded")
+        print_line(repr(library.as_plan(changes)))
+        state = library.prove(step, changes[1], encrypted=content, token=token)
+        print_line(f"proved: KMS takes it as the material that the key had; the key is {state}")
+        library.forget_hand_over(step.run)
+        if started := library.start_cluster(step, changes):
+            print_line(f"cluster {started} is starting; see it through with: runbook run --run-id {run_id}")
     sys.stdout.flush()

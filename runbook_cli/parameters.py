@@ -10,10 +10,11 @@ from typing import Any
 import yaml
 
 from runbook_lib.errors import InputError, ParameterFileError, UnknownParameter
-from runbook_lib.run.steps import STEP_INPUTS
+from runbook_lib.inputs.start import STEP_INPUTS
+from runbook_lib.run.paths import parameters_folder
 
 
-class _Twice(yaml.constructor.ConstructorError):
+class _DuplicateKey(yaml.constructor.ConstructorError):
     """A mapping names a key twice."""
 
 
@@ -25,7 +26,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise _Twice(None, None, key.value, key.start_mark)
+                    raise _DuplicateKey(None, None, key.value, key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -72,7 +73,7 @@ def read_parameters(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
-        if isinstance(error, _Twice):
+        if isinstance(error, _DuplicateKey):
             raise ParameterFileError(f"{path} names {error.problem} twice{line}; keep one of them") from None
         raise ParameterFileError(f"{path} is no YAML{line}; write one 'name: value' per line") from None
     except (ValueError, RecursionError) as error:  # a number or date that is none, or nesting without end
@@ -82,6 +83,14 @@ def read_parameters(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ParameterFileError(f"{path} is not one flat mapping; write one 'name: value' per line")
     return content
+
+
+def values_from(path: Path | None, overrides: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return the values of a parameter file (None: parameters/sandbox.yaml), overridden by `-p` pairs.
+
+    Raises `ParameterFileError` and `InputError`.
+    """
+    return read_parameters(path or parameters_folder() / "sandbox.yaml") | from_command_line(overrides)
 
 
 def from_command_line(given: Iterable[tuple[str, str]]) -> dict[str, Any]:

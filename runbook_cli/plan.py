@@ -13,6 +13,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from runbook_cli.parameters import check_parameters
+from runbook_cli.run_state import target_label
 from runbook_lib.aws.session import Session, error_text
 from runbook_lib.checks import Checks
 from runbook_lib.errors import AccessDenied
@@ -55,10 +56,9 @@ def look_ahead(given: Mapping[str, Any], *, runs_dir: Path) -> Outlook:
     checks = preflight.gather(step, start)
     known = permissions.values(given, account_id=session.account_id, partition=session.partition)
     lacking, table = _permissions(session, permissions.policy([one.name for one in chain()], known))
-    word = "SANDBOX" if start.target == "sandbox" else "REAL AWS"
     return Outlook(
-        where=f"{word} · account {session.account_id} · {start.region} · {session.identity()['Arn']}",
-        changes=start_step.plan(step, start),
+        where=f"{target_label(start.target)} · account {session.account_id} · {start.region} · {session.identity()['Arn']}",
+        changes=start_step.plan_start(step, start),
         checks=checks,
         permissions=table,
         cost=start_step.estimate(start),

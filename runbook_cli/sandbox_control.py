@@ -30,7 +30,7 @@ def _running(runs_dir: Path) -> str:
     return running.url
 
 
-def give(runs_dir: Path, path: str, body: Any, *, method: str = "POST") -> Any:
+def send_command(runs_dir: Path, path: str, body: Any, *, method: str = "POST") -> Any:
     """Give the running sandbox an order; return its answer.
 
     Raises SandboxUnavailable when none is running, and InputError when it does not take the order.
@@ -51,26 +51,26 @@ def give(runs_dir: Path, path: str, body: Any, *, method: str = "POST") -> Any:
 
 def advance(runs_dir: Path, span: str) -> str:
     """Move the clock by a span; return the sandbox's new present time."""
-    return str(give(runs_dir, "/runbook/clock", {"advance_seconds": seconds(span)})["now"])
+    return str(send_command(runs_dir, "/runbook/clock", {"advance_seconds": seconds(span)})["now"])
 
 
 def set_states(runs_dir: Path, pace: str) -> None:
     """Let states take a span (20s) or a number of looks (3); 0 makes them immediate."""
     if pace == "0":
-        order: dict[str, Any] = {"mode": "immediate"}
+        command: dict[str, Any] = {"mode": "immediate"}
     elif pace.isascii() and pace.isdigit():
-        order = {"mode": "polls", "times": int(pace)}
+        command = {"mode": "polls", "times": int(pace)}
     else:
-        order = {"mode": "seconds", "seconds": seconds(pace)}
-    give(runs_dir, "/runbook/progression", order)
+        command = {"mode": "seconds", "seconds": seconds(pace)}
+    send_command(runs_dir, "/runbook/progression", command)
 
 
 def inject(runs_dir: Path, operation: str, kind: str, *, count: int, delay: float) -> None:
     """Order a fault for the next calls of an operation, such as kms:ImportKeyMaterial."""
-    order = {"operation": operation, "kind": kind, "count": count, "seconds": delay}
-    give(runs_dir, "/runbook/faults", order)
+    command = {"operation": operation, "kind": kind, "count": count, "seconds": delay}
+    send_command(runs_dir, "/runbook/faults", command)
 
 
 def reset_seat(runs_dir: Path, seat: int) -> str:
     """Empty one seat; return the account that it is."""
-    return str(give(runs_dir, f"/runbook/seats/{seat}/reset", {})["account"])
+    return str(send_command(runs_dir, f"/runbook/seats/{seat}/reset", {})["account"])

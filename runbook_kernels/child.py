@@ -52,7 +52,7 @@ def run_kernel(connection: socket.socket, environment: dict[str, str]) -> None:
         request, streams = protocol.receive_request(connection)
     except (EOFError, ProcessLookupError, TimeoutError):
         raise SystemExit(1) from None
-    _take_on(request, streams, environment)
+    _adopt(request, streams, environment)
     _reseed()
     gc.enable()
 
@@ -65,7 +65,7 @@ def run_kernel(connection: socket.socket, environment: dict[str, str]) -> None:
         os.close(watched)
     else:
         app.poller = ClientWatch(watched)
-    _say_ready(connection)
+    _send_ready(connection)
     app.start()  # type: ignore[no-untyped-call]
     _end_control(app.control_thread)
 
@@ -100,7 +100,7 @@ def _end_control(thread: Any) -> None:
         thread.join(_CONTROL_SECONDS)
 
 
-def _say_ready(connection: socket.socket) -> None:
+def _send_ready(connection: socket.socket) -> None:
     """Tell the requester that the sockets are bound: a client that connects earlier tries again only after 0.1 s."""
     with connection:
         try:
@@ -109,7 +109,7 @@ def _say_ready(connection: socket.socket) -> None:
             return
 
 
-def _take_on(request: protocol.Request, streams: list[int], environment: dict[str, str]) -> None:
+def _adopt(request: protocol.Request, streams: list[int], environment: dict[str, str]) -> None:
     """Set streams, signals, umask, folder, environment and arguments as a newly started process would find them."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -149,8 +149,8 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
 
 
 def _is_idle_after(message: dict[str, Any], asked: str) -> bool:
-    told = message["content"].get("execution_state"), message["parent_header"].get("msg_id")
-    return message["msg_type"] == "status" and told == ("idle", asked)
+    state = message["content"].get("execution_state"), message["parent_header"].get("msg_id")
+    return message["msg_type"] == "status" and state == ("idle", asked)
 
 
 class Manager(NotebookExecutionManager):  # type: ignore[misc]

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runbook_kernels.errors import UnsafeFolder
+from runbook_kernels.settings import runtime_folder
 
 
 def _path() -> Path:
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if runtime and Path(runtime).is_dir():
-        return Path(runtime) / "fork-kernel"
+    if runtime := runtime_folder():
+        return runtime / "fork-kernel"
     return Path(tempfile.gettempdir()) / f"fork-kernel-{os.getuid()}"
 
 
@@ -37,8 +37,8 @@ class Folder:
         except OSError as error:
             raise UnsafeFolder(f"cannot use {path} ({error.strerror})") from error
         try:
-            told = os.fstat(descriptor)
-            if told.st_uid != os.getuid() or stat.S_IMODE(told.st_mode) & 0o077:
+            status = os.fstat(descriptor)
+            if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
                 raise UnsafeFolder(f"{path} is not this user's alone; remove it, or set its mode to 0700")
             yield cls(descriptor)
         finally:

@@ -131,8 +131,8 @@ def _beside(place: Path) -> list[Path]:
 
 def _files(place: Path) -> Iterator[list[Any]]:
     if place.is_file():
-        told = place.stat()
-        yield [str(place), told.st_mtime_ns, told.st_size]
+        found = place.stat()
+        yield [str(place), found.st_mtime_ns, found.st_size]
         return
     for entry in _sorted_entries(place):
         if entry.name.startswith((".", "__pycache__")) or entry.name.endswith("~"):
@@ -140,8 +140,8 @@ def _files(place: Path) -> Iterator[list[Any]]:
         if entry.is_dir(follow_symlinks=False):
             yield from _files(Path(entry.path))
         elif entry.is_file():
-            told = entry.stat()
-            yield [entry.path, told.st_mtime_ns, told.st_size]
+            found = entry.stat()
+            yield [entry.path, found.st_mtime_ns, found.st_size]
 
 
 def _sorted_entries(folder: Path) -> list[os.DirEntry[str]]:

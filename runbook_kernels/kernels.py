@@ -17,6 +17,8 @@ from typing import Any
 
 from jupyter_client.manager import KernelManager
 
+from runbook_kernels.settings import runtime_folder
+
 # What sun_path holds on Linux and macOS, less what jupyter_client and a kernel's number add.
 _LONGEST = 80
 _PREFIX = "kernels-"
@@ -27,7 +29,7 @@ class Kernels:
 
     def __init__(self, kernel_name: str = "python3") -> None:
         self.kernel_name = kernel_name
-        base = _base()
+        base = runtime_folder() or Path(tempfile.gettempdir())
         _sweep(base)
         self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))  # mode 0700
         self._numbers = count(1)
@@ -84,11 +86,6 @@ class Kernels:
         more = {"extra_arguments": ["--HistoryManager.hist_file=:memory:"]} if manager.ipykernel else {}
         manager.start_kernel(env=environment, cwd=folder, **more)
         return manager
-
-
-def _base() -> Path:
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    return Path(runtime if runtime and os.access(runtime, os.W_OK) else tempfile.gettempdir())
 
 
 def _sweep(base: Path) -> None:

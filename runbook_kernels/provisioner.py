@@ -51,13 +51,13 @@ class ForkServerProvisioner(LocalProvisioner):
             raise Unsuitable(f"{settings.KIND} is {environment[settings.KIND]}")
         from asyncio import to_thread
 
-        from runbook_kernels import asking
+        from runbook_kernels import launch_request
 
-        options, arguments = asking.split_command(cmd, _LAUNCHERS)
+        options, arguments = launch_request.split_command(cmd, _LAUNCHERS)
         if unknown := set(kwargs) - _KNOWN:
             raise Unsuitable(f"launch options that only a new process can have: {', '.join(sorted(unknown))}")
         return await to_thread(
-            asking.ask,
+            launch_request.request_kernel,
             options,
             arguments,
             environment=environment,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from runbook_kernels import protocol
 
-_ORDER_SECONDS = 5.0
+_COMMAND_SECONDS = 5.0
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Server:
                 if connection is not None:
                     return connection
             for kernel in list(self._kernels):
-                self._look_after(kernel, events)
+                self._track_end(kernel, events)
             if events:
                 last = time.monotonic()
             elif self._listener:
@@ -66,17 +66,17 @@ class Server:
     def _accept(self, listener: socket.socket) -> socket.socket | None:
         """Do what one client orders; return its connection in the forked child, None in the parent."""
         connection, _ = listener.accept()
-        connection.settimeout(_ORDER_SECONDS)
+        connection.settimeout(_COMMAND_SECONDS)
         try:
             pid, uid = protocol.peer(connection)
-            order = connection.recv(1) if uid == os.getuid() and pid > 0 else b""
-            if order == protocol.FORK:
+            command = connection.recv(1) if uid == os.getuid() and pid > 0 else b""
+            if command == protocol.FORK:
                 return self._fork(connection)
         except OSError as error:
             print(f"a client was not served: {error}", file=sys.stderr, flush=True)
-            order = b""
+            command = b""
         connection.close()
-        return self._retire() if order == protocol.RETIRE else None
+        return self._retire() if command == protocol.RETIRE else None
 
     def _fork(self, connection: socket.socket) -> socket.socket | None:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -89,7 +89,7 @@ class Server:
             return None
         if pid == 0:
             os.setsid()
-            self._let_go()
+            self._close_inherited()
             return connection
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         kernel = Kernel(pid, os.pidfd_open(pid), connection)
@@ -99,7 +99,7 @@ class Server:
         protocol.send_line(connection, {"pid": pid}, [kernel.descriptor])
         return None
 
-    def _look_after(self, kernel: Kernel, events: dict[int, int]) -> None:
+    def _track_end(self, kernel: Kernel, events: dict[int, int]) -> None:
         """Tell the requester that its kernel has ended; reap it when the requester has heard or is gone."""
         if not kernel.ended and kernel.descriptor in events:
             kernel.ended = True
@@ -108,15 +108,15 @@ class Server:
                 try:
                     protocol.send_line(kernel.connection, {"status": _status(kernel.pid)})
                 except OSError:  # nobody wants to know
-                    self._hang_up(kernel)
+                    self._disconnect(kernel)
         if kernel.connection and kernel.connection.fileno() in events:
-            self._hang_up(kernel)
+            self._disconnect(kernel)
         if kernel.ended and kernel.connection is None:
             os.waitpid(kernel.pid, 0)
             os.close(kernel.descriptor)
             self._kernels.remove(kernel)
 
-    def _hang_up(self, kernel: Kernel) -> None:
+    def _disconnect(self, kernel: Kernel) -> None:
         if kernel.connection:
             self._poll.unregister(kernel.connection)
             kernel.connection.close()
@@ -143,7 +143,7 @@ class Server:
         except FileNotFoundError:
             return
 
-    def _let_go(self) -> None:
+    def _close_inherited(self) -> None:
         """Close, in a child, what belongs to the parent."""
         if self._listener:
             self._listener.close()
@@ -156,10 +156,10 @@ class Server:
 
 def _status(pid: int) -> int:
     """Return how an ended child ended, as `subprocess` counts, and leave it to be reaped."""
-    told = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    if told is None:
+    ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    if ended is None:
         raise ChildProcessError(f"{pid} has not ended")
-    return told.si_status if told.si_code == os.CLD_EXITED else -told.si_status
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
 def main(arguments: list[str]) -> None:
@@ -174,13 +174,13 @@ def main(arguments: list[str]) -> None:
     os.set_inheritable(int(folder), False)
     from runbook_kernels.preload import preload
 
-    made = preload(specs)
+    variables = preload(specs)
     connection = Server(bound, int(folder), name, float(idle_seconds)).serve()
     del bound
     if connection is not None:
         from runbook_kernels.child import leave, run_kernel
 
-        run_kernel(connection, made)
+        run_kernel(connection, variables)
         leave()
 
 

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
 
 from runbook_kernels.errors import Unsuitable
 
@@ -26,6 +27,12 @@ DEFAULT_IDLE_SECONDS = 300.0
 def supported() -> bool:
     """Return whether this system can fork kernels: Linux, with process file descriptors."""
     return sys.platform == "linux" and hasattr(os, "pidfd_open") and bool(sys.executable)
+
+
+def runtime_folder() -> Path | None:
+    """Return the user's runtime folder (XDG_RUNTIME_DIR) for sockets, or None where there is none to write to."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    return Path(runtime) if runtime and Path(runtime).is_dir() and os.access(runtime, os.W_OK) else None
 
 
 def wanted(environment: Mapping[str, str]) -> bool:

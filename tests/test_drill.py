@@ -228,13 +228,13 @@ def test_training_keys_are_never_taken_for_real_ones(walk):
 
 def test_a_finished_drill_does_not_stand_in_the_way_of_the_nightly_verification(under):
     """Its choices are its own: a run that goes on with its parameter file is not held to them."""
-    from runbook_cli.runner.chain import _require_same_parameters
+    from runbook_cli.runner.run_folder import require_same_parameters
 
     key = str(put(under.keys / "key.pem", (under.path / "TRAINING-recovery-private-key.pem").read_bytes()))
     assert drilled(under, recovery_private_keys=[key]).passed
-    _require_same_parameters(under.path, {"run_id": "demo", **FAST})
+    require_same_parameters(under.path, {"run_id": "demo", **FAST})
     with pytest.raises(ParameterChanged, match="wrapping_key_spec"):
-        _require_same_parameters(under.path, {"run_id": "demo"})
+        require_same_parameters(under.path, {"run_id": "demo"})
 
 
 # What the report says ---------------------------------------------------------------------------------------------

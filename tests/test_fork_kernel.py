@@ -543,7 +543,7 @@ def test_plain_when_the_folder_is_open_to_others(monkeypatch: pytest.MonkeyPatch
 
 def test_plain_for_what_cannot_be_forked(tmp_path: Path) -> None:
     """A kernel that is no ipykernel of this interpreter, or needs a new process, is none of ours."""
-    from runbook_kernels.asking import split_command
+    from runbook_kernels.launch_request import split_command
 
     launchers = ("ipykernel_launcher",)
     fit = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "x.json"]

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from runbook_cli.runner import chain
-from runbook_cli.runner.progress_table import Board
-from runbook_cli.runner.several import Job, check_jobs
+from runbook_cli.runner.jobs import Job, check_jobs
+from runbook_cli.runner.progress_table import ProgressTable
 from runbook_lib.errors import InputError
+from runbook_lib.run.steps import chain
 
 ACCOUNT = 'account_id: "123456789012"\n'
 ROW = re.compile(r"^  (\S+) +(verified|FAILED) +\d+\.\d s  (.+)$")
@@ -55,7 +55,7 @@ def test_a_folder_of_files_is_as_many_runs(world: Any, tmp_path: Path) -> None:
     for name in found:
         assert world.report(name)["verified"] is True
         assert world.report(name)["db_cluster_arn"].endswith(":" + name.rpartition("-")[2])
-        assert len(list((world.folder / name / "notebooks").iterdir())) == len(chain.chain())
+        assert len(list((world.folder / name / "notebooks").iterdir())) == len(chain())
 
 
 def test_one_that_fails_keeps_no_other_from_finishing(world: Any, tmp_path: Path) -> None:
@@ -241,15 +241,15 @@ class _Terminal:
 def test_on_a_terminal_each_run_has_one_line_that_is_kept_current(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is at work is shown below what has ended, and wiped before it is shown anew."""
     terminal = _Terminal()
-    board = Board(terminal, lambda line: terminal.write(line + "\n"))  # type: ignore[arg-type]
+    table = ProgressTable(terminal, lambda line: terminal.write(line + "\n"))  # type: ignore[arg-type]
     jobs = [Job(Path("a.yaml"), {}), Job(Path("b.yaml"), {})]
     for job in jobs:
         job.began, job.state, job.line = 1.0, "running", "00 start"
-    board.tell(jobs)
+    table.show(jobs)
     assert 2 == terminal.text.count("running")
     jobs[0].state, jobs[0].line = "verified", "all well"
     terminal.text = ""
-    board.tell(jobs)
+    table.show(jobs)
     assert terminal.text.startswith("\x1b[2F\x1b[J  a  verified")
     assert terminal.text.splitlines()[-1].startswith("  b  running")
 

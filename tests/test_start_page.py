@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runbook_cli.lab.start_page import next_step, start_page
+from runbook_cli.lab.start_page import start_page
+from runbook_cli.run_state import next_step
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import all_steps, chain
 

@@ -1,7 +1,7 @@
 """Execute a notebook's code cells in this process: for tests that need hundreds of runs, and no kernel.
 
 The cells are the notebook's own, in order, with the parameters after its parameters cell, and each last value is
-shown as a front end would. `execute_cells` stands in for `runbook_cli.runner.chain.execute_notebook`.
+shown as a front end would. `execute_cells` stands in for `runbook_cli.runner.notebook.execute_notebook`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from runbook_cli.runner.chain import one_line
+from runbook_cli.runner.notebook import one_line
 from runbook_lib.errors import RunbookError
 
 

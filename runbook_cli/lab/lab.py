@@ -35,7 +35,7 @@ PAGE = "START.md"
 _TOKEN = "token"  # noqa: S105 - names a file
 _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 15.0
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 _IDLE_MINUTES = 24 * 60
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -109,7 +109,7 @@ def serve(
     port: int = 0,
     browser: bool = True,
     target: str = "sandbox",
-    say: Callable[[str], None] = print,
+    print_line: Callable[[str], None] = print,
 ) -> None:
     """Serve JupyterLab until interrupted, then end it, its kernels, and the sandbox if it was started here.
 
@@ -124,111 +124,115 @@ def serve(
     private_folder(runs_dir, parents=True)
     place = place_for(runs_dir)
     started_here = target == "sandbox" and sandbox_process.find(runs_dir) is None
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: ended.set())
-    server: subprocess.Popen[bytes] | None = None
-    token = secrets.token_hex(16)
-    # A folder of its own for the kernels' sockets: their paths must be short, and nothing is left of them.
-    runtime = tempfile.mkdtemp(prefix="runbook-lab-", dir="/tmp" if Path("/tmp").is_dir() else None)  # noqa: S108 - 0700
-    # Beside the runs, because a browser that is packaged as a snap sees no /tmp but its own.
-    opening = tempfile.mkdtemp(prefix=".lab-", dir=runs_dir.resolve())
+    interrupted = _set_when_interrupted()
+    server = JupyterLab(place, port)
     try:
         if target == "sandbox":
-            say(f"Sandbox     {sandbox_process.ensure(runs_dir, idle_minutes=_IDLE_MINUTES).url}")
+            print_line(f"Sandbox     {sandbox_process.ensure(runs_dir, idle_minutes=_IDLE_MINUTES).url}")
         else:
-            say("REAL AWS    no sandbox was started: what you apply is made in your account, and costs money")
+            print_line("REAL AWS    no sandbox was started: what you apply is made in your account, and costs money")
         write_page(place, target=target)
-        server = _start(place, port, token, runtime)
-        url = f"http://127.0.0.1:{port}{place.url_path}?token={token}"
-        _wait(server, port, ended)
-        if not ended.is_set():
-            shown = f"http://127.0.0.1:{port}, opening in your browser (if not: --no-browser prints the address)"
-            say(f"JupyterLab  {shown if browser else url}\nCtrl-C ends everything.")
-            if browser and not _open(url, Path(opening)):
-                say(f"No browser could be started; open {url}")
-        while not ended.wait(_LOOK_SECONDS):
+        server.start()
+        server.wait_until_ready(interrupted)
+        if not interrupted.is_set():
+            print_line(f"JupyterLab  {server.url}\nCtrl-C ends everything.")
+            if browser:
+                webbrowser.open(server.url)
+        while not interrupted.wait(_POLL_SECONDS):
             write_page(place, target=target)
-            if server.poll() is not None:
-                raise LabFailed(f"JupyterLab ended by itself (exit code {server.returncode}); run the command again")
+            server.require_running("ended by itself", "run the command again")
     finally:
-        _end(server, f"http://127.0.0.1:{port}/api/shutdown", token)
-        for folder in (runtime, opening):
-            shutil.rmtree(folder, ignore_errors=True)
+        server.end()
         stopped = started_here and sandbox_process.stop(runs_dir)
-        say(f"JupyterLab and its kernels have ended{', and the sandbox' if stopped else ''}.")
+        print_line(f"JupyterLab and its kernels have ended{', and the sandbox' if stopped else ''}.")
 
 
-def _open(url: str, folder: Path) -> bool:
-    """Have a browser open `url` by a page that leads there, so that the token is not on its command line.
-
-    As Jupyter's `use_redirect_file` does, which would start the browser apart from the terminal. Return whether a
-    browser was started.
-    """
-    page = folder / "open.html"
-    link = html.escape(url)
-    write_private(
-        page,
-        f'<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>Opening JupyterLab</title>\n'
-        f'<meta http-equiv="refresh" content="0;url={link}"><p><a href="{link}">Open JupyterLab</a></p></html>\n'.encode(),
-    )
-    return webbrowser.open(page.as_uri())
+def _set_when_interrupted() -> threading.Event:
+    event = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: event.set())
+    return event
 
 
-def _start(place: Place, port: int, token: str, runtime: str) -> subprocess.Popen[bytes]:
-    """Start JupyterLab apart from the terminal, so that Ctrl-C reaches this process only and asks no question."""
-    options = {
-        "ServerApp.root_dir": place.root,
-        "ServerApp.ip": "127.0.0.1",
-        "ServerApp.port": port,
-        "ServerApp.port_retries": 0,
-        "ServerApp.open_browser": False,
-        "ServerApp.allow_root": hasattr(os, "geteuid") and os.geteuid() == 0,  # as in most containers
-        "LabApp.default_url": place.url_path,
-        "LabApp.app_settings_dir": files("runbook_cli") / "lab" / "settings",
-        "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
-        "ContentsManager.pre_save_hook": "runbook_cli.lab.saved_pages.without_widgets",
-        "KernelManager.transport": "ipc",  # no ports for kernels, and nothing that others could listen to
-        "Application.log_level": "ERROR",
-    }
-    command = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
-    # By a file: everybody on the machine can read a command line, and every kernel inherits the environment.
-    write_private(Path(runtime) / _TOKEN, token.encode())
-    environment = {name: value for name, value in os.environ.items() if name != "JUPYTER_TOKEN"}
-    environment |= {"JUPYTER_TOKEN_FILE": f"{runtime}/{_TOKEN}", "JUPYTER_RUNTIME_DIR": runtime}
-    environment["RUNBOOK_RUNS_DIR"] = str(place.runs)
-    return subprocess.Popen(  # noqa: S603 - our own interpreter
-        command, stdin=subprocess.DEVNULL, start_new_session=True, env=environment
-    )
+class JupyterLab:
+    """The JupyterLab process: its token, and a folder for the sockets of its kernels."""
 
+    def __init__(self, place: Place, port: int) -> None:
+        self._place, self._port = place, port
+        self._token = secrets.token_hex(16)
+        # Socket paths must be short; a folder of their own leaves nothing behind. Mode 0700.
+        self._runtime = tempfile.mkdtemp(prefix="runbook-lab-", dir="/tmp" if Path("/tmp").is_dir() else None)  # noqa: S108
+        self._process: subprocess.Popen[bytes] | None = None
 
-def _wait(server: subprocess.Popen[bytes], port: int, ended: threading.Event) -> None:
-    """Return when JupyterLab answers, or when it is no longer wanted. Raises `LabFailed`."""
-    deadline = time.monotonic() + _START_TIMEOUT
-    while not ended.is_set():
-        if server.poll() is not None:
-            raise LabFailed(f"JupyterLab did not start (exit code {server.returncode}); see what it said above")
+    @property
+    def _origin(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def url(self) -> str:
+        """The address of the start page, with the token."""
+        return f"{self._origin}{self._place.url_path}?token={self._token}"
+
+    def start(self) -> None:
+        """Start JupyterLab apart from the terminal, so that Ctrl-C reaches this process only and asks no question."""
+        options = {
+            "ServerApp.root_dir": self._place.root,
+            "ServerApp.ip": "127.0.0.1",
+            "ServerApp.port": self._port,
+            "ServerApp.port_retries": 0,
+            "ServerApp.open_browser": False,
+            "ServerApp.allow_root": hasattr(os, "geteuid") and os.geteuid() == 0,  # as in most containers
+            "LabApp.default_url": self._place.url_path,
+            "LabApp.app_settings_dir": files("runbook_cli") / "lab" / "settings",
+            "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
+            "ContentsManager.pre_save_hook": "runbook_cli.lab.saved_pages.without_widgets",
+            "KernelManager.transport": "ipc",  # no ports for kernels, and nothing that others could listen to
+            "Application.log_level": "ERROR",
+        }
+        command = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
+        # The token goes through the environment: a command line can be read by everybody on the machine.
+        environment = {**os.environ, "RUNBOOK_RUNS_DIR": str(self._place.runs)}
+        environment |= {"JUPYTER_TOKEN": self._token, "JUPYTER_RUNTIME_DIR": self._runtime}
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
+            command, stdin=subprocess.DEVNULL, start_new_session=True, env=environment
+        )
+
+    def require_running(self, what_happened: str, what_to_do: str) -> None:
+        """Raise `LabFailed` when the process has ended."""
+        code = self._process.poll() if self._process else None
+        if code is not None:
+            raise LabFailed(f"JupyterLab {what_happened} (exit code {code}); {what_to_do}")
+
+    def wait_until_ready(self, interrupted: threading.Event) -> None:
+        """Return when JupyterLab answers, or when it is no longer wanted. Raises `LabFailed`."""
+        deadline = time.monotonic() + _START_TIMEOUT
+        while not interrupted.is_set():
+            self.require_running("did not start", "see what it said above")
+            try:
+                with _opener.open(f"{self._origin}/api", timeout=2):
+                    return
+            except (urllib.error.URLError, OSError):
+                if time.monotonic() > deadline:
+                    raise LabFailed(f"JupyterLab did not answer within {_START_TIMEOUT:.0f} s; try again") from None
+            interrupted.wait(0.1)
+
+    def end(self) -> None:
+        """Ask JupyterLab to end with its kernels; kill it, and all it started, when that takes too long."""
+        if self._process is not None:
+            self._shut_down(self._process)
+        shutil.rmtree(self._runtime, ignore_errors=True)
+
+    def _shut_down(self, process: subprocess.Popen[bytes]) -> None:
+        request = urllib.request.Request(  # noqa: S310 - http, above
+            f"{self._origin}/api/shutdown", method="POST", headers={"Authorization": f"token {self._token}"}
+        )
         try:
-            with _opener.open(f"http://127.0.0.1:{port}/api", timeout=2):
-                return
+            _opener.open(request, timeout=5).close()
         except (urllib.error.URLError, OSError):
-            if time.monotonic() > deadline:
-                raise LabFailed(f"JupyterLab did not answer within {_START_TIMEOUT:.0f} s; try again") from None
-        ended.wait(0.1)
-
-
-def _end(server: subprocess.Popen[bytes] | None, url: str, token: str) -> None:
-    """Ask JupyterLab to end, and its kernels with it. What does not go in time is killed, with all that it started."""
-    if server is None:
-        return
-    request = urllib.request.Request(url, method="POST", headers={"Authorization": f"token {token}"})  # noqa: S310 - http, above
-    try:
-        _opener.open(request, timeout=5).close()
-    except (urllib.error.URLError, OSError):
-        server.terminate()
-    try:
-        server.wait(_STOP_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+            process.terminate()
+        try:
+            process.wait(_STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

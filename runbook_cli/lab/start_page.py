@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from runbook_cli.run_state import next_step, target_label
 from runbook_lib.run.run import Run
-from runbook_lib.run.steps import all_steps, chain
+from runbook_lib.run.steps import START, all_steps
 
 _SHOWN = 4  # runs beside each other; older ones are told by `runbook status`
 
@@ -46,20 +47,13 @@ def start_page(runs: Sequence[Run], *, target: str, notebooks: str, docs: str = 
     return "\n\n".join(parts) + "\n"
 
 
-def next_step(run: Run) -> str:
-    """Return the name of the first step of the chain that has not finished, or empty."""
-    if run.is_finished("90_clean_up"):
-        return ""
-    return next((step.name for step in chain() if not run.is_finished(step.name)), "")
-
-
 def _next(recent: Sequence[Run], notebooks: str) -> list[str]:
     if not recent:
-        return [f"**Begin with [00 start]({notebooks}/00_start.ipynb).**"]
+        return [f"**Begin with [00 start]({notebooks}/{START}.ipynb).**"]
     run = recent[0]
     name = next_step(run)
     if not name:
-        return [f"Run `{run.run_id}` is finished. A new one begins with [00 start]({notebooks}/00_start.ipynb)."]
+        return [f"Run `{run.run_id}` is finished. A new one begins with [00 start]({notebooks}/{START}.ipynb)."]
     words = all_steps()[name]
     return [
         f"**Go on with run `{run.run_id}`: [{words.number} {words.words}]({notebooks}/{name}.ipynb).**",
@@ -89,7 +83,8 @@ def _results(recent: Sequence[Run]) -> str:
     rows = ["| run | target | evidence | executed notebooks |", "| :--- | :--- | :--- | :--- |"]
     for run in recent:
         target = run.target
-        word = "SANDBOX" if target["target"] == "sandbox" else "**REAL AWS**"
+        label = target_label(target["target"])
+        word = label if target["target"] == "sandbox" else f"**{label}**"
         report = f"[report.html]({run.run_id}/report.html)" if (run.path / "report.html").is_file() else "none yet"
         executed = sorted((run.path / "notebooks").glob("??_*.ipynb"))
         links = " ".join(f"[{file.name[:2]}]({run.run_id}/notebooks/{file.name})" for file in executed)

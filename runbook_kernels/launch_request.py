@@ -40,7 +40,7 @@ def _same_interpreter(executable: str) -> bool:
     return ours == theirs or (ours.parent == theirs.parent and ours.resolve() == theirs.resolve())
 
 
-def ask(
+def request_kernel(
     options: tuple[str, ...],
     arguments: list[str],
     *,

@@ -1,0 +1,48 @@
+"""`runbook clean-up`: show what would be deleted, and delete it once confirmed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from runbook_cli.common import print_line, report_errors, runs_dir_option
+from runbook_lib.run.paths import runs_folder
+
+
+@click.command("clean-up")
+@click.argument("run_id")
+@click.option(
+    "--confirm", "confirmed", default="", metavar="DB_CLUSTER_IDENTIFIER", help="The cluster's name, to delete."
+)
+@click.option("--pending-window-in-days", type=click.IntRange(7, 30), default=30, show_default=True)
+@click.option(
+    "--final-db-snapshot-identifier", default="", help="Take a last snapshot of this name; the key is then kept."
+)
+@runs_dir_option
+@report_errors
+def clean_up(
+    run_id: str, confirmed: str, pending_window_in_days: int, final_db_snapshot_identifier: str, runs_dir: Path | None
+) -> None:
+    """Delete what RUN_ID made; without --confirm, show what that would be and exit with 3."""
+    from runbook_cli.runner.chain import clean_up as execute
+    from runbook_lib.inputs.rds import CleanUpInputs
+    from runbook_lib.run.steps import CLEAN_UP
+    from runbook_lib.steps import clean_up as library
+    from runbook_lib.steps.open_step import open_step
+
+    values = {
+        "run_id": run_id,
+        "confirm_db_cluster_identifier": confirmed,
+        "pending_window_in_days": pending_window_in_days,
+        "final_db_snapshot_identifier": final_db_snapshot_identifier,
+    }
+    inputs = CleanUpInputs.check(values)
+    step = open_step(CLEAN_UP, run_id=run_id, runs_dir=runs_folder(runs_dir))
+    if not library.confirm(step, inputs):
+        click.echo(repr(library.plan_clean_up(step, inputs)))
+        click.echo(f"Nothing was deleted. To delete: runbook clean-up {run_id} --confirm {library.cluster_name(step)}")
+        sys.exit(3)
+    for line in execute(step.run, values, print_line=print_line):
+        click.echo(f"  {line}")

@@ -1,0 +1,158 @@
+"""`runbook run`: one run, or several side by side."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runbook_cli.common import parameter_option, print_line, report_errors, runs_dir_option
+from runbook_cli.environment import environment_variables
+from runbook_lib import errors
+from runbook_lib.run.paths import parameters_folder, runs_folder, shown
+
+_kernel_option = click.option(
+    "--kernel",
+    type=click.Choice(["forked", "plain"]),
+    help="forked: from a warm process, the default on Linux; plain: a new process.",
+)
+
+
+@click.command()
+@click.argument("parameters", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--run-id", help="Name of the run; an existing one goes on where it stopped. Default: a new name.")
+@runs_dir_option
+@parameter_option
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time. Default: two for each core.")
+@_kernel_option
+@click.option("--quiet", is_flag=True, help="Say nothing unless something fails.")
+@report_errors
+def run(
+    parameters: tuple[Path, ...],
+    run_id: str | None,
+    runs_dir: Path | None,
+    overrides: tuple[tuple[str, str], ...],
+    jobs: int | None,
+    kernel: str | None,
+    quiet: bool,
+) -> None:
+    """Execute notebooks 00 to 06 with PARAMETERS (default: parameters/sandbox.yaml).
+
+    Several files, or a folder of them, are as many runs, side by side.
+    """
+    if kernel:
+        setting = {"RUNBOOK_KERNEL": "plain" if kernel == "plain" else ""}
+        click.get_current_context().with_resource(environment_variables(setting))
+    if run_id == "":
+        raise errors.InputError([("--run-id", "is empty; give the run a name, or leave the option out for a new one")])
+    files = _files(parameters)
+    words = [*(["--run-id", run_id] if run_id else []), *(word for pair in overrides for word in ("-p", *pair))]
+    if len(files) > 1:
+        if named := [word for word in ("--run-id", "run_id") if word in words]:
+            problem = (
+                f"would be the name of {len(files)} runs; put a run_id into each file, or leave it out for new names"
+            )
+            raise errors.InputError([(named[0], problem)])
+        _run_several(files, runs_dir, overrides, jobs, quiet)
+    else:
+        _run_one(files[0] if parameters else None, run_id, runs_dir, overrides, quiet)
+
+
+def _files(parameters: tuple[Path, ...]) -> list[Path]:
+    """Return the parameter files: those named, and all that lie in a folder that is named."""
+    found: list[Path] = []
+    for path in parameters or (parameters_folder() / "sandbox.yaml",):
+        inside = sorted(one for one in path.iterdir() if one.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
+        if not inside:
+            raise errors.ParameterFileError(f"no parameter file (.yaml) lies in {path}; name a folder that holds some")
+        found += inside
+    return found
+
+
+def _run_one(
+    parameters: Path | None,
+    run_id: str | None,
+    runs_dir: Path | None,
+    overrides: tuple[tuple[str, str], ...],
+    quiet: bool,
+) -> None:
+    from runbook_cli.parameters import values_from
+    from runbook_cli.runner.chain import run_chain
+    from runbook_lib.run.steps import VERIFY_ENCRYPTION
+
+    values = values_from(parameters, overrides)
+    name = _run_id(values) if run_id is None else run_id
+    try:
+        done = run_chain(values, run_id=name, runs_dir=runs_folder(runs_dir), print_line=_printer(quiet))
+    except errors.StepFailed as error:
+        _report_failure(str(error), parameters, error.run_id, runs_dir, overrides)
+        sys.exit(1)
+    if not quiet:
+        path = shown(done.path)
+        print_line(f"Verified: {done.record(VERIFY_ENCRYPTION)['verdict']}")
+        print_line(
+            f"Report {path}/report.html · notebooks {path}/notebooks · next: runbook lab, or runbook clean-up {done.run_id}"
+        )
+
+
+def _run_several(
+    files: list[Path], runs_dir: Path | None, overrides: tuple[tuple[str, str], ...], workers: int | None, quiet: bool
+) -> None:
+    from runbook_cli.parameters import values_from
+    from runbook_cli.runner.jobs import FAILED, Job, default_jobs
+    from runbook_cli.runner.progress_table import ProgressTable, summary
+    from runbook_cli.runner.several import run_side_by_side
+
+    jobs = []
+    for file in files:
+        values = values_from(file, overrides)
+        jobs.append(Job(file, values, run_id=_run_id(values)))
+    table = ProgressTable(sys.stdout, _printer(quiet))
+    run_side_by_side(
+        jobs,
+        runs_dir=runs_folder(runs_dir),
+        workers=workers or default_jobs(),
+        show=(lambda _: None) if quiet else table.show,
+        print_line=table.print_line,
+    )
+    for line in [] if quiet else summary(jobs):
+        print_line(line)
+    failed = [job for job in jobs if job.state == FAILED]
+    for job in failed:
+        _report_failure(f"run {job.name}: {job.line}", job.file, job.name, runs_dir, overrides)
+    if failed:
+        sys.exit(1)
+
+
+def _printer(quiet: bool) -> Callable[[str], Any]:
+    return (lambda _: None) if quiet else print_line
+
+
+def _run_id(values: Mapping[str, Any]) -> str:
+    return str(values.get("run_id") or "")
+
+
+def _report_failure(
+    problem: str,
+    parameters: Path | None,
+    run_id: str,
+    runs_dir: Path | None,
+    overrides: tuple[tuple[str, str], ...],
+) -> None:
+    """Print what failed, and the command that resumes the run."""
+    again = _command_to_resume(parameters, run_id, runs_dir, overrides)
+    click.echo(f"error: {problem}\n  mend it, then go on with: {again}", err=True)
+
+
+def _command_to_resume(
+    parameters: Path | None, run_id: str, runs_dir: Path | None, overrides: tuple[tuple[str, str], ...]
+) -> str:
+    """Return the command that goes on with a run."""
+    words = ["runbook", "run", *([str(parameters)] if parameters else []), "--run-id", run_id]
+    words += [word for pair in overrides if pair[0] != "run_id" for word in ("-p", *pair)]
+    words += ["--runs-dir", str(runs_dir)] if runs_dir else []
+    return shlex.join(words)

@@ -1,0 +1,105 @@
+"""The folder of a run: create it, open the run in it, and refuse parameters other than those it was started with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.aws import sandbox_process
+from runbook_lib.errors import ParameterChanged, RunNotFound, RunNotWritable, SandboxUnavailable
+from runbook_lib.files import private_folder
+from runbook_lib.inputs.start import StartInputs
+from runbook_lib.run.run import Run
+from runbook_lib.run.steps import CLEAN_UP, VERIFY_ENCRYPTION, all_steps, chain
+
+PrintLine = Callable[[str], Any]
+
+
+def open_run(path: Path) -> Run:
+    """Return the run in this folder. Raises `RunNotFound` while 00 has not started it."""
+    return Run.open(path.name, runs_dir=path.parent)
+
+
+def existing_run(path: Path) -> Run | None:
+    """Return the run in this folder, or None while 00 has not started it."""
+    try:
+        return open_run(path)
+    except RunNotFound:
+        return None
+
+
+def make_folder(run_id: str, runs_dir: Path, print_line: PrintLine, *, suffix: str = "") -> Path:
+    """Create the folder of a run unless it exists; without a run id, name it by the time and make the name unique.
+
+    A sandbox run whose sandbox has ended is moved aside first: none of its resources exist any more.
+    """
+    if run_id:
+        _set_aside_if_sandbox_ended(runs_dir / run_id, print_line)
+    name = run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}{suffix}"
+    path, number = runs_dir / name, 1
+    try:
+        private_folder(runs_dir, parents=True)
+        while True:
+            try:
+                path.mkdir(mode=0o700)
+                return path
+            except FileExistsError:
+                if run_id and path.is_dir():
+                    return path
+                if run_id:
+                    raise
+                number += 1
+                path = runs_dir / f"{name}-{number}"
+    except OSError as error:
+        raise RunNotWritable(
+            f"cannot make {path} ({error.strerror}); make room or mend the permissions, or give --runs-dir DIR"
+        ) from error
+
+
+def _set_aside_if_sandbox_ended(path: Path, print_line: PrintLine) -> None:
+    run = existing_run(path)
+    if run is None or run.target["target"] != "sandbox":
+        return
+    try:
+        sandbox = sandbox_process.find(path.parent)
+    except SandboxUnavailable:
+        sandbox = None
+    if sandbox is None or sandbox.sandbox_id != run.target["sandbox_id"]:
+        aside = run.set_aside()
+        print_line(f"run {run.run_id!r} was made in a sandbox that has ended; it is set aside as {aside.name!r}")
+
+
+def parameters_of_run(parameters: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the parameters for the notebooks of this run, whose lock the caller holds. Raises `ParameterChanged`."""
+    given = {"exercises": False, **parameters, "run_id": path.name}
+    require_same_parameters(path, given)
+    return given
+
+
+def require_same_parameters(path: Path, given: Mapping[str, Any]) -> None:
+    """Raise `ParameterChanged` when a finished step ran with other values than those given now."""
+    run = existing_run(path)
+    if run is None:
+        return
+    if run.is_finished(CLEAN_UP):
+        raise ParameterChanged(f"run_id: run {run.run_id!r} was cleaned up; choose another run_id")
+    target = run.target
+    for field in ("target", "region", "account_id"):
+        asked = getattr(StartInputs.read(given), field)
+        if asked and asked != target[field]:
+            raise ParameterChanged(
+                f"{field}: run {run.run_id!r} is fixed to {target[field]!r}, asked is {asked!r}; choose another run_id"
+            )
+    fixed = {step.name for step in chain()} - {VERIFY_ENCRYPTION}  # a drill may be repeated with other choices
+    for name, section in run.steps.items():
+        if section["status"] != "finished" or name not in fixed:
+            continue
+        asked_of_step = all_steps()[name].inputs.read(given).model_dump()
+        for field, was in section["inputs"].items():
+            if field in asked_of_step and asked_of_step[field] != was:
+                raise ParameterChanged(
+                    f"{field}: {name} of run {run.run_id!r} was made with {was!r}, asked is {asked_of_step[field]!r}; give the old "
+                    "value, or choose another run_id"
+                )

@@ -1,0 +1,85 @@
+"""`runbook sandbox`: serve the sandbox, or control one that is running."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from runbook_cli.common import print_line, report_errors, runs_dir_option
+from runbook_lib.run.paths import runs_folder
+
+
+@click.group(invoke_without_command=True)
+@click.option("--port", default=0, show_default=True, help="0 takes a free port.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Another address than this machine's own needs this word."
+)
+@click.option("--seed", type=int, help="Make the ids repeatable.")
+@click.option("--stop", is_flag=True, help="End the sandbox that belongs to the runs folder.")
+@runs_dir_option
+@click.pass_context
+@report_errors
+def sandbox(context: click.Context, port: int, host: str, seed: int | None, stop: bool, runs_dir: Path | None) -> None:
+    """Serve the sandbox until interrupted; the first line holds its URL. Or order one that is running about."""
+    from runbook_lib.aws import sandbox_process
+    from runbook_sandbox.server.starting import quick_imports
+
+    context.obj = runs_dir
+    if context.invoked_subcommand is not None:
+        return
+    if stop:
+        click.echo("the sandbox has ended" if sandbox_process.stop(runs_folder(runs_dir)) else "no sandbox was running")
+        return
+    sandbox_process.require_installed()
+    with quick_imports():
+        from runbook_sandbox.server.server import serve
+
+    serve(host=host, port=port, seed=seed, allow_remote=not sandbox_process.is_loopback(host), announce=print_line)
+
+
+@sandbox.command()
+@click.argument("span")
+@click.pass_obj
+@report_errors
+def advance(runs_dir: Path | None, span: str) -> None:
+    """Move the sandbox's clock by SPAN: 45s, 30m, 25h, 7d."""
+    from runbook_cli import sandbox_control
+
+    click.echo(f"it is now {sandbox_control.advance(runs_folder(runs_dir), span)} in the sandbox")
+
+
+@sandbox.command()
+@click.argument("pace")
+@click.pass_obj
+@report_errors
+def states(runs_dir: Path | None, pace: str) -> None:
+    """Let states (creating, deleting, …) take PACE: a span such as 20s, or a number of looks; 0 is at once."""
+    from runbook_cli import sandbox_control
+
+    sandbox_control.set_states(runs_folder(runs_dir), pace)
+
+
+@sandbox.command()
+@click.argument("operation")
+@click.argument("kind", type=click.Choice(["throttle", "error", "latency", "drop_before", "drop_after"]))
+@click.option("--count", default=1, show_default=True, help="For so many calls.")
+@click.option("--seconds", "delay", default=0.0, help="Of latency.")
+@click.pass_obj
+@report_errors
+def fault(runs_dir: Path | None, operation: str, kind: str, count: int, delay: float) -> None:
+    """Let the next calls of OPERATION (kms:ImportKeyMaterial, rds:*, *) meet a fault."""
+    from runbook_cli import sandbox_control
+
+    sandbox_control.inject(runs_folder(runs_dir), operation, kind, count=count, delay=delay)
+
+
+@sandbox.command("reset-seat")
+@click.argument("seat", type=int)
+@click.pass_obj
+@report_errors
+def reset_seat(runs_dir: Path | None, seat: int) -> None:
+    """Empty SEAT, and leave all other learners' as they are."""
+    from runbook_cli import sandbox_control
+
+    click.echo(f"seat {seat}, account {sandbox_control.reset_seat(runs_folder(runs_dir), seat)}, is empty")
