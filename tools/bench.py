@@ -24,10 +24,9 @@ from bench_tools import BIN, Place, Taken, children, fresh, measure, open_locks,
 
 from runbook_lib.aws import sandbox_process
 from runbook_lib.run.paths import notebooks_folder
-from runbook_lib.run.steps import chain
+from runbook_lib.run.steps import CREATE_CLUSTER, chain
 
 STEPS = [step.name for step in chain()]
-CREATE = "05_create_cluster"
 # What papermill's command costs where JupyterLab, and with it this parser, is not installed.
 WITHOUT_LAB = "import sys; sys.modules['rfc3987_syntax'] = None; from papermill.__main__ import papermill; papermill()"
 FLOOR = """
@@ -121,12 +120,12 @@ class Bench:
             _until_waiting([*command, str(first)], place, 1)
             self._clone(place, url)
             with started([*command, str(self.scratch / "hundred")], place) as running:
-                until(lambda: open_locks(running.pid) == 100 and len(children(running.pid)) == 0)
+                until(lambda: open_locks(running.pid) == 100 and len(children(running.pid)) == 0, interval=0.1)
                 since, began = len(sandbox_process.call(url, "/runbook/calls")["calls"]), time.monotonic()
                 time.sleep(10)
-                told = sandbox_process.call(url, f"/runbook/calls?since={since}")["calls"]
+                answer = sandbox_process.call(url, f"/runbook/calls?since={since}")["calls"]
                 self.facts["waiting"] = {
-                    "describe calls a look": len([c for c in told if c["operation"].startswith("Describe")])
+                    "describe calls a look": len([c for c in answer if c["operation"].startswith("Describe")])
                     / max(1, (time.monotonic() - began) // 2),
                     "kernels": sum(len(children(pid)) for pid in parents(self.runtime)),
                     "MB": pss(running.pid),
@@ -162,8 +161,8 @@ class Bench:
             for kind in ("forked", "plain"):
                 script = MEMORY.format(page=str(notebooks_folder() / f"{STEPS[-1]}.ipynb"))
                 variable = {} if kind == "plain" else {"JUPYTER_DEFAULT_PROVISIONER_NAME": "fork-server"}
-                told = place.run(sys.executable, "-c", script, **variable)
-                self.facts[f"MB, {kind}"] = tuple(map(float, told.split()))
+                printed = place.run(sys.executable, "-c", script, **variable)
+                self.facts[f"MB, {kind}"] = tuple(map(float, printed.split()))
 
     def nbval(self) -> None:
         """Measure `pytest --nbval` with Jupyter's kernels and with forked ones."""
@@ -187,7 +186,7 @@ class Bench:
 
 MEMORY = """
 import json
-from runbook_lib.fork_kernel.kernels import Kernels
+from runbook_kernels.kernels import Kernels
 with Kernels() as kernels:
     manager, *others = [kernels.take() for _ in range(8)]
     client = manager.blocking_client()
@@ -198,8 +197,8 @@ with Kernels() as kernels:
             client.execute_interactive("".join(cell["source"]), output_hook=lambda _: None, timeout=120)
             if "parameters" in cell["metadata"].get("tags", ()):
                 client.execute_interactive("run_id, exercises = 'memory', False", output_hook=lambda _: None)
-    told = open(f"/proc/{{manager.provisioner.process.pid}}/smaps_rollup").read()
-    sizes = {{line.split()[0]: int(line.split()[1]) / 1024 for line in told.splitlines()[1:]}}
+    rollup = open(f"/proc/{{manager.provisioner.process.pid}}/smaps_rollup").read()
+    sizes = {{line.split()[0]: int(line.split()[1]) / 1024 for line in rollup.splitlines()[1:]}}
     print(sizes["Private_Clean:"] + sizes["Private_Dirty:"], sizes["Pss:"])
     client.stop_channels()
     for one in (manager, *others):
@@ -232,10 +231,10 @@ def _until_waiting(command: list[str], place: Place, number: int) -> None:
     """Run until 05 has finished in `number` runs, and end it there."""
 
     def finished(state: Path) -> bool:
-        return json.loads(state.read_text())["steps"].get(CREATE, {}).get("status") == "finished"
+        return json.loads(state.read_text())["steps"].get(CREATE_CLUSTER, {}).get("status") == "finished"
 
     with started(command, place):
-        until(lambda: sum(map(finished, place.runs.glob("*/state.json"))) == number)
+        until(lambda: sum(map(finished, place.runs.glob("*/state.json"))) == number, interval=0.1)
 
 
 def main() -> None:

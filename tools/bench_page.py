@@ -17,43 +17,13 @@ BEGIN, END = "<!-- measured -->", "<!-- end -->"
 PACKAGES = ("papermill", "nbclient", "jupyter_client", "ipykernel", "moto")
 
 
-def rows(t: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
+Row = tuple[str, str, str, str, str]
+
+
+def rows(t: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Row]:
     """Yield figure, baseline, ours, aim, and what was reached."""
     if "runbook" in t:
-        loop, ours, plain, script = t["loop"], t["runbook"], t["runbook, plain"], t["script"]
-        yield "chain 00 to 06, wall", str(loop), str(ours), "6 times as fast (8)", _times(loop.seconds, ours.seconds, 6)
-        yield (
-            "chain 00 to 06, CPU",
-            f"{loop.work:.2f} s",
-            f"{ours.work:.2f} s",
-            "5 times less",
-            _times(loop.work, ours.work, 5),
-        )
-        yield "the same, plain kernels", str(loop), str(plain), "2 times", _times(loop.seconds, plain.seconds, 2)
-        lab = t["loop without lab"]
-        yield "against papermill without JupyterLab", str(lab), str(ours), "", _times(lab.seconds, ours.seconds)
-        forked = t["loop, forked"]
-        yield "stock papermill, forked kernels", str(loop), str(forked), "", _times(loop.seconds, forked.seconds)
-        cold = t["runbook, cold"]
-        yield "the first chain: no warm parent yet", str(loop), str(cold), "", _times(loop.seconds, cold.seconds)
-        ratio = ours.seconds / script.seconds
-        yield (
-            "against the same cells in one script",
-            str(script),
-            str(ours),
-            "3 times the script",
-            _at_most(ratio, 3, "{:.1f} times"),
-        )
-        alone, one = t["one, papermill"], t["one"]
-        yield "one notebook alone (06)", str(alone), str(one), "1.5 times", _times(alone.seconds, one.seconds, 1.5)
-        further = statistics.median(facts["further"])
-        yield (
-            "a further notebook, over its own calls",
-            "",
-            f"{further:.2f} s",
-            "0.3 s",
-            _at_most(further, 0.3, "{:.2f} s"),
-        )
+        yield from _rows_of_the_chain(t, facts)
     if "eight" in t:
         yield (
             "eight files, four at a time",
@@ -68,11 +38,9 @@ def rows(t: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[tuple[str, 
             words = f"a live kernel, one of eight: {what}"
             yield words, f"{plain:.0f} MB", f"{forked:.0f} MB", "50 MB", _at_most(forked, 50, "{:.0f} MB")
     if "waiting" in facts:
-        told = facts["waiting"]
-        held = (
-            f"{told['kernels']} kernels, {told['describe calls a look']:.1f} describe calls a look, {told['MB']:.0f} MB"
-        )
-        good = told["kernels"] == 0 and told["describe calls a look"] <= 1.1
+        waiting = facts["waiting"]
+        held = f"{waiting['kernels']} kernels, {waiting['describe calls a look']:.1f} describe calls a look, {waiting['MB']:.0f} MB"
+        good = waiting["kernels"] == 0 and waiting["describe calls a look"] <= 1.1
         yield "100 runs waiting at once", "", held, "no kernel, one call", "reached" if good else "**missed**"
     if "nbval" in t:
         a, b = t["nbval"], t["nbval, forked"]
@@ -81,6 +49,43 @@ def rows(t: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[tuple[str, 
         for name, aim in (("status", 0.5), ("help", 0.3)):
             words = "runbook status, 200 runs" if name == "status" else "runbook --help"
             yield words, "", f"{t[name].seconds:.2f} s", f"{aim} s", _at_most(t[name].seconds, aim, "{:.2f} s")
+
+
+def _rows_of_the_chain(t: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Row]:
+    loop, ours, plain, script = t["loop"], t["runbook"], t["runbook, plain"], t["script"]
+    yield "chain 00 to 06, wall", str(loop), str(ours), "6 times as fast (8)", _times(loop.seconds, ours.seconds, 6)
+    yield (
+        "chain 00 to 06, CPU",
+        f"{loop.work:.2f} s",
+        f"{ours.work:.2f} s",
+        "5 times less",
+        _times(loop.work, ours.work, 5),
+    )
+    yield "the same, plain kernels", str(loop), str(plain), "2 times", _times(loop.seconds, plain.seconds, 2)
+    lab = t["loop without lab"]
+    yield "against papermill without JupyterLab", str(lab), str(ours), "", _times(lab.seconds, ours.seconds)
+    forked = t["loop, forked"]
+    yield "stock papermill, forked kernels", str(loop), str(forked), "", _times(loop.seconds, forked.seconds)
+    cold = t["runbook, cold"]
+    yield "the first chain: no warm parent yet", str(loop), str(cold), "", _times(loop.seconds, cold.seconds)
+    ratio = ours.seconds / script.seconds
+    yield (
+        "against the same cells in one script",
+        str(script),
+        str(ours),
+        "3 times the script",
+        _at_most(ratio, 3, "{:.1f} times"),
+    )
+    alone, one = t["one, papermill"], t["one"]
+    yield "one notebook alone (06)", str(alone), str(one), "1.5 times", _times(alone.seconds, one.seconds, 1.5)
+    further = statistics.median(facts["further"])
+    yield (
+        "a further notebook, over its own calls",
+        "",
+        f"{further:.2f} s",
+        "0.3 s",
+        _at_most(further, 0.3, "{:.2f} s"),
+    )
 
 
 def _times(before: float, after: float, aim: float = 0) -> str:

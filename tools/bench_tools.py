@@ -127,8 +127,8 @@ def pss(pid: int) -> float:
 
 def children(pid: int) -> list[int]:
     """Return the children of a process."""
-    told = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(one) for one in told.read_text().split()] if told.exists() else []
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(one) for one in listed.read_text().split()] if listed.exists() else []
 
 
 def open_locks(pid: int) -> int:
@@ -152,10 +152,10 @@ def started(command: list[str], place: Place) -> Iterator[subprocess.Popen[str]]
             running.terminate()
 
 
-def until(holds: Callable[[], bool], seconds: float = 300) -> None:
-    """Return as soon as something holds. Ends the benchmark when it does not come to that."""
-    limit = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > limit:
-            raise SystemExit("the runs do not come to wait")
-        time.sleep(0.1)
+def until(condition: Callable[[], bool], *, interval: float = 0.0, timeout: float = 300.0) -> None:
+    """Poll `condition` every `interval` seconds until it is true. Raises `TimeoutError` after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"still not true after {timeout:.0f} s")
+        time.sleep(interval)

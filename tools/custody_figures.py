@@ -16,6 +16,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from runbook_cli.environment import environment_variables
 from runbook_lib.material.key_material import KeyMaterial, encrypt_key_material
 
 MATERIALS, ROUNDS = 1000, 5
@@ -53,15 +54,14 @@ def wrapping() -> str:
 
 def step_03() -> str:
     """Execute notebook 03 some times in a fresh kernel each; sum what its cells took, apart from the kernel's start."""
-    os.environ.update(RUNBOOK_ATTENDED="0")
-    os.environ.pop("RUNBOOK_SANDBOX_ENDPOINT", None)
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["RUNBOOK_RUNS_DIR"] = folder
+    variables = {"RUNBOOK_ATTENDED": "0", "RUNBOOK_SANDBOX_ENDPOINT": None}
+    with tempfile.TemporaryDirectory() as folder, environment_variables({**variables, "RUNBOOK_RUNS_DIR": folder}):
         from runbook_lib.aws import sandbox_process
+        from runbook_lib.run.steps import CREATE_KEY, ENCRYPT_KEY_MATERIAL, GET_PARAMETERS_FOR_IMPORT, START
 
-        _cells("00_start"), _cells("01_create_key"), _cells("02_get_parameters_for_import")
+        _cells(START), _cells(CREATE_KEY), _cells(GET_PARAMETERS_FOR_IMPORT)
         # Other choices each time, so that each round makes new material; the training key is made in the first.
-        rounds = [_cells("03_encrypt_key_material", accept_no_custody=bool(number % 2)) for number in range(ROUNDS + 1)]
+        rounds = [_cells(ENCRYPT_KEY_MATERIAL, accept_no_custody=bool(number % 2)) for number in range(ROUNDS + 1)]
         sandbox_process.stop(Path(folder))
     first, median = rounds[0], statistics.median(rounds[1:])
     return f"notebook 03, its cells: {median:.2f} s (median of {ROUNDS}); {first:.2f} s the first time, with a training key"

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from bench_tools import until
 from botocore.config import Config
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
@@ -119,16 +120,14 @@ def whole_run(url: str, seat: int) -> None:
         DBClusterIdentifier="learner", DBSubnetGroupName="learner", KmsKeyId="alias/learner", **CLUSTER
     )
     rds.create_db_instance(DBInstanceIdentifier="learner-1", DBClusterIdentifier="learner", **INSTANCE)
-    while rds.describe_db_instances()["DBInstances"][0]["DBInstanceStatus"] != "available":
-        pass
+    until(lambda: rds.describe_db_instances()["DBInstances"][0]["DBInstanceStatus"] == "available")
     shown = rds.describe_db_clusters()["DBClusters"]
     events = trail.lookup_events(LookupAttributes=[{"AttributeKey": "EventName", "AttributeValue": "CreateGrant"}])
     if [key["Arn"]] != [one["KmsKeyId"] for one in shown] or len(events["Events"]) != 1:
         raise RuntimeError(f"seat {seat} sees what is not its own")
     rds.delete_db_instance(DBInstanceIdentifier="learner-1", SkipFinalSnapshot=True)
     rds.delete_db_cluster(DBClusterIdentifier="learner", SkipFinalSnapshot=True)
-    while rds.describe_db_clusters()["DBClusters"]:
-        pass
+    until(lambda: not rds.describe_db_clusters()["DBClusters"])
     rds.delete_db_subnet_group(DBSubnetGroupName="learner")
     kms.schedule_key_deletion(KeyId=key["KeyId"], PendingWindowInDays=7)
 

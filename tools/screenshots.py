@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from browser import Server, Tab, chromium  # noqa: E402
 
 from runbook_lib.pages.pictures import who_holds_which_key  # noqa: E402
-from runbook_lib.run.steps import chain  # noqa: E402
+from runbook_lib.run.steps import CREATE_KEY, ENCRYPT_KEY_MATERIAL, VERIFY_ENCRYPTION, chain  # noqa: E402
 
 DOCS = ROOT / "docs"
 WINDOW = {"width": 1280, "height": 960}
@@ -36,19 +36,19 @@ def walk(tab: Tab) -> None:
     for step in chain():
         tab.follow(f"{step.number} {step.words}")
         tab.wait_for_notebook(step.name)
-        if step.name == "01_create_key":
-            tab.go_on_to("form = Form")
+        if step.name == CREATE_KEY:
+            tab.go_on_to("form = ")
             tab.see("to choose from")
             tab.field("Alias").fill("alias/orders")
             tab.field("Administrators may delete the key").uncheck()
-            tab.scroll_to(tab.cell("form = Form"))
+            tab.scroll_to(tab.cell("form = "))
             keep("step-01-form", tab.page.screenshot())
-            tab.go_on_to("plan = create_key.plan")
-        if step.name == "06_verify_encryption":
-            tab.scroll_to(tab.go_on_to("verify_encryption.verify(step)"))
+            tab.go_on_to("plan = ")
+        if step.name == VERIFY_ENCRYPTION:
+            tab.scroll_to(tab.go_on_to("verify_encryption.verify"))
             keep("step-06-evidence", tab.page.screenshot())
         tab.go_on_to("pictures.where_it_stands")
-        if step.name == "03_encrypt_key_material":
+        if step.name == ENCRYPT_KEY_MATERIAL:
             tab.open_start()
             keep("start-page", tab.page.screenshot())
             tab.command("application:toggle-left-area")

@@ -1,0 +1,159 @@
+"""What must be true after an attempt of the crash matrix: the resources, the files, the custody copy."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from crash_attempts import ALIAS, CLUSTER, REGION, RUN_ID, Point
+
+from runbook_lib.aws import sandbox_process
+from runbook_lib.aws.sandbox_accounts import account_of_seat
+from runbook_lib.aws.session import sandbox_session
+from runbook_lib.material import key_material, recovery_copies
+from runbook_lib.run.steps import CLEAN_UP, CREATE_KEY, chain
+
+CREATES = {
+    "CreateKey": 1, "CreateAlias": 1, "CreateDBSubnetGroup": 1, "CreateSecurityGroup": 1, "CreateDBCluster": 1,
+    "CreateDBInstance": 2, "CreateDBClusterSnapshot": 1, "CreateServiceLinkedRole": 1,
+}  # fmt: skip
+
+
+class World:
+    """One account of the sandbox, looked at with plain clients."""
+
+    def __init__(self, url: str) -> None:
+        self.sandbox = sandbox_process.identify(url)
+        self.session = sandbox_session(self.sandbox, region=REGION, account_id="")
+        self.account = ""
+
+    def enter(self, seat: int) -> str:
+        """Empty the account of a seat and look at it from here on."""
+        sandbox_process.call(self.sandbox.url, f"/runbook/seats/{seat}/reset", body={}, method="POST")
+        self.account = self.session._expected_account = account_of_seat(seat)
+        return self.account
+
+    def inject(self, point: Point) -> None:
+        """Have the sandbox break the call of this point."""
+        kind = {"drop": "drop_after"}.get(point.mode, point.mode)
+        fault = {"operation": "*", "kind": kind, "account": self.account, "after": point.calls_before}
+        body = fault | ({"seconds": 1.0} if kind == "invisible" else {})
+        sandbox_process.call(self.sandbox.url, "/runbook/faults", body=body, method="POST")
+
+    def resources(self) -> dict[str, list[str]]:
+        """Return the name of everything of the account that the runbook can make."""
+        kms, rds, ec2 = (self.session.client(name) for name in ("kms", "rds", "ec2"))
+        keys = [key["KeyId"] for key in kms.list_keys()["Keys"]]
+        described = [kms.describe_key(KeyId=key)["KeyMetadata"] for key in keys]
+        roles = self.session.client("iam").list_roles()["Roles"]
+        names = lambda rows, field: sorted(row[field] for row in rows)  # noqa: E731
+        return {
+            "keys": [f"{one['KeyId']} {one['KeyState']}" for one in described if one["KeyManager"] == "CUSTOMER"],
+            "aliases": [one["AliasName"] for one in kms.list_aliases()["Aliases"]
+                        if not one["AliasName"].startswith("alias/aws/")],
+            "subnet groups": names(rds.describe_db_subnet_groups()["DBSubnetGroups"], "DBSubnetGroupName"),
+            "security groups": [one["GroupName"] for one in ec2.describe_security_groups()["SecurityGroups"]
+                                if one["GroupName"] != "default"],
+            "clusters": names(rds.describe_db_clusters()["DBClusters"], "DBClusterIdentifier"),
+            "instances": names(rds.describe_db_instances()["DBInstances"], "DBInstanceIdentifier"),
+            "snapshots": [one["DBClusterSnapshotIdentifier"] for one in
+                          rds.describe_db_cluster_snapshots(SnapshotType="manual")["DBClusterSnapshots"]],
+            "secrets": [one["OwningService"] for one in
+                        self.session.client("secretsmanager").list_secrets()["SecretList"]],
+            "roles": names(roles, "RoleName"),
+        }  # fmt: skip
+
+    def creates(self) -> dict[str, int]:
+        """Return how often each create took effect."""
+        found = sandbox_process.call(self.sandbox.url, f"/runbook/calls?account={self.account}", method="GET")["calls"]
+        return dict(
+            Counter(c["operation"] for c in found if c["operation"] in CREATES and c["outcome"]["status"] < 400)
+        )
+
+
+def problems_of_a_run(world: World, runs: Path, private: bytes, files: frozenset[str]) -> Iterator[str]:
+    """Say what is not as it must be after 00 to 06."""
+    state, report = (json.loads((runs / RUN_ID / name).read_text()) for name in ("state.json", "report.json"))
+    if not report["verified"]:
+        yield "report.json does not say that the run is verified"
+    unfinished = [name for name, section in state["steps"].items() if section["status"] != "finished"]
+    if unfinished or len(state["steps"]) != len(chain()):
+        yield f"not finished: {unfinished}"
+    found, key_id = world.resources(), state["steps"][CREATE_KEY]["record"]["key_id"]
+    expected = {
+        "keys": [f"{key_id} Enabled"], "aliases": [ALIAS], "subnet groups": [f"runbook-{CLUSTER}"],
+        "security groups": [f"runbook-{CLUSTER}"], "clusters": [CLUSTER],
+        "instances": [f"{CLUSTER}-1", f"{CLUSTER}-2"], "snapshots": [f"{CLUSTER}-evidence"], "secrets": ["rds"],
+        "roles": ["AWSServiceRoleForRDS", "Admin"],
+    }  # fmt: skip
+    yield from (
+        f"{what}: expected {expected[what]}, found {found[what]}" for what in found if expected[what] != found[what]
+    )
+    if world.creates() != CREATES:
+        yield f"creates that took effect: {world.creates()}"
+    ec2 = world.session.client("ec2").describe_security_groups(
+        Filters=[{"Name": "group-name", "Values": [f"runbook-{CLUSTER}"]}]
+    )
+    if len(ec2["SecurityGroups"][0]["IpPermissions"]) != 1:
+        yield "the security group does not let in exactly the network asked for"
+    if (there := files_of(runs)) != files:
+        yield f"files: left over {sorted(there - files)}, missing {sorted(files - there)}"
+    yield from _custody_problems(world, runs / RUN_ID, key_id, private)
+
+
+def files_of(runs: Path) -> frozenset[str]:
+    """Return the names under the runs folder, without what differs by time or attempt."""
+    names = set()
+    for path in runs.rglob("*"):
+        name = str(path.relative_to(runs))
+        if "/notebooks/" in name or "/reports/" in name:
+            continue
+        names.add("Import_Parameters.zip" if path.name.startswith("Import_Parameters_") else name)
+    return frozenset(names)
+
+
+def _custody_problems(world: World, folder: Path, key_id: str, private: bytes) -> Iterator[str]:
+    """Open the custody copy and have KMS judge it: it takes the key's own material again, and refuses any other."""
+    copies = sorted(folder.glob("KeyMaterial.recovery-*.bin"))
+    if len(copies) != 1:
+        yield f"custody copies: {[path.name for path in copies]}"
+        return
+    material = recovery_copies.open_copy(copies[0].read_bytes(), recovery_copies.load_recovery_private_key(private))
+    for what, brought, taken in (
+        ("the custody copy", material, True),
+        ("other", key_material.KeyMaterial.generate(), False),
+    ):
+        if _is_taken(world, key_id, brought) is not taken:
+            yield f"{what} is {'refused' if taken else 'taken'} by KMS as the material of the key"
+
+
+def _is_taken(world: World, key_id: str, material: key_material.KeyMaterial) -> bool:
+    kms = world.session.client("kms")
+    pair = kms.get_parameters_for_import(
+        KeyId=key_id, WrappingAlgorithm="RSAES_OAEP_SHA_256", WrappingKeySpec="RSA_2048"
+    )
+    sealed = key_material.encrypt_key_material(
+        material, wrapping_public_key=pair["PublicKey"], wrapping_algorithm="RSAES_OAEP_SHA_256"
+    )
+    try:
+        kms.import_key_material(
+            KeyId=key_id, ImportToken=pair["ImportToken"], EncryptedKeyMaterial=sealed,
+            ExpirationModel="KEY_MATERIAL_DOES_NOT_EXPIRE",
+        )  # fmt: skip
+    except kms.exceptions.IncorrectKeyMaterialException:
+        return False
+    return True
+
+
+def problems_of_a_clean_up(world: World, runs: Path) -> Iterator[str]:
+    """Say what is left after 90 besides the key that waits for its deletion."""
+    state = json.loads((runs / RUN_ID / "state.json").read_text())
+    key_id = state["steps"][CREATE_KEY]["record"]["key_id"]
+    expected = {"keys": [f"{key_id} PendingDeletion"], "roles": ["AWSServiceRoleForRDS", "Admin"]}
+    for what, names in world.resources().items():
+        if names != expected.get(what, []):
+            yield f"after 90, {what}: {names}"
+    if state["steps"][CLEAN_UP]["status"] != "finished":
+        yield "90 has not finished"
