@@ -1,1 +1,1 @@
-"""The `runbook` command and the headless runs."""
+"""The `runbook` command, headless runs and JupyterLab."""

@@ -1,4 +1,4 @@
-"""`runbook clean-up`: show what would be deleted, and delete it once confirmed."""
+"""`runbook clean-up`: show what would be deleted, and delete it when confirmed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,26 @@ from runbook_lib.run.paths import runs_folder
 @click.command("clean-up")
 @click.argument("run_id")
 @click.option(
-    "--confirm", "confirmed", default="", metavar="DB_CLUSTER_IDENTIFIER", help="The cluster's name, to delete."
+    "--confirm",
+    "confirmed",
+    default="",
+    metavar="DB_CLUSTER_IDENTIFIER",
+    help="Identifier of the run's DB cluster, to confirm the deletion.",
 )
-@click.option("--pending-window-in-days", type=click.IntRange(7, 30), default=30, show_default=True)
+@click.option("--pending-window-in-days", type=click.IntRange(7, 30), default=30, show_default=True,
+              help="Waiting period before KMS deletes the key.")  # fmt: skip
 @click.option(
-    "--final-db-snapshot-identifier", default="", help="Take a last snapshot of this name; the key is then kept."
+    "--final-db-snapshot-identifier", default="", help="Take a final snapshot with this name; the KMS key is then kept."
 )
 @runs_dir_option
 @report_errors
 def clean_up(
     run_id: str, confirmed: str, pending_window_in_days: int, final_db_snapshot_identifier: str, runs_dir: Path | None
 ) -> None:
-    """Delete what RUN_ID made; without --confirm, show what that would be and exit with 3."""
+    """Delete the resources that RUN_ID created.
+
+    Without --confirm, show what would be deleted and exit with 3.
+    """
     from runbook_cli.runner.chain import clean_up as execute
     from runbook_lib.inputs.rds import CleanUpInputs
     from runbook_lib.run.steps import CLEAN_UP

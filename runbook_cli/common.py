@@ -1,4 +1,4 @@
-"""What all commands of `runbook` share: errors in one line with the promised exit code, lines as they come, --runs-dir."""
+"""What all commands of `runbook` share: error reporting and exit codes, printing, common options."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BAD_USAGE = (
 
 
 def report_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Say a runbook error in one line and exit with the code that was promised for it."""
+    """Print a runbook error or an AWS error as one line on standard error, and exit with its documented code."""
 
     @wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -52,13 +52,19 @@ def _is_from_aws(error: Exception) -> bool:
 
 
 runs_dir_option = click.option(
-    "--runs-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder of the runs."
+    "--runs-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder that contains the runs."
 )
 parameter_option = click.option(
-    "-p", "overrides", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter; beats the file."
+    "-p",
+    "overrides",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="Set a parameter; overrides the file. Repeatable.",
 )
 
 
 def print_line(line: str) -> None:
+    """Print a line and flush it, so that a pipe receives it at once."""
     click.echo(line)
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The commands `runbook wrap` and `runbook recover`: step 3 without network, and the original back into its key."""
+"""`runbook wrap` and `runbook recover`: offline wrapping, and importing the key material again from its backup."""
 
 from __future__ import annotations
 
@@ -18,74 +18,110 @@ _path = click.Path(dir_okay=False)
 @click.command()
 @click.argument("bundle", type=_path)
 @click.option("--recovery-public-key", "recovery_public_keys", type=_path, multiple=True, metavar="PEM",
-              help="Who gets a copy; several may.")  # fmt: skip
+              help="Recovery public key that receives an encrypted copy; repeatable.")  # fmt: skip
 @click.option("--custody", type=click.Choice(("recovery_key", "split", "hsm", "none")), default="recovery_key",
-              show_default=True, help="split: a component to each key, all needed.")  # fmt: skip
-@click.option("--source", "key_material_source", type=click.Choice(_SOURCES), default="generate", show_default=True)
-@click.option("--file", "key_material_file", type=_path, default="", help="For the sources file and recovery.")
-@click.option("--encoding", "key_material_encoding", type=click.Choice(("binary", "hex", "base64")), default="binary")
-@click.option("--recovery-private-key", type=_path, default="", help="For the source recovery.")
-@click.option("--password-from", "recovery_password_from", default="", metavar="ORIGIN",
-              help="Of that key: prompt, env:NAME or file:PATH.")  # fmt: skip
-@click.option("--pkcs11-module", type=_path, default="", help="For the source pkcs11.")
-@click.option("--pkcs11-token-label", default="")
-@click.option("--pkcs11-key-label", default="aurora-byok", show_default=True)
-@click.option("--pin-from", "pkcs11_pin_from", default="prompt", show_default=True, metavar="ORIGIN")
-@click.option("--accept-no-custody", is_flag=True, help="With --custody none: I keep the original elsewhere.")
+              show_default=True,
+              help="recovery_key: one copy per key; split: one component per key, all required; "
+              "hsm: in the token; none: no backup.")  # fmt: skip
+@click.option("--source", "key_material_source", type=click.Choice(_SOURCES), default="generate", show_default=True,
+              help="Where the key material comes from.")  # fmt: skip
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("wrapped"), show_default=True, help="A new folder."
+    "--file", "key_material_file", type=_path, default="", help="File to read, for the sources file and recovery."
+)
+@click.option("--encoding", "key_material_encoding", type=click.Choice(("binary", "hex", "base64")), default="binary",
+              show_default=True, help="Encoding of --file.")  # fmt: skip
+@click.option(
+    "--recovery-private-key", type=_path, default="", help="Private key that decrypts --file, for the source recovery."
+)
+@click.option("--password-from", "recovery_password_from", default="", metavar="ORIGIN",
+              help="Where the password of that key comes from: prompt, env:NAME or file:PATH.")  # fmt: skip
+@click.option("--pkcs11-module", type=_path, default="", help="PKCS#11 library of the token, for the source pkcs11.")
+@click.option("--pkcs11-token-label", default="", help="Label of the PKCS#11 token.")
+@click.option("--pkcs11-key-label", default="aurora-byok", show_default=True, help="Label of the key in the token.")
+@click.option("--pin-from", "pkcs11_pin_from", default="prompt", show_default=True, metavar="ORIGIN",
+              help="Where the token's PIN comes from: prompt, env:NAME or file:PATH.")  # fmt: skip
+@click.option("--accept-no-custody", is_flag=True, help="With --custody none: confirm that a backup is kept elsewhere.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("wrapped"),
+    show_default=True,
+    help="Folder to create for the output.",
 )
 @report_errors
 def wrap(bundle: str, out: Path, recovery_public_keys: tuple[str, ...], **choices: Any) -> None:
-    """Encrypt key material for BUNDLE (hand-over.zip of step 02), without AWS and network.
+    """Encrypt key material offline, without AWS.
 
-    Leaves EncryptedKeyMaterial.bin, the custody files and hand-back.zip, which goes back to the operator.
+    BUNDLE is hand-over.zip from step 02. Writes EncryptedKeyMaterial.bin, the custody files, and hand-back.zip for the
+    operator.
     """
     from runbook_lib.inputs.kms import EncryptKeyMaterialInputs
     from runbook_lib.material.hand_over import HAND_BACK
     from runbook_lib.material.wrap_offline import wrap_bundle
 
     inputs = EncryptKeyMaterialInputs.check({**choices, "recovery_public_keys": list(recovery_public_keys)})
-    made = wrap_bundle(bundle, inputs.request(), folder=out)
-    record = made.record
-    print_line(f"for {made.key_arn}, wrapping key SHA-256 {made.wrapping_public_key_sha256}")
-    print_line(f"key check value {record['key_check_value'] or 'unknown here'}, custody {record['custody']}")
+    wrapped = wrap_bundle(bundle, inputs.request(), folder=out)
+    record = wrapped.record
+    print_line(f"key {wrapped.key_arn}, wrapping key SHA-256 {wrapped.wrapping_public_key_sha256}")
+    print_line(f"key check value {record['key_check_value'] or 'unknown'}, custody {record['custody']}")
     for holder in record["holders"]:
         component = f", check value {holder['component_check_value']}" if "component_check_value" in holder else ""
         print_line(f"  {holder['file']}: for recovery key {holder['recovery_key_sha256'][:16]}{component}")
     print_line(
-        f"bring back {out}/{HAND_BACK}: key_material_source wrapped, key_material_file {HAND_BACK}, custody none"
+        f"return {out}/{HAND_BACK} to the operator; set in step 03: key_material_source wrapped, "
+        f"key_material_file {HAND_BACK}, custody none"
     )
 
 
 @click.command()
 @click.argument("run_id")
-@click.option("--private-key", "recovery_private_keys", type=_path, multiple=True, metavar="PEM",
-              help="A recovery private key: one for a copy, each custodian's for components.")  # fmt: skip
+@click.option("--private-key", "private_keys", type=_path, multiple=True, metavar="PEM",
+              help="Recovery private key: one for a copy, or one per component. Repeatable.")  # fmt: skip
 @click.option(
     "--password-from",
-    "recovery_password_from",
     default="",
     metavar="ORIGIN",
-    help="Of these keys: prompt, env:NAME or file:PATH.",
+    help="Where the password of these keys comes from: prompt, env:NAME or file:PATH.",
 )
-@click.option("--component", "components", type=_path, multiple=True, help="A component that its custodian opened.")
-@click.option("--file", "material_file", type=_path, default="", help="The original itself: 32 bytes.")
-@click.option("--encoding", type=click.Choice(("binary", "hex", "base64")), default="binary", help="Of these files.")
-@click.option("--pkcs11-module", type=_path, default="", help="Where it is another than step 03 was given.")
-@click.option("--pin-from", default="", metavar="ORIGIN", help="Of the token: prompt, env:NAME or file:PATH.")
-@click.option("--valid-to", default="", help="When it shall expire, ISO 8601. Default: as it was imported before.")
-@click.option("--does-not-expire", is_flag=True)
-@click.option("--check", is_flag=True, help="Only see whether the original opens; AWS is not called.")
-@click.option("--hand-over", is_flag=True, help="Make a bundle for the machine where the original is.")
-@click.option("--encrypted", type=_path, default="", help="What came back: hand-back.zip or EncryptedKeyMaterial.bin.")
+@click.option(
+    "--component",
+    "components",
+    type=_path,
+    multiple=True,
+    help="Component that its custodian has decrypted. Repeatable.",
+)
+@click.option("--file", "material_file", type=_path, default="", help="The key material itself, 32 bytes.")
+@click.option(
+    "--encoding",
+    type=click.Choice(("binary", "hex", "base64")),
+    default="binary",
+    show_default=True,
+    help="Encoding of --component and --file.",
+)
+@click.option(
+    "--pkcs11-module", type=_path, default="", help="PKCS#11 library, if it differs from the one used in step 03."
+)
+@click.option(
+    "--pin-from", default="", metavar="ORIGIN", help="Where the token's PIN comes from: prompt, env:NAME or file:PATH."
+)
+@click.option("--valid-to", default="", help="Expiry time, ISO 8601. Default: that of the previous import.")
+@click.option("--does-not-expire", is_flag=True, help="Import the key material without an expiry time.")
+@click.option("--check", is_flag=True, help="Only check that the key material can be restored; call no AWS API.")
+@click.option("--hand-over", is_flag=True, help="Write a bundle for the machine that holds the key material.")
+@click.option(
+    "--encrypted",
+    type=_path,
+    default="",
+    help="Import the result of that machine: hand-back.zip or EncryptedKeyMaterial.bin.",
+)
 @runs_dir_option
 @report_errors
 def recover(run_id: str, runs_dir: Path | None, check: bool, hand_over: bool, encrypted: str, **given: Any) -> None:
-    """Bring the original material of RUN_ID back into its key: after expiry or deletion, or before.
+    """Import the key material of a run again.
 
-    Opens it in memory from what custody kept, holds it against the recorded key check value, and imports it as the
-    material that the key had: KMS takes no other.
+    Restores the key material of RUN_ID from its backup in memory, compares it with the recorded key check value, and
+    imports it into the KMS key of the run. KMS accepts only the same key material. Works before and after the key
+    material expired or was deleted.
     """
     from runbook_lib.inputs.kms import RecoverInputs
     from runbook_lib.material.open_recovery_copy import check_opens
@@ -96,22 +132,31 @@ def recover(run_id: str, runs_dir: Path | None, check: bool, hand_over: bool, en
     from runbook_lib.steps.open_step import open_step
 
     if check + hand_over + bool(encrypted) > 1:
-        raise errors.InputError([("--check", "goes with neither --hand-over nor --encrypted; give one of them")])
-    lists = {name: list(given.pop(name)) for name in ("recovery_private_keys", "components")}
-    asked = RecoverInputs.check({"run_id": run_id, "encrypted": encrypted, **given, **lists})
-    step = open_step(IMPORT_KEY_MATERIAL, run_id=run_id, runs_dir=runs_folder(runs_dir))
-    custody = MaterialRecord.so_far(step.run).custody
+        raise errors.InputError([("--check, --hand-over, --encrypted", "exclude each other; give one of them")])
+    record = library.custody_record(step.run)
+    brought = library.with_training_keys(
+        step.run,
+        Brought(
+            given["private_keys"],
+            given["password_from"],
+            given["components"],
+            given["material_file"],
+            given["encoding"],
+        ),
+    )
+    made_with = library.made_with(step.run, pkcs11_module=given["pkcs11_module"], pkcs11_pin_from=given["pin_from"])
     if check:
         value = rehearse(record, read=step.run.read, brought=brought, made_with=made_with)
-        print_line(
-            f"the original opens (custody {record['custody']}), key check value {value or 'unknown here'} as recorded"
-        )
+        print_line(f"the key material can be restored (custody {record['custody']}), {_compared(value)}")
         return
     plan = library.plan(step, asked)
     if hand_over:
         with step.run.locked(what="runbook recover"):
             path = library.prepare_hand_over(step)
-            print_line(f"bring {shown(path)} to where the original is: runbook wrap {path.name} --source recovery …")
+            print_line(
+                f"take {shown(path)} to the machine that holds the key material and run: "
+                f"runbook wrap {path.name} --source recovery …"
+            )
             print_line(f"then: runbook recover {run_id} --encrypted hand-back.zip")
             return
         if encrypted:
@@ -119,11 +164,16 @@ def recover(run_id: str, runs_dir: Path | None, check: bool, hand_over: bool, en
         else:
             wrapping, token, _ = library.fetch_pair(step)
             content, value = wrap_original(record, wrapping, read=step.run.read, brought=brought, made_with=made_with)
-            print_line(f"the original opens, key check value {value or 'unknown here'} as recorded")
+            print_line(f"the key material was restored, {_compared(value)}")
         print_line(repr(library.as_plan(changes)))
         state = library.prove(step, changes[1], encrypted=content, token=token)
-        print_line(f"proved: KMS takes it as the material that the key had; the key is {state}")
+        print_line(f"verified: KMS accepted it as the same key material; the key is {state}")
         library.forget_hand_over(step.run)
         if started := library.start_cluster(step, changes):
-            print_line(f"cluster {started} is starting; see it through with: runbook run --run-id {run_id}")
+            print_line(f"cluster {started} is starting; verify it with: runbook run --run-id {run_id}")
     sys.stdout.flush()
+
+
+def _compared(key_check_value: str) -> str:
+    """Return the words for a key check value that was compared with the record; empty: not known to this machine."""
+    return f"key check value {key_check_value} as recorded" if key_check_value else "key check value unknown"

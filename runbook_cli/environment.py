@@ -1,4 +1,4 @@
-"""The one place that sets environment variables for a time and restores them."""
+"""Set environment variables temporarily; the only place in this package that does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def environment_variables(values: Mapping[str, str | None]) -> Iterator[None]:
-    """Set these variables (None: unset it) until the block ends, then restore what they were."""
+    """Set these variables for the duration of the block (None: unset), then restore the previous values."""
     before = {name: os.environ.get(name) for name in values}
     _set(values)
     try:

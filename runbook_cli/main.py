@@ -1,6 +1,6 @@
-"""The `runbook` command: run, status, clean-up, sandbox, lab. Exit codes: 0 done, 1 failed, 2 bad usage, 3 not confirmed.
+"""The `runbook` command: the group, and the commands plan, permissions and lab; the others have a module each.
 
-Its larger commands have a module each; here are the group and the small ones.
+Exit codes: 0 done, 1 failed, 2 wrong usage or parameters, 3 not confirmed.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from runbook_lib.run.paths import runs_folder
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="aurora-byok-runbook")
 def main() -> None:
-    """Encrypt Amazon Aurora under a KMS key whose key material you bring yourself."""
-    gc.set_threshold(50_000)  # what is imported stays: looking through it again and again is a tenth of a command
+    """Encrypt Amazon Aurora with your own key material (BYOK)."""
+    gc.set_threshold(50_000)  # imported objects live on; scanning them repeatedly costs a tenth of a command's time
 
 
 @main.command()
@@ -35,7 +35,10 @@ def main() -> None:
 @parameter_option
 @report_errors
 def plan(parameters: Path | None, runs_dir: Path | None, overrides: tuple[tuple[str, str], ...]) -> None:
-    """Say what a run with PARAMETERS would change, what it lacks and costs; reads only. Exit 1 if it could not begin."""
+    """Preview a run: changes, permissions, cost.
+
+    PARAMETERS is a YAML file; default: parameters/sandbox.yaml. Read-only. Exits with 1 if the run could not start.
+    """
     from runbook_cli.parameters import values_from
     from runbook_cli.plan import look_ahead
 
@@ -49,12 +52,13 @@ def plan(parameters: Path | None, runs_dir: Path | None, overrides: tuple[tuple[
 @main.command()
 @click.argument("step", required=False)
 @click.option(
-    "-f", "parameters", type=click.Path(path_type=Path), help="Parameter file; default: parameters/sandbox.yaml."
+    "-f", "parameters", type=click.Path(path_type=Path), help="Parameter file. Default: parameters/sandbox.yaml."
 )
 @parameter_option
-@click.option("--run-id", default="", help="Narrow the conditions on tags to this run.")
-@click.option("--partition", type=click.Choice(["aws", "aws-cn", "aws-us-gov"]), default="aws", show_default=True)
-@click.option("--key-policy", is_flag=True, help="The key's own policy instead; name its roles with -p.")
+@click.option("--run-id", default="", help="Restrict the tag conditions to this run.")
+@click.option("--partition", type=click.Choice(["aws", "aws-cn", "aws-us-gov"]), default="aws", show_default=True,
+              help="AWS partition of the ARNs.")  # fmt: skip
+@click.option("--key-policy", is_flag=True, help="Print the policy of the KMS key instead; set its roles with -p.")
 @report_errors
 def permissions(
     step: str | None,
@@ -64,33 +68,36 @@ def permissions(
     partition: str,
     key_policy: bool,
 ) -> None:
-    """Print the IAM policy that STEP needs, such as 01_create_key or 01; without STEP, of 00 to 06 and 90 together."""
+    """Print the IAM policy that STEP requires.
+
+    STEP is a name or number, such as 01_create_key or 01. Default: one policy for all steps.
+    """
     from runbook_cli.parameters import values_from
     from runbook_lib.run.steps import all_steps
     from runbook_lib.steps import permissions as library
 
     steps = [name for name in all_steps() if step is None or step in (name, name[:2])]
     if not steps:
-        raise errors.InputError([("STEP", f"{step!r} is no step; name one of {', '.join(all_steps())}")])
+        raise errors.InputError([("STEP", f"{step!r} is not a step; choose one of {', '.join(all_steps())}")])
     known = library.values(values_from(parameters, overrides), run_id=run_id, partition=partition)
     document = library.key_policy(known) if key_policy else library.policy(steps, known)
     click.echo(json.dumps(document, indent=2))
 
 
 @main.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0 takes a free port.")
-@click.option("--no-browser", is_flag=True, help="Open no browser; print the address with its token.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port; 0 picks a free one.")
+@click.option("--no-browser", is_flag=True, help="Do not open a browser.")
 @click.option(
     "--target",
     type=click.Choice(["sandbox", "aws"]),
     default="sandbox",
     show_default=True,
-    help="aws: start no sandbox; what you apply is real.",
+    help="sandbox: start a sandbox; aws: start none, changes are made in your AWS account.",
 )
 @runs_dir_option
 @report_errors
 def lab(port: int, no_browser: bool, target: str, runs_dir: Path | None) -> None:
-    """Open JupyterLab on the runbook, with a sandbox running."""
+    """Open the notebooks in JupyterLab, with a sandbox."""
     from runbook_cli.lab.lab import serve
 
     serve(runs_folder(runs_dir), port=port, browser=not no_browser, target=target, print_line=print_line)

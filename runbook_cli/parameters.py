@@ -1,4 +1,4 @@
-"""Parameters as they come from outside: a YAML file, the command line; checked for the whole chain at once."""
+"""Read parameters from a YAML file and the command line, and check them for all steps at once."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from runbook_lib.run.paths import parameters_folder
 
 
 class _DuplicateKey(yaml.constructor.ConstructorError):
-    """A mapping names a key twice."""
+    """A mapping has a duplicate key."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which refuses a key that stands twice where YAML would keep the last."""
+    """YAML's safe loader, which also rejects duplicate keys; YAML itself keeps the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -32,21 +32,21 @@ class _Loader(yaml.SafeLoader):
 
 
 def known_parameters() -> set[str]:
-    """Return the name of every parameter that any step takes."""
+    """Return the names of the parameters of all steps."""
     return {name for model in STEP_INPUTS.values() for name in model.model_fields}
 
 
 def check_parameters(given: Mapping[str, Any]) -> None:
-    """Check one flat mapping for the whole chain, before anything is called.
+    """Check a flat mapping of parameters for all steps, before any AWS call.
 
-    Raises `UnknownParameter` (with the nearest name) or `InputError`, naming all problems at once.
+    Raises `UnknownParameter` (with the closest name) or `InputError`; both list all problems.
     """
     names = known_parameters()
     unknown = []
     for name in given:
         if name not in names:
             near = difflib.get_close_matches(str(name), names, n=1)
-            unknown.append((str(name), "is no parameter" + (f"; did you mean {near[0]}?" if near else "")))
+            unknown.append((str(name), "is not a parameter" + (f"; did you mean {near[0]}?" if near else "")))
     if unknown:
         raise UnknownParameter(unknown)
     problems: dict[tuple[str, str], None] = {}
@@ -67,21 +67,21 @@ def read_parameters(path: Path) -> dict[str, Any]:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a safe loader
     except FileNotFoundError:
-        raise ParameterFileError(f"there is no parameter file {path}; parameters/ holds examples") from None
+        raise ParameterFileError(f"parameter file {path} does not exist; see parameters/ for examples") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ParameterFileError(f"{path} cannot be read ({error}); give a YAML file in UTF-8") from error
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
         if isinstance(error, _DuplicateKey):
-            raise ParameterFileError(f"{path} names {error.problem} twice{line}; keep one of them") from None
-        raise ParameterFileError(f"{path} is no YAML{line}; write one 'name: value' per line") from None
-    except (ValueError, RecursionError) as error:  # a number or date that is none, or nesting without end
-        raise ParameterFileError(f"{path} is no YAML ({error}); write one 'name: value' per line") from None
+            raise ParameterFileError(f"{path} sets {error.problem} twice{line}; remove one") from None
+        raise ParameterFileError(f"{path} is not valid YAML{line}; write one 'name: value' per line") from None
+    except (ValueError, RecursionError) as error:  # an invalid number or date, or too deep nesting
+        raise ParameterFileError(f"{path} is not valid YAML ({error}); write one 'name: value' per line") from None
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise ParameterFileError(f"{path} is not one flat mapping; write one 'name: value' per line")
+        raise ParameterFileError(f"{path} is not a flat mapping; write one 'name: value' per line")
     return content
 
 
@@ -94,7 +94,7 @@ def values_from(path: Path | None, overrides: Iterable[tuple[str, str]]) -> dict
 
 
 def from_command_line(given: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Return `-p NAME VALUE` pairs as typed values: text stays text, the rest is read as YAML."""
+    """Return `-p NAME VALUE` pairs as typed values: strings stay strings, other values are parsed as YAML."""
     fields = {name: field for model in STEP_INPUTS.values() for name, field in model.model_fields.items()}
     values: dict[str, Any] = {}
     for name, text in given:
@@ -104,5 +104,5 @@ def from_command_line(given: Iterable[tuple[str, str]]) -> dict[str, Any]:
         try:
             values[name] = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
         except (yaml.YAMLError, ValueError, RecursionError):
-            raise InputError([(name, f"{text!r} is no value; write it as in a YAML file")]) from None
+            raise InputError([(name, f"{text!r} is not a valid value; write it as in a YAML file")]) from None
     return values

@@ -1,6 +1,6 @@
-"""`runbook plan`: what a run would change, what it lacks and what it would cost; reads only, and leaves no run.
+"""`runbook plan`: what a run would change, what it lacks and what it would cost. Read-only; creates no run folder.
 
-Everything here is the steps' own: the plan and the checks of 00, the policies of `permissions`, the price table.
+Uses the code of the steps: plan and checks of 00, the IAM policies of `permissions`, the price table.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SIMULATE = "iam:SimulatePrincipalPolicy"
 
 @dataclass(frozen=True)
 class Outlook:
-    """What `runbook plan` shows, in this order; `ready` says whether a run could begin."""
+    """What `runbook plan` shows, in this order; `ready`: a run could start."""
 
     where: str
     changes: Plan
@@ -42,9 +42,10 @@ class Outlook:
 
 
 def look_ahead(given: Mapping[str, Any], *, runs_dir: Path) -> Outlook:
-    """Look at the target of these parameters and say what a run would do there.
+    """Return what a run with these parameters would do in its target.
 
-    Raises `InputError`, `WrongRegion`, `WrongAccount`, `NoCredentials`; what a run would stop at is in the checks.
+    Raises `InputError`, `WrongRegion`, `WrongAccount` and `NoCredentials`. Whatever else would stop a run is a check
+    that fails.
     """
     check_parameters(given)
     start = StartInputs.read({"run_id": "planned", **given})
@@ -55,38 +56,42 @@ def look_ahead(given: Mapping[str, Any], *, runs_dir: Path) -> Outlook:
     step = OpenStep(START, Run.unsaved(start.run_id, runs_dir=runs_dir, target=target), session)
     checks = preflight.gather(step, start)
     known = permissions.values(given, account_id=session.account_id, partition=session.partition)
-    lacking, table = _permissions(session, permissions.policy([one.name for one in chain()], known))
+    missing, table = _permissions(session, permissions.policy([one.name for one in chain()], known))
     return Outlook(
         where=f"{target_label(start.target)} · account {session.account_id} · {start.region} · {session.identity()['Arn']}",
         changes=start_step.plan_start(step, start),
         checks=checks,
         permissions=table,
         cost=start_step.estimate(start),
-        ready=checks.passed and not lacking,
+        ready=checks.passed and not missing,
     )
 
 
 def _permissions(session: Session, policy: Mapping[str, Any]) -> tuple[list[str], Table]:
-    """Return the actions that the caller's IAM policies deny, and the table that says so.
+    """Return the actions that IAM denies to the caller, and the table that shows them.
 
-    What AWS does not tell (the caller may not simulate, or is no role or user) is said, and is not called lacking.
+    When IAM cannot be asked (no permission to simulate, or the caller is neither user nor role), the table says so
+    and no action counts as denied.
     """
     caption = "Permissions of 00 to 06"
     try:
         rows = [row for row in _simulated(session, policy) if row[1] != "allowed"]
     except AccessDenied:
-        rows, told = [], f"not known: you may not call {SIMULATE}; compare with: runbook permissions"
+        rows, found = [], f"unknown: you are not allowed to call {SIMULATE}; compare with: runbook permissions"
     except ClientError as error:
-        rows, told = [], f"not known ({error_text(error)}); compare with: runbook permissions"
+        rows, found = [], f"unknown ({error_text(error)}); compare with: runbook permissions"
     else:
-        told = "" if rows else "nothing is lacking"
-    if told:
-        return [], Table(caption, ("found",), [(told,)])
-    return [row[0] for row in rows], Table(f"{caption}: lacking", ("action", "IAM says", "on"), rows)
+        found = "" if rows else "no permission is missing"
+    if found:
+        return [], Table(caption, ("found",), [(found,)])
+    return [row[0] for row in rows], Table(f"{caption}: missing", ("action", "IAM says", "on"), rows)
 
 
 def _simulated(session: Session, policy: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Ask IAM about each statement, with resources and conditions as the steps will meet them."""
+    """Simulate each statement with its resources and conditions; yield action, decision and resource.
+
+    API: iam:SimulatePrincipalPolicy.
+    """
     client, principal = session.client("iam"), session.principal_arn()
     for statement in policy["Statement"]:
         context = [

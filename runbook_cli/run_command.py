@@ -18,18 +18,18 @@ from runbook_lib.run.paths import parameters_folder, runs_folder, shown
 _kernel_option = click.option(
     "--kernel",
     type=click.Choice(["forked", "plain"]),
-    help="forked: from a warm process, the default on Linux; plain: a new process.",
+    help="forked: fork kernels from a preloaded process (default on Linux); plain: start each as a new process.",
 )
 
 
 @click.command()
 @click.argument("parameters", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--run-id", help="Name of the run; an existing one goes on where it stopped. Default: a new name.")
+@click.option("--run-id", help="Name of the run; an existing run resumes where it stopped. Default: a new name.")
 @runs_dir_option
 @parameter_option
-@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time. Default: two for each core.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Maximum number of parallel runs. Default: two per core.")
 @_kernel_option
-@click.option("--quiet", is_flag=True, help="Say nothing unless something fails.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
 @report_errors
 def run(
     parameters: tuple[Path, ...],
@@ -40,22 +40,21 @@ def run(
     kernel: str | None,
     quiet: bool,
 ) -> None:
-    """Execute notebooks 00 to 06 with PARAMETERS (default: parameters/sandbox.yaml).
+    """Run notebooks 00 to 06, as one or several runs.
 
-    Several files, or a folder of them, are as many runs, side by side.
+    PARAMETERS is a YAML file; default: parameters/sandbox.yaml. With several files, or a folder of files, each file is
+    a run of its own, and the runs are executed in parallel.
     """
     if kernel:
         setting = {"RUNBOOK_KERNEL": "plain" if kernel == "plain" else ""}
         click.get_current_context().with_resource(environment_variables(setting))
     if run_id == "":
-        raise errors.InputError([("--run-id", "is empty; give the run a name, or leave the option out for a new one")])
+        raise errors.InputError([("--run-id", "is empty; give the run a name, or omit the option for a new one")])
     files = _files(parameters)
     words = [*(["--run-id", run_id] if run_id else []), *(word for pair in overrides for word in ("-p", *pair))]
     if len(files) > 1:
         if named := [word for word in ("--run-id", "run_id") if word in words]:
-            problem = (
-                f"would be the name of {len(files)} runs; put a run_id into each file, or leave it out for new names"
-            )
+            problem = f"would name {len(files)} runs; set a run_id in each file, or omit it for new names"
             raise errors.InputError([(named[0], problem)])
         _run_several(files, runs_dir, overrides, jobs, quiet)
     else:
@@ -63,12 +62,12 @@ def run(
 
 
 def _files(parameters: tuple[Path, ...]) -> list[Path]:
-    """Return the parameter files: those named, and all that lie in a folder that is named."""
+    """Return the parameter files: those named, and all files of each folder that is named."""
     found: list[Path] = []
     for path in parameters or (parameters_folder() / "sandbox.yaml",):
         inside = sorted(one for one in path.iterdir() if one.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
         if not inside:
-            raise errors.ParameterFileError(f"no parameter file (.yaml) lies in {path}; name a folder that holds some")
+            raise errors.ParameterFileError(f"no parameter file (.yaml) in {path}; give a folder that contains some")
         found += inside
     return found
 
@@ -145,13 +144,13 @@ def _report_failure(
 ) -> None:
     """Print what failed, and the command that resumes the run."""
     again = _command_to_resume(parameters, run_id, runs_dir, overrides)
-    click.echo(f"error: {problem}\n  mend it, then go on with: {again}", err=True)
+    click.echo(f"error: {problem}\n  fix it, then resume with: {again}", err=True)
 
 
 def _command_to_resume(
     parameters: Path | None, run_id: str, runs_dir: Path | None, overrides: tuple[tuple[str, str], ...]
 ) -> str:
-    """Return the command that goes on with a run."""
+    """Return the command that resumes a run."""
     words = ["runbook", "run", *([str(parameters)] if parameters else []), "--run-id", run_id]
     words += [word for pair in overrides if pair[0] != "run_id" for word in ("-p", *pair)]
     words += ["--runs-dir", str(runs_dir)] if runs_dir else []

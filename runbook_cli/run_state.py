@@ -1,4 +1,4 @@
-"""How a run stands, in the words that the commands and the start page share."""
+"""The state of a run, as the commands and the start page show it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from runbook_lib.run.steps import CLEAN_UP, chain
 
 
 def next_step(run: Run) -> str:
-    """Return the name of the first step of the chain that has not finished, or empty."""
+    """Return the name of the first step of the chain that has not finished, or an empty string when none is left."""
     if run.is_finished(CLEAN_UP):
         return ""
     return next((step.name for step in chain() if not run.is_finished(step.name)), "")

@@ -11,17 +11,23 @@ from runbook_lib.run.paths import runs_folder
 
 
 @click.group(invoke_without_command=True)
-@click.option("--port", default=0, show_default=True, help="0 takes a free port.")
+@click.option("--port", default=0, show_default=True, help="Port; 0 picks a free one.")
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Another address than this machine's own needs this word."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. Other machines can reach the sandbox unless it is a loopback address.",
 )
-@click.option("--seed", type=int, help="Make the ids repeatable.")
-@click.option("--stop", is_flag=True, help="End the sandbox that belongs to the runs folder.")
+@click.option("--seed", type=int, help="Seed for repeatable resource ids.")
+@click.option("--stop", is_flag=True, help="Stop the sandbox of the runs folder.")
 @runs_dir_option
 @click.pass_context
 @report_errors
 def sandbox(context: click.Context, port: int, host: str, seed: int | None, stop: bool, runs_dir: Path | None) -> None:
-    """Serve the sandbox until interrupted; the first line holds its URL. Or order one that is running about."""
+    """Serve the AWS sandbox, or control a running one.
+
+    Without COMMAND, serve the sandbox until interrupted. The first line of the output contains its URL.
+    """
     from runbook_lib.aws import sandbox_process
     from runbook_sandbox.server.starting import quick_imports
 
@@ -29,7 +35,9 @@ def sandbox(context: click.Context, port: int, host: str, seed: int | None, stop
     if context.invoked_subcommand is not None:
         return
     if stop:
-        click.echo("the sandbox has ended" if sandbox_process.stop(runs_folder(runs_dir)) else "no sandbox was running")
+        click.echo(
+            "the sandbox was stopped" if sandbox_process.stop(runs_folder(runs_dir)) else "no sandbox was running"
+        )
         return
     sandbox_process.require_installed()
     with quick_imports():
@@ -43,10 +51,13 @@ def sandbox(context: click.Context, port: int, host: str, seed: int | None, stop
 @click.pass_obj
 @report_errors
 def advance(runs_dir: Path | None, span: str) -> None:
-    """Move the sandbox's clock by SPAN: 45s, 30m, 25h, 7d."""
+    """Advance the clock of the sandbox.
+
+    SPAN is a time span such as 45s, 30m, 25h or 7d.
+    """
     from runbook_cli import sandbox_control
 
-    click.echo(f"it is now {sandbox_control.advance(runs_folder(runs_dir), span)} in the sandbox")
+    click.echo(f"the sandbox's clock is now {sandbox_control.advance(runs_folder(runs_dir), span)}")
 
 
 @sandbox.command()
@@ -54,7 +65,10 @@ def advance(runs_dir: Path | None, span: str) -> None:
 @click.pass_obj
 @report_errors
 def states(runs_dir: Path | None, pace: str) -> None:
-    """Let states (creating, deleting, …) take PACE: a span such as 20s, or a number of looks; 0 is at once."""
+    """Set how long states such as creating and deleting last.
+
+    PACE is a time span such as 20s, a number of describe calls, or 0: states change immediately.
+    """
     from runbook_cli import sandbox_control
 
     sandbox_control.set_states(runs_folder(runs_dir), pace)
@@ -63,12 +77,15 @@ def states(runs_dir: Path | None, pace: str) -> None:
 @sandbox.command()
 @click.argument("operation")
 @click.argument("kind", type=click.Choice(["throttle", "error", "latency", "drop_before", "drop_after"]))
-@click.option("--count", default=1, show_default=True, help="For so many calls.")
-@click.option("--seconds", "delay", default=0.0, help="Of latency.")
+@click.option("--count", default=1, show_default=True, help="Number of calls to affect.")
+@click.option("--seconds", "delay", default=0.0, help="Delay of each call, for latency.")
 @click.pass_obj
 @report_errors
 def fault(runs_dir: Path | None, operation: str, kind: str, count: int, delay: float) -> None:
-    """Let the next calls of OPERATION (kms:ImportKeyMaterial, rds:*, *) meet a fault."""
+    """Inject a fault into the next calls of OPERATION.
+
+    OPERATION is an API operation such as kms:ImportKeyMaterial, all of a service (rds:*), or *.
+    """
     from runbook_cli import sandbox_control
 
     sandbox_control.inject(runs_folder(runs_dir), operation, kind, count=count, delay=delay)
@@ -79,7 +96,7 @@ def fault(runs_dir: Path | None, operation: str, kind: str, count: int, delay: f
 @click.pass_obj
 @report_errors
 def reset_seat(runs_dir: Path | None, seat: int) -> None:
-    """Empty SEAT, and leave all other learners' as they are."""
+    """Delete all resources of SEAT, the account of one learner."""
     from runbook_cli import sandbox_control
 
     click.echo(f"seat {seat}, account {sandbox_control.reset_seat(runs_folder(runs_dir), seat)}, is empty")

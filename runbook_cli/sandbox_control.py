@@ -1,4 +1,7 @@
-"""Orders to a sandbox that is running, as `runbook sandbox` gives them: clock, states, faults, seats. Imports no moto."""
+"""Control commands for a running sandbox, as `runbook sandbox` sends them: clock, states, faults, seats.
+
+Imports no moto.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def seconds(span: str) -> int:
-    """Return the seconds of a span such as 7d, 25h, 30m or 45s. Raises InputError."""
+    """Return the seconds of a time span such as 7d, 25h, 30m or 45s. Raises `InputError`."""
     match = re.fullmatch(r"(-?[0-9]{1,6})([smhd])", span.strip())
     if match is None:
-        raise InputError([("span", f"{span!r} is no span of time; say 45s, 30m, 25h or 7d")])
+        raise InputError([("span", f"{span!r} is not a time span; give one such as 45s, 30m, 25h or 7d")])
     return int(match[1]) * _SECONDS[match[2]]
 
 
@@ -31,9 +34,9 @@ def _running(runs_dir: Path) -> str:
 
 
 def send_command(runs_dir: Path, path: str, body: Any, *, method: str = "POST") -> Any:
-    """Give the running sandbox an order; return its answer.
+    """Send a command to the running sandbox; return its JSON response.
 
-    Raises SandboxUnavailable when none is running, and InputError when it does not take the order.
+    Raises `SandboxUnavailable` when none is running, and `InputError` when the sandbox rejects the command.
     """
     url = _running(runs_dir)
     request = urllib.request.Request(  # noqa: S310 - its scheme is checked before
@@ -44,18 +47,18 @@ def send_command(runs_dir: Path, path: str, body: Any, *, method: str = "POST") 
             return json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
-            raise InputError([("order", str(json.load(error)["error"]))]) from error
+            raise InputError([("command", str(json.load(error)["error"]))]) from error
     except (OSError, ValueError) as error:
         raise SandboxUnavailable(f"no sandbox answers at {url}: {error}") from error
 
 
 def advance(runs_dir: Path, span: str) -> str:
-    """Move the clock by a span; return the sandbox's new present time."""
+    """Advance the clock by a time span; return the sandbox's new time."""
     return str(send_command(runs_dir, "/runbook/clock", {"advance_seconds": seconds(span)})["now"])
 
 
 def set_states(runs_dir: Path, pace: str) -> None:
-    """Let states take a span (20s) or a number of looks (3); 0 makes them immediate."""
+    """Let states last a time span (20s) or a number of describe calls (3); 0 makes them immediate."""
     if pace == "0":
         command: dict[str, Any] = {"mode": "immediate"}
     elif pace.isascii() and pace.isdigit():
@@ -66,11 +69,11 @@ def set_states(runs_dir: Path, pace: str) -> None:
 
 
 def inject(runs_dir: Path, operation: str, kind: str, *, count: int, delay: float) -> None:
-    """Order a fault for the next calls of an operation, such as kms:ImportKeyMaterial."""
+    """Inject a fault into the next calls of an operation, such as kms:ImportKeyMaterial."""
     command = {"operation": operation, "kind": kind, "count": count, "seconds": delay}
     send_command(runs_dir, "/runbook/faults", command)
 
 
 def reset_seat(runs_dir: Path, seat: int) -> str:
-    """Empty one seat; return the account that it is."""
+    """Delete all resources of one seat; return its account id."""
     return str(send_command(runs_dir, f"/runbook/seats/{seat}/reset", {})["account"])

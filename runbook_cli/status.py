@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run_id", required=False)
 @runs_dir_option
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @report_errors
 def status(run_id: str | None, runs_dir: Path | None, as_json: bool) -> None:
-    """Show the runs, or the steps of one."""
+    """List all runs, or show the steps of RUN_ID."""
     from runbook_lib.run.run import Run, all_runs
 
     folder = runs_folder(runs_dir)
@@ -32,7 +32,7 @@ def status(run_id: str | None, runs_dir: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(rows[0] if run_id else rows, indent=1))
         return
     if not runs:
-        click.echo(f"no runs in {shown(folder)}; begin one with: runbook run")
+        click.echo(f"no runs in {shown(folder)}; start one with: runbook run")
     for one in runs:
         for line in _lines(one, with_steps=run_id is not None):
             click.echo(line)
@@ -64,7 +64,7 @@ def _step_rows(run: Run) -> list[dict[str, Any]]:
 
 
 def _lines(run: Run, *, with_steps: bool) -> Iterator[str]:
-    """Yield the line of a run, then when its key material expires, then its steps."""
+    """Yield the line of a run, its key material's expiry, and, `with_steps`, a line for each step."""
     from runbook_cli.run_state import next_step, target_label
     from runbook_lib.run.expiry import in_words, seconds_left
     from runbook_lib.run.steps import CLEAN_UP
@@ -74,6 +74,6 @@ def _lines(run: Run, *, with_steps: bool) -> Iterator[str]:
     where = f"{target_label(target['target'])} · account {target['account_id']} · {target['region']}"
     yield f"{run.run_id}  {where} · {run.created} · {state}"
     if (left := in_words(run)) and (with_steps or seconds_left(run) is not None):
-        yield f"  key material {left}; again: runbook recover {run.run_id}"
+        yield f"  key material {left}; to import it again: runbook recover {run.run_id}"
     for row in _step_rows(run) if with_steps else []:
         yield f"  {row['step']:<30} {row['status']:<9} {row['summary']}".rstrip()

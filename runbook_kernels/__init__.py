@@ -1,9 +1,9 @@
-"""Jupyter kernels that are forked from a warm parent process: fresh for every notebook, ready in a fraction of the time.
+"""Jupyter kernels forked from a preloaded parent process: a new process for every notebook, ready in less time.
 
-A kernel provisioner named `fork-server` stands in for Jupyter's own when `JUPYTER_DEFAULT_PROVISIONER_NAME` names
-it, so that papermill, nbclient, nbval and JupyterLab use it unchanged. Where it cannot do its work (another system
-than Linux, another kernel, a parent that does not start) it starts the plain kernel. It knows no notebook, and
-what the parent imports is told from outside.
+The kernel provisioner `fork-server` replaces Jupyter's own when `JUPYTER_DEFAULT_PROVISIONER_NAME` names it;
+papermill, nbclient, nbval and JupyterLab then use it unchanged. Where it cannot fork (not Linux, not ipykernel, a
+parent that does not start), it starts a plain kernel. The modules that the parent imports are configured from outside:
+this package knows no notebook.
 """
 
 from __future__ import annotations

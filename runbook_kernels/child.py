@@ -1,4 +1,4 @@
-"""What a forked child does: take on the requester's surroundings, forget the parent's, and be an ordinary kernel."""
+"""The forked child: take over the requester's environment in place of the parent's, and run an ordinary kernel."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _CONTROL_SECONDS = 1.0
 
 
 class ClientWatch(threading.Thread):
-    """Ends the kernel at once when the process that asked for it has ended."""
+    """End the kernel as soon as the process that requested it has ended."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(name="client-watch", daemon=True)
         self._descriptor = descriptor
 
     def run(self) -> None:
-        """Wait for the end of the client."""
+        """Wait until the client has ended, then exit."""
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
         while not poll.poll():
@@ -41,9 +41,9 @@ class ClientWatch(threading.Thread):
 
 
 def run_kernel(connection: socket.socket, environment: dict[str, str]) -> None:
-    """Read the request from `connection` and be that kernel until it ends.
+    """Read the request from `connection` and run that kernel until it ends.
 
-    `environment` is what imports set in the parent; what the request says comes first.
+    `environment` holds the variables that imports set in the parent; those of the request take precedence.
     """
     connection.settimeout(_REQUEST_SECONDS)
     client, _ = protocol.peer(connection)
@@ -59,7 +59,7 @@ def run_kernel(connection: socket.socket, environment: dict[str, str]) -> None:
     from ipykernel.kernelapp import IPKernelApp
 
     app = IPKernelApp.instance()
-    app.parent_handle = 1  # no poller of its own: it would watch the fork server instead of the client
+    app.parent_handle = 1  # disable ipykernel's poller: it would watch the fork server, not the client
     app.initialize(request.arguments)  # type: ignore[no-untyped-call]
     if request.independent:
         os.close(watched)
@@ -71,29 +71,29 @@ def run_kernel(connection: socket.socket, environment: dict[str, str]) -> None:
 
 
 def leave() -> None:
-    """End this process as Python does, but for taking the parent's memory to pieces.
+    """Exit as Python does, but without finalizing the objects inherited from the parent.
 
-    Threads are waited for, what was registered to run at exit runs, and what this process has open is flushed. That an
-    interpreter then visits each of its objects would copy all that is shared with the parent: 80 ms and as many MB for
-    each kernel. What is left undone is what only the destructor of a module's global does.
+    Joins threads, runs the exit handlers and flushes open files. Finalizing the interpreter would touch every object
+    and so copy all memory shared with the parent: 80 ms and 80 MB per kernel. Destructors of module globals do not
+    run.
     """
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    # IPython has collected the garbage by now. The parent's objects are frozen: they are not listed here.
+    # IPython has collected garbage by now. The parent's objects are frozen and so not listed here.
     opened = [one for one in gc.get_objects() if type(one) in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)]
     for one in (*opened, sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-        with contextlib.suppress(OSError, ValueError):  # closed, or nobody listens
+        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads the pipe
             if one is not None:
                 one.flush()
     os._exit(0)
 
 
 def _end_control(thread: Any) -> None:
-    """Let the answer to the shutdown request be sent before the thread that sends it is stopped.
+    """Wait for the control thread, which sends the reply to the shutdown request.
 
-    ipykernel 7.4 stops that thread at exit, without waiting for the control thread. In about one run of ten the
-    latter is then still flushing the streams; it waits ten seconds for nobody, and the client sends SIGTERM after
-    two and a half.
+    ipykernel 7.4 stops the I/O thread at exit without waiting for the control thread. In about one run of ten, the
+    control thread is still flushing the streams then and waits ten seconds in vain, while the client sends SIGTERM
+    after 2.5 seconds.
     """
     if thread and thread.is_alive():
         thread.stop()
@@ -101,16 +101,16 @@ def _end_control(thread: Any) -> None:
 
 
 def _send_ready(connection: socket.socket) -> None:
-    """Tell the requester that the sockets are bound: a client that connects earlier tries again only after 0.1 s."""
+    """Tell the requester that the sockets are bound: a client that connects before retries only after 0.1 s."""
     with connection:
         try:
             protocol.send_line(connection, {"ready": True})
-        except OSError:  # the watch will notice
+        except OSError:  # the client watch handles it
             return
 
 
 def _adopt(request: protocol.Request, streams: list[int], environment: dict[str, str]) -> None:
-    """Set streams, signals, umask, folder, environment and arguments as a newly started process would find them."""
+    """Set streams, signals, umask, folder, environment and arguments as in a newly started process."""
     sys.stdout.flush()
     sys.stderr.flush()
     for descriptor, number in zip(streams, (1, 2), strict=True):
@@ -119,7 +119,7 @@ def _adopt(request: protocol.Request, streams: list[int], environment: dict[str,
     sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
     for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    # The kernel lets interrupts through while a cell runs; one that comes earlier is not for it.
+    # The kernel enables interrupts while a cell runs; ignore earlier ones.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(request.umask)
@@ -133,10 +133,11 @@ def _adopt(request: protocol.Request, streams: list[int], environment: dict[str,
 
 
 def _reseed() -> None:
-    """Give this process random numbers of its own, in every generator that was seeded before the fork.
+    """Reseed every random number generator that was seeded before the fork.
 
-    Python reseeds `random`, and OpenSSL its generator, after a fork; `os.urandom`, `secrets` and `uuid4` ask the
-    operating system. NumPy's and multiprocessing's are left. The seed of `hash(str)` cannot be changed.
+    Python reseeds `random`, and OpenSSL its own generator, after a fork; `os.urandom`, `secrets` and `uuid4` read from
+    the operating system. NumPy and the authentication key of multiprocessing are left. The seed of `hash(str)` cannot
+    be changed.
     """
     random.seed()
     if "numpy.random" in sys.modules:

@@ -1,4 +1,4 @@
-"""Ask the parent for a kernel, starting the parent first where none serves the present code."""
+"""Request a kernel from the parent; start a parent first if none runs the current code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runbook_kernels.process import ForkedProcess
 ANSWER_SECONDS = 60.0
 READY_SECONDS = 5.0
 RETRY_SECONDS = 60.0
-# glibc raises this limit by itself, and then keeps what large objects took: 11 MB of a kernel that has drawn pictures.
+# glibc raises this limit dynamically and then keeps freed memory: 11 MB in a kernel that has drawn pictures.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(128 * 1024)}
 _BACKLOG = 128
 _SUFFIX = ".socket"
@@ -29,11 +29,11 @@ _failed: dict[str, float] = {}
 def launch(spec: ServerSpec, request: protocol.Request, streams: tuple[int, int]) -> ForkedProcess:
     """Return a new kernel process, forked by the parent for `spec`.
 
-    Raises `ServerUnavailable`; a parent that failed is not tried again by this process for a minute.
+    Raises `ServerUnavailable`; this process does not retry a failed parent for RETRY_SECONDS.
     """
     identity = identify(spec)
     if time.monotonic() - _failed.get(identity.name, -math.inf) < RETRY_SECONDS:
-        raise ServerUnavailable("the fork server failed a moment ago")
+        raise ServerUnavailable("the fork server failed less than a minute ago")
     connection: socket.socket | None = None
     try:
         connection = _connect(spec, identity)
@@ -53,7 +53,7 @@ def launch(spec: ServerSpec, request: protocol.Request, streams: tuple[int, int]
 
 
 def _await_pid(connection: socket.socket) -> ForkedProcess:
-    """Return the kernel process that the parent announces; the kernel's own word may come before it."""
+    """Return the kernel process that the parent announces. The kernel's ready message may arrive before."""
     ready = False
     while True:
         line, descriptors = protocol.receive_line(connection)
@@ -65,7 +65,7 @@ def _await_pid(connection: socket.socket) -> ForkedProcess:
 
 
 def start(spec: ServerSpec) -> None:
-    """Start the parent for `spec` unless it serves already; do not wait for it. Raises `ServerUnavailable`."""
+    """Start the parent for `spec` unless it is running; do not wait until it is ready. Raises `ServerUnavailable`."""
     try:
         _connect(spec, identify(spec)).close()
     except OSError as error:
@@ -73,7 +73,7 @@ def start(spec: ServerSpec) -> None:
 
 
 def _connect(spec: ServerSpec, identity: Identity) -> socket.socket:
-    """Return a connection to the parent of this identity, which is started if need be and may still be importing."""
+    """Return a connection to the parent of this identity, started if necessary; it may still be importing."""
     with Folder.opened() as folder:
         connection = _try(folder, identity.name + _SUFFIX)
         if connection is None:
@@ -89,7 +89,7 @@ def _connect(spec: ServerSpec, identity: Identity) -> socket.socket:
 
 
 def _try(folder: Folder, name: str) -> socket.socket | None:
-    """Return a connection to the parent at `name`, or None where nobody listens."""
+    """Return a connection to the parent at `name`, or None when no process listens there."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(ANSWER_SECONDS)
     try:
@@ -104,7 +104,7 @@ def _try(folder: Folder, name: str) -> socket.socket | None:
 
 
 def _start(folder: Folder, spec: ServerSpec, identity: Identity) -> None:
-    """Bind the socket and start a parent on it: whoever connects from now on waits until it has imported."""
+    """Bind the socket and start a parent on it. Clients can connect at once and wait until it has imported."""
     name = identity.name + _SUFFIX
     folder.unlink(name)
     log = folder.create(f"{identity.scope}.log")
@@ -126,7 +126,7 @@ def _start(folder: Folder, spec: ServerSpec, identity: Identity) -> None:
                 start_new_session=True,
                 umask=0o077,
             )
-            status = starter.wait(ANSWER_SECONDS)  # it forks the parent and is gone
+            status = starter.wait(ANSWER_SECONDS)  # it forks the parent and exits
     except subprocess.TimeoutExpired as error:
         starter.kill()
         starter.wait()
@@ -139,7 +139,7 @@ def _start(folder: Folder, spec: ServerSpec, identity: Identity) -> None:
 
 
 def retire(scope: str = "") -> None:
-    """Tell all parents, or those of one scope, to end when their kernels have. Raises `ServerUnavailable`."""
+    """Tell all parents, or those of one scope, to exit when their kernels have ended. Raises `ServerUnavailable`."""
     with Folder.opened() as folder:
         _retire(folder, scope=scope, but="")
 
@@ -154,5 +154,5 @@ def _retire(folder: Folder, *, scope: str, but: str) -> None:
             with connection:
                 try:
                     connection.sendall(protocol.RETIRE)
-                except BrokenPipeError:  # it was ending anyway
+                except BrokenPipeError:  # it is already exiting
                     continue

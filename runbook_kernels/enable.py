@@ -1,4 +1,4 @@
-"""The calls for a program that executes notebooks: which environment chooses forked kernels, starting early, stopping."""
+"""For programs that execute notebooks: the environment that selects forked kernels; start and stop the parent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runbook_kernels.settings import PROVISIONER, supported, wanted
 
 
 def environment() -> dict[str, str]:
-    """Return the environment variables that make Jupyter fork its kernels; empty where that cannot be.
+    """Return the environment variables that make Jupyter fork its kernels; empty where forking is not possible.
 
     Set them before the first kernel is started: jupyter_client reads them once.
     """
@@ -23,10 +23,10 @@ def environment() -> dict[str, str]:
 
 
 def start() -> threading.Thread | None:
-    """Start the parent in the background, so that it is warm when the first kernel is asked for.
+    """Start the parent in the background, so that it has imported before the first kernel is requested.
 
-    Returns the thread that does so, or None when kernels will be plain. A parent that does not start is not an
-    error here: the kernel will be plain.
+    Returns the thread that starts it, or None when kernels will be plain. A parent that does not start is no error:
+    the kernel will be plain.
     """
     if not environment():
         return None
@@ -47,7 +47,7 @@ def start() -> threading.Thread | None:
 
 
 def stop() -> None:
-    """Let this user's parents end, each when its last kernel has; without this they end when idle."""
+    """Tell this user's parents to exit after their last kernel. Otherwise they exit when idle."""
     if not supported():
         return
     from runbook_kernels import client

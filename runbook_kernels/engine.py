@@ -1,8 +1,8 @@
-"""A papermill engine that loses no time around the cells: `papermill --engine fork-server …`, or through `Kernels`.
+"""A papermill engine with less overhead per notebook: `papermill --engine fork-server …`, or with `Kernels`.
 
-Its notebooks are those of papermill's own engine. What differs is the time around the cells: the kernel may have
-been started before; that it is ready is seen, not waited for; it ends in the background. And a notebook is saved
-once for each code cell, whole or not at all, before the cell runs: a kill leaves all that had come until then.
+The executed notebooks equal those of papermill's own engine. The kernel may have been started ahead, execution begins
+as soon as it is ready, and it ends in the background. A notebook is saved atomically before each code cell: after a
+kill, the file contains all outputs up to that cell.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _IOPUB_SECONDS = 0.2
 
 
 class ForkServerEngine(Engine):  # type: ignore[misc]
-    """Execute a notebook in a kernel of `kernels`, or in one of its own; forked where that can be."""
+    """Execute a notebook in a kernel from `kernels`, or in a new one; forked where possible."""
 
     @classmethod
     def execute_notebook(
@@ -45,7 +45,7 @@ class ForkServerEngine(Engine):  # type: ignore[misc]
         autosave_cell_every: int = 30,
         **kwargs: Any,
     ) -> Any:
-        """Do as papermill's engines do, with a manager that saves less often and safely."""
+        """Execute a notebook as papermill's engines do, but save less often, and atomically."""
         manager = Manager(
             nb,
             output_path=output_path,
@@ -76,7 +76,7 @@ class ForkServerEngine(Engine):  # type: ignore[misc]
         input_path: str | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Execute the cells. `kernels` are the caller's, where notebooks follow each other; `another` is one that will."""
+        """Execute the cells in a kernel from `kernels` (None: a new one). `another`: start the next one meanwhile."""
         timeout = execution_timeout or kwargs.get("timeout")
         options = {name: value for name, value in kwargs.items() if name not in ("timeout", "startup_timeout")}
         with _kernels(kernels, kernel_name) as source:
@@ -117,10 +117,10 @@ def _kernels(given: Kernels | None, kernel_name: str) -> Iterator[Kernels]:
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]
-    """papermill's client, which begins as soon as the kernel listens."""
+    """papermill's client, which starts as soon as the kernel responds."""
 
     async def async_start_new_kernel_client(self) -> Any:
-        """Connect; return when the kernel has answered and its broadcasts arrive. Raises `RuntimeError`."""
+        """Connect; return when the kernel has replied and its IOPub messages arrive. Raises `RuntimeError`."""
         self.kc = self.km.client()
         self.kc.start_channels()
         await self._until_ready(monotonic() + (self.startup_timeout or 60))
@@ -131,7 +131,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
     start_new_kernel_client = run_sync(async_start_new_kernel_client)
 
     async def _until_ready(self, limit: float) -> None:
-        """jupyter_client sees the same, and then waits 0.2 s for broadcasts that do not come."""
+        """Wait for the reply and the idle status; jupyter_client would wait another 0.2 s for further messages."""
         while True:
             asked = self.kc.kernel_info()
             try:
@@ -140,7 +140,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
                 while not _is_idle_after(await self.kc.iopub_channel.get_msg(timeout=_IOPUB_SECONDS), asked):
                     continue
                 return
-            except Empty:  # not listening yet, or what it broadcasts did not reach us yet: ask again
+            except Empty:  # not listening yet, or IOPub is not connected yet: request again
                 pass
             if not await ensure_async(self.km.is_alive()):
                 raise RuntimeError("Kernel died before replying to kernel_info")
@@ -154,24 +154,24 @@ def _is_idle_after(message: dict[str, Any], asked: str) -> bool:
 
 
 class Manager(NotebookExecutionManager):  # type: ignore[misc]
-    """papermill's record of an execution, saved before each code cell and at the end."""
+    """papermill's execution manager, which saves before each code cell and at the end."""
 
     nb: Any
     _saves = True
     _complete = False
 
     def cell_start(self, cell: Any, cell_index: int | None = None, **kwargs: Any) -> None:
-        """Note the start; save, with all that came before in it, if the cell is code."""
+        """Record the start; save the notebook if the cell is code."""
         with self._saving(cell.get("cell_type") == "code"):
             super().cell_start(cell, cell_index, **kwargs)
 
     def cell_complete(self, cell: Any, cell_index: int | None = None, **kwargs: Any) -> None:
-        """Note the end: the next code cell, or the end of the notebook, follows at once and saves it."""
+        """Record the end without saving: the next code cell or the end of the notebook saves it."""
         with self._saving(False):
             super().cell_complete(cell, cell_index, **kwargs)
 
     def notebook_complete(self, **kwargs: Any) -> None:
-        """Note the end and save, in the form that is made for reading and comparing."""
+        """Record the end and save the notebook with nbformat's formatting."""
         self._complete = True
         super().notebook_complete(**kwargs)
 
@@ -184,7 +184,7 @@ class Manager(NotebookExecutionManager):  # type: ignore[misc]
             self._saves = True
 
     def save(self, **kwargs: Any) -> None:
-        """Write the notebook whole or not at all; a path that is no file of this machine is papermill's to write."""
+        """Write the notebook atomically; papermill itself writes to a path that is not a local file."""
         if not self._saves:
             return
         path = self.output_path
@@ -198,7 +198,7 @@ class Manager(NotebookExecutionManager):  # type: ignore[misc]
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace `path` by a file with `text`, with the rights that a new file has."""
+    """Replace `path` atomically by a file of mode 0600 with `text`."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

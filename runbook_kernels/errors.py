@@ -1,4 +1,4 @@
-"""What can keep a kernel from being forked; each ends in a plain kernel, none reaches the notebook."""
+"""The reasons why a kernel is not forked. Each leads to a plain kernel; none reaches the notebook."""
 
 
 class ForkKernelError(Exception):
@@ -6,12 +6,12 @@ class ForkKernelError(Exception):
 
 
 class Unsuitable(ForkKernelError):
-    """The kernel asked for is not one that the fork server makes: other system, other interpreter, opted out."""
+    """Forked kernels do not support this request: another system or interpreter, or `RUNBOOK_KERNEL=plain`."""
 
 
 class ServerUnavailable(ForkKernelError):
-    """The fork server could not be reached, started or trusted, or did not answer."""
+    """The fork server could not be reached, started or trusted, or did not respond."""
 
 
 class UnsafeFolder(ServerUnavailable):
-    """The folder of the sockets cannot be used, or others than the user have a hand in it."""
+    """The folder of the sockets cannot be used, or other users have access to it."""

@@ -1,4 +1,4 @@
-"""The folder of the sockets: the user's own, mode 0700, held open so that nobody can put another in its place."""
+"""The folder of the sockets: owned by the user, mode 0700, and held open so that it cannot be replaced."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _path() -> Path:
 
 
 class Folder:
-    """An open folder: names in it are reached through its descriptor, whatever happens to the path."""
+    """An open folder: its files are accessed through its descriptor, even if the path is renamed or replaced."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -29,7 +29,7 @@ class Folder:
     @classmethod
     @contextmanager
     def opened(cls) -> Iterator[Folder]:
-        """Make the folder if need be and hold it open. Raises `UnsafeFolder` when it is not ours alone."""
+        """Create the folder if missing and hold it open. Raises `UnsafeFolder` if others may access it."""
         path = _path()
         try:
             path.mkdir(mode=0o700, exist_ok=True)
@@ -39,34 +39,34 @@ class Folder:
         try:
             status = os.fstat(descriptor)
             if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
-                raise UnsafeFolder(f"{path} is not this user's alone; remove it, or set its mode to 0700")
+                raise UnsafeFolder(f"{path} must belong to this user with mode 0700; remove it, or run: chmod 0700")
             yield cls(descriptor)
         finally:
             os.close(descriptor)
 
     def address(self, name: str) -> str:
-        """Return the address of the socket `name`; short enough for a socket wherever the folder lies."""
+        """Return the address of the socket `name`, which is short enough wherever the folder is."""
         return f"/proc/self/fd/{self.descriptor}/{name}"
 
     def names(self) -> list[str]:
-        """Return what lies in the folder."""
+        """Return the file names in the folder, sorted."""
         return sorted(os.listdir(self.descriptor))
 
     def unlink(self, name: str) -> None:
-        """Remove `name` if it is there."""
+        """Remove `name` if it exists."""
         try:
             os.unlink(name, dir_fd=self.descriptor)
         except FileNotFoundError:
             return
 
     def create(self, name: str) -> int:
-        """Return a descriptor of the new and empty file `name`."""
+        """Create or empty the file `name`; return its descriptor."""
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, mode=0o600, dir_fd=self.descriptor)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder's one lock, which guards the starting of a parent."""
+        """Hold the folder's lock, which serializes the start of a parent."""
         descriptor = self.create("lock")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,7 +1,7 @@
-"""Which parent serves which kernel: everything that a forked process cannot change any more, as two short hashes.
+"""The identity of a parent: two hashes of everything that a forked process can no longer change.
 
-The scope is who and where: interpreter, options, start-up environment, limits, namespaces, what is imported. The
-fingerprint is the code: a changed file or installed version makes another one, and so another parent.
+The scope covers interpreter, options, start-up environment, limits, namespaces and the preloaded modules. The
+fingerprint covers the code: a changed file or installed version leads to a new parent.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any
 
 from runbook_kernels import settings
 
-# Read while an interpreter starts or a library is loaded, so that a fork comes too late for them. Nothing else of
-# an environment reaches the parent: no credentials, no proxies, no tokens.
+# Variables that are read while an interpreter starts or a library is loaded: a fork is too late for them. No other
+# variable reaches the parent: no credentials, no proxies, no tokens.
 _KEPT = re.compile(
     r"PYTHON[A-Z0-9]+|PYTHON_(CPU_COUNT|FROZEN_MODULES|GIL|JIT)|HOME|LANG|LANGUAGE|LC_[A-Z]+|TZ"
     r"|LD_(LIBRARY_PATH|PRELOAD)|GLIBC_TUNABLES|MALLOC_[A-Z_]+|OPENSSL_(CONF|MODULES|ia32cap)"
@@ -34,7 +34,7 @@ _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
 @dataclass(frozen=True)
 class ServerSpec:
-    """What a parent is started with."""
+    """The options, preloaded modules, environment and idle time that a parent is started with."""
 
     options: tuple[str, ...]
     preload: tuple[str, ...]
@@ -66,7 +66,7 @@ class Identity:
 
 
 def identify(spec: ServerSpec) -> Identity:
-    """Return the identity of the parent for `spec`, asked by this process, with the code as it lies there now."""
+    """Return the identity of the parent for `spec`, for this process and the current state of the code."""
     return Identity(scope=_digest(_scope(spec)), fingerprint=_digest(list(_code(spec.preload))))
 
 
@@ -87,10 +87,10 @@ def _scope(spec: ServerSpec) -> list[Any]:
 
 
 def _code(preload: tuple[str, ...]) -> Iterator[list[Any]]:
-    """Yield what tells one state of the code from another.
+    """Yield what identifies the state of the code.
 
-    For installed distributions the folders that hold their versions; for packages that lie elsewhere (a working
-    copy) every file with its time and size, and the same for the packages beside them.
+    For installed distributions: the metadata folders, which carry the versions. For packages elsewhere (a working
+    copy): every file with its modification time and size, including the packages in the same folder.
     """
     sites = [Path(entry) for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
     for site in sites:
@@ -107,10 +107,10 @@ def _code(preload: tuple[str, ...]) -> Iterator[list[Any]]:
 
 
 def _places(name: str) -> list[Path]:
-    """Return where the top-level module `name` lies, without importing it."""
+    """Return the paths of the top-level module `name`, without importing it."""
     try:
         found = find_spec(name)
-    except ValueError:  # a module that was made by hand, such as __main__
+    except ValueError:  # a module without a spec, such as __main__
         return []
     if found is None:
         return []
@@ -120,7 +120,7 @@ def _places(name: str) -> list[Path]:
 
 
 def _beside(place: Path) -> list[Path]:
-    """Return `place` and, where it is a package, the packages in the same folder: they are one working copy."""
+    """Return `place` and, if it is a package, the other packages in its folder: one working copy."""
     if place.is_file():
         return [place]
     found = {
@@ -148,5 +148,5 @@ def _sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
-    except OSError:  # on sys.path, but not there
+    except OSError:  # on sys.path, but missing
         return []

@@ -1,7 +1,7 @@
-"""Kernels for notebooks that are executed one after the other: started ahead, ended in the background.
+"""Kernels for notebooks that are executed one after another: started ahead, ended in the background.
 
-Works with plain kernels too. They are reached through sockets in a folder of their own (0700), where the system
-has such sockets, in place of TCP ports: nobody else can connect, and notebooks side by side cannot meet.
+Works with plain kernels too. Where the system supports it, kernels use Unix sockets in a private folder (0700) in
+place of TCP ports: other users cannot connect, and parallel notebooks cannot take each other's ports.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from jupyter_client.manager import KernelManager
 
 from runbook_kernels.settings import runtime_folder
 
-# What sun_path holds on Linux and macOS, less what jupyter_client and a kernel's number add.
+# The length of sun_path on Linux and macOS, less what jupyter_client and the kernel's number add.
 _LONGEST = 80
 _PREFIX = "kernels-"
 
 
 class Kernels:
-    """Hands out started kernels of one kernelspec; all work on them but their use is done in one other thread."""
+    """A source of started kernels of one kernelspec. A second thread starts and ends them."""
 
     def __init__(self, kernel_name: str = "python3") -> None:
         self.kernel_name = kernel_name
@@ -43,29 +43,29 @@ class Kernels:
         self.close()
 
     def start_ahead(self) -> None:
-        """Start the kernel that `take` will return next, with the environment and folder of this moment."""
+        """Start the kernel that `take` returns next, with the current environment and working folder."""
         if self._next is None:
             manager = self._manager()
             self._next = self._thread.submit(self._start, manager, dict(os.environ), str(Path.cwd()))
 
     def take(self) -> Any:
-        """Return the manager of a started kernel. Raises what starting it raised."""
+        """Return the manager of a started kernel. Raises the error of its start, if any."""
         self.start_ahead()
         started, self._next = self._next, None
         return started.result() if started else None
 
     def drop(self) -> None:
-        """End the kernel that was started ahead, if there is one."""
+        """End the kernel that was started ahead, if any."""
         started, self._next = self._next, None
         if started is not None and started.exception() is None:
             self.give_back(started.result(), now=True)
 
     def give_back(self, manager: Any, *, now: bool = False) -> None:
-        """End a kernel in the background; with `now` kill it."""
+        """Shut a kernel down in the background; `now`: kill it."""
         self._thread.submit(_end, manager, now)
 
     def close(self) -> None:
-        """End the kernel that nobody took, wait for those that are ending, and remove the folder."""
+        """End the kernel started ahead, wait for those that are shutting down, and remove the folder."""
         self.drop()
         self._thread.shutdown()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -89,7 +89,7 @@ class Kernels:
 
 
 def _sweep(base: Path) -> None:
-    """Remove the folders of this user's processes that were killed."""
+    """Remove the folders left by killed processes of this user."""
     if sys.platform != "linux":
         return
     for folder in base.glob(f"{_PREFIX}*-*"):
@@ -99,9 +99,9 @@ def _sweep(base: Path) -> None:
 
 
 def _end(manager: Any, now: bool) -> None:
-    """Ask the kernel to end, see that it does, and remove its files.
+    """Request the shutdown of a kernel, wait for its end, and remove its files.
 
-    `KernelManager.shutdown_kernel` interrupts first, which an idle kernel reports as an error now and then.
+    `KernelManager.shutdown_kernel` sends an interrupt first, which an idle kernel occasionally reports as an error.
     """
     if now or not manager.is_alive():
         manager.shutdown_kernel(now=True)

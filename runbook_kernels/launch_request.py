@@ -1,4 +1,4 @@
-"""From Jupyter's launch command to a request: what of it a forked kernel can honour, and how."""
+"""Turn Jupyter's launch command into a request to the fork server, or reject what a forked kernel cannot honour."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from runbook_kernels.protocol import Request
 def split_command(cmd: list[str], launchers: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
     """Return the interpreter options and the kernel's arguments of a launch command.
 
-    Raises `Unsuitable` for anything but `python [-X…] -m ipykernel_launcher …` of this very interpreter.
+    Raises `Unsuitable` for any command but `python [-X…] -m ipykernel_launcher …` with the current interpreter.
     """
     if "-m" not in cmd[1:-1]:
         raise Unsuitable("the kernel is not started as a Python module")
@@ -30,12 +30,12 @@ def split_command(cmd: list[str], launchers: tuple[str, ...]) -> tuple[tuple[str
     if not _same_interpreter(cmd[0]):
         raise Unsuitable(f"the kernel's interpreter is {cmd[0]}, not {sys.executable}")
     if not all(re.fullmatch(r"-X\w.*", option) for option in options):
-        raise Unsuitable(f"the interpreter options {' '.join(options)}")
+        raise Unsuitable(f"the interpreter options {' '.join(options)} need a new process")
     return options, arguments
 
 
 def _same_interpreter(executable: str) -> bool:
-    """Return whether both are one file in one folder; links alone do not tell virtual environments apart."""
+    """Return whether both are the same file in the same folder. Virtual environments may link to one interpreter."""
     ours, theirs = Path(sys.executable).absolute(), Path(executable).expanduser().absolute()
     return ours == theirs or (ours.parent == theirs.parent and ours.resolve() == theirs.resolve())
 
@@ -49,11 +49,14 @@ def request_kernel(
     independent: bool,
     streams: tuple[Any, Any],
 ) -> ForkedProcess:
-    """Return a kernel forked with these surroundings. Raises `Unsuitable` or `ServerUnavailable`."""
+    """Return a kernel forked with this environment, working folder and output streams.
+
+    `independent`: the kernel outlives this process. Raises `Unsuitable` or `ServerUnavailable`.
+    """
     if not Path(folder).is_dir():
-        raise Unsuitable(f"{folder} is no folder")  # the plain launch says so in its own words
+        raise Unsuitable(f"{folder} is not a folder")  # the plain launch reports it
     if os.getuid() != os.geteuid() or os.getgid() != os.getegid():
-        raise Unsuitable("this process runs with another user's rights")
+        raise Unsuitable("this process runs with the rights of another user")
     environment = environment if independent else {**environment, "JPY_PARENT_PID": str(os.getpid())}
     request = Request(arguments, folder, environment, umask=_umask(), independent=independent)
     opened: list[int] = []
@@ -67,7 +70,7 @@ def request_kernel(
 
 
 def _descriptor(stream: Any, number: int, opened: list[int]) -> int:
-    """Return the descriptor of a stream as Popen understands it: None, a descriptor, a file, DEVNULL."""
+    """Return the descriptor of a stream as `subprocess.Popen` takes it: None, a descriptor, a file or DEVNULL."""
     if stream is None:
         stream = number
     elif hasattr(stream, "fileno"):
@@ -80,15 +83,15 @@ def _descriptor(stream: Any, number: int, opened: list[int]) -> int:
         else:
             return int(stream)
     if stream != DEVNULL:
-        raise Unsuitable("a kernel whose output goes to a pipe of Popen's")
+        raise Unsuitable("the kernel's output goes to a pipe of Popen")
     opened.append(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
     return opened[-1]
 
 
 def _umask() -> int:
-    """Return this process's umask without setting it, which other threads would notice."""
+    """Return the umask of this process. `os.umask` would change it for other threads as well."""
     status = Path("/proc/self/status").read_text()
     found = re.search(r"^Umask:\s*([0-7]+)$", status, re.MULTILINE)
     if found is None:
-        raise Unsuitable("this Linux does not tell the umask")
+        raise Unsuitable("/proc/self/status shows no umask")
     return int(found.group(1), 8)

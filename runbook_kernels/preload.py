@@ -1,4 +1,4 @@
-"""What the parent does before the first fork: import, call what it was told to call, and settle."""
+"""Prepare the parent before the first fork: import modules, call functions, make the memory shareable."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import threading
 from importlib import import_module
 
-# What a kernel imports anyway before it answers for the first time.
+# Modules that every kernel imports before its first reply.
 KERNEL_MODULES = (
     "IPython.core.completerlib",
     "IPython.core.debugger",
@@ -27,22 +27,22 @@ KERNEL_MODULES = (
 
 
 def preload(specs: list[str]) -> dict[str, str]:
-    """Import the kernel and what `specs` name (`module` or `module:function`), then make the memory shareable.
+    """Import the kernel and `specs` (`module`, or `module:function`, which is called), then freeze the objects.
 
-    Returns the environment variables that were set meanwhile, as debugpy does: a kernel has to find them too.
-    Whatever an import raises ends the parent: kernels are then plain, and show the error where it belongs.
+    Returns the environment variables that imports set, such as those of debugpy: kernels need them too. An error in
+    an import ends the parent; the kernels are then plain, and show the error in the notebook.
     """
     gc.disable()
     before = dict(os.environ)
 
-    import ipykernel.kernelapp  # noqa: F401 - there can be no kernel without these
+    import ipykernel.kernelapp  # noqa: F401 - every kernel needs these
 
     import runbook_kernels.child  # noqa: F401
 
     for name in KERNEL_MODULES:
         try:
             import_module(name)
-        except ImportError:  # this version has none, or does without
+        except ImportError:  # missing in this version
             continue
     for spec in specs:
         name, _, function = spec.partition(":")
@@ -52,12 +52,12 @@ def preload(specs: list[str]) -> dict[str, str]:
     _stop_native_threads()
     if threading.active_count() != 1:
         raise SystemExit(f"a fork would lose threads: {', '.join(thread.name for thread in threading.enumerate())}")
-    gc.freeze()  # without collecting first: what a child then put into the gaps would copy pages that are shared
+    gc.freeze()  # without a collection before: freed gaps, reused by a child, would copy shared pages
     return {name: value for name, value in os.environ.items() if before.get(name) != value}
 
 
 def _stop_native_threads() -> None:
-    """Fork once for nothing: OpenBLAS ends its idle threads before a fork, and starts new ones when they are needed."""
+    """Fork once and exit: OpenBLAS ends its idle threads before a fork, and restarts them on demand."""
     pid = os.fork()
     if pid == 0:
         os._exit(0)

@@ -1,4 +1,4 @@
-"""The client's hold on a forked kernel: what `subprocess.Popen` offers, for a process that is another's child."""
+"""A forked kernel for the client: the interface of `subprocess.Popen`, for a process that is not its child."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _STATUS_SECONDS = 5.0
 
 
 class ForkedProcess:
-    """A kernel process, held by its process descriptor; the connection will tell its exit status.
+    """A kernel process, referenced by its pidfd; the parent sends its exit status through the connection.
 
-    The parent keeps the ended process unreaped until the connection is closed, so that its number, which is also
-    its group's, is not given to another process before the status was read.
+    The parent does not reap the ended process until the connection is closed, so that its pid, which is also its
+    process group id, is not reused before the status has been read.
     """
 
     stdin = stdout = stderr = None
@@ -31,14 +31,14 @@ class ForkedProcess:
         self.returncode: int | None = None
         self._descriptor = descriptor
         self._connection = connection
-        self._lock = threading.Lock()  # one thread may wait for the end that another brings about
+        self._lock = threading.Lock()  # one thread may wait while another kills the process
 
     def __del__(self) -> None:
         if self.returncode is None:
             self._close()
 
     def await_ready(self, seconds: float) -> None:
-        """Return when the kernel listens, has ended, or `seconds` have passed."""
+        """Return when the kernel is ready or has ended, at the latest after `seconds`."""
         if self._ready:
             return
         poll = select.poll()
@@ -47,7 +47,7 @@ class ForkedProcess:
         poll.poll(seconds * 1000)
 
     def poll(self) -> int | None:
-        """Return the exit status (negative: the signal that ended it), or None while it runs."""
+        """Return the exit status (negative: the signal that ended it), or None while the process runs."""
         with self._lock:
             if self.returncode is None and self._ended(0):
                 self._connection.settimeout(_STATUS_SECONDS)
@@ -55,25 +55,25 @@ class ForkedProcess:
                     while "status" not in (line := protocol.receive_line(self._connection)[0]):
                         continue
                     status = int(line["status"])
-                except (EOFError, OSError):  # the parent has gone too, and the status with it
+                except (EOFError, OSError):  # the parent has ended too, so the status is lost
                     status = UNKNOWN_STATUS
                 self.returncode = status
                 self._close()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end; return the exit status. Raises `subprocess.TimeoutExpired`."""
+        """Wait until the process has ended; return the exit status. Raises `subprocess.TimeoutExpired`."""
         if self.returncode is None and not self._ended(timeout):
             raise subprocess.TimeoutExpired("kernel", timeout or 0)
         status = self.poll()
         return UNKNOWN_STATUS if status is None else status
 
     async def ended_within(self, seconds: float) -> None:
-        """Return as soon as the process has ended, and at the latest after `seconds`."""
+        """Return when the process has ended, at the latest after `seconds`."""
         if self.returncode is not None:
             return
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
-        watched = os.dup(self._descriptor)  # poll() may close the other meanwhile
+        watched = os.dup(self._descriptor)  # poll() may close the original meanwhile
         loop.add_reader(watched, ended.set)
         try:
             await asyncio.wait_for(ended.wait(), seconds)

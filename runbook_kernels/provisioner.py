@@ -1,4 +1,4 @@
-"""The kernel provisioner: Jupyter's local one, whose kernels are forked where they can be and plain where not."""
+"""The kernel provisioner: Jupyter's local provisioner, which forks kernels where possible."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _POLL_SECONDS = 0.1
 
 
 class ForkServerProvisioner(LocalProvisioner):
-    """Fork Python kernels of this interpreter from a warm parent; start every other kernel as Jupyter does."""
+    """Fork Python kernels of this interpreter from a preloaded parent; start every other kernel as Jupyter does."""
 
     process: Any
     pid: Any
@@ -28,7 +28,7 @@ class ForkServerProvisioner(LocalProvisioner):
     _ending = False
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
-        """Fork a kernel, or launch `cmd` in a new process where that cannot be."""
+        """Fork a kernel, or launch `cmd` in a new process where forking is not possible."""
         self._ending = False
         try:
             self.process = await self._fork(cmd, kwargs)
@@ -37,7 +37,7 @@ class ForkServerProvisioner(LocalProvisioner):
         except ServerUnavailable as reason:
             self.log.warning("Plain kernel: %s", reason)
         else:
-            # The child makes itself leader of a session, and so of the group of its own number.
+            # The child is the leader of its session, so its process group id is its pid.
             self.pid = self.pgid = self.process.pid
             self.cwd = kwargs.get("cwd") or Path.cwd()
             return self.connection_info
@@ -55,7 +55,7 @@ class ForkServerProvisioner(LocalProvisioner):
 
         options, arguments = launch_request.split_command(cmd, _LAUNCHERS)
         if unknown := set(kwargs) - _KNOWN:
-            raise Unsuitable(f"launch options that only a new process can have: {', '.join(sorted(unknown))}")
+            raise Unsuitable(f"launch options that need a new process: {', '.join(sorted(unknown))}")
         return await to_thread(
             launch_request.request_kernel,
             options,
@@ -67,7 +67,7 @@ class ForkServerProvisioner(LocalProvisioner):
         )
 
     async def shutdown_requested(self, restart: bool = False) -> None:
-        """Note that the kernel was asked to end, so that its end is noticed at once."""
+        """Record that a shutdown was requested, so that `poll` waits for the end."""
         self._ending = True
         await super().shutdown_requested(restart=restart)
 
@@ -77,7 +77,7 @@ class ForkServerProvisioner(LocalProvisioner):
         await super().kill(restart=restart)
 
     async def poll(self) -> int | None:
-        """Return the exit status or None; a kernel that is ending is given a moment to have ended."""
+        """Return the exit status or None; wait up to 0.1 s for a kernel that is shutting down."""
         if self._ending and self.process is not None and not isinstance(self.process, subprocess.Popen):
             await self.process.ended_within(_POLL_SECONDS)
         return await super().poll()

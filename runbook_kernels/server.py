@@ -1,8 +1,8 @@
-"""The parent process: imports, listens, forks; single-threaded, without secrets, gone when idle.
+"""The parent process: import, listen, fork. Single-threaded, without secrets; exits when idle.
 
-Started by `client` as `python -m runbook_kernels.server LISTENER FOLDER NAME IDLE_SECONDS PRELOAD…`, the
-first two being inherited descriptors. In a forked child `serve` returns the connection, so that the kernel runs
-with nothing of the parent on its stack, and ends by `child.leave`.
+Started by `client` as `python -m runbook_kernels.server LISTENER FOLDER NAME IDLE_SECONDS PRELOAD…`; the first two
+are inherited descriptors. In a forked child, `serve` returns the connection, so that no frame of the parent is on the
+kernel's stack; the kernel ends with `child.leave`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _COMMAND_SECONDS = 5.0
 
 @dataclass
 class Kernel:
-    """A child: its number, the descriptor that tells its end, and the connection to its requester while it is open."""
+    """A child: its pid, its pidfd, and the connection to its requester while it is open."""
 
     pid: int
     descriptor: int
@@ -31,7 +31,7 @@ class Kernel:
 
 
 class Server:
-    """The listening socket, the living children, and one poll for all of them."""
+    """The listening socket, the running children, and one poll object for all of them."""
 
     def __init__(self, listener: socket.socket, folder: int, name: str, idle_seconds: float) -> None:
         self._listener: socket.socket | None = listener
@@ -44,7 +44,7 @@ class Server:
         self._poll.register(listener, select.POLLIN)
 
     def serve(self) -> socket.socket | None:
-        """Serve until idle or retired and return None; in each forked child return its connection."""
+        """Serve until idle or retired and return None; in a forked child, return its connection."""
         last = time.monotonic()
         while self._listener or self._kernels:
             left = None if self._kernels else max(0.0, last + self._idle_seconds - time.monotonic())
@@ -64,7 +64,7 @@ class Server:
         return None
 
     def _accept(self, listener: socket.socket) -> socket.socket | None:
-        """Do what one client orders; return its connection in the forked child, None in the parent."""
+        """Execute the command of one client; return its connection in the forked child, None in the parent."""
         connection, _ = listener.accept()
         connection.settimeout(_COMMAND_SECONDS)
         try:
@@ -73,7 +73,7 @@ class Server:
             if command == protocol.FORK:
                 return self._fork(connection)
         except OSError as error:
-            print(f"a client was not served: {error}", file=sys.stderr, flush=True)
+            print(f"cannot serve a client: {error}", file=sys.stderr, flush=True)
             command = b""
         connection.close()
         return self._retire() if command == protocol.RETIRE else None
@@ -100,14 +100,14 @@ class Server:
         return None
 
     def _track_end(self, kernel: Kernel, events: dict[int, int]) -> None:
-        """Tell the requester that its kernel has ended; reap it when the requester has heard or is gone."""
+        """Send the exit status of an ended kernel; reap it when the requester has closed the connection."""
         if not kernel.ended and kernel.descriptor in events:
             kernel.ended = True
             self._poll.unregister(kernel.descriptor)
             if kernel.connection:
                 try:
                     protocol.send_line(kernel.connection, {"status": _status(kernel.pid)})
-                except OSError:  # nobody wants to know
+                except OSError:  # the requester has ended
                     self._disconnect(kernel)
         if kernel.connection and kernel.connection.fileno() in events:
             self._disconnect(kernel)
@@ -123,7 +123,7 @@ class Server:
             kernel.connection = None
 
     def _retire(self) -> socket.socket | None:
-        """Stop listening, after having served whoever had connected already; children live on."""
+        """Serve the clients that have already connected, then stop listening; children keep running."""
         self._unlink()
         while self._listener and select.select([self._listener], [], [], 0)[0]:
             connection = self._accept(self._listener)
@@ -136,7 +136,7 @@ class Server:
         return None
 
     def _unlink(self) -> None:
-        """Remove the socket's name, unless another parent has taken it."""
+        """Remove the socket, unless another parent has replaced it."""
         try:
             if os.stat(self._name, dir_fd=self._folder).st_ino == self._inode:
                 os.unlink(self._name, dir_fd=self._folder)
@@ -144,7 +144,7 @@ class Server:
             return
 
     def _close_inherited(self) -> None:
-        """Close, in a child, what belongs to the parent."""
+        """Close, in a child, the descriptors that belong to the parent."""
         if self._listener:
             self._listener.close()
         os.close(self._folder)
@@ -155,7 +155,7 @@ class Server:
 
 
 def _status(pid: int) -> int:
-    """Return how an ended child ended, as `subprocess` counts, and leave it to be reaped."""
+    """Return the exit status of an ended child, as `subprocess` defines it, without reaping it."""
     ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     if ended is None:
         raise ChildProcessError(f"{pid} has not ended")
@@ -163,12 +163,12 @@ def _status(pid: int) -> int:
 
 
 def main(arguments: list[str]) -> None:
-    """Serve; in a forked child, be the kernel."""
+    """Serve; in a forked child, run the kernel."""
     if os.fork():
-        os._exit(0)  # whoever started this needs no child of this lifetime
+        os._exit(0)  # detach: the starter does not wait for the parent
     listener, folder, name, idle_seconds, *specs = arguments
     if not sys.flags.safe_path:
-        del sys.path[0]  # the folder that this was started in
+        del sys.path[0]  # the working folder of the starter
     bound = socket.socket(fileno=int(listener))
     bound.set_inheritable(False)
     os.set_inheritable(int(folder), False)

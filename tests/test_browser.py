@@ -74,9 +74,9 @@ def fill(tab, label, text):
 def test_the_start_page_says_what_this_is_and_where_to_begin(walk):
     """Rendered, calm, the steps as a map; its links work; no pop-up asks for news."""
     text = walk.page.locator(".jp-RenderedMarkdown").first.inner_text()
-    assert "Aurora under a key of your own" in text
+    assert "Encrypt Amazon Aurora with your own key material (BYOK)" in text
     assert "SANDBOX." in text
-    assert "Begin with 00 start" in text
+    assert "Start with 00 start" in text
     assert all(number in text for number in ("01 create key", "06 verify encryption", "90 clean up"))
     assert 0 == walk.page.locator(".Toastify__toast, .jp-Dialog").count()
     walk.follow("00 start")

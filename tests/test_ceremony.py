@@ -144,7 +144,7 @@ def test_the_pure_openssl_commands_of_its_readme_do_the_same(walk, desk):
     walk.delete_material()
     (desk / "m").chmod(0o600)
     done = CliRunner().invoke(main, ["recover", "demo", "--file", str(desk / "m"), "--runs-dir", str(walk.folder)])
-    assert "proved" in done.output, done.output
+    assert "verified" in done.output, done.output
 
 
 WATCH = """

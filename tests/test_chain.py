@@ -137,7 +137,7 @@ def test_a_parameter_that_changed_in_between_is_refused(finished):
     """Finished steps were made with other values: the field is named, nothing is called."""
     before = len(finished.ask("/runbook/calls")["calls"])
     done = finished.runbook("run", "--run-id", "demo", "-p", "key_alias", "alias/other", code=2)
-    assert "error: key_alias: 00_start of run 'demo' was made with 'alias/aurora-byok'" in done.stderr
+    assert "error: key_alias: 00_start of run 'demo' ran with 'alias/aurora-byok'" in done.stderr
     changing = [name for name in finished.calls(before) if not re.match(r"\w+:(Describe|Get|List|Lookup)", name)]
     assert [] == changing
 
@@ -147,7 +147,7 @@ def test_a_run_whose_sandbox_has_ended_is_set_aside(world):
     world.runbook("run", "--run-id", "demo")
     world.runbook("sandbox", "--stop")
     done = world.runbook("run", "--run-id", "demo")
-    assert "set aside as 'demo-1'" in done.stdout.splitlines()[0]
+    assert "renamed to 'demo-1'" in done.stdout.splitlines()[0]
     assert (world.folder / "demo-1" / "report.json").is_file()
     assert world.report("demo")["verified"] is True
 

@@ -145,7 +145,7 @@ def test_a_disk_that_is_full_in_the_middle_stops_it_resumably(world):
         capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert 1 == done.returncode
-    assert re.search(r"^error: .*cannot write \S+ \(File too large\); make room", done.stderr, re.M), done.stderr
+    assert re.search(r"^error: .*cannot write \S+ \(File too large\); free disk space", done.stderr, re.M), done.stderr
     assert "Traceback" not in done.stderr
     again = world.runbook("run", "--run-id", "full", *QUICK)
     assert "Verified" in again.stdout
@@ -159,7 +159,9 @@ def test_a_place_where_nothing_can_be_written_is_refused_in_one_line(world):
     done = world.runbook(
         "run", "--run-id", "nowhere", "--runs-dir", "/sys/kernel/runs", code=1, RUNBOOK_SANDBOX_ENDPOINT=url
     )
-    rule = r"error: cannot make /sys/kernel/runs \(.+\); make room or mend the permissions, or give --runs-dir DIR"
+    rule = (
+        r"error: cannot create /sys/kernel/runs \(.+\); free disk space or fix the permissions, or give --runs-dir DIR"
+    )
     assert re.fullmatch(rule, done.stderr.strip())
     assert [] == world.calls()
 

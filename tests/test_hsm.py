@@ -181,7 +181,7 @@ def test_the_token_keeps_the_original_and_brings_it_back(walk):
     sealed = walk.client().encrypt(KeyId=walk.key_id, Plaintext=b"x")["CiphertextBlob"]
     walk.delete_material()
     told = CliRunner().invoke(main, ["recover", "demo", "--runs-dir", str(walk.folder)]).output
-    assert "proved" in told
+    assert "verified" in told
     assert b"x" == walk.client().decrypt(CiphertextBlob=sealed)["Plaintext"]
 
 
@@ -245,4 +245,4 @@ def test_an_hsm_at_the_ceremony(walk, tmp_path):
     )
     more = ["--pkcs11-module", MODULE, "--pin-from", "env:TOKEN_PIN"]
     done = CliRunner().invoke(main, ["recover", "demo", "--runs-dir", str(walk.folder), *more])
-    assert (0, True) == (done.exit_code, "proved" in done.output), done.output
+    assert (0, True) == (done.exit_code, "verified" in done.output), done.output

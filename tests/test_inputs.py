@@ -124,7 +124,7 @@ def test_yaml_dates_and_numbers_become_what_is_meant(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"a: [1", "is no YAML at line"),
+        (b"a: [1", "is not valid YAML at line"),
         (b"- a\n- b\n", "one flat mapping"),
         (b"1: x\n", "one flat mapping"),
         (b"\xff", "cannot be read"),

@@ -143,7 +143,7 @@ def test_the_end_leaves_no_server_no_kernel_and_no_sandbox(started, number):
     assert sandbox_process.find(server.runs) is not None
     server.process.send_signal(number)
     assert 0 == server.stop()
-    assert "JupyterLab and its kernels have ended, and the sandbox." == server.said[-1]
+    assert "JupyterLab, its kernels and the sandbox have stopped." == server.said[-1]
     deadline = time.monotonic() + 10
     while (left := [words for pid, words in below if runs(pid)]) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -158,7 +158,7 @@ def test_a_sandbox_that_was_running_already_is_left_alone(started, tmp_path):
     running = sandbox_process.ensure(tmp_path / "runs")
     server = started()
     assert 0 == server.stop()
-    assert "JupyterLab and its kernels have ended." == server.said[-1]
+    assert "JupyterLab and its kernels have stopped." == server.said[-1]
     assert running == sandbox_process.find(server.runs)
 
 

@@ -9,7 +9,7 @@ import re
 def test_plan_reads_only_and_says_what_a_run_would_change_lack_and_cost(world):
     """Changes, checks, permissions and cost, in words; every call is a read, and no run is left behind."""
     done = world.runbook("plan", "parameters/sandbox.yaml")
-    for words in ("+ create  KMS key", "+ create  DB cluster", "checks passed", "nothing is lacking", "together"):
+    for words in ("+ create  KMS key", "+ create  DB cluster", "checks passed", "no permission is missing", "together"):
         assert words in done.stdout
     called = world.calls()
     assert 10 < len(called)
@@ -24,12 +24,12 @@ def test_plan_names_what_the_caller_may_not_do(world):
         {"Effect": "Deny", "Action": ["rds:CreateDBCluster", "kms:ImportKeyMaterial"], "Resource": "*"}]}  # fmt: skip
     iam.put_role_policy(RoleName="Admin", PolicyName="no", PolicyDocument=json.dumps(deny))
     done = world.runbook("plan", code=1)
-    lacking = {line.split()[0] for line in done.stdout.splitlines() if "explicitDeny" in line}
-    assert {"rds:CreateDBCluster", "kms:ImportKeyMaterial"} == lacking
+    missing = {line.split()[0] for line in done.stdout.splitlines() if "explicitDeny" in line}
+    assert {"rds:CreateDBCluster", "kms:ImportKeyMaterial"} == missing
 
 
 def test_plan_says_what_it_does_not_know(world):
-    """Who may not ask IAM is told so, and sent to the policies; that alone is not called lacking."""
+    """Who may not ask IAM is told so, and sent to the policies; no action counts as missing for that."""
     iam = world.client("iam")
     allow = {"Version": "2012-10-17", "Statement": [
         {"Effect": "Allow", "Action": ["rds:*", "kms:*", "ec2:*", "iam:Get*"], "Resource": "*"}]}  # fmt: skip
@@ -37,7 +37,7 @@ def test_plan_says_what_it_does_not_know(world):
     iam.detach_role_policy(RoleName="Admin", PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess")
     world.ask("/runbook/iam", {"account": "123456789012", "enforce": True})
     done = world.runbook("plan")
-    assert "not known: you may not call iam:SimulatePrincipalPolicy" in done.stdout
+    assert "unknown: you are not allowed to call iam:SimulatePrincipalPolicy" in done.stdout
 
 
 def test_plan_fails_where_a_run_would_not_begin(world):
@@ -56,7 +56,7 @@ def test_permissions_prints_a_policy_for_the_shell(world):
     actions = {action for statement in whole["Statement"] for action in statement["Action"]}
     assert {"kms:CreateKey", "rds:CreateDBCluster", "kms:ScheduleKeyDeletion", "secretsmanager:CreateSecret"} <= actions
     assert "sts:GetCallerIdentity" not in actions
-    assert "'07' is no step" in world.runbook("permissions", "07", code=2).stderr
+    assert "'07' is not a step" in world.runbook("permissions", "07", code=2).stderr
 
 
 def test_permissions_prints_the_key_policy(world):

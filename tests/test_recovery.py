@@ -80,7 +80,7 @@ def test_the_original_comes_back_from_every_custody(walk, monkeypatch, how):
     before = walk.run.record("04_import_key_material")["key_material_id"]
     told = runbook(walk, "demo", *bring(walk))
     assert f"key check value {CHECK_VALUE} as recorded" in told
-    assert "proved: KMS takes it as the material that the key had; the key is Enabled" in told
+    assert "verified: KMS accepted it as the same key material; the key is Enabled" in told
     assert (before, SEALED) == (walk.key["CurrentKeyMaterialId"], opens(walk, sealed))
     assert KNOWN.hex() not in told
 
@@ -90,7 +90,7 @@ def test_a_training_key_is_found_by_itself(walk):
     walk.start().pair().encrypt()
     walk.bring_in()
     walk.delete_material()
-    assert "proved" in runbook(walk, "demo")
+    assert "verified" in runbook(walk, "demo")
 
 
 WRONG = {
@@ -152,7 +152,7 @@ def test_a_damaged_copy_does_not_open_and_the_other_does(walk):
     path = walk.path / holder["file"]
     path.write_bytes(path.read_bytes()[:-1])
     assert "damaged" in runbook(walk, "demo", "--private-key", walk.private(0), code=1)
-    assert "proved" in runbook(walk, "demo", "--private-key", walk.private(1))
+    assert "verified" in runbook(walk, "demo", "--private-key", walk.private(1))
 
 
 # Before and after expiry ---------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def test_a_choice_that_contradicts_itself_is_bad_usage(walk):
     for words, said in (
         (("--valid-to", "2027-01-01T00:00:00+00:00", "--does-not-expire"), "give one of them"),
         (("--valid-to", "tomorrow"), "no ISO 8601 time"),
-        (("--check", "--hand-over"), "goes with neither"),
+        (("--check", "--hand-over"), "exclude each other"),
     ):
         assert said in runbook(walk, "demo", "--private-key", walk.private(), *words, code=2)
 
@@ -217,7 +217,7 @@ def test_the_yearly_check_calls_nobody(walk, monkeypatch):
     """--check opens the original and goes; with the sandbox unreachable it still works."""
     walk.start().pair().encrypt(**custody_of("recovery_key", walk))
     monkeypatch.setenv("RUNBOOK_SANDBOX_ENDPOINT", "http://127.0.0.1:9")
-    assert "the key material opens" in runbook(walk, "demo", "--private-key", walk.private(), "--check")
+    assert "the key material can be restored" in runbook(walk, "demo", "--private-key", walk.private(), "--check")
     assert "opens no copy" in runbook(walk, "demo", "--private-key", walk.private(5), "--check", code=1)
 
 
@@ -237,7 +237,7 @@ def test_the_original_is_wrapped_where_it_is_and_taken_back(walk, tmp_path):
     runbook(walk, str(bundle), "--source", "recovery", "--file", str(copy), "--recovery-private-key", walk.private(number),
             "--recovery-public-key", walk.public(3), "--out", str(tmp_path / "there"), command="wrap")  # fmt: skip
     back = str(tmp_path / "there" / "hand-back.zip")
-    assert "proved" in runbook(walk, "demo", "--encrypted", back)
+    assert "verified" in runbook(walk, "demo", "--encrypted", back)
     assert SEALED == opens(walk, sealed)
     assert not bundle.exists()
     assert "begin with: runbook recover demo --hand-over" in runbook(walk, "demo", "--encrypted", back, code=1)
@@ -270,7 +270,7 @@ def test_status_says_how_long_is_left(walk):
     walk.start().pair().encrypt(**custody_of("recovery_key", walk))
     walk.bring_in(expiration_model="KEY_MATERIAL_EXPIRES", valid_to=in_days(walk, 40.5))
     told = CliRunner().invoke(main, ["status", "demo", "--runs-dir", str(walk.folder)]).output
-    assert "in 40 days; again: runbook recover demo" in told
+    assert "in 40 days; to import it again: runbook recover demo" in told
     rows = json.loads(CliRunner().invoke(main, ["status", "--json", "--runs-dir", str(walk.folder)]).output)
     assert 40 == rows[0]["seconds_until_expiry"] // 86400
 

@@ -32,7 +32,7 @@ def url() -> Iterator[str]:
 
 @pytest.fixture
 def command(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
-    """Run `runbook sandbox` against that sandbox; clock, faults and states are reset afterwards."""
+    """The command, on that sandbox; clock, faults and states are reset afterwards."""
     monkeypatch.setenv("RUNBOOK_SANDBOX_ENDPOINT", url)
     monkeypatch.setenv("RUNBOOK_RUNS_DIR", str(tmp_path))
     yield lambda *words: CliRunner().invoke(main, ["sandbox", *words])
@@ -41,16 +41,16 @@ def command(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     sandbox_process.call(url, "/runbook/progression", method="DELETE")
 
 
-def test_advance_command(url: str, command: Command) -> None:
-    """`advance 25h` moves the clock forward by 25 hours and prints the new time."""
+def test_the_clock_is_advanced(url: str, command: Command) -> None:
+    """`advance 25h` advances it by 25 hours and prints the new time."""
     before = now(url)
     done = command("advance", "25h")
-    assert (0, True) == (done.exit_code, "it is now" in done.output)
+    assert (0, True) == (done.exit_code, "clock is now" in done.output)
     assert timedelta(hours=25) <= now(url) - before < timedelta(hours=25, minutes=1)
 
 
-def test_states_command(url: str, command: Command) -> None:
-    """`states 3` means describe calls, `states 20s` seconds, `states 0` immediately."""
+def test_states_last_as_long_as_asked(url: str, command: Command) -> None:
+    """`states 3` is describe calls, `states 20s` seconds, `states 0` at once."""
     for pace, expected in (
         ("3", {"progression": "manual", "times": 3}), ("20s", {"progression": "time", "seconds": 20}),
         ("0", {"progression": "immediate"}),
@@ -59,15 +59,15 @@ def test_states_command(url: str, command: Command) -> None:
         assert expected == sandbox_process.call(url, "/runbook/progression")["rds::cluster"]
 
 
-def test_fault_command(url: str, command: Command) -> None:
-    """`fault kms:ListKeys throttle --count 2` throttles two calls, not the third."""
+def test_faults_are_injected(url: str, command: Command) -> None:
+    """`fault kms:ListKeys throttle --count 2`: two calls are throttled, the third is not."""
     assert 0 == command("fault", "kms:ListKeys", "throttle", "--count", "2").exit_code
     kms = connect(url)
     assert ["ThrottlingException"] * 2 == [refusal(kms.list_keys) for _ in range(2)]
     kms.list_keys()
 
 
-def test_reset_seat_command(url: str, command: Command) -> None:
+def test_one_seat_is_emptied(url: str, command: Command) -> None:
     """`reset-seat 7` empties that account and no other."""
     seven, eight = (Aws(url, account_of_seat(seat)) for seat in (7, 8))
     seven.key(), eight.key()
@@ -81,15 +81,15 @@ def test_reset_seat_command(url: str, command: Command) -> None:
     [("advance", "soon"), ("advance", "7"), ("states", "quickly"), ("fault", "ListKeys", "throttle"),
      ("fault", "kms:ListKeys", "explode"), ("reset-seat", "-3"), ("reset-seat", "100000"), ("fly",)],
 )  # fmt: skip
-def test_invalid_commands(command: Command, words: tuple[str, ...]) -> None:
-    """An invalid command exits with 2 and prints no traceback."""
+def test_invalid_commands_are_refused(command: Command, words: tuple[str, ...]) -> None:
+    """Exit 2 and no traceback."""
     done = command(*words)
     assert 2 == done.exit_code
     assert "Traceback" not in done.output
 
 
-def test_commands_without_a_running_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a running sandbox, a command exits with 1 and says how to start one; it starts none itself."""
+def test_without_a_sandbox_nothing_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 1, with the command that starts one; a control command does not start one."""
     monkeypatch.delenv("RUNBOOK_SANDBOX_ENDPOINT", raising=False)
     monkeypatch.setenv("RUNBOOK_RUNS_DIR", str(tmp_path))
     done = CliRunner().invoke(main, ["sandbox", "advance", "7d"])
@@ -104,9 +104,9 @@ def test_durations(span: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize("span", ["", "d", "1.5h", "7 d", "٣d", "1w"])
-def test_invalid_durations(span: str) -> None:
-    """Any other text is rejected with examples."""
-    with pytest.raises(InputError, match="no span of time"):
+def test_invalid_spans(span: str) -> None:
+    """Anything else is refused, with examples."""
+    with pytest.raises(InputError, match="not a time span"):
         sandbox_control.seconds(span)
 
 

@@ -69,7 +69,7 @@ def test_one_that_fails_keeps_no_other_from_finishing(world: Any, tmp_path: Path
     error, advice = done.stderr.strip().splitlines()
     assert error.startswith(f"error: run {failed}: 05_create_cluster: ")
     assert "InsufficientStorageClusterCapacity" in error
-    words = advice.partition("go on with: runbook ")[2].split()
+    words = advice.partition("resume with: runbook ")[2].split()
     assert ["run", str(tmp_path / f"{failed}.yaml"), "--run-id", failed] == words
     assert world.runbook(*words).stdout.splitlines()[-2].startswith("Verified: ")
     assert 2 == created(world).count("kms:CreateKey")
@@ -154,7 +154,7 @@ def test_a_worker_that_is_killed_fails_its_run_only(world: Any, tmp_path: Path) 
         output, errors = running.communicate(timeout=120)
     assert 1 == running.returncode
     assert ["FAILED", "verified"] == sorted(rows(output).values())
-    assert "its worker ended without a word (status -9)" in errors
+    assert "its worker process ended unexpectedly (exit status -9)" in errors
 
 
 def test_two_runs_of_one_name_are_refused(world: Any, tmp_path: Path) -> None:
@@ -162,10 +162,10 @@ def test_two_runs_of_one_name_are_refused(world: Any, tmp_path: Path) -> None:
     one, two = files(tmp_path, "one", "two")
     two.write_text(two.read_text().replace("run_id: two", "run_id: one"))
     done = world.runbook("run", str(one), str(two), code=2)
-    assert f"error: run_id: 'one' is asked for by {one} and by {two}; give each its own\n" == done.stderr
+    assert f"error: run_id: 'one' is used by both {one} and {two}; give each its own\n" == done.stderr
     for words in (("--run-id", "x"), ("-p", "run_id", "x")):
         done = world.runbook("run", str(one), str(two), *words, code=2)
-        assert "would be the name of 2 runs" in done.stderr
+        assert "would name 2 runs" in done.stderr
     assert [] == list(world.folder.iterdir())
 
 
@@ -173,7 +173,7 @@ def test_on_aws_two_runs_that_would_make_the_same_things_are_refused(tmp_path: P
     """The second would stop half way, with a key made; in another account or Region they are other things."""
     aws = {"target": "aws", "account_id": "123456789012", "region": "eu-west-2", "recovery_public_keys": ["a.pem"]}
     one, two = Job(tmp_path / "one", aws), Job(tmp_path / "two", {**aws, "key_alias": "alias/two"})
-    with pytest.raises(InputError, match=r"db_cluster_identifier: 'aurora-byok' is asked for by .*one and by .*two"):
+    with pytest.raises(InputError, match=r"db_cluster_identifier: 'aurora-byok' is used by both .*one and .*two"):
         check_jobs([one, two])
     check_jobs([one, Job(tmp_path / "two", {**aws, "region": "eu-west-1"})])
     check_jobs([one, Job(tmp_path / "two", {**aws, "db_cluster_identifier": "two", "key_alias": "alias/two"})])
@@ -203,7 +203,7 @@ def test_a_parameter_that_changed_is_refused_before_anything_is_called(world: An
     before = len(world.calls())
     one.write_text(one.read_text().replace("alias/one", "alias/other"))
     done = world.runbook("run", str(one), str(two), code=2)
-    assert "error: key_alias: 00_start of run 'one' was made with 'alias/one'" in done.stderr
+    assert "error: key_alias: 00_start of run 'one' ran with 'alias/one'" in done.stderr
     assert before == len(world.calls())
     assert not (world.folder / "two").exists()
 

@@ -30,7 +30,7 @@ def run_with(tmp_path):
 def test_without_a_run_the_page_says_where_to_begin_and_links_every_step():
     """A new user needs one link, and sees the whole way."""
     page = start_page([], target="sandbox", notebooks="../notebooks")
-    assert "**Begin with [00 start](../notebooks/00_start.ipynb).**" in page
+    assert "**Start with [00 start](../notebooks/00_start.ipynb).**" in page
     for name in all_steps():
         assert f"(../notebooks/{name}.ipynb)" in page
     assert "**SANDBOX.**" in page
@@ -51,8 +51,8 @@ def test_a_run_on_the_way_shows_what_is_done_and_links_what_is_next(run_with):
     run.begin(STEPS[3], inputs={})
     page = start_page([run], target="sandbox", notebooks="n")
     assert 3 == page.count("✓ done")
-    assert 1 == page.count("**▶ next, begun**")
-    assert f"Go on with run `demo`: [03 encrypt key material](n/{STEPS[3]}.ipynb)" in page
+    assert 1 == page.count("**▶ next, started**")
+    assert f"Continue run `demo`: [03 encrypt key material](n/{STEPS[3]}.ipynb)" in page
 
 
 def test_a_finished_run_links_its_evidence(run_with):

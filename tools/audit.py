@@ -1,7 +1,7 @@
-"""Ask pip-audit for known vulnerabilities of what requirements.lock pins; fail on one, and say what was not asked.
+"""Run pip-audit on the packages that requirements.lock pins; fail on a known vulnerability.
 
-Where the index has no vulnerability data, pip-audit skips every package and says "no known vulnerabilities": that is
-no evidence, and is said here for what it is. It does not fail a build that has no way to the data.
+Without vulnerability data in the package index, pip-audit skips every package and prints "no known vulnerabilities".
+So the number of packages that were audited is printed as well. A build that cannot reach the data does not fail.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main() -> int:
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)  # noqa: S603 - our own
         packages = json.loads(done.stdout)["dependencies"]
     except (subprocess.TimeoutExpired, ValueError, KeyError):
-        print("not audited: the vulnerability data cannot be reached from here")
+        print("not audited: the vulnerability data cannot be reached")
         return 0
     asked = [package for package in packages if "vulns" in package]
     found = [(package, vuln) for package in asked for vuln in package["vulns"]]

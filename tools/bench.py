@@ -1,7 +1,7 @@
-"""Measure what docs/performance.md says, and write it there: `make bench`, or `python tools/bench.py --rounds 3`.
+"""Run the benchmarks and write the table in docs/performance.md: `make bench`, or `python tools/bench.py --rounds 3`.
 
-Rounds are interleaved, each measurement has a fresh sandbox, figures are medians. Wall and CPU seconds are those of
-whoever executes (command, kernels, and the process that kernels are forked from), not those of the sandbox.
+Rounds are interleaved, each measurement uses a new sandbox, and the figures are medians. Wall-clock and CPU seconds
+cover the command, its kernels and the process that kernels are forked from, not the sandbox.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from runbook_lib.run.paths import notebooks_folder
 from runbook_lib.run.steps import CREATE_CLUSTER, chain
 
 STEPS = [step.name for step in chain()]
-# What papermill's command costs where JupyterLab, and with it this parser, is not installed.
+# The papermill command as if JupyterLab, which installs this parser, were missing.
 WITHOUT_LAB = "import sys; sys.modules['rfc3987_syntax'] = None; from papermill.__main__ import papermill; papermill()"
 FLOOR = """
 import json, sys
@@ -41,11 +41,11 @@ for path in sys.argv[2:]:
 """
 
 
-# What is measured -----------------------------------------------------------------------------------------------
+# The benchmarks -------------------------------------------------------------------------------------------------
 
 
 class Bench:
-    """The measurements, by name."""
+    """The benchmarks, with their measurements by name."""
 
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch
@@ -55,12 +55,12 @@ class Bench:
         self.facts: dict[str, Any] = {"further": []}
 
     def note(self, name: str, place: Place, work: Callable[[], Any]) -> None:
-        """Measure `work` under this name."""
+        """Measure `work` and record it under this name."""
         measure(self.taken.setdefault(name, Taken()), place, work)
         print(f"  {name:<24} {self.taken[name].wall[-1]:7.2f} s  CPU {self.taken[name].cpu[-1]:6.2f} s", flush=True)
 
     def chains(self) -> None:
-        """Measure the chain: the command line in a loop, ours, with plain kernels, one script."""
+        """Measure the chain: papermill in a loop, `runbook run`, the same with plain kernels, one script."""
         runbook, python = str(BIN / "runbook"), sys.executable
 
         def loop(place: Place, **more: Any) -> None:
@@ -111,7 +111,7 @@ class Bench:
         return sorted(folder.iterdir())
 
     def waiting(self) -> None:
-        """Let 100 runs wait at once, for ten seconds: what is asked, and what is held."""
+        """Let 100 runs wait for ten seconds; record the describe calls per poll, kernels and memory."""
         with fresh(self.runtime) as place:
             url = sandbox_process.ensure(place.runs).url
             sandbox_process.call(url, "/runbook/progression", body={"mode": "seconds", "seconds": 3600}, method="POST")
@@ -125,7 +125,7 @@ class Bench:
                 time.sleep(10)
                 answer = sandbox_process.call(url, f"/runbook/calls?since={since}")["calls"]
                 self.facts["waiting"] = {
-                    "describe calls a look": len([c for c in answer if c["operation"].startswith("Describe")])
+                    "describe calls per poll": len([c for c in answer if c["operation"].startswith("Describe")])
                     / max(1, (time.monotonic() - began) // 2),
                     "kernels": sum(len(children(pid)) for pid in parents(self.runtime)),
                     "MB": pss(running.pid),
@@ -133,7 +133,7 @@ class Bench:
                 running.terminate()
 
     def _clone(self, place: Place, url: str) -> None:
-        """Make of one run that waits for its cluster a hundred, each with a cluster of its own."""
+        """Copy a run that waits for its cluster 99 times, and create a cluster for each copy."""
         import boto3
 
         keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "eu-west-2"}
@@ -155,7 +155,7 @@ class Bench:
             (place.runs / f"r{number}" / "state.json").write_text(cloned)
 
     def memory(self) -> None:
-        """Measure a live kernel that has worked, one of eight: the page of 06, on a finished run."""
+        """Measure the memory of one of eight kernels, after it has executed notebook 06 of a finished run."""
         with fresh(self.runtime) as place:
             place.run(str(BIN / "runbook"), "run", "--run-id", "memory")
             for kind in ("forked", "plain"):
@@ -207,8 +207,10 @@ with Kernels() as kernels:
 
 
 def _further(folder: Path) -> list[float]:
-    """Return, for each notebook after the first, the seconds from the end of the one before to its own end, less
-    those in which its kernel was busy with its cells."""
+    """Return the overhead of each notebook but the first and the last, in seconds.
+
+    The overhead is the time since the end of the previous notebook, less the time in which the kernel executed cells.
+    """
     ends, found = None, []
     for name in STEPS:
         notebook = json.loads((folder / f"{name}.ipynb").read_text())
@@ -217,7 +219,7 @@ def _further(folder: Path) -> list[float]:
             _seconds(one["iopub.status.busy"], one["iopub.status.idle"]) for one in times if "iopub.status.idle" in one
         )
         end = notebook["metadata"]["papermill"]["end_time"]
-        if ends and name != STEPS[-1]:  # before the last one the runner waits for the cluster
+        if ends and name != STEPS[-1]:  # the runner waits for the cluster before the last one
             found.append(_seconds(ends, end) - busy)
         ends = end
     return found
@@ -228,7 +230,7 @@ def _seconds(start: str, end: str) -> float:
 
 
 def _until_waiting(command: list[str], place: Place, number: int) -> None:
-    """Run until 05 has finished in `number` runs, and end it there."""
+    """Run a command until 05 has finished in `number` runs, then terminate it."""
 
     def finished(state: Path) -> bool:
         return json.loads(state.read_text())["steps"].get(CREATE_CLUSTER, {}).get("status") == "finished"
@@ -238,11 +240,11 @@ def _until_waiting(command: list[str], place: Place, number: int) -> None:
 
 
 def main() -> None:
-    """Measure, and write the page."""
+    """Run the benchmarks and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=["chains", "many", "nbval", "memory", "waiting", "status"])
-    parser.add_argument("--dry", action="store_true", help="Print the table, leave the page as it is.")
+    parser.add_argument("--dry", action="store_true", help="Print the table; do not change the page.")
     options = parser.parse_args()
     load = os.getloadavg()
     scratch = Path(tempfile.mkdtemp(prefix="bench-"))
@@ -250,7 +252,7 @@ def main() -> None:
         bench = Bench(scratch)
         with fresh(
             bench.runtime
-        ) as place:  # the parent of the kernels is warm, as it is for five minutes after any run
+        ) as place:  # start the parent of the kernels, which exists for five minutes after any run
             place.run(str(BIN / "runbook"), "run", "--run-id", "warm")
         for number in range(options.rounds):
             print(f"round {number + 1}", flush=True)

@@ -1,4 +1,4 @@
-"""What the benchmark measures with: fresh sandboxes, wall and CPU seconds, and a look at processes."""
+"""The tools of the benchmark: new sandboxes, wall-clock and CPU time, and facts about processes."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ BIN = Path(sys.executable).parent
 
 @dataclass
 class Taken:
-    """What the measurements of one thing gave."""
+    """The wall-clock and CPU seconds of repeated measurements."""
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
-        """The median of the wall clock."""
+        """The median of the wall-clock seconds."""
         return statistics.median(self.wall)
 
     @property
@@ -43,7 +43,7 @@ class Taken:
 
 
 class Place:
-    """A fresh runs folder with a sandbox of its own, and the environment that commands are started with."""
+    """A new runs folder with a sandbox, and the environment for the commands that use it."""
 
     def __init__(self, folder: Path, runtime: Path) -> None:
         self.runs, self.runtime = folder / "runs", runtime
@@ -56,8 +56,8 @@ class Place:
         }
 
     def run(self, *command: str, **environment: str) -> str:
-        """Run a command; return what it printed. Ends the benchmark when it fails."""
-        done = subprocess.run(  # noqa: S603 - our own commands
+        """Run a command; return what it printed. Raises `SystemExit` when it fails."""
+        done = subprocess.run(  # noqa: S603 - fixed commands
             command, env=self.environment | environment, cwd=ROOT, capture_output=True, text=True, check=False
         )
         if done.returncode:
@@ -67,7 +67,7 @@ class Place:
     def papermill(
         self, name: str, run_id: str, *, stock: tuple[str, ...] = (str(BIN / "papermill"),), **env: str
     ) -> None:
-        """Execute one notebook with papermill's own command."""
+        """Execute one notebook with the papermill command, or with `stock` in its place."""
         self.run(*stock, *_papermill(name, run_id, self.runs), **env)
 
 
@@ -78,7 +78,7 @@ def _papermill(name: str, run_id: str, folder: Path) -> list[str]:
 
 @contextmanager
 def fresh(runtime: Path) -> Iterator[Place]:
-    """Give a place whose sandbox is running; end it afterwards."""
+    """Yield a place whose sandbox is running; stop the sandbox afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder), runtime)
         sandbox_process.ensure(place.runs)
@@ -87,7 +87,7 @@ def fresh(runtime: Path) -> Iterator[Place]:
 
 
 def parents(runtime: Path) -> list[int]:
-    """Return the processes that kernels are forked from: they hold the folder of their socket open."""
+    """Return the pids of the processes that kernels are forked from: those that hold the socket folder open."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -100,7 +100,7 @@ def parents(runtime: Path) -> list[int]:
 
 
 def _cpu_of_kernels(runtime: Path) -> float:
-    """Return the CPU seconds of those processes and of the kernels that have ended."""
+    """Return the CPU seconds of the parents of kernels and of the kernels that have ended."""
     ticks = 0
     for pid in parents(runtime):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -109,11 +109,11 @@ def _cpu_of_kernels(runtime: Path) -> float:
 
 
 def measure(taken: Taken, place: Place, work: Callable[[], Any]) -> None:
-    """Do `work`, and note its wall and CPU seconds."""
+    """Run `work` and record its wall-clock and CPU seconds."""
     began, before, kernels = time.perf_counter(), os.times(), _cpu_of_kernels(place.runtime)
     work()
     wall = time.perf_counter() - began
-    time.sleep(0.3)  # until the last kernel has been reaped
+    time.sleep(0.3)  # wait until the last kernel has been reaped
     after = os.times()
     cpu = sum(after[2:4]) - sum(before[2:4]) + _cpu_of_kernels(place.runtime) - kernels
     taken.wall.append(wall)
@@ -126,25 +126,25 @@ def pss(pid: int) -> float:
 
 
 def children(pid: int) -> list[int]:
-    """Return the children of a process."""
+    """Return the pids of the children of a process."""
     listed = Path(f"/proc/{pid}/task/{pid}/children")
     return [int(one) for one in listed.read_text().split()] if listed.exists() else []
 
 
 def open_locks(pid: int) -> int:
-    """Return how many run folders a process holds locked."""
+    """Return the number of run folders that a process has locked."""
     found = 0
     for path in Path(f"/proc/{pid}/fd").iterdir():
         try:
             found += os.readlink(path).endswith("/.lock")
-        except OSError:  # closed meanwhile
+        except OSError:  # closed in the meantime
             continue
     return found
 
 
 @contextmanager
 def started(command: list[str], place: Place) -> Iterator[subprocess.Popen[str]]:
-    """Start a command; terminate it in the end."""
+    """Start a command; terminate it at the end of the block."""
     with subprocess.Popen(command, env=place.environment, cwd=ROOT, stdout=subprocess.DEVNULL, text=True) as running:  # noqa: S603
         try:
             yield running

@@ -1,4 +1,4 @@
-"""One attempt of the crash matrix: a forked process that runs the chain, and is broken at one call or file write."""
+"""One attempt of the crash matrix: a forked process that runs the chain and is broken at one call or write."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _rename = os.rename
 
 @dataclass(frozen=True)
 class Point:
-    """Where the chain is broken: the number of the event, what it is, and how it is broken."""
+    """Where and how the chain is broken: phase, number and name of the event, mode, and the calls before it."""
 
     phase: str
     number: int
@@ -46,7 +46,7 @@ class Point:
 
 
 class Events:
-    """Counts what changes the world, and breaks the process at one of them."""
+    """Count AWS calls and file writes, and break the process at one of them."""
 
     def __init__(self, folder: Path, *, point: Point | None) -> None:
         self.folder = str(folder)
@@ -55,7 +55,7 @@ class Events:
         self.full = False
 
     def around(self, what: str, act: Callable[[], Any]) -> Any:
-        """Do `act`; die before or after it when this is the point."""
+        """Call `act`; break the process before or after it if this is the point."""
         self.seen.append(what)
         mine = self.point is not None and len(self.seen) == self.point.number
         mode = self.point.mode if self.point is not None and mine else ""
@@ -75,7 +75,7 @@ class Events:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def install(self) -> None:
-        """Put this around botocore's one way to the network and the ways to change a file."""
+        """Wrap the function that sends botocore's requests, and the functions of `os` that change files."""
         send = botocore.httpsession.URLLib3Session.send
         botocore.httpsession.URLLib3Session.send = lambda session, request: self.around(
             _operation(request), lambda: send(session, request)
@@ -99,7 +99,7 @@ class Events:
         return watched
 
     def _complete(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Fail loudly when a file under the runs folder is changed by a way that is not watched."""
+        """Exit with an error when a file in the runs folder is changed by a function that is not wrapped."""
         if self.known or event not in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"):
             return
         writes = event != "open" or bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
@@ -113,7 +113,7 @@ def _under(path: Any, folder: str) -> bool:
 
 
 def _name(path: Any, folder: str) -> str:
-    """Return a file's name without what differs from one run to the next."""
+    """Return a file name without the parts that differ between runs."""
     name = os.fspath(path).removeprefix(folder).lstrip("/").removeprefix(f"{RUN_ID}/")
     name = re.sub(r"Import_Parameters_.*\.zip", "Import_Parameters.zip", re.sub(r"\d{8}T\d{6}Z", "TIME", name))
     return re.sub(r"(^|/)(\.writing-.*)\..*$", r"\1\2", name)
@@ -129,7 +129,7 @@ def _operation(request: Any) -> str:
 
 
 class _NoKernels(contextlib.nullcontext):
-    """In place of the runner's kernels: the cells are executed here."""
+    """Replace the runner's kernels: the cells are executed in this process."""
 
     def __enter__(self) -> Any:
         return self
@@ -151,7 +151,7 @@ class Outcome:
 
 
 class Attempts:
-    """Forks attempts against one sandbox, each in the account and folder of its seat."""
+    """Fork attempts against one sandbox, each with the account and folder of its seat."""
 
     def __init__(self, url: str, folder: Path, recovery: tuple[bytes, bytes]) -> None:
         self.url = url
@@ -161,7 +161,7 @@ class Attempts:
         self.public.write_bytes(public)
 
     def parameters(self, account: str) -> dict[str, Any]:
-        """Return the parameters of the run: everything that can be made is made."""
+        """Return the parameters of a run that creates every resource a run can create."""
         return {
             "target": "sandbox", "account_id": account, "region": REGION, "key_alias": ALIAS,
             "db_cluster_identifier": CLUSTER, "reader_count": 1, "allowed_cidr": "10.0.0.0/16", "take_snapshot": True,
@@ -169,12 +169,12 @@ class Attempts:
         }  # fmt: skip
 
     def run(self, runs: Path, account: str, phase: str) -> None:
-        """Run it here, by the runner's own code with notebooks executed in this process."""
+        """Run 00 to 06, or 90, with the runner's code; the cells are executed in this process."""
         os.environ.update(RUNBOOK_RUNS_DIR=str(runs), RUNBOOK_SANDBOX_ENDPOINT=self.url, RUNBOOK_ATTENDED="0")
         runbook_kernels.start = lambda: None
         notebook.kernels = _NoKernels
         notebook.execute_notebook = lambda source, output, given, *_, **__: execute_cells(source, output, given)
-        chain.Chain._prepare_session = lambda _: None  # a thread beside 05: here it would be in the same process
+        chain.Chain._prepare_session = lambda _: None  # no thread in a process that is broken
         with contextlib.redirect_stdout(io.StringIO()):
             if phase == RUN:
                 chain.run_chain(self.parameters(account), run_id=RUN_ID, runs_dir=runs, print_line=str)
@@ -183,15 +183,15 @@ class Attempts:
                 chain.clean_up(run, {"confirm_db_cluster_identifier": CLUSTER, "exercises": False}, print_line=str)
 
     def attempt(self, runs: Path, account: str, phase: str, *, point: Point | None = None) -> Outcome:
-        """Run 00 to 06, or 90, or what is left of it, in a process of its own."""
+        """Run the steps of the phase that are left in a forked process; return how it ended."""
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
             os.close(reader)
             self._in_the_child(runs, account, phase, point, writer)
         os.close(writer)
-        with os.fdopen(reader, "rb") as told:
-            said = told.read().decode(errors="replace")
+        with os.fdopen(reader, "rb") as output:
+            said = output.read().decode(errors="replace")
         _, status = os.waitpid(child, 0)
         if os.WIFSIGNALED(status):
             return Outcome("killed", said, [])
@@ -209,12 +209,12 @@ class Attempts:
             self.run(runs, account, phase)
             code, said = 0, "\n".join(events.seen)
             if point is not None and point.mode not in OF_CALLS_ONLY and len(events.seen) < point.number:
-                code, said = 3, f"the point was not reached; there were {len(events.seen)}"
+                code, said = 3, f"the point was not reached; there were only {len(events.seen)} events"
         except RunbookError as error:
             code, said = 1, str(error)
         except KeyboardInterrupt:
             code, said = 2, "interrupted"
-        except BaseException:  # noqa: BLE001 - told to the parent, then the process ends
+        except BaseException:  # noqa: BLE001 - reported to the parent, then the process ends
             said = traceback.format_exc()
         finally:
             os.write(writer, said.encode()[-60_000:])

@@ -1,21 +1,21 @@
-"""Break the whole chain at every AWS call and every file write, run it again, and look at what there is.
+"""Break the chain at every AWS call and every file write, run it again, and check the result.
 
-One uninterrupted run of 00 to 06 and 90 lists the points: each HTTP request to AWS that leaves, and each file that
-is opened for writing, renamed, removed, or folder made, under the runs folder. Then, in an account and folder of
-its own for each, the chain is broken there in each of these ways, and run again with the same run id:
+One uninterrupted run of 00 to 06 and 90 records the points: each HTTP request to AWS, and each file in the runs folder
+that is opened for writing, renamed or removed, and each folder that is created. For each point and mode, the chain is
+broken there, with an account and a runs folder of its own, and run again with the same run id. The modes:
 
-  kill-before, kill-after   SIGKILL just before and just after the call or write
-  interrupt                 Ctrl-C (KeyboardInterrupt) in its place
-  drop                      the call takes effect, its answer is lost (botocore's own retries included)
-  throttle, error           the call is throttled, or answered with a 500, once: the run must not even stop
-  invisible                 what the call made cannot be seen for a second: the run must not even stop
-  full                      from this write on the disk is full: nothing can be made or opened for writing
-  vanish                    the run's folder is taken away (and given back before the second run)
+  kill-before, kill-after   SIGKILL just before or just after the call or write
+  interrupt                 Ctrl-C (KeyboardInterrupt) instead of it
+  drop                      the call takes effect, but its response is lost, also for botocore's retries
+  throttle, error           the call is throttled, or fails with status 500, once: the run must not stop
+  invisible                 what the call created is not visible for a second: the run must not stop
+  full                      the disk is full from this write on: no file can be created or opened for writing
+  vanish                    the run's folder is removed (and restored before the second run)
 
-After each: the run is verified; there is exactly one of everything and nothing else; the custody copy, opened with
-the recovery key, is the material in the key (KMS takes it again, and refuses any other); 90 leaves nothing but the
-key that waits for its deletion. The cells of the notebooks are executed in forked plain processes, by the runner's
-own code, not in kernels: the same cells and library calls, some hundred times faster than through papermill.
+Afterwards the run must be verified; each resource exists exactly once, and no other exists; the custody copy, decrypted
+with the recovery key, is the key material of the key (KMS accepts it again, and rejects any other); and 90 leaves only
+the key that is pending deletion. For speed, the runner's own code executes the cells of the notebooks in forked
+processes, not in kernels: the same cells and library calls, some hundred times faster than with papermill.
 
     python tools/crash_matrix.py [--sample N] [--mode MODE]... [--point TEXT] [--jobs 2]
 """
@@ -57,7 +57,7 @@ HIDES = frozenset(call.partition(":")[2] for call in visibility.HIDES)
 
 
 class Matrix:
-    """The points of the chain, and what becomes of it at each."""
+    """The points of the chain, and the problems found after breaking it at each."""
 
     def __init__(self, url: str, folder: Path, *, seat: int) -> None:
         self.folder = folder
@@ -67,7 +67,7 @@ class Matrix:
         self.files: frozenset[str] = frozenset()
 
     def warm_up(self) -> None:
-        """Run once in this process, so that those forked from it have read every service model and template."""
+        """Run once in this process, so that forked processes have all service models and templates loaded."""
         loader = botocore.loaders.Loader()
         botocore.session.create_loader = lambda *_: loader
         account, runs = self.world.enter(self.seat), self.folder / "warm"
@@ -77,20 +77,20 @@ class Matrix:
         shutil.rmtree(runs)
 
     def points(self, modes: tuple[str, ...]) -> list[Point]:
-        """Run once without breaking anything; return every point."""
+        """Run the chain unbroken; return all points of these modes."""
         account, runs = self.world.enter(self.seat), self.folder / "whole"
         found = []
         for phase in (RUN, CLEAN_UP_PHASE):
             whole = self.attempts.attempt(runs, account, phase)
             if whole.how != "done":
-                raise SystemExit(f"the chain does not run through unbroken: {whole.how}\n{whole.said}")
+                raise SystemExit(f"the unbroken chain did not finish: {whole.how}\n{whole.said}")
             if phase == RUN:
                 self.files = files_of(runs)
                 problems = list(problems_of_a_run(self.world, runs, self.attempts.private, self.files))
             else:
                 problems = list(problems_of_a_clean_up(self.world, runs))
             if problems:
-                raise SystemExit(f"unbroken, and still: {problems}")
+                raise SystemExit(f"the unbroken chain has problems: {problems}")
             calls = 0
             for number, what in enumerate(whole.events, 1):
                 is_call = what.startswith("aws:")
@@ -107,7 +107,7 @@ class Matrix:
         return found
 
     def problems(self, point: Point) -> list[str]:
-        """Break the chain at the point, run it again, and say what is not as it must be."""
+        """Break the chain at the point, run it again, and return the problems found."""
         account = self.world.enter(self.seat)
         runs = self.folder / f"seat-{self.seat}"
         away = Path(f"{runs}{AWAY}")
@@ -115,7 +115,7 @@ class Matrix:
             shutil.rmtree(folder, ignore_errors=True)
         runs.mkdir(mode=0o700)
         if point.phase == CLEAN_UP_PHASE and (whole := self.attempts.attempt(runs, account, RUN)).how != "done":
-            return [f"the run before it {whole.how}: {whole.said}"]
+            return [f"the run before the clean-up was {whole.how}: {whole.said}"]
         if point.mode in OF_CALLS_ONLY:
             self.world.inject(point)
         broken = self.attempts.attempt(runs, account, point.phase, point=point)
@@ -123,27 +123,27 @@ class Matrix:
                     "full": ("stopped",)}  # fmt: skip
         allowed = expected.get(point.mode, ("done",) if point.mode in MUST_NOT_STOP else ("done", "stopped"))
         if broken.how not in allowed:
-            return [f"broken, it {broken.how}: {broken.said}"]
-        if (away / "state.json").exists():  # without it nothing had begun
-            if made := sorted(path.name for path in (runs / RUN_ID).glob("*") if path.name != ".lock"):
-                return [f"without its folder it made it anew, with {made}"]
-            shutil.rmtree(runs / RUN_ID, ignore_errors=True)  # taken away just before it was locked
+            return [f"the broken attempt was {broken.how}: {broken.said}"]
+        if (away / "state.json").exists():  # without the file, the run had not started
+            if created := sorted(path.name for path in (runs / RUN_ID).glob("*") if path.name != ".lock"):
+                return [f"the run created its removed folder again, with {created}"]
+            shutil.rmtree(runs / RUN_ID, ignore_errors=True)  # removed just before it was locked
             away.rename(runs / RUN_ID)
         if broken.how != "done" and (again := self.attempts.attempt(runs, account, point.phase)).how != "done":
-            return [f"run again, it {again.how}: {again.said}"]
+            return [f"the second attempt was {again.how}: {again.said}"]
         if point.phase == RUN:
             found = list(problems_of_a_run(self.world, runs, self.attempts.private, self.files))
             if found:
                 return found
             if (clean := self.attempts.attempt(runs, account, CLEAN_UP_PHASE)).how != "done":
-                return [f"90 {clean.how}: {clean.said}"]
+                return [f"90 was {clean.how}: {clean.said}"]
         found = list(problems_of_a_clean_up(self.world, runs))
         shutil.rmtree(runs)
         return found
 
 
 def chosen(points: list[Point], *, sample: int, text: str) -> list[Point]:
-    """Return the points to try: those that hold `text`, and of them `sample`, the same each time."""
+    """Return the points that contain `text`, or a sample of them, which is the same in each call."""
     kept = [point for point in points if text in str(point)]
     if not sample or sample >= len(kept):
         return kept
@@ -151,19 +151,19 @@ def chosen(points: list[Point], *, sample: int, text: str) -> list[Point]:
 
 
 def work(matrix: Matrix, points: list[Point], *, job: int, results: int) -> None:
-    """Try every point in folders and an account of this job's own, and tell one line of JSON for each."""
+    """Try the points with folders and an account of this job; write one line of JSON for each to `results`."""
     matrix.folder, matrix.seat = matrix.folder / f"job-{job}", job + 2
     matrix.folder.mkdir()
     for point in points:
         try:
             found = matrix.problems(point)
-        except Exception:  # noqa: BLE001 - told as the point's own failure
+        except Exception:  # noqa: BLE001 - reported as the failure of this point
             found = [traceback.format_exc()]
         os.write(results, (json.dumps([str(point), found]) + "\n").encode())
 
 
 def serve_sandbox() -> None:
-    """Serve a sandbox that makes its RSA keys once; they take most of the time and are not what is tried."""
+    """Serve a sandbox that reuses four RSA keys: generating them takes most of the time and is not tested here."""
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     from runbook_sandbox.kms import wrapping_keys
@@ -180,22 +180,22 @@ def serve_sandbox() -> None:
 
 
 def main() -> int:
-    """Try the points asked for; say how many there are and which fail. Exit 1 when one does."""
+    """Try the requested points; print their number and the failures. Return 1 if one fails."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--sample", type=int, default=0, help="so many points, the same ones each time")
-    parser.add_argument("--mode", action="append", choices=MODES, help="only this way of breaking; may be repeated")
-    parser.add_argument("--point", default="", help="only points that hold this text")
+    parser.add_argument("--sample", type=int, default=0, help="number of points to try, always the same ones; 0: all")
+    parser.add_argument("--mode", action="append", choices=MODES, help="use only this mode; repeatable")
+    parser.add_argument("--point", default="", help="try only points that contain this text")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--list", action="store_true", help="say the points and try none")
+    parser.add_argument("--list", action="store_true", help="print the points and try none")
     parser.add_argument(
-        "--unsafe", choices=("retries", "intents", "patience"), help="take a guard away: the matrix must then fail"
+        "--unsafe", choices=("retries", "intents", "patience"), help="disable a safeguard: the matrix must then fail"
     )
     parser.add_argument("--sandbox", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.sandbox:
         serve_sandbox()
         return 0
-    take_away(asked.unsafe or "")
+    disable(asked.unsafe or "")
     folder = Path(tempfile.mkdtemp(prefix="crash-matrix-"))
     sandbox = subprocess.Popen([sys.executable, __file__, "--sandbox"], stdout=subprocess.PIPE, text=True)  # noqa: S603
     try:
@@ -209,7 +209,7 @@ def main() -> int:
 
 
 def try_points(url: str, folder: Path, asked: argparse.Namespace) -> int:
-    """Try the points with as many processes as asked for; return the exit code."""
+    """Try the points in `asked.jobs` processes; return the exit code."""
     matrix = Matrix(url, folder, seat=1)
     matrix.warm_up()
     points = matrix.points(tuple(asked.mode or MODES))
@@ -241,14 +241,14 @@ def try_points(url: str, folder: Path, asked: argparse.Namespace) -> int:
     return 1 if failed or done != len(tried) else 0
 
 
-def take_away(guard: str) -> None:
-    """Take one of the runbook's guards away, to see that the matrix notices."""
-    if guard == "retries":
+def disable(safeguard: str) -> None:
+    """Disable one of the runbook's safeguards, to check that the matrix detects it."""
+    if safeguard == "retries":
         client = Session.client
         Session.client = lambda self, service, *, region="", retry=True: client(self, service, region=region)
-    if guard == "intents":
+    if safeguard == "intents":
         Run.is_unclear = Run.was_sent = lambda *_: False
-    if guard == "patience":
+    if safeguard == "patience":
         create_once._PATIENCE = (0.0,)
 
 

@@ -1,4 +1,4 @@
-"""What must be true after an attempt of the crash matrix: the resources, the files, the custody copy."""
+"""What must hold after an attempt of the crash matrix: the resources, the files, the custody copy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CREATES = {
 
 
 class World:
-    """One account of the sandbox, looked at with plain clients."""
+    """One account of the sandbox, inspected with plain clients."""
 
     def __init__(self, url: str) -> None:
         self.sandbox = sandbox_process.identify(url)
@@ -30,20 +30,20 @@ class World:
         self.account = ""
 
     def enter(self, seat: int) -> str:
-        """Empty the account of a seat and look at it from here on."""
+        """Empty the account of a seat and use it from now on; return its id."""
         sandbox_process.call(self.sandbox.url, f"/runbook/seats/{seat}/reset", body={}, method="POST")
         self.account = self.session._expected_account = account_of_seat(seat)
         return self.account
 
     def inject(self, point: Point) -> None:
-        """Have the sandbox break the call of this point."""
+        """Inject the fault of this point into the sandbox."""
         kind = {"drop": "drop_after"}.get(point.mode, point.mode)
         fault = {"operation": "*", "kind": kind, "account": self.account, "after": point.calls_before}
         body = fault | ({"seconds": 1.0} if kind == "invisible" else {})
         sandbox_process.call(self.sandbox.url, "/runbook/faults", body=body, method="POST")
 
     def resources(self) -> dict[str, list[str]]:
-        """Return the name of everything of the account that the runbook can make."""
+        """Return the names of all resources in the account of the kinds that the runbook creates."""
         kms, rds, ec2 = (self.session.client(name) for name in ("kms", "rds", "ec2"))
         keys = [key["KeyId"] for key in kms.list_keys()["Keys"]]
         described = [kms.describe_key(KeyId=key)["KeyMetadata"] for key in keys]
@@ -66,7 +66,7 @@ class World:
         }  # fmt: skip
 
     def creates(self) -> dict[str, int]:
-        """Return how often each create took effect."""
+        """Return how often each create call took effect."""
         found = sandbox_process.call(self.sandbox.url, f"/runbook/calls?account={self.account}", method="GET")["calls"]
         return dict(
             Counter(c["operation"] for c in found if c["operation"] in CREATES and c["outcome"]["status"] < 400)
@@ -74,7 +74,7 @@ class World:
 
 
 def problems_of_a_run(world: World, runs: Path, private: bytes, files: frozenset[str]) -> Iterator[str]:
-    """Say what is not as it must be after 00 to 06."""
+    """Yield each problem found after 00 to 06."""
     state, report = (json.loads((runs / RUN_ID / name).read_text()) for name in ("state.json", "report.json"))
     if not report["verified"]:
         yield "report.json does not say that the run is verified"
@@ -97,14 +97,14 @@ def problems_of_a_run(world: World, runs: Path, private: bytes, files: frozenset
         Filters=[{"Name": "group-name", "Values": [f"runbook-{CLUSTER}"]}]
     )
     if len(ec2["SecurityGroups"][0]["IpPermissions"]) != 1:
-        yield "the security group does not let in exactly the network asked for"
+        yield "the security group does not have exactly one inbound rule"
     if (there := files_of(runs)) != files:
         yield f"files: left over {sorted(there - files)}, missing {sorted(files - there)}"
     yield from _custody_problems(world, runs / RUN_ID, key_id, private)
 
 
 def files_of(runs: Path) -> frozenset[str]:
-    """Return the names under the runs folder, without what differs by time or attempt."""
+    """Return the paths in the runs folder, without those that differ by time or attempt."""
     names = set()
     for path in runs.rglob("*"):
         name = str(path.relative_to(runs))
@@ -115,21 +115,21 @@ def files_of(runs: Path) -> frozenset[str]:
 
 
 def _custody_problems(world: World, folder: Path, key_id: str, private: bytes) -> Iterator[str]:
-    """Open the custody copy and have KMS judge it: it takes the key's own material again, and refuses any other."""
+    """Decrypt the custody copy; KMS must accept it as the key material of the key, and reject any other."""
     copies = sorted(folder.glob("KeyMaterial.recovery-*.bin"))
     if len(copies) != 1:
         yield f"custody copies: {[path.name for path in copies]}"
         return
-    material = recovery_copies.open_copy(copies[0].read_bytes(), recovery_copies.load_recovery_private_key(private))
-    for what, brought, taken in (
-        ("the custody copy", material, True),
-        ("other", key_material.KeyMaterial.generate(), False),
+    copy = recovery_copies.open_copy(copies[0].read_bytes(), recovery_copies.load_recovery_private_key(private))
+    for what, material, accepted in (
+        ("the custody copy", copy, True),
+        ("another key material", key_material.KeyMaterial.generate(), False),
     ):
-        if _is_taken(world, key_id, brought) is not taken:
-            yield f"{what} is {'refused' if taken else 'taken'} by KMS as the material of the key"
+        if _is_accepted(world, key_id, material) is not accepted:
+            yield f"KMS {'rejected' if accepted else 'accepted'} {what}"
 
 
-def _is_taken(world: World, key_id: str, material: key_material.KeyMaterial) -> bool:
+def _is_accepted(world: World, key_id: str, material: key_material.KeyMaterial) -> bool:
     kms = world.session.client("kms")
     pair = kms.get_parameters_for_import(
         KeyId=key_id, WrappingAlgorithm="RSAES_OAEP_SHA_256", WrappingKeySpec="RSA_2048"
@@ -148,7 +148,7 @@ def _is_taken(world: World, key_id: str, material: key_material.KeyMaterial) -> 
 
 
 def problems_of_a_clean_up(world: World, runs: Path) -> Iterator[str]:
-    """Say what is left after 90 besides the key that waits for its deletion."""
+    """Yield what is left after 90 besides the key that is pending deletion."""
     state = json.loads((runs / RUN_ID / "state.json").read_text())
     key_id = state["steps"][CREATE_KEY]["record"]["key_id"]
     expected = {"keys": [f"{key_id} PendingDeletion"], "roles": ["AWSServiceRoleForRDS", "Admin"]}

@@ -1,6 +1,7 @@
-"""Measure step 03: how long it takes besides its kernel, and what wrapping costs beside the RSA that it must cost.
+"""Measure step 03: the time of its cells without the kernel start, and wrapping compared with bare RSA encryption.
 
-`python tools/custody_figures.py` prints both; rounds are interleaved, medians are shown. Nothing leaves this machine.
+`python tools/custody_figures.py` prints both. Rounds are interleaved, figures are medians. Makes no network calls
+beyond this machine.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def _seconds(work: Callable[[], None]) -> float:
 
 
 def wrapping() -> str:
-    """Wrap 1,000 materials under RSA-4096: by the library, and by bare calls on a loaded key with nothing around them."""
+    """Wrap key material 1,000 times with RSA-4096: with the library, and with bare calls on a loaded key."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=4096).public_key()
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     oaep = padding.OAEP(mgf=padding.MGF1(hashes.SHA256()), algorithm=hashes.SHA256(), label=None)
@@ -47,28 +48,31 @@ def wrapping() -> str:
     library, floor = (statistics.median(times) for times in zip(*pairs, strict=True))
     ratio = statistics.median(one / other for one, other in pairs)
     return (
-        f"{MATERIALS} materials under RSA-4096: {library:.3f} s by encrypt_key_material, {floor:.3f} s by bare "
+        f"{MATERIALS} times wrapped with RSA-4096: {library:.3f} s with encrypt_key_material, {floor:.3f} s with bare "
         f"cryptography calls, ratio {ratio:.2f} (median of {ROUNDS} interleaved rounds)"
     )
 
 
 def step_03() -> str:
-    """Execute notebook 03 some times in a fresh kernel each; sum what its cells took, apart from the kernel's start."""
+    """Execute notebook 03 several times, each in a new kernel; measure its cells without the kernel start."""
     variables = {"RUNBOOK_ATTENDED": "0", "RUNBOOK_SANDBOX_ENDPOINT": None}
     with tempfile.TemporaryDirectory() as folder, environment_variables({**variables, "RUNBOOK_RUNS_DIR": folder}):
         from runbook_lib.aws import sandbox_process
         from runbook_lib.run.steps import CREATE_KEY, ENCRYPT_KEY_MATERIAL, GET_PARAMETERS_FOR_IMPORT, START
 
         _cells(START), _cells(CREATE_KEY), _cells(GET_PARAMETERS_FOR_IMPORT)
-        # Other choices each time, so that each round makes new material; the training key is made in the first.
+        # Alternate one choice, so that each round generates new key material. The first round creates the training key.
         rounds = [_cells(ENCRYPT_KEY_MATERIAL, accept_no_custody=bool(number % 2)) for number in range(ROUNDS + 1)]
         sandbox_process.stop(Path(folder))
     first, median = rounds[0], statistics.median(rounds[1:])
-    return f"notebook 03, its cells: {median:.2f} s (median of {ROUNDS}); {first:.2f} s the first time, with a training key"
+    return (
+        f"notebook 03, its cells: {median:.2f} s (median of {ROUNDS}); "
+        f"{first:.2f} s in the first round, with a new training key"
+    )
 
 
 def _cells(name: str, **given: object) -> float:
-    """Execute a notebook; return the seconds between the first cell's start and the last one's end."""
+    """Execute a notebook; return the seconds from the start of its first cell to the end of its last."""
     import nbformat
     from nbclient import NotebookClient
     from traitlets.config import Config

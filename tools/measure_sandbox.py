@@ -1,8 +1,8 @@
-"""Measure the sandbox: its start-up, its describe calls beside plain moto's, and a room full of learners.
+"""Measure the sandbox: start-up, the latency of describe calls compared with plain moto, and many learners in parallel.
 
 python tools/measure_sandbox.py                 start-up and latency, about half a minute
-python tools/measure_sandbox.py --learners 30   and as many learners at once, each a whole run of calls
-python tools/measure_sandbox.py --runs 30       and as many `runbook run` at once, each on a seat of its own
+python tools/measure_sandbox.py --learners 30   the same, and 30 learners in parallel, each with all calls of a run
+python tools/measure_sandbox.py --runs 30       the same, and 30 `runbook run` in parallel, each with its own seat
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PLAIN_MOTO = [sys.executable, "-c", _PLAIN]
 
 @contextlib.contextmanager
 def served(command: list[str]) -> Iterator[tuple[str, float]]:
-    """Start a server; yield its URL and the seconds until it said so."""
+    """Start a server; yield its URL and the seconds until it printed the URL."""
     begun = time.perf_counter()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603
         lines = iter(server.stdout or [])
@@ -54,7 +54,7 @@ def served(command: list[str]) -> Iterator[tuple[str, float]]:
 
 
 def connect(url: str, service: str, seat: int | None = None) -> Any:
-    """Return a client without retries: an error is an error."""
+    """Return a client without retries, so that every error is visible."""
     client = boto3.client(
         service, region_name="eu-west-2", endpoint_url=url, aws_access_key_id="fake",
         aws_secret_access_key="fake", config=Config(retries={"max_attempts": 0}),  # noqa: S106
@@ -70,7 +70,7 @@ INSTANCE = {"Engine": "aurora-mysql", "DBInstanceClass": "db.t4g.medium"}
 
 
 def describers(url: str) -> dict[str, Callable[[], Any]]:
-    """Make one key, one cluster and one instance; return the calls that describe them."""
+    """Create one key, one cluster and one instance; return the calls that describe them."""
     kms, rds = connect(url, "kms"), connect(url, "rds")
     key = kms.create_key()["KeyMetadata"]["KeyId"]
     rds.create_db_cluster(DBClusterIdentifier="measured", KmsKeyId=key, **CLUSTER)
@@ -83,7 +83,7 @@ def describers(url: str) -> dict[str, Callable[[], Any]]:
 
 
 def latency(ours: str, plain: str, times: int) -> None:
-    """Print the median of each describe call on both, called in turn so that both meet the same machine."""
+    """Print the median latency of each describe call on both servers, which are called alternately."""
     calls = {"sandbox": describers(ours), "plain moto": describers(plain)}
     for name in calls["sandbox"]:
         taken: dict[str, list[float]] = {who: [] for who in calls}
@@ -99,7 +99,7 @@ def latency(ours: str, plain: str, times: int) -> None:
 
 
 def whole_run(url: str, seat: int) -> None:
-    """Do what a run calls: key, import, cluster and instance, wait, verify, clean up."""
+    """Make the calls of a run: key, import, cluster and instance, wait, verify, clean up."""
     kms, rds = connect(url, "kms", seat), connect(url, "rds", seat)
     ec2, trail = connect(url, "ec2", seat), connect(url, "cloudtrail", seat)
     connect(url, "sts", seat).get_caller_identity()
@@ -124,7 +124,7 @@ def whole_run(url: str, seat: int) -> None:
     shown = rds.describe_db_clusters()["DBClusters"]
     events = trail.lookup_events(LookupAttributes=[{"AttributeKey": "EventName", "AttributeValue": "CreateGrant"}])
     if [key["Arn"]] != [one["KmsKeyId"] for one in shown] or len(events["Events"]) != 1:
-        raise RuntimeError(f"seat {seat} sees what is not its own")
+        raise RuntimeError(f"seat {seat} sees resources of another seat")
     rds.delete_db_instance(DBInstanceIdentifier="learner-1", SkipFinalSnapshot=True)
     rds.delete_db_cluster(DBClusterIdentifier="learner", SkipFinalSnapshot=True)
     until(lambda: not rds.describe_db_clusters()["DBClusters"])
@@ -133,7 +133,7 @@ def whole_run(url: str, seat: int) -> None:
 
 
 def learners(url: str, number: int) -> int:
-    """Let so many learners do a whole run at once; print and return how many failed."""
+    """Make the calls of a run for `number` learners in parallel; print and return the number of errors."""
     failed: list[str] = []
     start = threading.Barrier(number)
 
@@ -141,7 +141,7 @@ def learners(url: str, number: int) -> int:
         start.wait()
         try:
             whole_run(url, seat)
-        except Exception as error:  # noqa: BLE001 - counted and shown
+        except Exception as error:  # noqa: BLE001 - counted and printed
             failed.append(f"seat {seat}: {error}")
 
     threads = [threading.Thread(target=learn, args=(seat,)) for seat in range(1, number + 1)]
@@ -157,7 +157,7 @@ def learners(url: str, number: int) -> int:
 
 
 def whole_runbooks(url: str, number: int) -> int:
-    """Start so many `runbook run` at once, each on a seat of its own; print and return how many failed."""
+    """Start `number` `runbook run` in parallel, each with its own seat; print and return the number of failures."""
     with tempfile.TemporaryDirectory() as folder:
         started = []
         begun = time.perf_counter()
@@ -175,17 +175,17 @@ def whole_runbooks(url: str, number: int) -> int:
 
 
 def _processor() -> float:
-    """Return the processor time of all servers that have ended."""
+    """Return the CPU seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def main() -> int:
-    """Print the figures; exit 1 if a learner met an error."""
+    """Print the figures; return 1 if a learner or a run failed."""
     options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    options.add_argument("--times", type=int, default=300, help="calls of each kind")
-    options.add_argument("--learners", type=int, default=0)
-    options.add_argument("--runs", type=int, default=0)
+    options.add_argument("--times", type=int, default=300, help="number of calls of each kind")
+    options.add_argument("--learners", type=int, default=0, help="number of learners in parallel")
+    options.add_argument("--runs", type=int, default=0, help="number of `runbook run` in parallel")
     given = options.parse_args()
     taken, before = [], _processor()
     for _ in range(5):

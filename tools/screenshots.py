@@ -1,7 +1,7 @@
-"""Take the screenshots under docs/: the start page, two steps and the report, from a real run in a real browser.
+"""Take the screenshots in docs/: the start page, two steps and the report, from a run in a browser.
 
-`python tools/screenshots.py` (or `make screenshots`) starts `runbook lab` with a sandbox of its own, walks 00 to 06
-and writes the pictures anew; it also writes the drawing of who holds which key. Needs chromium.
+`python tools/screenshots.py` (or `make screenshots`) starts `runbook lab` with a new sandbox, runs 00 to 06 and
+overwrites the pictures, including the drawing of who holds which key. Requires Chromium.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ WINDOW = {"width": 1280, "height": 960}
 
 
 def keep(name: str, png: bytes) -> None:
-    """Write a screenshot with as many colours as it needs."""
+    """Write a screenshot as a PNG with a palette of 255 colours."""
     file = DOCS / f"{name}.png"
     Image.open(io.BytesIO(png)).convert("RGB").quantize(255).save(file, "PNG", optimize=True)
     print(f"{file.relative_to(ROOT)}: {file.stat().st_size // 1024} kB")
 
 
 def walk(tab: Tab) -> None:
-    """Walk 00 to 06 with a few choices made by hand, and keep what is worth seeing."""
+    """Run 00 to 06, edit some form fields, and take the screenshots."""
     for step in chain():
         tab.follow(f"{step.number} {step.words}")
         tab.wait_for_notebook(step.name)

@@ -1,1 +1,1 @@
-"""`runbook lab`: JupyterLab on the runbook."""
+"""`runbook lab`: JupyterLab with the notebooks, a start page and a sandbox."""

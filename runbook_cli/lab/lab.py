@@ -1,4 +1,4 @@
-"""`runbook lab`: JupyterLab on the runbook, with its start page and its sandbox, and the orderly end of all of it."""
+"""`runbook lab`: start JupyterLab with the start page and a sandbox, and stop all of it on an interrupt."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass(frozen=True)
 class Place:
-    """What JupyterLab serves: a root, and below it the notebooks, the runs and the pages to read."""
+    """The folders that JupyterLab serves: a root, and below it the notebooks and the runs."""
 
     root: Path
     notebooks: Path
@@ -54,19 +54,19 @@ class Place:
         return f"/lab/tree/{(self.runs / PAGE).relative_to(self.root).as_posix()}"
 
     def from_page(self, path: Path) -> str:
-        """Return `path` as a link from the start page, or empty when it is not there."""
+        """Return `path` as a link from the start page, or an empty string when it does not exist."""
         return Path(os.path.relpath(path, self.runs)).as_posix() if path.exists() else ""
 
 
 def place_for(runs_dir: Path) -> Place:
-    """Return where to work: the checkout when the runs lie in it, else the runs folder with a copy of the notebooks.
+    """Return the checkout if it contains the runs folder, else the runs folder with a copy of the notebooks.
 
-    A copy that is there already is kept: it may hold somebody's answers.
+    Existing copies are not overwritten: they may have been edited.
     """
     top = checkout()
     if top and runs_dir.resolve().is_relative_to(top.resolve()):
         return Place(top, notebooks_folder(), runs_dir)
-    copy = private_folder(runs_dir / "_notebooks", parents=True)  # no run id begins so
+    copy = private_folder(runs_dir / "_notebooks", parents=True)  # no run id starts with an underscore
     for notebook in sorted(notebooks_folder().glob("*.ipynb")):
         if not (copy / notebook.name).exists():
             shutil.copyfile(notebook, copy / notebook.name)
@@ -74,7 +74,7 @@ def place_for(runs_dir: Path) -> Place:
 
 
 def write_page(place: Place, *, target: str) -> None:
-    """Write the start page and its pictures where they would say something else than they do."""
+    """Write the start page and its pictures, if their content has changed."""
     top, runs = checkout(), all_runs(place.runs)
     pictures = {"keys": who_holds_which_key(), **({"run": standing(runs[-1])} if runs else {})}
     for name, picture in pictures.items():
@@ -111,7 +111,7 @@ def serve(
     target: str = "sandbox",
     print_line: Callable[[str], None] = print,
 ) -> None:
-    """Serve JupyterLab until interrupted, then end it, its kernels, and the sandbox if it was started here.
+    """Serve JupyterLab until interrupted, then stop it, its kernels, and the sandbox if this call started it.
 
     Whoever has the token is the learner. It lies in files that only their owner can read, is on no command line and in
     no environment, and is printed only without a browser.
@@ -127,24 +127,32 @@ def serve(
     interrupted = _set_when_interrupted()
     server = JupyterLab(place, port)
     try:
-        if target == "sandbox":
-            print_line(f"Sandbox     {sandbox_process.ensure(runs_dir, idle_minutes=_IDLE_MINUTES).url}")
-        else:
-            print_line("REAL AWS    no sandbox was started: what you apply is made in your account, and costs money")
+        print_line(_target_line(runs_dir, target))
         write_page(place, target=target)
         server.start()
         server.wait_until_ready(interrupted)
         if not interrupted.is_set():
-            print_line(f"JupyterLab  {server.url}\nCtrl-C ends everything.")
+            print_line(f"JupyterLab  {server.url}\nCtrl-C stops everything.")
             if browser:
                 webbrowser.open(server.url)
         while not interrupted.wait(_POLL_SECONDS):
             write_page(place, target=target)
-            server.require_running("ended by itself", "run the command again")
+            server.require_running("stopped unexpectedly", "run the command again")
     finally:
         server.end()
         stopped = started_here and sandbox_process.stop(runs_dir)
-        print_line(f"JupyterLab and its kernels have ended{', and the sandbox' if stopped else ''}.")
+        print_line(
+            "JupyterLab, its kernels and the sandbox have stopped."
+            if stopped
+            else "JupyterLab and its kernels have stopped."
+        )
+
+
+def _target_line(runs_dir: Path, target: str) -> str:
+    """Start the sandbox, unless the target is AWS; return the line that shows where calls go."""
+    if target == "sandbox":
+        return f"Sandbox     {sandbox_process.ensure(runs_dir, idle_minutes=_IDLE_MINUTES).url}"
+    return "REAL AWS    no sandbox was started; changes are made in your AWS account and cost money"
 
 
 def _set_when_interrupted() -> threading.Event:
@@ -160,7 +168,7 @@ class JupyterLab:
     def __init__(self, place: Place, port: int) -> None:
         self._place, self._port = place, port
         self._token = secrets.token_hex(16)
-        # Socket paths must be short; a folder of their own leaves nothing behind. Mode 0700.
+        # Socket paths must be short, and are removed with this folder. Mode 0700.
         self._runtime = tempfile.mkdtemp(prefix="runbook-lab-", dir="/tmp" if Path("/tmp").is_dir() else None)  # noqa: S108
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -174,7 +182,7 @@ class JupyterLab:
         return f"{self._origin}{self._place.url_path}?token={self._token}"
 
     def start(self) -> None:
-        """Start JupyterLab apart from the terminal, so that Ctrl-C reaches this process only and asks no question."""
+        """Start JupyterLab in its own session, so that Ctrl-C reaches only this process and JupyterLab asks nothing."""
         options = {
             "ServerApp.root_dir": self._place.root,
             "ServerApp.ip": "127.0.0.1",
@@ -186,11 +194,11 @@ class JupyterLab:
             "LabApp.app_settings_dir": files("runbook_cli") / "lab" / "settings",
             "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
             "ContentsManager.pre_save_hook": "runbook_cli.lab.saved_pages.without_widgets",
-            "KernelManager.transport": "ipc",  # no ports for kernels, and nothing that others could listen to
+            "KernelManager.transport": "ipc",  # kernels use no TCP ports, which other users could connect to
             "Application.log_level": "ERROR",
         }
         command = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
-        # The token goes through the environment: a command line can be read by everybody on the machine.
+        # The token is passed in the environment: every user of the machine can read a command line.
         environment = {**os.environ, "RUNBOOK_RUNS_DIR": str(self._place.runs)}
         environment |= {"JUPYTER_TOKEN": self._token, "JUPYTER_RUNTIME_DIR": self._runtime}
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
@@ -204,20 +212,22 @@ class JupyterLab:
             raise LabFailed(f"JupyterLab {what_happened} (exit code {code}); {what_to_do}")
 
     def wait_until_ready(self, interrupted: threading.Event) -> None:
-        """Return when JupyterLab answers, or when it is no longer wanted. Raises `LabFailed`."""
+        """Return when JupyterLab responds, or on an interrupt. Raises `LabFailed`."""
         deadline = time.monotonic() + _START_TIMEOUT
         while not interrupted.is_set():
-            self.require_running("did not start", "see what it said above")
+            self.require_running("did not start", "see its messages above")
             try:
                 with _opener.open(f"{self._origin}/api", timeout=2):
                     return
             except (urllib.error.URLError, OSError):
                 if time.monotonic() > deadline:
-                    raise LabFailed(f"JupyterLab did not answer within {_START_TIMEOUT:.0f} s; try again") from None
+                    raise LabFailed(
+                        f"JupyterLab did not respond within {_START_TIMEOUT:.0f} s; run the command again"
+                    ) from None
             interrupted.wait(0.1)
 
     def end(self) -> None:
-        """Ask JupyterLab to end with its kernels; kill it, and all it started, when that takes too long."""
+        """Shut JupyterLab and its kernels down; kill its process group after a timeout."""
         if self._process is not None:
             self._shut_down(self._process)
         shutil.rmtree(self._runtime, ignore_errors=True)

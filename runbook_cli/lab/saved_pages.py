@@ -1,7 +1,7 @@
-"""What JupyterLab writes to disk under `runbook lab`: pages that read the same without a kernel and without widgets.
+"""Save notebooks without widget views, so that they are readable without a kernel.
 
-A widget in a saved notebook shows nothing but "Loading widget" to whoever opens it. Each form has an HTML face as
-well, so the widget's face is left out of the file; on the screen it stays.
+A saved widget view shows only "Loading widget" when the notebook is opened. Each form also has an HTML output, so
+the widget view is removed from the file; the open page keeps it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def without_widgets(model: dict[str, Any], **_: Any) -> None:
-    """Change a contents model that is about to be saved: a hook of Jupyter's ContentsManager.
+    """Remove widget views from a contents model before it is saved: a pre-save hook of Jupyter's ContentsManager.
 
-    An output that has no other face keeps its widget.
+    An output without an HTML alternative keeps its widget view.
     """
     if model.get("type") != "notebook" or not isinstance(notebook := model.get("content"), dict):
         return

@@ -1,6 +1,6 @@
-"""The page that JupyterLab opens with: what this is, the steps as a map, what is done and what is next.
+"""The start page of JupyterLab: what the runbook does, the table of steps, and the progress of the latest runs.
 
-A pure function from runs to Markdown, as JupyterLab shows it: links, tables, and inline colours that words repeat.
+A pure function from runs to Markdown. Colour never carries information that the text does not.
 """
 
 from __future__ import annotations
@@ -12,52 +12,53 @@ from runbook_cli.run_state import next_step, target_label
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import START, all_steps
 
-_SHOWN = 4  # runs beside each other; older ones are told by `runbook status`
+_SHOWN = 4  # columns of runs; `runbook status` lists all
 
 _WHAT = """\
-Amazon Aurora can encrypt its storage under a KMS key whose **key material you bring yourself**. Each notebook below is
-one step of the way: it explains, asks, shows a plan, applies exactly that plan, and verifies. Open one, and run its
-cells one after the other with **Shift+Enter**; after typing into a form, click the next cell first."""
+Amazon Aurora can encrypt its storage with an AWS KMS key whose **key material you import yourself**. Each notebook
+below is one step: it explains the concept, asks for parameters, shows a plan, applies exactly that plan, and verifies
+the result. Open a notebook and run its cells in order with **Shift+Enter**. After typing into a form, click the next
+cell first."""
 
 _SANDBOX = """\
-**SANDBOX.** Everything here talks to a simulation of AWS on this machine, with real cryptography. It costs nothing,
-and nothing can be broken that matters. It ends when this JupyterLab ends."""
+**SANDBOX.** All AWS calls go to a simulation of AWS on this machine, with real cryptography. It costs nothing, and
+nothing outside it can be changed. It stops together with JupyterLab."""
 
 _AWS = """\
-<p><b style="color:#dc3e46">⚠ REAL AWS.</b> <span style="color:#dc3e46">No sandbox was started. What you apply here is
-made in your AWS account, and costs money.</span></p>
+<p><b style="color:#dc3e46">⚠ REAL AWS.</b> <span style="color:#dc3e46">No sandbox was started. Changes you apply are
+made in your AWS account, which costs money.</span></p>
 
-In the form of 00 choose the target `aws`, and write the 12 digits of the account that you mean: the run stops unless
-that is where you are signed in."""
+In the form of 00, choose the target `aws` and enter the 12-digit account id. The run stops if your credentials belong
+to another account."""
 
 
 def start_page(runs: Sequence[Run], *, target: str, notebooks: str, docs: str = "") -> str:
     """Return the page as Markdown.
 
-    `runs` are all runs, oldest first; `notebooks` and `docs` are paths from where the page lies, the latter empty
-    where there are none.
+    `runs` are all runs, oldest first. `notebooks` and `docs` are paths relative to the page; an empty `docs` omits the
+    links to the documentation.
     """
     recent = list(reversed(runs))[:_SHOWN]
-    parts = ["# Aurora under a key of your own", _WHAT, _AWS if target == "aws" else _SANDBOX]
-    parts += ["## The way", *_next(recent, notebooks), _map(recent, notebooks)]
+    parts = ["# Encrypt Amazon Aurora with your own key material (BYOK)", _WHAT, _AWS if target == "aws" else _SANDBOX]
+    parts += ["## Steps", *_next(recent, notebooks), _map(recent, notebooks)]
     if recent:
-        parts += ["## What the runs left", _results(recent)]
-    parts += ["## Who holds which key", "![The same in words stands in 00 and 05](START-keys.png)"]
+        parts += ["## Results", _results(recent)]
+    parts += ["## Who holds which key", "![Described in words in 00 and 05](START-keys.png)"]
     parts += ["## Good to know", _good_to_know(docs)]
     return "\n\n".join(parts) + "\n"
 
 
 def _next(recent: Sequence[Run], notebooks: str) -> list[str]:
     if not recent:
-        return [f"**Begin with [00 start]({notebooks}/{START}.ipynb).**"]
+        return [f"**Start with [00 start]({notebooks}/{START}.ipynb).**"]
     run = recent[0]
     name = next_step(run)
     if not name:
-        return [f"Run `{run.run_id}` is finished. A new one begins with [00 start]({notebooks}/{START}.ipynb)."]
+        return [f"Run `{run.run_id}` is finished. Start a new one with [00 start]({notebooks}/{START}.ipynb)."]
     words = all_steps()[name]
     return [
-        f"**Go on with run `{run.run_id}`: [{words.number} {words.words}]({notebooks}/{name}.ipynb).**",
-        "![The same in words stands in the table](START-run.png)",
+        f"**Continue run `{run.run_id}`: [{words.number} {words.words}]({notebooks}/{name}.ipynb).**",
+        "![Described in words in the table below](START-run.png)",
     ]
 
 
@@ -75,8 +76,8 @@ def _standing(run: Run, name: str) -> str:
     if section.get("status") == "finished":
         return "✓ done"
     if name == next_step(run):
-        return "**▶ next, begun**" if section else "**▶ next**"
-    return "begun" if section else "·"
+        return "**▶ next, started**" if section else "**▶ next**"
+    return "started" if section else "·"
 
 
 def _results(recent: Sequence[Run]) -> str:
@@ -96,12 +97,12 @@ def _results(recent: Sequence[Run]) -> str:
 
 def _good_to_know(docs: str) -> str:
     lines = [
-        "- This page is written anew whenever a step finishes; reload it in the browser (F5).",
-        "- A notebook that you open again starts from what its run knows, and keeps what is already there.",
-        "- The notebooks work on the run `demo`. For another, change `run_id` in the parameters cell of each.",
-        "- The square (■) interrupts a cell. That does no harm: run it again to go on.",
-        "- Ctrl-C in the terminal ends JupyterLab, its kernels and the sandbox that it started.",
+        "- This page is updated whenever a step finishes; reload it in the browser (F5).",
+        "- A notebook that you open again starts from the values of its run, and keeps existing resources.",
+        "- The notebooks use the run `demo`. To use another, change `run_id` in the parameters cell of each notebook.",
+        "- The square button (■) interrupts a cell. This is safe: run the cell again to resume.",
+        "- Ctrl-C in the terminal stops JupyterLab, its kernels and the sandbox that it started.",
     ]
     if docs:
-        lines.append(f"- More to read: [the sandbox]({docs}/sandbox.md) · [for trainers]({docs}/trainer.md).")
+        lines.append(f"- Further reading: [the sandbox]({docs}/sandbox.md) · [for trainers]({docs}/trainer.md).")
     return "\n".join(lines)

@@ -1,6 +1,6 @@
-"""The chain of notebooks, headless: which steps are left, each executed in order, one line as it goes.
+"""Run the chain of notebooks headless: find the steps that are left, execute them in order, print one line for each.
 
-Knows run folders and the wait for the cluster, and no other AWS step; a notebook is executed by `notebook`.
+The only AWS call made here is the wait for the cluster; `notebook` executes each notebook.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from runbook_kernels.kernels import Kernels
     from runbook_lib.aws.session import Session
 
-# A step that this very call executed cannot have left anything that has expired, for as long as this.
+# For this long after a step was executed here, what it produced cannot have expired.
 _FRESH_SECONDS = 3600.0
 
 
 def run_chain(parameters: Mapping[str, Any], *, run_id: str, runs_dir: Path, print_line: PrintLine) -> Run:
-    """Execute what is left of the chain for `run_id` ("": a new one); return the run, verified.
+    """Execute the steps that are left of run `run_id` (empty: a new run); return the verified run.
 
-    Finished steps are not executed again; a finished run is verified afresh by 06 alone. Between 05 and 06 the
-    cluster is waited for without a kernel. Raises `InputError` before anything is called, `ParameterChanged`,
-    `RunLocked`, and `StepFailed` for a notebook that stopped.
+    Finished steps are not executed again, except 06, which verifies a finished run again. No kernel runs while the
+    cluster is being created between 05 and 06. Raises `InputError` before any AWS call, `ParameterChanged`,
+    `RunLocked`, and `StepFailed` when a notebook stopped.
     """
     check_parameters({**parameters, "run_id": run_id or "new"})
     runbook_kernels.start()
@@ -57,7 +57,7 @@ def run_chain(parameters: Mapping[str, Any], *, run_id: str, runs_dir: Path, pri
 
 
 def headline(given: Mapping[str, Any], runs_dir: Path) -> str:
-    """Return the line that says where a run takes place; a sandbox that is needed is started."""
+    """Return the line that shows run, target, account and Region; start the sandbox if the target needs one."""
     start = StartInputs.read(given)
     account = start.account_id
     if start.target == "sandbox":
@@ -66,7 +66,7 @@ def headline(given: Mapping[str, Any], runs_dir: Path) -> str:
 
 
 class Chain:
-    """What is left of one run. The run's lock and the environment of its kernels are the caller's."""
+    """The steps that are left of one run. The caller holds the run's lock and sets the kernels' environment."""
 
     def __init__(self, path: Path, given: Mapping[str, Any], print_line: PrintLine, source: Kernels) -> None:
         self._path, self._given, self._print_line, self._source = path, given, print_line, source
@@ -75,7 +75,10 @@ class Chain:
         self._ready: Future[Session] | None = None
 
     def execute_until_cluster(self, *, ahead: bool = True) -> None:
-        """Execute what is left before 06. `ahead`: 06 will follow, here. Raises `StepFailed`."""
+        """Execute the steps that are left before 06. Raises `StepFailed`.
+
+        `ahead`: 06 follows in this process, so prepare its kernel and the clients of the wait meanwhile.
+        """
         for step in self._left():
             if step.name == CREATE_CLUSTER and ahead:
                 self._prepare_session()
@@ -86,13 +89,13 @@ class Chain:
         self._execute(all_steps()[VERIFY_ENCRYPTION], another=False)
 
     def wait(self) -> None:
-        """Wait until the cluster is available, holding no kernel. Raises `StepFailed` when that takes too long.
+        """Wait until the cluster is available, without a running kernel. Raises `StepFailed` on a timeout.
 
-        A cluster that cannot become available is 06's to report.
+        A cluster that cannot become available is no error here: 06 reports it.
         """
         run = open_run(self._path)
-        made, asked = run.record(CREATE_CLUSTER), VerifyEncryptionInputs.read(self._given)
-        identifier, instances = made["db_cluster_identifier"], len(made["db_instance_identifiers"])
+        created, asked = run.record(CREATE_CLUSTER), VerifyEncryptionInputs.read(self._given)
+        identifier, instances = created["db_cluster_identifier"], len(created["db_instance_identifiers"])
         session = self._ready.result() if self._ready else self.session()
         from runbook_lib.aws.waiting import seconds_between_looks, wait_until_available
 
@@ -116,7 +119,7 @@ class Chain:
             raise StepFailed(run.run_id, VERIFY_ENCRYPTION, str(error), "") from error
 
     def session(self) -> Session:
-        """Return the runner's clients for this run, made when they are first needed."""
+        """Return the AWS session of this run, created on first use."""
         from runbook_lib.aws.session import session_for
 
         if self._session is None:
@@ -125,7 +128,7 @@ class Chain:
         return self._session
 
     def _prepare_session(self) -> None:
-        """Make the clients that the wait will need while 05 is executed, which is another process's work."""
+        """Create the clients for the wait in a thread, while a kernel executes 05."""
         executor = ThreadPoolExecutor(1, thread_name_prefix="session")
         self._ready = executor.submit(self._session_for_wait)
         executor.shutdown(wait=False)
@@ -137,7 +140,7 @@ class Chain:
         return session
 
     def _left(self) -> Iterator[Step]:
-        """Yield the steps before 06 that are to be executed, looking again after each."""
+        """Yield the steps to execute before 06; each is chosen after the previous one has been executed."""
         for step in chain():
             run = existing_run(self._path)
             if step.name != VERIFY_ENCRYPTION and run is not None and run.is_finished(step.name):
@@ -148,8 +151,10 @@ class Chain:
                 yield step
 
     def _expired(self, run: Run) -> list[str]:
-        """Return the finished steps that left something that is valid for some time only and has expired, with those
-        that were made from it; empty when what they were needed for is done."""
+        """Return the first finished step whose result has expired, such as an import token, and the steps after it.
+
+        Empty when the step that needs the result has finished.
+        """
         names = [step.name for step in chain() if run.is_finished(step.name)]
         for index, name in enumerate(names):
             record = run.record(name)
@@ -168,7 +173,7 @@ class Chain:
         reason = notebook.execute_notebook(source, output, given, self._source, another=another)
         run = existing_run(self._path)
         if not reason and not (run and run.is_finished(step.name)):
-            reason = "ended without having finished"
+            reason = "the notebook ended, but the step did not finish"
         line = f"  {step.number} {step.words:<26} {time.monotonic() - began:5.1f} s  "
         if reason or run is None:
             self._print_line(line + "FAILED")
@@ -178,7 +183,7 @@ class Chain:
 
 
 def clean_up(run: Run, parameters: Mapping[str, Any], *, print_line: PrintLine) -> list[str]:
-    """Execute 90 for a run, headless; return what is gone, in words. Raises `StepFailed`."""
+    """Execute 90 for a run, headless; return one line for each resource that was deleted. Raises `StepFailed`."""
     step = all_steps()[CLEAN_UP]
     given = {**parameters, "run_id": run.run_id}
     step.inputs.check(given)
@@ -192,5 +197,5 @@ def clean_up(run: Run, parameters: Mapping[str, Any], *, print_line: PrintLine) 
     if reason:
         raise StepFailed(run.run_id, step.name, reason, shown(output))
     run.reload()
-    print_line(f"The executed notebook is {shown(output)}")
+    print_line(f"Executed notebook: {shown(output)}")
     return list(run.made(CLEAN_UP).get("gone", []))

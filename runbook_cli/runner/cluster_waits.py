@@ -1,4 +1,4 @@
-"""The clusters that several runs wait for, polled together: one call for each account and Region."""
+"""Wait for the clusters of several runs: one call per account and Region polls all of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runbook_lib.run.steps import CREATE_CLUSTER, VERIFY_ENCRYPTION
 
 
 class ClusterWaits:
-    """The jobs whose clusters are being created, by account and Region, and when to poll next."""
+    """The jobs whose clusters are being created, by account and Region, and the time of the next poll."""
 
     def __init__(self, runs_dir: Path, print_line: PrintLine) -> None:
         self._runs_dir, self._print_line = runs_dir, print_line
@@ -24,15 +24,15 @@ class ClusterWaits:
         self._next_poll = 0.0
 
     def jobs(self) -> list[Job]:
-        """Return the jobs that wait for their cluster."""
+        """Return the jobs that are waiting for their cluster."""
         return [job for _, jobs in self._watches.values() for job in jobs]
 
     def seconds_left(self) -> float | None:
-        """Return the seconds until the next poll is due, or None when no job waits."""
+        """Return the seconds until the next poll, or None when no job is waiting."""
         return max(0.0, self._next_poll - time.monotonic()) if self.jobs() else None
 
     def add(self, job: Job) -> None:
-        """Wait for the cluster of a job, and poll at once. Raises `RunbookError` for a run that cannot be opened."""
+        """Add the cluster of a job; the first one is polled at once. Raises `RunbookError` if the run is unusable."""
         run = open_run(job.path)
         key = tuple(run.target.values())
         if key not in self._watches:
@@ -49,9 +49,9 @@ class ClusterWaits:
             self._next_poll = 0.0
 
     def poll(self) -> Iterator[tuple[Job, str]]:
-        """Poll each account and Region once; yield the jobs whose wait is over, with '' or the reason for failure.
+        """Poll each account and Region once; yield each job whose wait is over, with the failure or an empty string.
 
-        A cluster that can never become available has none: 06 reports it.
+        A cluster that cannot become available is no failure here: 06 reports it.
         """
         self._next_poll = time.monotonic() + self._interval()
         for watch, jobs in self._watches.values():
@@ -60,7 +60,7 @@ class ClusterWaits:
             try:
                 watch.look()
             except LOST as error:
-                self._print_line(f"no answer ({type(error).__name__}), asking again")
+                self._print_line(f"no answer ({type(error).__name__}), retrying")
                 continue
             except RunbookError as error:
                 ended = [(job, str(error)) for job in jobs]
@@ -78,7 +78,7 @@ class ClusterWaits:
 
 
 def _failure(watch: Watch, job: Job) -> str | None:
-    """Return '' when the wait is over, why it failed, or None when it continues; update the job's line."""
+    """Update the job's line; return None while it waits, a failure, or an empty string when 06 can be executed."""
     try:
         is_over = watch.is_available(job.cluster)
     except WaitFailed:  # 06 reports it

@@ -1,4 +1,4 @@
-"""One run of several as a job: its parameters, its state, and the check that no two jobs use the same names."""
+"""A job is one of several runs: its parameters and state, and the check that no two jobs use the same names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUEUED, RUNNING, WAITING, VERIFIED, FAILED = "queued", "running", "waiting", "ve
 
 @dataclass
 class Job:
-    """One run of several: what it is to be, and how far it has come."""
+    """One of several runs: parameters, run folder, state, and the worker or cluster that it waits for."""
 
     file: Path
     parameters: Mapping[str, Any]
@@ -39,22 +39,22 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What the run is called: its id, or the file's name until it has one."""
+        """The run id, or the name of the parameter file until the run has an id."""
         return self.path.name or self.run_id or self.file.stem
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more will happen to it here."""
+        """Whether the job is verified or has failed."""
         return self.state in (VERIFIED, FAILED)
 
 
 def default_jobs() -> int:
-    """Return how many workers there are unless told: two for each core, since a run waits for answers half its time."""
+    """Return the default number of workers: two per core, since a run waits for responses half of its time."""
     return 2 * (os.cpu_count() or 1)
 
 
 def check_jobs(jobs: Sequence[Job]) -> None:
-    """Check all parameters, and that no two runs would be one or make the same things. Raises `InputError`."""
+    """Check all parameters, and that no two jobs share a run id or create the same resources. Raises `InputError`."""
     problems: list[tuple[str, str]] = []
     taken: dict[tuple[str, ...], Job] = {}
     for job in jobs:
@@ -71,6 +71,6 @@ def check_jobs(jobs: Sequence[Job]) -> None:
             where = () if name == "run_id" else (start.account_id, start.region)
             other = taken.setdefault((name, value, *where), job)
             if other is not job:
-                problems.append((name, f"{value!r} is asked for by {other.file} and by {job.file}; give each its own"))
+                problems.append((name, f"{value!r} is used by both {other.file} and {job.file}; give each its own"))
     if problems:
         raise InputError(problems)

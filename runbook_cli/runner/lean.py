@@ -1,7 +1,7 @@
-"""Import this before Jupyter's packages: it keeps out what costs them most of a second and is used by nobody here.
+"""Import this before Jupyter's packages: it keeps out a slow dependency that the runbook does not use.
 
-JupyterLab brings a format of JSON Schema, `rfc3987_syntax`, whose parsers are built as soon as nbformat is imported.
-Without it jsonschema does not check that one format.
+JupyterLab installs `rfc3987_syntax`, a JSON Schema format checker that builds its parsers when nbformat is imported,
+which takes most of a second. Without it, jsonschema skips this one format.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The execution of one notebook by papermill: its kernels, their environment, the executed copy and the error.
+"""Execute one notebook with papermill: its kernels, their environment, the executed copy and the error.
 
-papermill is imported here, and by the engine that is used here.
+Besides the papermill engine this is the only module that imports papermill.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 
 def kernels() -> Kernels:
-    """Return the source of the kernels for notebooks that are executed one after the other."""
+    """Return the source of kernels for notebooks that are executed one after another."""
     from runbook_kernels.kernels import Kernels
 
     return Kernels("python3")
 
 
 def kernel_environment(runs_dir: Path, **more: str) -> AbstractContextManager[None]:
-    """Set the environment variables that kernels started in the block inherit, `more` among them."""
+    """Set the environment variables, including `more`, for kernels that are started in the block."""
     values = {"RUNBOOK_RUNS_DIR": str(runs_dir), "RUNBOOK_ATTENDED": "0", **runbook_kernels.environment(), **more}
     return environment_variables(values)
 
 
 def import_papermill() -> Any:
-    """Return papermill, imported without what it does not need."""
+    """Return papermill, imported without the slow dependencies that `lean` keeps out."""
     import_module("runbook_cli.runner.lean")
     import papermill
 
@@ -44,7 +44,7 @@ def import_papermill() -> Any:
 
 
 def output_path(run_folder: Path, step: Step) -> Path:
-    """Return where the executed copy goes; the copies of earlier attempts are kept. Raises `RunNotWritable`."""
+    """Return the path for the executed copy; copies of earlier attempts are kept. Raises `RunNotWritable`."""
     folder = private_folder(run_folder / "notebooks")
     output, attempt = folder / f"{step.name}.ipynb", 1
     while output.exists():
@@ -54,12 +54,12 @@ def output_path(run_folder: Path, step: Step) -> Path:
 
 
 def execute_notebook(
-    source: Path, output: Path, parameters: Mapping[str, Any], from_where: Kernels, *, another: bool = False
+    source: Path, output: Path, parameters: Mapping[str, Any], source_of_kernels: Kernels, *, another: bool = False
 ) -> str:
-    """Execute one notebook; return '' or, when a cell failed, its error in one line.
+    """Execute one notebook; return an empty string or, when a cell failed, its error as one line.
 
-    The executed copy is written before every code cell and at the end (0600), without widget state. With `another`
-    the kernel for the next notebook is started meanwhile.
+    The executed copy (mode 0600, without widget state) is written before each code cell and at the end. `another`:
+    start the kernel of the next notebook meanwhile. Raises `RunNotWritable`.
     """
     papermill = import_papermill()
     from nbclient.exceptions import DeadKernelError
@@ -71,11 +71,11 @@ def execute_notebook(
             str(output),
             parameters=dict(parameters),
             engine_name=runbook_kernels.PROVISIONER,
-            kernel_name=from_where.kernel_name,
+            kernel_name=source_of_kernels.kernel_name,
             progress_bar=False,
             log_output=False,
             store_widget_state=False,
-            kernels=from_where,
+            kernels=source_of_kernels,
             another=another,
         )
     except papermill.PapermillExecutionError as error:
@@ -84,7 +84,7 @@ def execute_notebook(
         return "the notebook's kernel died (killed, or out of memory)"
     except OSError as error:
         raise errors.RunNotWritable(
-            f"cannot write {output} ({error.strerror}); make room or mend the permissions"
+            f"cannot write {output} ({error.strerror}); free disk space or fix the permissions"
         ) from error
     finally:
         os.umask(mask)
@@ -92,6 +92,6 @@ def execute_notebook(
 
 
 def one_line(ename: str, evalue: str) -> str:
-    """Return an error of a cell as one readable line."""
+    """Return the error of a cell as one line, without the class name if it is one of the runbook's errors."""
     text = " ".join(str(evalue).split()) or "no message"
     return text if hasattr(errors, ename) else f"{ename}: {text}"

@@ -1,4 +1,4 @@
-"""How several runs stand: one line each, kept current on a terminal, written once it has ended in a log."""
+"""The progress of several runs: one line per run, updated in place on a terminal, else printed when a run ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runbook_cli.runner.run_folder import PrintLine
 
 
 class ProgressTable:
-    """Where the progress of several runs is shown."""
+    """The table of progress on `stream`; lines that stay are printed with `print_line`."""
 
     def __init__(self, stream: TextIO, print_line: PrintLine) -> None:
         self._stream, self._print_line = stream, print_line
@@ -20,12 +20,12 @@ class ProgressTable:
         self._printed: set[int] = set()
 
     def print_line(self, line: str) -> None:
-        """Say something that stays."""
+        """Print a line that stays, above the table."""
         self._wipe()
         self._print_line(line)
 
     def show(self, jobs: Sequence[Job]) -> None:
-        """Say which runs have ended since, and show how the others stand."""
+        """Print the runs that have ended since the last call, and update the table of the active ones."""
         self._wipe()
         for number, job in enumerate(jobs):
             if job.has_ended and number not in self._printed:
@@ -47,7 +47,7 @@ class ProgressTable:
 
 
 def line_of(job: Job, jobs: Sequence[Job]) -> str:
-    """Return the one line of a run."""
+    """Return the line of a run: name, state, seconds, latest message."""
     wide = max(len(one.name) for one in jobs)
     state = job.state.upper() if job.state == FAILED else job.state
     took = f"{job.seconds:6.1f} s" if job.has_ended else " " * 8
@@ -55,7 +55,7 @@ def line_of(job: Job, jobs: Sequence[Job]) -> str:
 
 
 def summary(jobs: Sequence[Job]) -> list[str]:
-    """Return the table of what came of all runs, in the order in which they were asked for."""
+    """Return the lines of the final table: how many runs were verified, then each run in the order given."""
     verified = sum(job.state == VERIFIED for job in jobs)
     rows = [line_of(job, jobs) for job in jobs]
     return [f"{verified} of {len(jobs)} runs verified", *rows]

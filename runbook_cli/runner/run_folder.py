@@ -1,4 +1,4 @@
-"""The folder of a run: create it, open the run in it, and refuse parameters other than those it was started with."""
+"""The folder of a run: create it, open the run in it, and reject parameters that changed since the run started."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ def existing_run(path: Path) -> Run | None:
 
 
 def make_folder(run_id: str, runs_dir: Path, print_line: PrintLine, *, suffix: str = "") -> Path:
-    """Create the folder of a run unless it exists; without a run id, name it by the time and make the name unique.
+    """Return the folder of a run, created if missing. Without a run id, its name is the UTC time, made unique.
 
-    A sandbox run whose sandbox has ended is moved aside first: none of its resources exist any more.
+    If `run_id` belongs to a sandbox that has ended, its folder is renamed first: its resources no longer exist.
+    Raises `RunNotWritable`.
     """
     if run_id:
         _set_aside_if_sandbox_ended(runs_dir / run_id, print_line)
@@ -54,7 +55,7 @@ def make_folder(run_id: str, runs_dir: Path, print_line: PrintLine, *, suffix: s
                 path = runs_dir / f"{name}-{number}"
     except OSError as error:
         raise RunNotWritable(
-            f"cannot make {path} ({error.strerror}); make room or mend the permissions, or give --runs-dir DIR"
+            f"cannot create {path} ({error.strerror}); free disk space or fix the permissions, or give --runs-dir DIR"
         ) from error
 
 
@@ -68,18 +69,18 @@ def _set_aside_if_sandbox_ended(path: Path, print_line: PrintLine) -> None:
         sandbox = None
     if sandbox is None or sandbox.sandbox_id != run.target["sandbox_id"]:
         aside = run.set_aside()
-        print_line(f"run {run.run_id!r} was made in a sandbox that has ended; it is set aside as {aside.name!r}")
+        print_line(f"run {run.run_id!r} belongs to a sandbox that has ended; it was renamed to {aside.name!r}")
 
 
 def parameters_of_run(parameters: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return the parameters for the notebooks of this run, whose lock the caller holds. Raises `ParameterChanged`."""
+    """Return the parameters for the notebooks of this run. The caller holds its lock. Raises `ParameterChanged`."""
     given = {"exercises": False, **parameters, "run_id": path.name}
     require_same_parameters(path, given)
     return given
 
 
 def require_same_parameters(path: Path, given: Mapping[str, Any]) -> None:
-    """Raise `ParameterChanged` when a finished step ran with other values than those given now."""
+    """Raise `ParameterChanged` when a finished step ran with values that differ from those given now."""
     run = existing_run(path)
     if run is None:
         return
@@ -90,7 +91,7 @@ def require_same_parameters(path: Path, given: Mapping[str, Any]) -> None:
         asked = getattr(StartInputs.read(given), field)
         if asked and asked != target[field]:
             raise ParameterChanged(
-                f"{field}: run {run.run_id!r} is fixed to {target[field]!r}, asked is {asked!r}; choose another run_id"
+                f"{field}: run {run.run_id!r} is bound to {target[field]!r}, not {asked!r}; choose another run_id"
             )
     fixed = {step.name for step in chain()} - {VERIFY_ENCRYPTION}  # a drill may be repeated with other choices
     for name, section in run.steps.items():
@@ -100,6 +101,6 @@ def require_same_parameters(path: Path, given: Mapping[str, Any]) -> None:
         for field, was in section["inputs"].items():
             if field in asked_of_step and asked_of_step[field] != was:
                 raise ParameterChanged(
-                    f"{field}: {name} of run {run.run_id!r} was made with {was!r}, asked is {asked_of_step[field]!r}; give the old "
-                    "value, or choose another run_id"
+                    f"{field}: {name} of run {run.run_id!r} ran with {was!r}, not {asked_of_step[field]!r}; "
+                    "give the old value, or choose another run_id"
                 )

@@ -1,8 +1,8 @@
-"""Several runs at once: worker processes for what is left of them, and one wait for all their clusters.
+"""Several runs in parallel: worker processes execute the notebooks, and this process waits for all clusters.
 
-A run takes a worker for 00 to 05 and another for 06; in between nothing is held for it but its lock, which is this
-process's from beginning to end. All clusters of an account and Region are asked for together. Whatever is killed,
-the state is in the run folders: the same command with the same run ids goes on.
+A run occupies a worker for 00 to 05 and another for 06. While its cluster is being created, it holds only its lock,
+which this process keeps from start to end. All clusters of an account and Region are polled in one call. All state is
+in the run folders: after a kill, the same command with the same run ids resumes the runs.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ def run_side_by_side(
     show: Callable[[Sequence[Job]], Any],
     print_line: PrintLine,
 ) -> None:
-    """Execute what is left of every run; each job says at the end whether it is verified or has failed, and why.
+    """Execute the steps that are left of every run; afterwards the state of each job is VERIFIED or FAILED.
 
-    `show` is called with all jobs whenever one of them has come further. Raises `InputError` before anything is
-    called, and `ParameterChanged`; afterwards a run that fails does not keep the others from finishing.
+    `show` is called with all jobs whenever one of them makes progress. Raises `InputError` and `ParameterChanged`
+    before any run is started; a run that fails later does not stop the others.
     """
     check_jobs(jobs)
     _refuse_changes(jobs, runs_dir, print_line)
     if starting := runbook_kernels.start():
-        starting.join()  # a process with threads is not to be forked
+        starting.join()  # do not fork a process that has threads
     notebook.import_papermill()
     if any(StartInputs.read(job.parameters).target == "sandbox" for job in jobs):
         sandbox_process.ensure(runs_dir)
@@ -51,7 +51,7 @@ def run_side_by_side(
 
 
 def _refuse_changes(jobs: Sequence[Job], runs_dir: Path, print_line: PrintLine) -> None:
-    """Raise `ParameterChanged` for a run that exists; what else is wrong with one is told when its turn comes."""
+    """Raise `ParameterChanged` if the parameters of an existing run changed; other errors are reported by its job."""
     for job in jobs:
         if not job.run_id or not (runs_dir / job.run_id).is_dir():
             continue

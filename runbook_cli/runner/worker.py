@@ -1,4 +1,4 @@
-"""A worker process: it executes 00 to 05 or 06 of one run, and sends its lines and its result to the pool."""
+"""A worker process: execute 00 to 05, or 06, of one run, and send progress and result to the pool."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ LINE = "line"
 def work(writer: Any, path: Path, given: dict[str, Any], token: str, until_cluster: bool) -> None:
     """Execute 00 to 05 (`until_cluster`) or 06 of the run in `path`.
 
-    Sends `(LINE, text)` for each line of progress and at last `(state, text)`, with one of WAITING, VERIFIED and
-    FAILED, through `writer`. `token` lends it the lock of the run, which the parent process holds.
+    Sends `(LINE, text)` for each line of progress and finally `(state, text)` through `writer`; the state is WAITING,
+    VERIFIED or FAILED. `token` lets it use the lock of the run, which the parent process holds.
     """
 
     def send_line(line: str) -> None:
@@ -51,7 +51,7 @@ def work(writer: Any, path: Path, given: dict[str, Any], token: str, until_clust
 
 
 def _end_with_parent() -> None:
-    """End this worker, and with it its kernels, when the process that started it has been killed."""
+    """Exit, which ends the kernels as well, when the parent process has been killed."""
     if parent := multiprocessing.parent_process():
         connection.wait([parent.sentinel])
         os._exit(1)

@@ -1,4 +1,4 @@
-"""The pool of worker processes for several runs: the queue, the workers, and the jobs that wait for a cluster."""
+"""The pool of worker processes for several runs: the queue, the workers, and the jobs waiting for a cluster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from runbook_lib.run.run import HOLDER_TOKEN, run_lock
 
 
 class WorkerPool:
-    """Works through jobs with at most `workers` processes; calls `show` with all jobs when one has come further."""
+    """Execute jobs in at most `workers` processes; call `show` with all jobs when one makes progress."""
 
     def __init__(
         self,
@@ -37,11 +37,11 @@ class WorkerPool:
         self._show, self._print_line = show, print_line
         self._queue = deque(jobs)
         self._waits = ClusterWaits(runs_dir, print_line)
-        # Forked workers have everything imported; elsewhere each imports for itself.
+        # Forked workers inherit the imported modules; on other systems each imports them again.
         self._context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
 
     def run(self) -> None:
-        """Run until every job has ended. Interrupted or terminated, end the workers first."""
+        """Return when every job has ended. On an interrupt or SIGTERM, terminate the workers first."""
         before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             while self._queue or self._running() or self._waits.jobs():
@@ -60,7 +60,7 @@ class WorkerPool:
         return [job for job in self._jobs if job.worker is not None]
 
     def _start(self, job: Job) -> None:
-        """Start a worker for a job; before its first one, make the run's folder and lock it."""
+        """Start a worker for a job; the first time, create the folder of its run and lock it."""
         first = not job.began
         job.began = job.began or time.monotonic()
         try:
@@ -81,7 +81,7 @@ class WorkerPool:
         self._show(self._jobs)
 
     def _read_messages(self, timeout: float | None) -> None:
-        """Read what the workers send, waiting at most `timeout` seconds (None: until one sends something)."""
+        """Handle the messages of the workers; wait at most `timeout` seconds (None: no limit) for one."""
         readers: dict[Any, Job] = {job.reader: job for job in self._running()}
         if not readers:
             time.sleep(timeout or 0.0)
@@ -116,10 +116,10 @@ class WorkerPool:
         elif kind:
             self._end(job, kind, text)
         else:
-            self._end(job, FAILED, f"its worker ended without a word (status {status})")
+            self._end(job, FAILED, f"its worker process ended unexpectedly (exit status {status}); resume the run")
 
     def _poll_clusters(self) -> None:
-        """Put the jobs whose cluster is available in front of the queue; end those that waited too long."""
+        """Queue the jobs whose cluster is available, ahead of the others; fail those that timed out."""
         for job, failure in self._waits.poll():
             if failure:
                 self._end(job, FAILED, failure)
@@ -138,6 +138,6 @@ def _suffix(file: Path) -> str:
 
 
 def _lock(job: Job) -> None:
-    """Hold the lock of the job's run until the job ends; lend it to the job's workers only."""
+    """Hold the lock of the job's run until the job ends; only the job's own workers may use it."""
     job.held.enter_context(run_lock(job.path, what="runbook run"))
     job.token = os.environ.pop(HOLDER_TOKEN, "")
