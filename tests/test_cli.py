@@ -127,3 +127,27 @@ def test_the_first_line_of_the_sandbox_holds_its_url(world):
         assert url == sandbox_process.identify(url).url
         started.send_signal(signal.SIGINT)
         assert 0 == started.wait(10)
+
+
+def test_the_choice_of_kernel_ends_with_the_command(monkeypatch):
+    """`--kernel plain` holds for this command only: the variable is as it was before."""
+    from click.testing import CliRunner
+
+    from runbook_cli.main import main
+
+    monkeypatch.delenv("RUNBOOK_KERNEL", raising=False)
+    assert 2 == CliRunner().invoke(main, ["run", "--kernel", "plain", "--run-id", ""]).exit_code
+    assert "RUNBOOK_KERNEL" not in os.environ
+
+
+def test_environment_variables_are_restored(monkeypatch):
+    """Those that were set, and those that were not."""
+    from runbook_cli.environment import environment_variables
+
+    monkeypatch.setenv("RUNBOOK_OLD", "before")
+    monkeypatch.setenv("RUNBOOK_UNSET", "before")
+    monkeypatch.delenv("RUNBOOK_NEW", raising=False)
+    values = {"RUNBOOK_OLD": "within", "RUNBOOK_NEW": "within", "RUNBOOK_UNSET": None}
+    with environment_variables(values):
+        assert ("within", "within", None) == tuple(map(os.environ.get, values))
+    assert ("before", None, "before") == tuple(map(os.environ.get, values))
