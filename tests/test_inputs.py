@@ -125,8 +125,8 @@ def test_yaml_dates_and_numbers_become_what_is_meant(tmp_path):
     ("content", "words"),
     [
         (b"a: [1", "is not valid YAML at line"),
-        (b"- a\n- b\n", "one flat mapping"),
-        (b"1: x\n", "one flat mapping"),
+        (b"- a\n- b\n", "a flat mapping"),
+        (b"1: x\n", "a flat mapping"),
         (b"\xff", "cannot be read"),
     ],
 )
