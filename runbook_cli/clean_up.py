@@ -48,8 +48,8 @@ def clean_up(
     }
     inputs = CleanUpInputs.check(values)
     step = open_step(CLEAN_UP, run_id=run_id, runs_dir=runs_folder(runs_dir))
-    if not library.confirm(step, inputs):
-        click.echo(repr(library.plan_clean_up(step, inputs)))
+    if not library.is_confirmed(step, inputs):
+        click.echo(repr(library.plan(step, inputs)))
         click.echo(f"Nothing was deleted. To delete: runbook clean-up {run_id} --confirm {library.cluster_name(step)}")
         sys.exit(3)
     for line in execute(step.run, values, print_line=print_line):

@@ -63,10 +63,10 @@ def wrap(bundle: str, out: Path, recovery_public_keys: tuple[str, ...], **choice
     wrapped = wrap_bundle(bundle, inputs.request(), folder=out)
     record = wrapped.record
     print_line(f"key {wrapped.key_arn}, wrapping key SHA-256 {wrapped.wrapping_public_key_sha256}")
-    print_line(f"key check value {record['key_check_value'] or 'unknown'}, custody {record['custody']}")
-    for holder in record["holders"]:
-        component = f", check value {holder['component_check_value']}" if "component_check_value" in holder else ""
-        print_line(f"  {holder['file']}: for recovery key {holder['recovery_key_sha256'][:16]}{component}")
+    print_line(f"key check value {record.key_check_value or 'unknown'}, custody {record.kind}")
+    for holder in record.holders:
+        component = f", check value {holder.component_check_value}" if holder.component_check_value else ""
+        print_line(f"  {holder.file}: for recovery key {holder.recovery_key_sha256[:16]}{component}")
     print_line(
         f"return {out}/{HAND_BACK} to the operator; set in step 03: key_material_source wrapped, "
         f"key_material_file {HAND_BACK}, custody none"
@@ -75,7 +75,7 @@ def wrap(bundle: str, out: Path, recovery_public_keys: tuple[str, ...], **choice
 
 @click.command()
 @click.argument("run_id")
-@click.option("--private-key", "private_keys", type=_path, multiple=True, metavar="PEM",
+@click.option("--private-key", "recovery_private_keys", type=_path, multiple=True, metavar="PEM",
               help="Recovery private key: one for a copy, or one per component. Repeatable.")  # fmt: skip
 @click.option(
     "--password-from",
@@ -133,44 +133,33 @@ def recover(run_id: str, runs_dir: Path | None, check: bool, hand_over: bool, en
 
     if check + hand_over + bool(encrypted) > 1:
         raise errors.InputError([("--check, --hand-over, --encrypted", "exclude each other; give one of them")])
-    record = library.custody_record(step.run)
-    brought = library.with_training_keys(
-        step.run,
-        Brought(
-            given["private_keys"],
-            given["password_from"],
-            given["components"],
-            given["material_file"],
-            given["encoding"],
-        ),
-    )
-    made_with = library.made_with(step.run, pkcs11_module=given["pkcs11_module"], pkcs11_pin_from=given["pin_from"])
+    lists = {name: list(given.pop(name)) for name in ("recovery_private_keys", "components")}
+    asked = RecoverInputs.check({"run_id": run_id, "encrypted": encrypted, **given, **lists})
+    step = open_step(IMPORT_KEY_MATERIAL, run_id=run_id, runs_dir=runs_folder(runs_dir))
+    custody = MaterialRecord.so_far(step.run).custody
     if check:
-        value = rehearse(record, read=step.run.read, brought=brought, made_with=made_with)
-        print_line(f"the key material can be restored (custody {record['custody']}), {_compared(value)}")
+        value = check_opens(custody, read=step.run.read, sources=library.sources(step.run, asked))
+        print_line(f"the key material can be restored (custody {custody.kind}), {_compared(value)}")
         return
     plan = library.plan(step, asked)
     if hand_over:
         with step.run.locked(what="runbook recover"):
             path = library.prepare_hand_over(step)
-            print_line(
-                f"take {shown(path)} to the machine that holds the key material and run: "
-                f"runbook wrap {path.name} --source recovery …"
-            )
-            print_line(f"then: runbook recover {run_id} --encrypted hand-back.zip")
-            return
-        if encrypted:
-            content, token = library.take_back(step, encrypted)
-        else:
-            wrapping, token, _ = library.fetch_pair(step)
-            content, value = wrap_original(record, wrapping, read=step.run.read, brought=brought, made_with=made_with)
-            print_line(f"the key material was restored, {_compared(value)}")
-        print_line(repr(library.as_plan(changes)))
-        state = library.prove(step, changes[1], encrypted=content, token=token)
-        print_line(f"verified: KMS accepted it as the same key material; the key is {state}")
-        library.forget_hand_over(step.run)
-        if started := library.start_cluster(step, changes):
-            print_line(f"cluster {started} is starting; verify it with: runbook run --run-id {run_id}")
+        print_line(
+            f"take {shown(path)} to the machine that holds the key material and run: "
+            f"runbook wrap {path.name} --source recovery …"
+        )
+        print_line(f"then: runbook recover {run_id} --encrypted hand-back.zip")
+        return
+    print_line(repr(plan))
+    recovered = library.apply(step, plan)
+    if recovered.key_check_value:
+        print_line(f"the key material was restored, {_compared(recovered.key_check_value)}")
+    print_line(f"verified: KMS accepted it as the same key material; the key is {recovered.key_state}")
+    library.forget_hand_over(step.run)
+    for change in plan.changes:
+        if change.resource == library.CLUSTER:
+            print_line(f"cluster {change.name} is starting; verify it with: runbook run --run-id {run_id}")
     sys.stdout.flush()
 
 

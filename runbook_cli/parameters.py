@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from runbook_lib.errors import InputError, ParameterFileError, UnknownParameter
-from runbook_lib.inputs.start import STEP_INPUTS
 from runbook_lib.run.paths import parameters_folder
+from runbook_lib.run.steps import STEP_INPUTS
 
 
 class _DuplicateKey(yaml.constructor.ConstructorError):

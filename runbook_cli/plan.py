@@ -59,7 +59,7 @@ def look_ahead(given: Mapping[str, Any], *, runs_dir: Path) -> Outlook:
     missing, table = _permissions(session, permissions.policy([one.name for one in chain()], known))
     return Outlook(
         where=f"{target_label(start.target)} · account {session.account_id} · {start.region} · {session.identity()['Arn']}",
-        changes=start_step.plan_start(step, start),
+        changes=start_step.plan(step, start),
         checks=checks,
         permissions=table,
         cost=start_step.estimate(start),

@@ -53,7 +53,7 @@ from runbook_sandbox.instruments import visibility_delays  # noqa: E402
 MODES = ("kill-before", "kill-after", "interrupt", "drop", "throttle", "error", "invisible", "full", "vanish")
 OF_FILES_ONLY = frozenset({"full", "vanish"})
 MUST_NOT_STOP = frozenset({"throttle", "error", "invisible"})
-HIDES = frozenset(call.partition(":")[2] for call in visibility.HIDES)
+HIDES = frozenset(call.partition(":")[2] for call in visibility_delays.HIDES)
 
 
 class Matrix:

@@ -132,9 +132,10 @@ def serve(
         server.start()
         server.wait_until_ready(interrupted)
         if not interrupted.is_set():
-            print_line(f"JupyterLab  {server.url}\nCtrl-C stops everything.")
-            if browser:
-                webbrowser.open(server.url)
+            shown = f"{server.origin}, opening in your browser (if not: --no-browser prints the address)"
+            print_line(f"JupyterLab  {shown if browser else server.url}\nCtrl-C stops everything.")
+            if browser and not server.open_browser():
+                print_line(f"No browser could be started; open {server.url}")
         while not interrupted.wait(_POLL_SECONDS):
             write_page(place, target=target)
             server.require_running("stopped unexpectedly", "run the command again")
@@ -170,16 +171,19 @@ class JupyterLab:
         self._token = secrets.token_hex(16)
         # Socket paths must be short, and are removed with this folder. Mode 0700.
         self._runtime = tempfile.mkdtemp(prefix="runbook-lab-", dir="/tmp" if Path("/tmp").is_dir() else None)  # noqa: S108
+        # Beside the runs, because a browser that is packaged as a snap has a /tmp of its own.
+        self._opening = tempfile.mkdtemp(prefix=".lab-", dir=place.runs.resolve())
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    def _origin(self) -> str:
+    def origin(self) -> str:
+        """The address of the server, without the token."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
     def url(self) -> str:
         """The address of the start page, with the token."""
-        return f"{self._origin}{self._place.url_path}?token={self._token}"
+        return f"{self.origin}{self._place.url_path}?token={self._token}"
 
     def start(self) -> None:
         """Start JupyterLab in its own session, so that Ctrl-C reaches only this process and JupyterLab asks nothing."""
@@ -198,12 +202,28 @@ class JupyterLab:
             "Application.log_level": "ERROR",
         }
         command = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
-        # The token is passed in the environment: every user of the machine can read a command line.
-        environment = {**os.environ, "RUNBOOK_RUNS_DIR": str(self._place.runs)}
-        environment |= {"JUPYTER_TOKEN": self._token, "JUPYTER_RUNTIME_DIR": self._runtime}
+        # Passed in a file: every user of the machine can read a command line, and every kernel inherits the environment.
+        write_private(Path(self._runtime) / _TOKEN, self._token.encode())
+        environment = {name: value for name, value in os.environ.items() if name != "JUPYTER_TOKEN"}
+        environment |= {"JUPYTER_TOKEN_FILE": f"{self._runtime}/{_TOKEN}", "JUPYTER_RUNTIME_DIR": self._runtime}
+        environment["RUNBOOK_RUNS_DIR"] = str(self._place.runs)
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
             command, stdin=subprocess.DEVNULL, start_new_session=True, env=environment
         )
+
+    def open_browser(self) -> bool:
+        """Have a browser open a page that leads to `url`, so that the token is not on its command line.
+
+        As Jupyter's `use_redirect_file` does, which would start the browser apart from the terminal. Return whether a
+        browser was started.
+        """
+        page, link = Path(self._opening) / "open.html", html.escape(self.url)
+        write_private(
+            page,
+            f'<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>Opening JupyterLab</title>\n'
+            f'<meta http-equiv="refresh" content="0;url={link}"><p><a href="{link}">Open JupyterLab</a></p></html>\n'.encode(),
+        )
+        return webbrowser.open(page.as_uri())
 
     def require_running(self, what_happened: str, what_to_do: str) -> None:
         """Raise `LabFailed` when the process has ended."""
@@ -217,7 +237,7 @@ class JupyterLab:
         while not interrupted.is_set():
             self.require_running("did not start", "see its messages above")
             try:
-                with _opener.open(f"{self._origin}/api", timeout=2):
+                with _opener.open(f"{self.origin}/api", timeout=2):
                     return
             except (urllib.error.URLError, OSError):
                 if time.monotonic() > deadline:
@@ -230,11 +250,12 @@ class JupyterLab:
         """Shut JupyterLab and its kernels down; kill its process group after a timeout."""
         if self._process is not None:
             self._shut_down(self._process)
-        shutil.rmtree(self._runtime, ignore_errors=True)
+        for folder in (self._runtime, self._opening):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _shut_down(self, process: subprocess.Popen[bytes]) -> None:
         request = urllib.request.Request(  # noqa: S310 - http, above
-            f"{self._origin}/api/shutdown", method="POST", headers={"Authorization": f"token {self._token}"}
+            f"{self.origin}/api/shutdown", method="POST", headers={"Authorization": f"token {self._token}"}
         )
         try:
             _opener.open(request, timeout=5).close()
