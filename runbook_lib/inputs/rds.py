@@ -37,6 +37,8 @@ class ClusterChoices(Inputs):
     db_instance_class: str = choice(
         "Instance class", "Smallest current class, or db.serverless for Serverless v2.", "db.t4g.medium"
     )
+    serverless_min_capacity: float = choice("Serverless minimum", "ACUs, steps of 0.5; 0 pauses when idle.", 0.0)
+    serverless_max_capacity: float = choice("Serverless maximum", "ACUs, steps of 0.5, 256 at most.", 2.0)
     reader_count: int = choice(
         "Readers",
         "Aurora Replicas in other zones; 0 is a single instance (the post's Multi-AZ: 1).",
@@ -102,6 +104,27 @@ class ClusterChoices(Inputs):
             raise ValueError(f"{value!r} seconds is not offered; choose 0 (standard), 1, 5, 10, 15, 30 or 60")
         return value
 
+    @field_validator("serverless_min_capacity", "serverless_max_capacity", mode="before")
+    @classmethod
+    def _whole_acus(cls, value: Any) -> Any:
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("serverless_min_capacity", "serverless_max_capacity")
+    @classmethod
+    def _capacity(cls, value: float) -> float:
+        if not 0 <= value <= 256 or value * 2 != int(value * 2):
+            raise ValueError(f"{value} is no capacity: 0 to 256 ACUs in steps of 0.5")
+        return value
+
+    @model_validator(mode="after")
+    def _capacities(self) -> Self:
+        if self.serverless_max_capacity < max(self.serverless_min_capacity, 1):
+            raise ValueError(
+                f"serverless_max_capacity: {self.serverless_max_capacity} is under 1 or under the minimum of "
+                f"{self.serverless_min_capacity}"
+            )
+        return self
+
     @model_validator(mode="after")
     def _monitoring(self) -> Self:
         if self.monitoring_interval and not self.monitoring_role_arn:
@@ -119,8 +142,6 @@ class CreateClusterInputs(ClusterChoices):
     port: int = choice("Port", "0: the engine's own (3306 or 5432).", 0)
     master_username: str = choice("Master user name", "Its password is made and kept by RDS.", "dbadmin")
     allowed_cidr: str = choice("Allowed network", "CIDR that the new security group lets in; empty: nothing.", "")
-    serverless_min_capacity: float = choice("Serverless minimum", "ACUs, steps of 0.5; 0 pauses when idle.", 0.0)
-    serverless_max_capacity: float = choice("Serverless maximum", "ACUs, steps of 0.5, 256 at most.", 2.0)
     promotion_tier: int = choice(
         "Failover priority", "0 (first) to 15; the post leaves the default, 1.", 1, ge=0, le=15
     )
@@ -172,25 +193,8 @@ class CreateClusterInputs(ClusterChoices):
             raise ValueError(f"{value!r} is the whole internet; name the network that needs the database")
         return value
 
-    @field_validator("serverless_min_capacity", "serverless_max_capacity", mode="before")
-    @classmethod
-    def _whole_acus(cls, value: Any) -> Any:
-        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-    @field_validator("serverless_min_capacity", "serverless_max_capacity")
-    @classmethod
-    def _capacity(cls, value: float) -> float:
-        if not 0 <= value <= 256 or value * 2 != int(value * 2):
-            raise ValueError(f"{value} is no capacity: 0 to 256 ACUs in steps of 0.5")
-        return value
-
     @model_validator(mode="after")
-    def _together(self) -> Self:
-        if self.serverless_max_capacity < max(self.serverless_min_capacity, 1):
-            raise ValueError(
-                f"serverless_max_capacity: {self.serverless_max_capacity} is under 1 or under the minimum of "
-                f"{self.serverless_min_capacity}"
-            )
+    def _logs(self) -> Self:
         logs = LOGS[self.engine]
         for log in self.enable_cloudwatch_logs_exports:
             if log not in logs:

@@ -20,44 +20,34 @@ def prices() -> dict[str, Any]:
     return yaml.safe_load(text)  # type: ignore[no-any-return]
 
 
-def estimate(*, db_instance_class: str, instances: int, serverless_max_capacity: float = 2.0) -> Table:
+def estimate(
+    *,
+    db_instance_class: str,
+    instances: int,
+    serverless_min_capacity: float,
+    serverless_max_capacity: float,
+) -> Table:
     """Return what key, secret and cluster cost an hour and a month, item by item.
 
-    Storage and requests depend on use and are named, not summed. A class without a price in the table is said
-    to have none.
+    The capacities, in ACUs per instance, count for `db.serverless` only, whose cost is a range. Storage and requests
+    depend on use and are listed, not summed. A class without a price in the table is said to have none.
     """
     table = prices()
-    rows: list[tuple[str, str, str]] = []
-    hourly = 0.0
+    label, least, most = f"{instances} x {db_instance_class}", 0.0, 0.0
     if db_instance_class == "db.serverless":
-        most = serverless_max_capacity * instances * table["acu_hour"]
-        rows.append(
-            (
-                f"{instances} serverless, up to {serverless_max_capacity:g} ACU each",
-                f"up to ${most:.2f}",
-                f"up to ${most * HOURS_A_MONTH:.2f}",
-            )
+        least, most = (
+            capacity * instances * table["acu_hour"] for capacity in (serverless_min_capacity, serverless_max_capacity)
         )
-        hourly += most
+        label += f", {serverless_min_capacity:g} to {serverless_max_capacity:g} ACU each"
+        label += "; at 0 it is paused and costs its storage only" if not serverless_min_capacity else ""
     elif (rate := table["instance_hour"].get(db_instance_class)) is not None:
-        hourly += instances * rate
-        rows.append(
-            (
-                f"{instances} x {db_instance_class}",
-                f"${instances * rate:.3f}",
-                f"${instances * rate * HOURS_A_MONTH:.2f}",
-            )
-        )
-    else:
-        rows.append((f"{instances} x {db_instance_class}", "not in the price table", "not in the price table"))
-    for label, month in (
-        ("KMS key", table["kms_key_month"]),
-        ("managed password (secret)", table["secret_month"]),
-    ):
-        hourly += month / HOURS_A_MONTH
-        rows.append((label, f"${month / HOURS_A_MONTH:.4f}", f"${month:.2f}"))
+        least = most = instances * rate
+    rows = [(label, *_hour_and_month(least, most))] if most else [(label, *["not in the price table"] * 2)]
+    for item, month in (("KMS key", table["kms_key_month"]), ("managed password (secret)", table["secret_month"])):
+        least, most = least + month / HOURS_A_MONTH, most + month / HOURS_A_MONTH
+        rows.append((item, f"${month / HOURS_A_MONTH:.4f}", f"${month:.2f}"))
     rows.append(("storage", "by use", f"${table['storage_gb_month']:.2f} per GB"))
-    rows.append(("together, without storage and I/O", f"${hourly:.3f}", f"${hourly * HOURS_A_MONTH:.2f}"))
+    rows.append(("together, without storage and I/O", *_hour_and_month(least, most)))
     return Table(
         f"Estimate as of {table['as_of']}, us-east-1 rates: check the AWS pricing pages.",
         ("item", "an hour", "a month"),
@@ -65,6 +55,15 @@ def estimate(*, db_instance_class: str, instances: int, serverless_max_capacity:
     )
 
 
-def hourly(*, db_instance_class: str, instances: int) -> str:
-    """Return the estimate's sum in words, such as `about $0.08 an hour`."""
-    return f"about {estimate(db_instance_class=db_instance_class, instances=instances).rows[-1][1]} an hour"
+def _hour_and_month(least: float, most: float) -> tuple[str, str]:
+    """Return what dollars an hour are, by the hour and by the month; two different ones as a range."""
+    hour, month = (
+        [f"${dollars * hours:.{digits}f}" for dollars in (least, most)]
+        for hours, digits in ((1, 3), (HOURS_A_MONTH, 2))
+    )
+    return " to ".join(dict.fromkeys(hour)), " to ".join(dict.fromkeys(month))
+
+
+def hourly(table: Table) -> str:
+    """Return an estimate's sum in words, such as `about $0.075 an hour`."""
+    return f"about {table.rows[-1][1]} an hour"

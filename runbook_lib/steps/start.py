@@ -187,7 +187,12 @@ def steps_table() -> Table:
 
 def estimate(inputs: StartInputs) -> Table:
     """Return the cost estimate of what the run will make."""
-    return costs.estimate(db_instance_class=inputs.db_instance_class, instances=inputs.reader_count + 1)
+    return costs.estimate(
+        db_instance_class=inputs.db_instance_class,
+        instances=inputs.reader_count + 1,
+        serverless_min_capacity=inputs.serverless_min_capacity,
+        serverless_max_capacity=inputs.serverless_max_capacity,
+    )
 
 
 def apply(step: OpenStep, plan: Plan) -> Checks:
