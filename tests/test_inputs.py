@@ -23,6 +23,12 @@ def test_defaults_are_a_valid_sandbox_run(model):
     assert model.check({}).run_id == "demo"
 
 
+@pytest.mark.parametrize("region", ["eu-west-2", "cn-north-1", "us-gov-west-1", "eusc-de-east-1", "us-isob-east-1"])
+def test_regions_of_every_partition_are_accepted(region):
+    """Whether a Region exists is AWS's to say; its name has the same form in each partition."""
+    assert region == StartInputs.check({"region": region}).region
+
+
 @pytest.mark.parametrize("model", STEP_INPUTS.values(), ids=STEP_INPUTS)
 def test_every_field_has_a_label_and_help_that_a_parameters_cell_can_hold(model):
     """papermill cannot read a line with a second equals sign or an inner comment."""

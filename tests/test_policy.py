@@ -7,9 +7,12 @@ import json
 
 import pytest
 
-from runbook_lib.errors import PolicyInvalid
+from runbook_lib.aws.session import Session
+from runbook_lib.errors import InputError, PolicyInvalid
+from runbook_lib.inputs.kms import CreateKeyInputs
 from runbook_lib.policies import key_policy as policy_builder
 from runbook_lib.policies import reading
+from runbook_lib.steps import create_key, permissions
 
 ACCOUNT = "123456789012"
 ROOT = f"arn:aws:iam::{ACCOUNT}:root"
@@ -27,6 +30,7 @@ def build(**changed):
     given = {
         "account_id": ACCOUNT,
         "region": "eu-west-2",
+        "dns_suffix": "amazonaws.com",
         "key_administrators": [ADMIN],
         "allow_key_deletion": True,
         "key_users": [USER],
@@ -147,12 +151,45 @@ def test_the_switches_leave_out_exactly_their_part():
     assert build()["Statement"][:4] == build(rds_service_linked_role=False)["Statement"]
 
 
-def test_china_has_its_own_partition_and_service_name():
-    """ARNs and the service's name follow the partition."""
-    document = build(partition="aws-cn", region="cn-north-1")
-    assert "arn:aws-cn:iam::123456789012:root" == document["Statement"][0]["Principal"]["AWS"]
-    through = document["Statement"][3]["Condition"]["StringEquals"]["kms:ViaService"]
-    assert "rds.cn-north-1.amazonaws.com.cn" == through
+PARTITIONS = [
+    ("aws", "eu-west-2", "rds.eu-west-2.amazonaws.com"),
+    ("aws-cn", "cn-north-1", "rds.cn-north-1.amazonaws.com.cn"),
+    ("aws-us-gov", "us-gov-west-1", "rds.us-gov-west-1.amazonaws.com"),
+    ("aws-eusc", "eusc-de-east-1", "rds.eusc-de-east-1.amazonaws.eu"),
+    ("aws-iso", "us-iso-east-1", "rds.us-iso-east-1.c2s.ic.gov"),
+    ("aws-iso-b", "us-isob-east-1", "rds.us-isob-east-1.sc2s.sgov.gov"),
+]
+
+
+@pytest.mark.parametrize(("partition", "region", "via"), PARTITIONS)
+def test_the_key_policy_follows_the_partition(partition, region, via):
+    """01's policy names the account in the partition of the Region, and RDS by that partition's DNS suffix.
+
+    KMS compares kms:ViaService with `rds.<region>.<DNS suffix>`; with another suffix the statement never applies.
+    """
+    user = f"arn:{partition}:iam::{ACCOUNT}:user/Ann"
+    session = Session(target="aws", region=region)
+    session._identity = {"Account": ACCOUNT, "Arn": user, "UserId": "x"}
+    document = create_key.key_policy(session, CreateKeyInputs.check({}))
+    assert f"arn:{partition}:iam::{ACCOUNT}:root" == document["Statement"][0]["Principal"]["AWS"]
+    assert via == document["Statement"][3]["Condition"]["StringEquals"]["kms:ViaService"]
+
+
+@pytest.mark.parametrize(("partition", "region", "via"), PARTITIONS)
+def test_the_printed_policies_follow_the_partition(partition, region, via):
+    """`runbook permissions` prints the same service name, in the key policy and in the policy of 05."""
+    asked = {"region": region, "key_administrators": ["role/Admin"], "key_users": ["role/Admin"]}
+    known = permissions.values(asked, account_id=ACCOUNT, partition=partition)
+    key_policy = permissions.key_policy(known)
+    assert via == key_policy["Statement"][3]["Condition"]["StringEquals"]["kms:ViaService"]
+    conditions = [row.get("Condition", {}) for row in permissions.policy(["05_create_cluster"], known)["Statement"]]
+    assert {"StringEquals": {"kms:ViaService": via}, "Bool": {"kms:GrantIsForAWSResource": "true"}} in conditions
+
+
+def test_an_unknown_partition_is_refused():
+    """No suffix is guessed: the error names the partition and those that the SDK knows."""
+    with pytest.raises(InputError, match="'aws-moon' is not a partition that this SDK knows: aws, aws-cn"):
+        permissions.values({}, partition="aws-moon")
 
 
 @pytest.mark.parametrize(

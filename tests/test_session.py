@@ -99,6 +99,37 @@ def test_an_aws_request_to_another_host_is_stopped(monkeypatch, url):
         Session(target="aws", region="eu-west-2")._before_send(request)
 
 
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [
+        ("eu-west-2", "rds.eu-west-2.amazonaws.com"),
+        ("eu-west-2", "rds.eu-west-2.api.aws"),
+        ("cn-north-1", "rds.cn-north-1.amazonaws.com.cn"),
+        ("cn-north-1", "rds.cn-north-1.api.amazonwebservices.com.cn"),
+        ("us-gov-west-1", "rds.us-gov-west-1.amazonaws.com"),
+        ("eusc-de-east-1", "rds.eusc-de-east-1.amazonaws.eu"),
+        ("us-iso-east-1", "rds.us-iso-east-1.c2s.ic.gov"),
+        ("us-isob-east-1", "rds.us-isob-east-1.sc2s.sgov.gov"),
+    ],
+)
+def test_an_aws_run_calls_the_hosts_of_its_partition_only(region, host):
+    """The hosts of the Region's own partition pass, plain and dual-stack; those of another one are stopped."""
+
+    class Request:
+        headers: ClassVar[dict[str, str]] = {}
+        url = ""
+
+    request = Request()
+    session = Session(target="aws", region=region)
+    request.url = f"https://{host}/"
+    session._before_send(request)
+    request.url = (
+        f"https://rds.{'eu-west-2.amazonaws.com' if region == 'cn-north-1' else 'cn-north-1.amazonaws.com.cn'}/"
+    )
+    with pytest.raises(WrongEndpoint, match="AWS hosts over https only"):
+        session._before_send(request)
+
+
 def test_a_sandbox_request_to_another_host_is_stopped(sandbox):
     """With target sandbox only the configured endpoint is ever called."""
 

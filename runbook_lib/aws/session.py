@@ -40,6 +40,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from runbook_lib.aws import sandbox_process
+from runbook_lib.aws.partitions import host_suffixes
 from runbook_lib.aws.sandbox_accounts import ACCOUNT_HEADER
 from runbook_lib.errors import (
     AccessDenied,
@@ -109,14 +110,7 @@ class Session:
             raise NoCredentials(f"{error}; set AWS_PROFILE to one that exists, or unset it") from error
         partition = core.get_partition_for_region(region) if _is_region_name(region) else "aws"
         self.partition: str = partition
-        self._hosts = tuple(
-            "." + suffix
-            for suffix in (
-                _DNS_SUFFIX.get(partition, "amazonaws.com"),
-                "api.aws",
-                "api.amazonwebservices.com.cn",
-            )
-        )
+        self._hosts = host_suffixes(partition)
 
     def __repr__(self) -> str:
         where = f" at {self.endpoint_url}" if self.endpoint_url else ""
@@ -323,12 +317,6 @@ _ISOLATED: Any = {
     "profile": (None, None, None, None),
     "config_file": (None, None, os.devnull, None),
     "credentials_file": (None, None, os.devnull, None),
-}
-_DNS_SUFFIX = {
-    "aws": "amazonaws.com",
-    "aws-cn": "amazonaws.com.cn",
-    "aws-us-gov": "amazonaws.com",
-    "aws-eusc": "amazonaws.eu",
 }
 
 

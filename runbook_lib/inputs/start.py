@@ -36,7 +36,7 @@ class _Target(Inputs):
     @field_validator("region")
     @classmethod
     def _region(cls, value: str) -> str:
-        if not re.fullmatch(r"[a-z]{2,3}(-[a-z]+)+-\d", value):
+        if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-\d", value):
             raise ValueError(f"{value!r} is no Region; write e.g. 'eu-west-2'")
         return value
 

@@ -39,6 +39,7 @@ def key_policy(
     account_id: str,
     region: str,
     partition: str = "aws",
+    dns_suffix: str,
     key_administrators: Sequence[str],
     allow_key_deletion: bool,
     key_users: Sequence[str],
@@ -47,7 +48,8 @@ def key_policy(
     """Return the key policy of an Aurora storage key.
 
     Administrators manage the key and cannot use it; users may have RDS create grants in this Region and account
-    and nothing else; the service-linked role of RDS is the post's key user.
+    and nothing else; the service-linked role of RDS is the post's key user. `dns_suffix` is the partition's, such as
+    `amazonaws.com`.
     """
     statements: list[dict[str, Any]] = [
         {
@@ -79,7 +81,7 @@ def key_policy(
             "Resource": "*",
             "Condition": {
                 "StringEquals": {
-                    "kms:ViaService": f"rds.{region}.{'amazonaws.com.cn' if partition == 'aws-cn' else 'amazonaws.com'}",
+                    "kms:ViaService": f"rds.{region}.{dns_suffix}",
                     "kms:CallerAccount": account_id,
                 },
                 "Bool": {"kms:GrantIsForAWSResource": "true"},

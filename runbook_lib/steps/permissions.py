@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from runbook_lib.aws.partitions import dns_suffix
 from runbook_lib.errors import InputError
 from runbook_lib.policies.key_policy import key_policy as build_key_policy
 from runbook_lib.policies.key_policy import principal_arn
@@ -28,12 +29,11 @@ def values(
     merged: dict[str, Any] = {}
     for model in STEP_INPUTS.values():
         merged |= model.read({**given, "run_id": "any"}).model_dump()
-    dns_suffix = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"
     return merged | {
         "run_id": run_id or "*",
         "account_id": account_id or merged["account_id"] or "*",
         "partition": partition,
-        "dns_suffix": dns_suffix,
+        "dns_suffix": dns_suffix(partition),
     }
 
 
@@ -88,6 +88,7 @@ def key_policy(known: Mapping[str, Any]) -> dict[str, Any]:
         account_id=account_id,
         region=known["region"],
         partition=partition,
+        dns_suffix=known["dns_suffix"],
         key_administrators=administrators,
         allow_key_deletion=known["allow_key_deletion"],
         key_users=users,
