@@ -12,6 +12,7 @@ from botocore.exceptions import EndpointConnectionError
 from runbook_lib.aws import waiting
 from runbook_lib.aws.waiting import HOPELESS, Watch, wait_until_available
 from runbook_lib.errors import WaitFailed, WaitTimedOut
+from runbook_lib.inputs.rds import VerifyEncryptionInputs
 
 CLUSTERS, INSTANCES = "describe_db_clusters", "describe_db_instances"
 
@@ -71,6 +72,14 @@ def wait(rds: Rds, *, instances: int = 1, minutes: float = 60, **more: Any) -> d
         poll_seconds=30,
         **more,
     )
+
+
+def test_the_help_says_what_is_waited() -> None:
+    """The seconds that the form and the parameters cell name for 0 are those that are waited."""
+    said = str(VerifyEncryptionInputs.model_fields["poll_seconds"].description)
+    aws, sandbox = (f"{waiting.seconds_between_looks(target, 0):g}" for target in ("aws", "sandbox"))
+    assert f"Seconds between two looks; 0: {aws} on AWS, {sandbox} in the sandbox." == said
+    assert 5.0 == waiting.seconds_between_looks("sandbox", 5)
 
 
 def test_a_hundred_clusters_that_are_being_created_are_one_call() -> None:

@@ -17,6 +17,7 @@ from botocore.exceptions import HTTPClientError
 from runbook_lib.aws import rds
 from runbook_lib.aws.session import Session
 from runbook_lib.errors import WaitFailed, WaitTimedOut
+from runbook_lib.inputs.rds import POLL_SECONDS
 from runbook_lib.pages.progress import Progress
 
 HOPELESS = {
@@ -54,7 +55,7 @@ def statuses(session: Session, identifier: str) -> dict[str, str]:
 
 def seconds_between_looks(target: str, asked: float) -> float:
     """Return how long to wait between two looks: what was asked, or (0) what suits the target."""
-    return float(asked) or (0.2 if target == "sandbox" else 30.0)
+    return float(asked) or POLL_SECONDS[target]
 
 
 class Watch:

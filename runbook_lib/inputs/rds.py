@@ -18,6 +18,8 @@ LOGS = {
     "aurora-mysql": ("audit", "error", "general", "instance", "slowquery", "iam-db-auth-error"),
     "aurora-postgresql": ("instance", "postgresql", "iam-db-auth-error"),
 }
+# Seconds between two looks at what is waited for, by target, where poll_seconds is 0.
+POLL_SECONDS = {"aws": 30.0, "sandbox": 0.2}
 RESERVED_USER_NAMES = frozenset({"admin", "rdsadmin", "rdsrepladmin", "root", "user"})
 
 
@@ -211,7 +213,11 @@ class VerifyEncryptionInputs(Inputs):
         "Wait at most", "Minutes until cluster and instances are available.", 60, ge=1, le=600
     )
     poll_seconds: int = choice(
-        "Ask every", "Seconds between two looks; 0: 30 on AWS, 1 in the sandbox.", 0, ge=0, le=300
+        "Ask every",
+        f"Seconds between two looks; 0: {POLL_SECONDS['aws']:g} on AWS, {POLL_SECONDS['sandbox']:g} in the sandbox.",
+        0,
+        ge=0,
+        le=300,
     )
     take_snapshot: bool = choice("Take a snapshot", "A manual snapshot as further evidence (it is kept).", False)
     read_cloudtrail: bool = choice(
