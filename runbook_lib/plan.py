@@ -16,7 +16,10 @@ _SIGN = {"create": "+", "keep": "=", "change": "~", "delete": "-", "refuse": "!"
 
 @dataclass(frozen=True)
 class Change:
-    """One row of a plan: what will be done to one resource, and the request that does it."""
+    """One row of a plan: what will be done to one resource, and the request that does it.
+
+    Raises `ValueError` for a row that keeps its resource and names calls.
+    """
 
     action: Action
     resource: str
@@ -24,6 +27,12 @@ class Change:
     detail: str = ""
     calls: str = ""
     request: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.action == "keep" and self.calls:
+            raise ValueError(
+                f"a row that keeps {self.resource!r} names the calls {self.calls!r}; write what they do to it"
+            )
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def _security_group(
         return Change("refuse", "security group", name, detail)
     if {(port, cidr) for cidr in asked} - found:
         detail = f"made by this run; {inputs.allowed_cidr} is let in"
-        return Change("keep", "security group", name, detail, "ec2:AuthorizeSecurityGroupIngress", request)
+        return Change("change", "security group", name, detail, "ec2:AuthorizeSecurityGroupIngress", request)
     return Change("keep", "security group", name, "made by this run, as asked", "", request)
 
 
@@ -180,7 +180,7 @@ def apply_security_group(step: OpenStep, change: Change, *, port: int, allowed_c
         else str(find())
     )
     step.run.note(step.name, made_security_group_id=group_id)
-    if allowed_cidr:
+    if allowed_cidr and change.action != "keep":
         kind, address = ("Ipv6Ranges", "CidrIpv6") if ":" in allowed_cidr else ("IpRanges", "CidrIp")
         rule = {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, kind: [{address: allowed_cidr}]}
         client = step.client("ec2")
