@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.errors import VerificationFailed
+from runbook_lib.tables import TEMPLATES, Table, as_text
 
 if TYPE_CHECKING:
-    pass
-from runbook_lib.tables import TEMPLATES, Table, as_text
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,12 @@ class Checks:
             raise VerificationFailed(
                 f"{self.summary}: {'; '.join(failed) or 'nothing was checked'}; find out who changed it before going on"
             )
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return the claims as a pandas DataFrame: claim, expected, actual and source as texts, passed as Booleans."""
+        rows = [(c.claim, c.expected, c.actual, c.source, c.passed) for c in self._checks]
+        frame = Table(self.about, ("claim", "expected", "actual", "source", "passed"), rows).to_frame()
+        return frame.astype({"passed": bool})
 
     def __repr__(self) -> str:
         return repr(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 if TYPE_CHECKING:
-    pass
+    import pandas
 
 _LONGEST_NAME = 38  # rds:DescribeDBClusterParameterGroups and names like it are never broken
 # Words carry the meaning, colours only repeat it; each has a contrast of at least 4 to 1 on white and on JupyterLab's dark grey.
@@ -68,9 +68,8 @@ class Table:
         self.columns = tuple(columns)
         self.rows = [tuple(row) for row in rows]
 
-    @property
-    def frame(self) -> Any:
-        """The rows as a pandas DataFrame."""
+    def to_frame(self) -> pandas.DataFrame:
+        """Return the rows as a pandas DataFrame: the columns are the table's headings, the values are those of `rows`."""
         import pandas
 
         return pandas.DataFrame(self.rows, columns=list(self.columns), dtype=object)

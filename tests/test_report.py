@@ -98,4 +98,4 @@ def test_both_faces_of_a_table_hold_the_same_values():
     for word in ("caption", "one", "2", "three"):
         assert word in repr(table)
         assert word in table._repr_html_()
-    assert [list(row) for row in table.frame.values] == [["one", 2], ["three", None]]
+    assert [["one", 2], ["three", None]] == [list(row) for row in table.to_frame().to_numpy()]
