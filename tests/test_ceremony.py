@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from openssl import openssl, private_key, private_pem, public_der, public_pem, put, shell
+from unwrap import decrypt_key_material
 from walk import CHECK_VALUE, KNOWN
 
 from runbook_cli.main import main
@@ -285,7 +286,7 @@ def back_of(desk):
 def test_what_came_back_whole_is_taken(desk):
     """The set, byte for byte, opens with the private wrapping key to the material that was brought."""
     taken = hand_over.read_hand_back(back_of(desk), wrapping())
-    opened = key_material.decrypt_key_material(
+    opened = decrypt_key_material(
         taken.files["EncryptedKeyMaterial.bin"], private_key=private_key(2048), wrapping_algorithm="RSAES_OAEP_SHA_256"
     )
     assert KeyMaterial(KNOWN) == opened

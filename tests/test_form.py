@@ -256,6 +256,12 @@ def test_a_form_that_is_opened_again_starts_from_what_the_run_knows():
     assert ["Changed in the form: db_cluster_identifier: aurora-byok → invoices"] == plan_of(form.value).edits_in_words
 
 
+def wait_for_offers(form):
+    """Return when everything that was asked of the account has been answered."""
+    for thread in form._lookups:
+        thread.join()
+
+
 def test_what_an_account_offers_is_looked_up_while_the_form_can_be_used():
     """The form is there before the account answers; then it offers, and keeps what was chosen or typed."""
     answer = threading.Event()
@@ -268,7 +274,7 @@ def test_what_an_account_offers_is_looked_up_while_the_form_can_be_used():
     labelled(form, "VPC").value = "vpc-22222222"
     assert "vpc-22222222" == form.value.vpc_id
     answer.set()
-    form.wait_for_offers()
+    wait_for_offers(form)
     assert ("vpc-0a1b2c3d", "vpc-11111111") == tuple(labelled(form, "VPC").options)
     assert "2 to choose from" in beside(form, "VPC")
     assert ("vpc-22222222", ["sg-99999999"]) == (form.value.vpc_id, form.value.vpc_security_group_ids)
@@ -280,7 +286,7 @@ def test_what_may_not_be_looked_up_is_typed():
     """A refused look-up leaves a field to type in, with what stood there, and says why."""
     offers = {"key_users": Offer(lambda _: None), "key_administrators": Offer(lambda _: ["role/Admin"])}
     form = Form(CreateKeyInputs, given={"key_users": ["role/One"]}, offers=offers)
-    form.wait_for_offers()
+    wait_for_offers(form)
     assert "Could not be looked up: type it" in beside(form, "Key users")
     labelled(form, "Key users").value += ", role/Two"
     assert ["role/One", "role/Two"] == form.value.key_users
@@ -293,7 +299,7 @@ def test_offers_follow_the_fields_that_they_depend_on():
     offers = {"engine_version": Offer(lambda now: [f"{now['engine']} 1"], ("engine",))}
     form = Form(CreateClusterInputs, given={}, offers=offers)
     labelled(form, "Engine").value = "aurora-postgresql"
-    form.wait_for_offers()
+    wait_for_offers(form)
     assert ("aurora-postgresql 1",) == tuple(labelled(form, "Engine version").options)
 
 
@@ -331,7 +337,7 @@ def test_no_value_becomes_html_in_a_form(model, text):
             offers=dict.fromkeys(asked, Offer(lambda _: [text])),
         ),
     ):
-        form.wait_for_offers()
+        wait_for_offers(form)
         shown = [widget for widget in walk(form._view) if isinstance(widget, ipywidgets.HTML)]
         assert len(asked) < len(shown) + 1
         for widget in shown:

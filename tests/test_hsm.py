@@ -9,11 +9,12 @@ import pytest
 from click.testing import CliRunner
 from openssl import private_key, put
 from softhsm import INSTALLED, MODULE, PIN, WRONG_PIN, choices, make_tokens
+from unwrap import decrypt_key_material
 
 from runbook_cli.main import main
 from runbook_lib.errors import HsmIncapable, HsmUnavailable, PassPhraseMissing, PlanRefused
 from runbook_lib.inputs.kms import EncryptKeyMaterialInputs
-from runbook_lib.material import key_material, pkcs11, recovery_copies
+from runbook_lib.material import pkcs11, recovery_copies
 from runbook_lib.material.key_material import RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256
 
 pytestmark = pytest.mark.skipif(not INSTALLED, reason="SoftHSM 2 is not installed (apt-get install softhsm2)")
@@ -48,9 +49,7 @@ def test_what_the_token_wraps_is_a_key_of_256_bits_with_the_check_value_it_tells
     with pkcs11.open_key(asked(pkcs11_key_label="agreed"), create=True) as key:
         wrapped = key.encrypt_to(private_key(2048).public_key(), RSAES_OAEP_SHA_1)
         told = key.key_check_value
-    opened = key_material.decrypt_key_material(
-        wrapped, private_key=private_key(2048), wrapping_algorithm=RSAES_OAEP_SHA_1
-    )
+    opened = decrypt_key_material(wrapped, private_key=private_key(2048), wrapping_algorithm=RSAES_OAEP_SHA_1)
     assert opened.key_check_value == told
     assert 6 == len(told)
 

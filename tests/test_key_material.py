@@ -11,6 +11,7 @@ import socket
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from unwrap import decrypt_key_material
 
 from runbook_lib.errors import (
     EncryptedKeyMaterialInvalid,
@@ -207,7 +208,7 @@ def test_wrapped_material_opens_with_the_private_key(private_key, public_der, al
         KeyMaterial(KNOWN), wrapping_public_key=public_der, wrapping_algorithm=algorithm
     )
     assert 256 == len(wrapped)
-    opened = key_material.decrypt_key_material(wrapped, private_key=private_key, wrapping_algorithm=algorithm)
+    opened = decrypt_key_material(wrapped, private_key=private_key, wrapping_algorithm=algorithm)
     assert KeyMaterial(KNOWN) == opened
 
 
@@ -224,10 +225,10 @@ def test_what_should_not_open_does_not(private_key, public_der):
         (wrapped[:-1] + bytes([wrapped[-1] ^ 1]), private_key, "RSAES_OAEP_SHA_256"),
     ):
         with pytest.raises(EncryptedKeyMaterialInvalid, match="does not open"):
-            key_material.decrypt_key_material(content, private_key=key, wrapping_algorithm=algorithm)
+            decrypt_key_material(content, private_key=key, wrapping_algorithm=algorithm)
     short = private_key.public_key().encrypt(KNOWN[:31], key_material.oaep("RSAES_OAEP_SHA_256"))
     with pytest.raises(KeyMaterialLength, match="this is 31"):
-        key_material.decrypt_key_material(short, private_key=private_key, wrapping_algorithm="RSAES_OAEP_SHA_256")
+        decrypt_key_material(short, private_key=private_key, wrapping_algorithm="RSAES_OAEP_SHA_256")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from openssl import DIGESTS, oaep_options, openssl, private_key, private_pem, public_der, put, shell
+from unwrap import decrypt_key_material
 
 from runbook_lib.errors import EncryptedKeyMaterialInvalid, KeyMaterialLength
 from runbook_lib.material import key_material
@@ -64,7 +65,7 @@ def test_what_we_wrap_openssl_unwraps(desk, algorithm, bits):
 def test_what_openssl_wraps_we_unwrap(desk, algorithm, bits):
     """As the sandbox's KMS does."""
     wrapped = wrap_there(desk, DIGESTS[algorithm], bits)
-    opened = key_material.decrypt_key_material(wrapped, private_key=private_key(bits), wrapping_algorithm=algorithm)
+    opened = decrypt_key_material(wrapped, private_key=private_key(bits), wrapping_algorithm=algorithm)
     assert material(desk) == opened
 
 
@@ -92,12 +93,12 @@ def test_we_do_not_unwrap_what_is_wrong(desk, algorithm, bits):
         (wrapped[:-1], private_key(bits)),
     ):
         with pytest.raises(EncryptedKeyMaterialInvalid, match="does not open"):
-            key_material.decrypt_key_material(content, private_key=key, wrapping_algorithm=algorithm)
+            decrypt_key_material(content, private_key=key, wrapping_algorithm=algorithm)
     for length in (31, 33):
         openssl("rand", "-out", "wrong.bin", str(length), folder=desk)
         wrong = wrap_there(desk, digest, bits, source="wrong.bin")
         with pytest.raises(KeyMaterialLength, match=f"this is {length}"):
-            key_material.decrypt_key_material(wrong, private_key=private_key(bits), wrapping_algorithm=algorithm)
+            decrypt_key_material(wrong, private_key=private_key(bits), wrapping_algorithm=algorithm)
 
 
 def test_sha_256_with_mgf1_sha_1_is_not_what_kms_takes(desk):
@@ -108,7 +109,7 @@ def test_sha_256_with_mgf1_sha_1_is_not_what_kms_takes(desk):
         "-pkeyopt", "rsa_oaep_md:sha256", "-pkeyopt", "rsa_mgf1_md:sha1", folder=desk,
     )  # fmt: skip
     with pytest.raises(EncryptedKeyMaterialInvalid, match="MGF1 hash"):
-        key_material.decrypt_key_material(
+        decrypt_key_material(
             (desk / "wrapped.bin").read_bytes(),
             private_key=private_key(2048),
             wrapping_algorithm="RSAES_OAEP_SHA_256",
@@ -126,7 +127,7 @@ def test_the_commands_on_the_page_do_what_the_function_does(desk, algorithm, bit
     shell("umask 077\n" + key_material.openssl_commands(wrapping_algorithm=algorithm), folder=desk)
     wrapped = (desk / "EncryptedKeyMaterial.bin").read_bytes()
     key_material.check_encrypted_key_material(wrapped, wrapping_key_spec=f"RSA_{bits}")
-    opened = key_material.decrypt_key_material(wrapped, private_key=private_key(bits), wrapping_algorithm=algorithm)
+    opened = decrypt_key_material(wrapped, private_key=private_key(bits), wrapping_algorithm=algorithm)
     assert material(desk) == opened
 
 
@@ -138,14 +139,12 @@ def test_the_commands_of_the_post_still_run_and_are_sha_1(desk, bits):
     shell("umask 077\n" + key_material.post_openssl_commands(), folder=desk)
     wrapped = (desk / "EncryptedKeyMaterial.bin").read_bytes()
     key = private_key(bits)
-    opened = key_material.decrypt_key_material(wrapped, private_key=key, wrapping_algorithm="RSAES_OAEP_SHA_1")
+    opened = decrypt_key_material(wrapped, private_key=key, wrapping_algorithm="RSAES_OAEP_SHA_1")
     assert material(desk) == opened
     with pytest.raises(EncryptedKeyMaterialInvalid):
-        key_material.decrypt_key_material(wrapped, private_key=key, wrapping_algorithm="RSAES_OAEP_SHA_256")
+        decrypt_key_material(wrapped, private_key=key, wrapping_algorithm="RSAES_OAEP_SHA_256")
     with pytest.raises(EncryptedKeyMaterialInvalid):
-        key_material.decrypt_key_material(
-            wrapped, private_key=private_key(bits, 1), wrapping_algorithm="RSAES_OAEP_SHA_1"
-        )
+        decrypt_key_material(wrapped, private_key=private_key(bits, 1), wrapping_algorithm="RSAES_OAEP_SHA_1")
 
 
 @pytest.mark.parametrize("bits", SIZES)

@@ -412,33 +412,6 @@ def test_the_quota_is_checked_here():
         reading.validate(build(key_users=many))
 
 
-def test_our_own_policy_warns_of_one_thing_only():
-    """An administrator can change the policy: that is what an administrator is, and it is said."""
-    expected = "KeyAdministrators: administrators can give themselves the use of the key by changing its policy"
-    assert [expected] == reading.warnings(build())
-
-
-@pytest.mark.parametrize(
-    ("statement", "words"),
-    [
-        (
-            {"Principal": "*", "Action": "kms:Decrypt", "Condition": {"StringEquals": {"kms:CallerAccount": ACCOUNT}}},
-            "Extra names everybody ('*'); only its condition keeps others out",
-        ),
-        (
-            {"Principal": {"AWS": USER}, "Action": "kms:*"},
-            "Extra allows 'kms:*': administration and use in one hand; list the actions",
-        ),
-        ({"Principal": {"AWS": USER}, "Action": "*"}, "Extra allows '*': administration and use in one hand"),
-        ({"Principal": {"AWS": ADMIN}, "Action": "kms:Decrypt"}, f"{ADMIN} may both administer the key and use it"),
-        ({"Principal": {"AWS": ADMIN}, "Action": "kms:Generate*"}, f"{ADMIN} may both administer the key and use it"),
-    ],
-)
-def test_wildcards_and_both_powers_in_one_hand_are_warned_of(statement, words):
-    """Allowed to stand, but said."""
-    assert any(words in warning for warning in reading.warnings(with_statement(**statement)))
-
-
 def test_same_sees_through_the_order_and_the_form_of_lists():
     """As KMS gives a policy back, it may be written otherwise; a changed power is never the same."""
     document = build(key_users=[USER, ADMIN])

@@ -244,11 +244,10 @@ POLICIES = st.fixed_dictionaries({"Statement": st.lists(STATEMENTS | JSON, max_s
 @QUICK
 @given(POLICIES)
 def test_any_policy_is_judged_or_refused(document):
-    """Reading, judging, comparing and warning end in an answer or in PolicyInvalid."""
+    """Reading, judging and comparing end in an answer or in PolicyInvalid."""
     readers = (
         lambda: reading.validate(document),
         lambda: reading.who_may(document),
-        lambda: reading.warnings(document),
         lambda: reading.allows(document, principal="*", action="kms:PutKeyPolicy", context={"k": "1"}),
         lambda: reading.permitted([document], action="kms:PutKeyPolicy", resource="*", context={"k": "1"}),
         lambda: reading.same(document, document),

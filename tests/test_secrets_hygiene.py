@@ -19,6 +19,7 @@ from leaks import in_content, search
 from openssl import oaep_options, openssl, private_key, private_pem, public_pem, put
 from softhsm import INSTALLED, MODULE, make_tokens
 from softhsm import PIN as TOKEN_PIN
+from unwrap import decrypt_key_material
 
 from runbook_lib.aws import sandbox_process
 from runbook_lib.run.paths import notebooks_folder
@@ -276,8 +277,6 @@ def test_an_hsm_leaves_neither_its_key_nor_its_pin(ground):
     )
     inputs = json.dumps({**chosen, "pkcs11_pin_from": "env:TOKEN_PIN"})
     ground.do("-c", code, ground.path("public-0.pem"), inputs, ground.path("wrapped"))
-    from runbook_lib.material.key_material import decrypt_key_material
-
     wrapped = (ground.given / "wrapped").read_bytes()
     material = decrypt_key_material(wrapped, private_key=private_key(2048), wrapping_algorithm="RSAES_OAEP_SHA_1")
     ground.secrets.add(bytes(material))

@@ -187,16 +187,6 @@ def encrypt_key_material(material: KeyMaterial, *, wrapping_public_key: bytes, w
     return public_key.encrypt(bytes(material), oaep(wrapping_algorithm))
 
 
-def decrypt_key_material(encrypted: bytes, *, private_key: rsa.RSAPrivateKey, wrapping_algorithm: str) -> KeyMaterial:
-    """Open what `encrypt_key_material` made, as KMS does; raise `EncryptedKeyMaterialInvalid` when it does not open."""
-    try:
-        return KeyMaterial(private_key.decrypt(encrypted, oaep(wrapping_algorithm)))
-    except ValueError:
-        raise EncryptedKeyMaterialInvalid(
-            "it does not open with this key: another wrapping key, another hash or MGF1 hash, or a damaged file"
-        ) from None
-
-
 def load_wrapping_public_key(der: bytes, *, wrapping_key_spec: str | None = None) -> rsa.RSAPublicKey:
     """Load a wrapping key: an RSA public key, DER SubjectPublicKeyInfo. Raises `WrappingKeyInvalid`."""
     if der.lstrip().startswith(b"-----BEGIN"):

@@ -11,7 +11,6 @@ from pathlib import Path
 from runbook_lib.errors import PassPhraseMissing
 from runbook_lib.files import read_private
 
-PROMPT = "prompt"
 _ORIGIN = re.compile(r"prompt|env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
 
 

@@ -179,11 +179,6 @@ class Form:
                 self._views[name].offer(found)
                 self._tell()
 
-    def wait_for_offers(self) -> None:
-        """Return when everything that was asked of the account has been answered."""
-        for thread in self._lookups:
-            thread.join()
-
 
 def _counted(number: int, one: str, several: str) -> str:
     return f"{number} {one if number == 1 else several}"

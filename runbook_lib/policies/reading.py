@@ -16,7 +16,6 @@ from runbook_lib.policies.conditions import holds, like, listed, names
 from runbook_lib.policies.key_policy import DELETION
 
 QUOTA_BYTES = 32 * 1024
-USE = ("kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:GenerateDataKey")
 _NEGATED = ("NotPrincipal", "NotAction", "NotResource")
 
 
@@ -145,28 +144,6 @@ def _normal(value: Any) -> Any:
         items = sorted((_normal(inner) for inner in value), key=lambda item: json.dumps(item, sort_keys=True))
         return items[0] if len(items) == 1 else items
     return value
-
-
-def warnings(policy: Mapping[str, Any]) -> list[str]:
-    """Return what is allowed to stand but deserves a look: wildcards, one hand with both powers, ways around."""
-    found = []
-    administer, use = set(), set()
-    for statement in _readable(policy):
-        if statement.get("Effect") != "Allow":
-            continue
-        name, actions = statement.get("Sid", "a statement"), statement.get("Action") or []
-        named = [one for one in _principals(statement) if not _is_root(one)]
-        if "*" in named:
-            found.append(f"{name} names everybody ('*'); only its condition keeps others out")
-        if named and _matches_any(listed(actions), ("kms:PutKeyPolicy",)):
-            found.append(f"{name}: administrators can give themselves the use of the key by changing its policy")
-            administer.update(named)
-        if named and any(str(action) in ("*", "kms:*") for action in listed(actions)):
-            found.append(f"{name} allows {actions!r}: administration and use in one hand; list the actions")
-        if _matches_any(listed(actions), USE) and not statement.get("Condition"):
-            use.update(named)
-    found += [f"{name} may both administer the key and use it; keep them apart" for name in sorted(administer & use)]
-    return found
 
 
 def _is_root(principal: str) -> bool:

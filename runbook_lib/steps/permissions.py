@@ -15,9 +15,6 @@ from runbook_lib.policies.key_policy import key_policy as build_key_policy
 from runbook_lib.policies.key_policy import principal_arn
 from runbook_lib.run.steps import STEP_INPUTS, all_steps
 
-# What a managed policy may hold, white space not counted (IAM quotas).
-QUOTA_CHARACTERS = 6144
-
 
 def values(
     given: Mapping[str, Any], *, run_id: str = "", account_id: str = "", partition: str = "aws"
@@ -94,17 +91,3 @@ def key_policy(known: Mapping[str, Any]) -> dict[str, Any]:
         key_users=users,
         rds_service_linked_role=known["grant_rds_service_linked_role"],
     )
-
-
-def without(document: Mapping[str, Any], action: str) -> dict[str, Any]:
-    """Return a policy with one action taken out of it: for finding out whether it is needed."""
-    kept = []
-    for statement in document["Statement"]:
-        if actions := [one for one in statement["Action"] if one != action]:
-            kept.append({**statement, "Action": actions})
-    return {**document, "Statement": kept}
-
-
-def actions_of(document: Mapping[str, Any]) -> list[str]:
-    """Return the actions of a policy, each once, in order."""
-    return list(dict.fromkeys(action for statement in document["Statement"] for action in statement["Action"]))
