@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ def test_the_plain_install_runs_the_chain_against_an_endpoint(world, tmp_path):
     wheels = tmp_path / "wheels"
     subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, ROOT], check=True)
     wheel = next(wheels.glob("aurora_byok_runbook-*.whl"))
+    assert "runbook_lib/py.typed" in zipfile.ZipFile(wheel).namelist()  # its types are for its users, too
     subprocess.run([python, "-m", "pip", "install", "-q", wheel], check=True, capture_output=True)
     probe = "import importlib.util, sys; print([n for n in sys.argv[1:] if importlib.util.find_spec(n)])"
     found = subprocess.run([python, "-c", probe, *ABSENT], check=True, capture_output=True, text=True).stdout
