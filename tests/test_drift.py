@@ -34,16 +34,18 @@ def refused(name, **changed) -> str:
 
 def test_the_cluster_is_compared_field_by_field(made):
     """Each field that differs is named, with what is there and what was asked."""
-    made.client("rds").modify_db_cluster(DBClusterIdentifier="drift", BackupRetentionPeriod=7, ApplyImmediately=True)
+    rds = made.client("rds")
+    rds.modify_db_cluster(DBClusterIdentifier="drift", BackupRetentionPeriod=7, ApplyImmediately=True)
     said = refused("05_create_cluster", deletion_protection=True)
     assert "BackupRetentionPeriod is 7, asked 1; DeletionProtection is False, asked True" in said
     go("05_create_cluster", backup_retention_period=7)
+    rds.modify_db_cluster(DBClusterIdentifier="drift", BackupRetentionPeriod=1, ApplyImmediately=True)
 
 
 def test_the_instances_are_compared(made):
     """Class, tier and reach of each instance."""
     made.client("rds").modify_db_instance(DBInstanceIdentifier="drift-1", PromotionTier=9, ApplyImmediately=True)
-    assert "PromotionTier is 9, asked 1" in refused("05_create_cluster", backup_retention_period=7)
+    assert "PromotionTier is 9, asked 1" in refused("05_create_cluster")
     made.client("rds").modify_db_instance(DBInstanceIdentifier="drift-1", PromotionTier=1, ApplyImmediately=True)
 
 
@@ -55,10 +57,10 @@ def test_a_rule_that_somebody_added_to_the_security_group_is_found(made):
     ]
     rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
     ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[rule])
-    said = refused("05_create_cluster", backup_retention_period=7)
+    said = refused("05_create_cluster")
     assert "lets in 0.0.0.0/0 on port 22, asked nothing" in said
     ec2.revoke_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[rule])
-    go("05_create_cluster", backup_retention_period=7)
+    go("05_create_cluster")
 
 
 def test_a_subnet_group_with_other_subnets_is_found(made):
@@ -67,13 +69,15 @@ def test_a_subnet_group_with_other_subnets_is_found(made):
     (group,) = rds.describe_db_subnet_groups(DBSubnetGroupName="runbook-drift")["DBSubnetGroups"]
     all_of_them = [one["SubnetIdentifier"] for one in group["Subnets"]]
     rds.modify_db_subnet_group(DBSubnetGroupName="runbook-drift", SubnetIds=all_of_them[:2])
-    assert "SubnetIds are" in refused("05_create_cluster", backup_retention_period=7)
+    assert "SubnetIds are" in refused("05_create_cluster")
     rds.modify_db_subnet_group(DBSubnetGroupName="runbook-drift", SubnetIds=all_of_them)
 
 
 def test_the_key_is_compared(made):
     """Its description and its policy."""
-    key_id = made.state("drift")["steps"]["01_create_key"]["record"]["key_id"]
-    made.client("kms").update_key_description(KeyId=key_id, Description="mine now")
+    key_id, kms = made.state("drift")["steps"]["01_create_key"]["record"]["key_id"], made.client("kms")
+    before = kms.describe_key(KeyId=key_id)["KeyMetadata"]["Description"]
+    kms.update_key_description(KeyId=key_id, Description="mine now")
     said = refused("01_create_key")
     assert "description is 'mine now', asked 'Aurora storage encryption, imported key material'" in said
+    kms.update_key_description(KeyId=key_id, Description=before)
