@@ -27,6 +27,7 @@ _AWS = (
 def pytest_configure(config: pytest.Config) -> None:
     """Let a plain `pytest --nbval notebooks` compare what can be compared, in this environment."""
     if getattr(config.option, "nbval", False):
+        config.option.randomly_reorganize = False  # cells run in their notebook's order
         config.option.nbval_sanitize_with = config.option.nbval_sanitize_with or str(
             _HERE / "tests" / "nbval_sanitize.cfg"
         )
