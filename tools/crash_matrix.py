@@ -44,7 +44,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 from crash_attempts import AWAY, CLEAN_UP_PHASE, OF_CALLS_ONLY, RUN, RUN_ID, Attempts, Point  # noqa: E402
 from crash_world import World, files_of, problems_of_a_clean_up, problems_of_a_run  # noqa: E402
 
-from runbook_lib.aws import create_once, sandbox_process  # noqa: E402
+from runbook_lib.aws import retry, sandbox_process  # noqa: E402
 from runbook_lib.aws.session import Session  # noqa: E402
 from runbook_lib.material import recovery_copies  # noqa: E402
 from runbook_lib.run.run import Run  # noqa: E402
@@ -249,7 +249,7 @@ def disable(safeguard: str) -> None:
     if safeguard == "intents":
         Run.is_unclear = Run.was_sent = lambda *_: False
     if safeguard == "patience":
-        create_once._PATIENCE = (0.0,)
+        retry._SANDBOX_PAUSES = (0.0,)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,10 @@ from runbook_lib.aws.retry import retry_until_visible
 from runbook_lib.aws.session import error_code
 from runbook_lib.inputs.rds import PORTS, CreateClusterInputs
 from runbook_lib.plan import Change
+from runbook_lib.steps.cluster_request import AS_IT_IS
 from runbook_lib.steps.open_step import OpenStep
+
+SUBNET_GROUP, SECURITY_GROUP = "subnet group", "security group"
 
 
 def group_name(db_cluster_identifier: str) -> str:
@@ -29,98 +32,88 @@ def group_name(db_cluster_identifier: str) -> str:
     return f"runbook-{db_cluster_identifier}"
 
 
-def plan_network(step: OpenStep, inputs: CreateClusterInputs) -> list[Change]:
+# Plan -------------------------------------------------------------------------------------------------------------
+
+
+def plan_network(step: OpenStep, asked: CreateClusterInputs) -> list[Change]:
     """Return the rows for subnet group and security group: keep what is given, create what is not."""
-    session, name = step.session, group_name(inputs.db_cluster_identifier)
-    rows = []
-    if inputs.db_subnet_group_name:
-        group = require_subnet_group(session, inputs.db_subnet_group_name)
-        vpc_id = group["VpcId"]
-        rows.append(Change("keep", "subnet group", inputs.db_subnet_group_name, f"given, in {vpc_id}"))
-        if inputs.vpc_id and inputs.vpc_id != vpc_id:
-            rows.append(Change("refuse", "VPC", inputs.vpc_id, f"the subnet group is in {vpc_id}; give one of the two"))
-    else:
-        vpc_id = find_vpc(session, inputs.vpc_id)
-        subnets = find_subnets(session, vpc_id)
+    vpc_id, rows = _given_subnet_group(step, asked) if asked.db_subnet_group_name else _own_subnet_group(step, asked)
+    if asked.vpc_security_group_ids:
+        return [*rows, *_given_security_groups(step, asked, vpc_id)]
+    return [*rows, _own_security_group(step, asked, vpc_id)]
+
+
+def _given_subnet_group(step: OpenStep, asked: CreateClusterInputs) -> tuple[str, list[Change]]:
+    """Return the VPC of the given subnet group, and its rows."""
+    vpc_id = str(require_subnet_group(step.session, asked.db_subnet_group_name)["VpcId"])
+    rows = [Change("keep", SUBNET_GROUP, asked.db_subnet_group_name, f"given, in {vpc_id}")]
+    if asked.vpc_id not in ("", vpc_id):
+        why = f"the subnet group is in {vpc_id}; give one of the two"
+        rows.append(Change("refuse", "VPC", asked.vpc_id, why))
+    return vpc_id, rows
+
+
+def _own_subnet_group(step: OpenStep, asked: CreateClusterInputs) -> tuple[str, list[Change]]:
+    """Return the VPC, and the row of the run's own subnet group over it."""
+    name, vpc_id = group_name(asked.db_cluster_identifier), find_vpc(step.session, asked.vpc_id)
+    subnets = find_subnets(step.session, vpc_id)
+    request = {
+        "DBSubnetGroupName": name,
+        "DBSubnetGroupDescription": f"Aurora cluster {asked.db_cluster_identifier}",
+        "SubnetIds": [subnet["SubnetId"] for subnet in subnets],
+        "Tags": step.tag_list(asked.tags),
+    }
+    found = find_subnet_group(step.session, name)
+    if found is None:
         zones = ", ".join(subnet["AvailabilityZone"] for subnet in subnets)
-        request = {
-            "DBSubnetGroupName": name,
-            "DBSubnetGroupDescription": f"Aurora cluster {inputs.db_cluster_identifier}",
-            "SubnetIds": [subnet["SubnetId"] for subnet in subnets],
-            "Tags": step.tag_list(inputs.tags),
-        }
-        there = find_subnet_group(session, name)
-        if there is None:
-            rows.append(
-                Change(
-                    "create",
-                    "subnet group",
-                    name,
-                    f"{len(subnets)} subnets of {vpc_id}: {zones}",
-                    "rds:CreateDBSubnetGroup",
-                    request,
-                )
-            )
-        else:
-            rows.append(_subnet_group(step, name, there, request))
-    if inputs.vpc_security_group_ids:
-        require_security_groups(session, inputs.vpc_security_group_ids, vpc_id)
-        if inputs.allowed_cidr:
-            rows.append(
-                Change(
-                    "refuse",
-                    "security group",
-                    ", ".join(inputs.vpc_security_group_ids),
-                    "allowed_cidr is for a new group; open the given one yourself, or leave it out",
-                )
-            )
-        rows.append(Change("keep", "security group", ", ".join(inputs.vpc_security_group_ids), "given"))
-        return rows
+        detail = f"{len(subnets)} subnets of {vpc_id}: {zones}"
+        return vpc_id, [Change("create", SUBNET_GROUP, name, detail, "rds:CreateDBSubnetGroup", request)]
+    tags = tags_of(step.session, found["DBSubnetGroupArn"])
+    if not step.is_ours(tags):
+        return vpc_id, [Change("refuse", SUBNET_GROUP, name, _foreign(step, SUBNET_GROUP, tags))]
+    ids = sorted(subnet["SubnetIdentifier"] for subnet in found["Subnets"])
+    if ids != sorted(request["SubnetIds"]):
+        detail = f"SubnetIds are {ids}, asked {sorted(request['SubnetIds'])}; {AS_IT_IS}"
+        return vpc_id, [Change("refuse", SUBNET_GROUP, name, detail)]
+    return vpc_id, [Change("keep", SUBNET_GROUP, name, "created by this run, as asked", "", request)]
+
+
+def _given_security_groups(step: OpenStep, asked: CreateClusterInputs, vpc_id: str) -> list[Change]:
+    require_security_groups(step.session, asked.vpc_security_group_ids, vpc_id)
+    names = ", ".join(asked.vpc_security_group_ids)
+    if asked.allowed_cidr:
+        why = "allowed_cidr is for a new group; add the rule to the given one yourself, or leave allowed_cidr empty"
+        return [Change("refuse", SECURITY_GROUP, names, why)]
+    return [Change("keep", SECURITY_GROUP, names, "given", "", {})]
+
+
+def _own_security_group(step: OpenStep, asked: CreateClusterInputs, vpc_id: str) -> Change:
+    """Return the row of the run's own security group, which lets in the allowed network and nothing else."""
+    name = group_name(asked.db_cluster_identifier)
     request = {
         "GroupName": name,
-        "Description": f"Aurora cluster {inputs.db_cluster_identifier}",
+        "Description": f"Aurora cluster {asked.db_cluster_identifier}",
         "VpcId": vpc_id,
-        "TagSpecifications": [{"ResourceType": "security-group", "Tags": step.tag_list(inputs.tags)}],
+        "TagSpecifications": [{"ResourceType": "security-group", "Tags": step.tag_list(asked.tags)}],
     }
-    lets_in = f"lets in {inputs.allowed_cidr}" if inputs.allowed_cidr else "lets nothing in"
-    security_group = find_security_group(session, name, vpc_id)
-    if security_group is None:
-        calls = "ec2:CreateSecurityGroup" + (", ec2:AuthorizeSecurityGroupIngress" if inputs.allowed_cidr else "")
-        rows.append(Change("create", "security group", name, f"in {vpc_id}, {lets_in}", calls, request))
-    else:
-        rows.append(_security_group(step, inputs, security_group, request))
-    return rows
-
-
-def _subnet_group(step: OpenStep, name: str, there: dict[str, Any], request: dict[str, Any]) -> Change:
-    tags = tags_of(step.session, there["DBSubnetGroupArn"])
+    found = find_security_group(step.session, name, vpc_id)
+    if found is None:
+        allows = f"allows {asked.allowed_cidr}" if asked.allowed_cidr else "allows nothing in"
+        calls = "ec2:CreateSecurityGroup" + (", ec2:AuthorizeSecurityGroupIngress" if asked.allowed_cidr else "")
+        return Change("create", SECURITY_GROUP, name, f"in {vpc_id}, {allows}", calls, request)
+    tags = ec2_tags(found)
     if not step.is_ours(tags):
-        return Change("refuse", "subnet group", name, _foreign(step, "subnet group", tags))
-    found = sorted(subnet["SubnetIdentifier"] for subnet in there["Subnets"])
-    if found != sorted(request["SubnetIds"]):
-        detail = (
-            f"SubnetIds are {found}, asked {sorted(request['SubnetIds'])}; ask for what is there, or change it yourself"
-        )
-        return Change("refuse", "subnet group", name, detail)
-    return Change("keep", "subnet group", name, "made by this run, as asked", "", request)
-
-
-def _security_group(
-    step: OpenStep, inputs: CreateClusterInputs, there: dict[str, Any], request: dict[str, Any]
-) -> Change:
-    name, tags = request["GroupName"], ec2_tags(there)
-    if not step.is_ours(tags):
-        return Change("refuse", "security group", name, _foreign(step, "security group", tags))
-    port, asked = inputs.port or PORTS[inputs.engine], {inputs.allowed_cidr} - {""}
-    found = _lets_in(there)
-    if others := sorted(rule for rule in found if rule not in {(port, cidr) for cidr in asked}):
-        words = ", ".join(f"{cidr} on port {at}" for at, cidr in others)
-        detail = f"lets in {words}, asked {inputs.allowed_cidr or 'nothing'}; take those rules away, or ask for them"
-        return Change("refuse", "security group", name, detail)
-    if {(port, cidr) for cidr in asked} - found:
-        detail = f"made by this run; {inputs.allowed_cidr} is let in"
-        return Change("change", "security group", name, detail, "ec2:AuthorizeSecurityGroupIngress", request)
-    return Change("keep", "security group", name, "made by this run, as asked", "", request)
+        return Change("refuse", SECURITY_GROUP, name, _foreign(step, SECURITY_GROUP, tags))
+    wanted = {(asked.port or PORTS[asked.engine], asked.allowed_cidr)} if asked.allowed_cidr else set()
+    rules = _lets_in(found)
+    if others := sorted(rules - wanted):
+        words = ", ".join(f"{cidr} on port {port}" for port, cidr in others)
+        detail = f"allows {words}, asked {asked.allowed_cidr or 'nothing'}; remove those rules, or ask for them"
+        return Change("refuse", SECURITY_GROUP, name, detail)
+    if wanted - rules:
+        detail = f"created by this run; {asked.allowed_cidr} is allowed"
+        return Change("change", SECURITY_GROUP, name, detail, "ec2:AuthorizeSecurityGroupIngress", request)
+    return Change("keep", SECURITY_GROUP, name, "created by this run, as asked", "", request)
 
 
 def _lets_in(group: dict[str, Any]) -> set[tuple[int, str]]:

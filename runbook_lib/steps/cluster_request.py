@@ -7,6 +7,8 @@ from typing import Any
 from runbook_lib.inputs.rds import PORTS, CreateClusterInputs
 from runbook_lib.steps.open_step import OpenStep
 
+AS_IT_IS = "set the parameter to the existing value, or modify the resource"
+
 
 def instance_names(inputs: CreateClusterInputs) -> list[str]:
     """Return the instance identifiers: the writer, then the readers."""
@@ -63,13 +65,13 @@ def instance_request(step: OpenStep, inputs: CreateClusterInputs, name: str, ind
 
 
 def differences(there: dict[str, Any], asked: dict[str, Any], fields: tuple[str, ...]) -> str:
-    """Say field by field how what is there differs from what is asked, and the way out; '' when it does not."""
+    """Return field by field how what exists differs from what is asked, and the way out; '' when it does not."""
     differs = [
         f"{field} is {there.get(field)!r}, asked {asked[field]!r}"
         for field in fields
         if field in asked and there.get(field) != asked[field]
     ]
-    return "; ".join([*differs, "ask for what is there, or change it yourself"]) if differs else ""
+    return "; ".join([*differs, AS_IT_IS]) if differs else ""
 
 
 def short_key(request: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from runbook_lib.aws.partitions import dns_suffix
 from runbook_lib.aws.session import Session, error_code
 from runbook_lib.errors import PreflightFailed
 from runbook_lib.inputs.kms import CreateKeyInputs
@@ -52,6 +53,7 @@ def build(step: OpenStep, asked: CreateKeyInputs) -> dict[str, Any]:
         account_id=session.account_id,
         region=session.region,
         partition=session.partition,
+        dns_suffix=dns_suffix(session.partition),
         key_administrators=principals(session, asked.key_administrators),
         allow_key_deletion=asked.allow_key_deletion,
         key_users=principals(session, asked.key_users),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,7 @@ def plan(step: OpenStep, asked: StartInputs) -> Plan:
                 "rds:CreateDBInstance",
             )
         )
-    return step.plan(asked, rows)
+    return replace(step.plan(asked, rows), cost="")  # the rows are of the whole run: `estimate` has their cost
 
 
 def steps_table() -> Table:
@@ -234,7 +235,7 @@ def verify(step: OpenStep) -> Checks:
     checks.equal("it is fixed to the Region", target["region"], step.session.region, source="state.json")
     checks.require_passed()
     asked = StartInputs.check(step.run.steps[step.name]["inputs"])
-    hourly = costs.hourly(db_instance_class=asked.db_instance_class, instances=asked.reader_count + 1)
+    hourly = costs.hourly(estimate(asked))
     summary = f"{len(made.changes)} changes planned, {hourly} plus storage"
     step.run.finish(step.name, summary=summary)
     return checks
