@@ -79,6 +79,7 @@ def wrap(bundle: str, out: Path, recovery_public_keys: tuple[str, ...], **choice
               help="Recovery private key: one for a copy, or one per component. Repeatable.")  # fmt: skip
 @click.option(
     "--password-from",
+    "recovery_password_from",
     default="",
     metavar="ORIGIN",
     help="Where the password of these keys comes from: prompt, env:NAME or file:PATH.",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from runbook_lib.errors import PlanRefused
 from runbook_lib.tables import TEMPLATES, Table, as_text
+
+if TYPE_CHECKING:
+    import pandas
 
 Action = Literal["create", "keep", "change", "delete", "refuse"]
 
@@ -113,6 +116,11 @@ class Plan:
     def edit_of(self, name: str) -> Edit | None:
         """Return the edit of a field, or None."""
         return next((edit for edit in self.edits if edit.name == name), None)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return the rows as a pandas DataFrame with the columns action, resource, name, detail and calls, all texts."""
+        rows = [(c.action, c.resource, c.name, c.detail, c.calls) for c in self.changes]
+        return Table(self.step, ("action", "resource", "name", "detail", "calls"), rows).to_frame()
 
     def __repr__(self) -> str:
         table = Table(

@@ -245,7 +245,7 @@ def test_a_foreign_resource_of_the_same_name_is_never_touched(desk):
         DBSubnetGroupName="runbook-desk", DBSubnetGroupDescription="theirs", SubnetIds=subnets, Tags=tags
     )
     before = len(desk.ask("/runbook/calls")["calls"])
-    with pytest.raises(errors.PlanRefused, match=r"subnet group runbook-desk: exists, and run 'somebody' made it"):
+    with pytest.raises(errors.PlanRefused, match=r"subnet group runbook-desk: exists, and run 'somebody' created it"):
         go("05_create_cluster")
     assert [] == [call for call in desk.calls(before) if not re.match(r"\w+:(Describe|Get|List|Lookup)", call)]
 
@@ -296,7 +296,7 @@ def test_a_run_whose_folder_was_deleted_is_not_taken_up_by_a_new_one_of_its_name
     go(*STEPS[:5])
     shutil.rmtree(desk.folder / "desk")
     before = len(desk.ask("/runbook/calls")["calls"])
-    with pytest.raises(errors.PreflightFailed, match=r"a run 'desk' made it of which this folder knows nothing"):
+    with pytest.raises(errors.PreflightFailed, match=r"a run 'desk' created it that is not the one in this folder"):
         go("00_start")
     assert [] == [call for call in desk.calls(before) if not re.match(r"\w+:(Describe|Get|List|Lookup)", call)]
 

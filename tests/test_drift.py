@@ -58,7 +58,7 @@ def test_a_rule_that_somebody_added_to_the_security_group_is_found(made):
     rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
     ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[rule])
     said = refused("05_create_cluster")
-    assert "lets in 0.0.0.0/0 on port 22, asked nothing" in said
+    assert "allows 0.0.0.0/0 on port 22, asked nothing" in said
     ec2.revoke_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[rule])
     go("05_create_cluster")
 

@@ -56,7 +56,7 @@ def test_pandas_is_loaded_by_a_frame_only() -> None:
     """It takes longer to import than all the rest: neither the library nor the modules of 06 load it."""
     code = (
         "import sys, runbook_lib\n"
-        "from runbook_lib import Form, inputs, open_step, pictures, try_it, verify_encryption\n"
+        "from runbook_lib import open_step, pictures, try_it, verify_encryption\n"
         "from runbook_lib.tables import Table\n"
         "print('pandas' in sys.modules)\n"
         "Table('Things', ('a',), [(1,)]).to_frame()\n"

@@ -18,7 +18,7 @@ RULE = "ec2:AuthorizeSecurityGroupIngress"
 def test_the_plan_of_00_carries_no_cost_of_its_own(walk) -> None:
     """It lists what the whole run will change, and the estimate below says what that costs: not `Cost: none`."""
     inputs = StartInputs.check({"run_id": "demo"})
-    plan = start_step.plan_start(start_step.start_run(inputs, runs_dir=walk.folder), inputs)
+    plan = start_step.plan(start_step.open_run(inputs, runs_dir=walk.folder), inputs)
     assert "Cost" not in repr(plan)
     assert "Cost" not in plan._repr_html_()
     walk.start()
@@ -42,12 +42,12 @@ def test_a_rule_that_is_missing_is_a_change_of_the_security_group(walk) -> None:
     walk.start().pair().encrypt(**custody_of("recovery_key", walk))
     walk.bring_in()
     step, asked = walk.step("05"), CreateClusterInputs.check({"allowed_cidr": "10.0.0.0/16"})
-    create_cluster.apply_create_cluster(step, create_cluster.plan_create_cluster(step, asked))
+    create_cluster.apply(step, create_cluster.plan(step, asked))
     assert 1 == _authorized(walk)
 
-    plan = create_cluster.plan_create_cluster(step, asked)
+    plan = create_cluster.plan(step, asked)
     assert ("keep", "") == (plan.change("security group").action, plan.change("security group").calls)
-    create_cluster.apply_create_cluster(step, plan)
+    create_cluster.apply(step, plan)
     assert 1 == _authorized(walk)
 
     ec2 = walk.client("ec2")
@@ -55,7 +55,7 @@ def test_a_rule_that_is_missing_is_a_change_of_the_security_group(walk) -> None:
         "SecurityGroups"
     ]
     ec2.revoke_security_group_ingress(GroupId=group["GroupId"], IpPermissions=group["IpPermissions"])
-    plan = create_cluster.plan_create_cluster(step, asked)
+    plan = create_cluster.plan(step, asked)
     assert ("change", RULE) == (plan.change("security group").action, plan.change("security group").calls)
-    create_cluster.apply_create_cluster(step, plan)
+    create_cluster.apply(step, plan)
     assert 2 == _authorized(walk)

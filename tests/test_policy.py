@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,7 +13,7 @@ from runbook_lib.errors import InputError, PolicyInvalid
 from runbook_lib.inputs.kms import CreateKeyInputs
 from runbook_lib.policies import key_policy as policy_builder
 from runbook_lib.policies import reading
-from runbook_lib.steps import create_key, permissions
+from runbook_lib.steps import permissions, review_policy
 
 ACCOUNT = "123456789012"
 ROOT = f"arn:aws:iam::{ACCOUNT}:root"
@@ -169,8 +170,8 @@ def test_the_key_policy_follows_the_partition(partition, region, via):
     """
     user = f"arn:{partition}:iam::{ACCOUNT}:user/Ann"
     session = Session(target="aws", region=region)
-    session._identity = {"Account": ACCOUNT, "Arn": user, "UserId": "x"}
-    document = create_key.key_policy(session, CreateKeyInputs.check({}))
+    session.identity = lambda: {"Account": ACCOUNT, "Arn": user, "UserId": "x"}
+    document = review_policy.build(SimpleNamespace(session=session), CreateKeyInputs.check({}))
     assert f"arn:{partition}:iam::{ACCOUNT}:root" == document["Statement"][0]["Principal"]["AWS"]
     assert via == document["Statement"][3]["Condition"]["StringEquals"]["kms:ViaService"]
 

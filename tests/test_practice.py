@@ -15,13 +15,13 @@ from runbook_lib.run.steps import all_steps
 from runbook_lib.steps import exercises
 from runbook_lib.steps.exercises import EXERCISES, try_it
 from runbook_lib.steps.open_step import OpenStep
-from runbook_lib.steps.start import start_run
+from runbook_lib.steps.start import open_run
 
 
 @pytest.fixture(scope="module")
 def started(shared_world):
     """A run that has begun, in a sandbox."""
-    return start_run(StartInputs(), runs_dir=shared_world.folder)
+    return open_run(StartInputs(), runs_dir=shared_world.folder)
 
 
 def at(started, name):

@@ -24,7 +24,7 @@ from runbook_lib.errors import (
     RunFormatTooNew,
 )
 from runbook_lib.pages.report import report_html
-from runbook_lib.plan import Change, Plan
+from runbook_lib.plan import Change, Edit, Plan
 from runbook_lib.policies import reading
 from runbook_lib.run.run import LAST_GOOD, STATE, Run
 from runbook_lib.run.steps import STEP_INPUTS
@@ -273,7 +273,7 @@ def faces(text: str) -> list[str]:
     table = Table(text, (text,), [(text,)])
     return [
         table._repr_html_(),
-        Plan("s", (Change("create", text, text, text, text),), {}, {text: (text, text, text)})._repr_html_(),
+        Plan("s", (Change("create", text, text, text, text),), None, (Edit(text, text, text, text),))._repr_html_(),
         checks._repr_html_(),
         Text(text, text)._repr_html_(),
         report_html({**facts, "summary": {text: text}}, checks, tables=[table]).decode(),

@@ -9,7 +9,7 @@ import pytest
 from runbook_lib.checks import Checks
 from runbook_lib.errors import PlanRefused, VerificationFailed
 from runbook_lib.pages.report import report_html, report_json
-from runbook_lib.plan import Change, Plan
+from runbook_lib.plan import Change, Edit, Plan
 from runbook_lib.tables import Table, Text
 
 HOSTILE = "<img src=x onerror=alert(1)>'\"&"
@@ -50,7 +50,7 @@ def test_a_refused_row_stops_apply_with_the_reason():
 
 def test_a_plan_names_what_was_changed_in_the_form():
     """The saved page shows the values that were really used, and which were changed by hand."""
-    plan = Plan("05", (Change("create", "DB cluster", "c"),), {}, {"port": ("Changed in the form", 0, 3307)})
+    plan = Plan("05", (Change("create", "DB cluster", "c"),), None, (Edit("port", "Changed in the form", 0, 3307),))
     assert "Changed in the form: port: 0 → 3307" in repr(plan)
     assert "Changed in the form: port: 0 → 3307" in plan._repr_html_()
 
@@ -61,7 +61,7 @@ def test_a_plan_names_what_was_changed_in_the_form():
         Table(HOSTILE, (HOSTILE,), [(HOSTILE,)])._repr_html_(),
         Text(HOSTILE, HOSTILE)._repr_html_(),
         Plan(
-            HOSTILE, (Change("create", HOSTILE, HOSTILE, HOSTILE, HOSTILE),), {}, {HOSTILE: (HOSTILE, HOSTILE, HOSTILE)}
+            HOSTILE, (Change("create", HOSTILE, HOSTILE, HOSTILE, HOSTILE),), None, (Edit(*[HOSTILE] * 4),)
         )._repr_html_(),
         checks((HOSTILE, HOSTILE))._repr_html_(),
         report_html(FACTS, checks((HOSTILE, HOSTILE)), tables=[Table(HOSTILE, (HOSTILE,), [(HOSTILE,)])]).decode(),

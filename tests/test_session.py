@@ -121,6 +121,7 @@ def test_an_aws_run_calls_the_hosts_of_its_partition_only(region, host):
 
     request = Request()
     session = Session(target="aws", region=region)
+    session._identities[""] = {"Account": "123456789012"}  # as if STS had been asked
     request.url = f"https://{host}/"
     session._before_send(request)
     request.url = (

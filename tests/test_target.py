@@ -154,8 +154,11 @@ def test_the_account_is_checked_before_every_step(monkeypatch, tmp_path: Path, n
     run = Run.create("real", runs_dir=tmp_path, target=target)
     recorded = {
         "key_id": "k", "key_arn": "arn:aws:kms:eu-west-2:1:key/k", "key_alias": "alias/x", "key_material_id": "m",
-        "db_cluster_identifier": "c", "db_instance_identifiers": [], "request": {}, "key_check_value": "", "set": "s",
-        "custody": {"custody": "none", "holders": []}, "files": {}, "wrapping_public_key_sha256": "",
+        "db_cluster_identifier": "c", "db_instance_identifiers": ["c-1"], "db_cluster_resource_id": "cluster-X",
+        "request": {}, "key_check_value": "", "set": "s",
+        "custody": {"custody": "none", "source": "wrapped", "key_check_value": "", "made_at": "", "holders": []},
+        "files": {"f": "0"}, "wrapping_public_key_sha256": "0", "sha256": {"WrappingPublicKey.bin": "0"},
+        "parameters_valid_to": "2099-01-01T00:00:00+00:00", "expiration_model": "KEY_MATERIAL_DOES_NOT_EXPIRE",
     }  # fmt: skip
     for step in all_steps():
         if step != name and step != "90_clean_up":

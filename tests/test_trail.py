@@ -9,7 +9,7 @@ import pytest
 from cells import run_cells, run_steps
 
 from runbook_lib.aws import cloudtrail as module
-from runbook_lib.aws.cloudtrail import _words, trail
+from runbook_lib.aws.cloudtrail import _words, events
 from runbook_lib.aws.session import session_for
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import chain
@@ -33,7 +33,7 @@ def rows_of(table):
 def test_the_trail_ties_the_key_to_the_cluster(made):
     """Every step left its event; the data key's encryption context names this very cluster."""
     run, session = made
-    rows = rows_of(trail(session, run))
+    rows = rows_of(events(session, run))
     assert {"recorded"} == {row[0] for row in rows.values()}
     assert {"CreateKey", "GetParametersForImport", "ImportKeyMaterial", "CreateGrant", "CreateDBCluster"} < set(rows)
     resource_id = run.record("05_create_cluster")["db_cluster_resource_id"]
@@ -51,7 +51,7 @@ def test_the_context_of_another_cluster_is_called_that():
 def test_what_has_not_arrived_is_pending(made, monkeypatch):
     """Delivery takes up to a quarter of an hour: nothing there is not a failure, and not a proof."""
     monkeypatch.setattr(module, "_events", lambda *_: iter(()))
-    table = trail(made[1], made[0])
+    table = events(made[1], made[0])
     assert {"pending"} == {row[0] for row in table.rows}
     assert 6 == len(table.rows)
 
@@ -70,4 +70,4 @@ def test_after_ninety_days_nothing_is_asked(made, monkeypatch):
     run, session = made
     monkeypatch.setattr(session, "now", lambda now=session.now: now() + timedelta(days=91))
     monkeypatch.setattr(module, "_events", lambda *_: pytest.fail("asked"))
-    assert "gone" == trail(session, run).rows[0][0]
+    assert "gone" == events(session, run).rows[0][0]

@@ -6,6 +6,7 @@ sandbox at that address answers with the same identity. Imports no moto.
 
 from __future__ import annotations
 
+import http.client
 import importlib.util
 import ipaddress
 import json
@@ -73,7 +74,7 @@ def call(url: str, path: str, *, body: object = None, method: str = "GET", timeo
     try:
         with opener.open(request, timeout=timeout) as answer:
             return json.load(answer)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise SandboxUnavailable(f"no sandbox answers at {url}: {error}") from error
 
 
@@ -133,8 +134,9 @@ def stop(runs_dir: Path) -> bool:
         try:
             call(noted["url"], "/runbook/stop", body={"sandbox_id": noted["sandbox_id"]}, method="POST")
             stopped = True
-        except SandboxUnavailable:
-            pass  # it has gone already, or another sandbox has its port
+        except SandboxUnavailable as error:
+            # Cut off: it ended before its answer was out. Else it has ended already, or another has its port.
+            stopped = isinstance(error.__cause__, http.client.IncompleteRead | ConnectionResetError)
     for _ in range(100):
         if not stopped or _gone(noted):
             break

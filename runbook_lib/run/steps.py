@@ -45,16 +45,6 @@ STEP_INPUTS: dict[str, type[Inputs]] = {
     CLEAN_UP: CleanUpInputs,
 }
 
-START = "00_start"
-CREATE_KEY = "01_create_key"
-GET_PARAMETERS_FOR_IMPORT = "02_get_parameters_for_import"
-ENCRYPT_KEY_MATERIAL = "03_encrypt_key_material"
-IMPORT_KEY_MATERIAL = "04_import_key_material"
-CREATE_CLUSTER = "05_create_cluster"
-VERIFY_ENCRYPTION = "06_verify_encryption"
-RECOVERY_DRILL = "80_recovery_drill"
-CLEAN_UP = "90_clean_up"
-
 
 @dataclass(frozen=True)
 class Step:

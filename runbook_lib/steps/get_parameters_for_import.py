@@ -174,12 +174,12 @@ def verify(step: OpenStep) -> Checks:
     size = key_material.WRAPPING_KEY_SPECS[made.request.WrappingKeySpec]
     claim = "the wrapping key has the size asked for"
     checks.equal(claim, f"{size} bits", f"{public_key.key_size} bits", source=PUBLIC_KEY)
-    length, within = len(step.run.read(IMPORT_TOKEN)), "1 to 6144 bytes"
+    length = len(step.run.read(IMPORT_TOKEN))
     checks.holds(
         "the token is within AWS's limit of 6144 bytes",
-        within,
-        length,
-        lambda length: 1 <= length <= 6144,
+        "1 to 6144 bytes",
+        f"{length} bytes",
+        lambda _: 1 <= length <= 6144,
         source=IMPORT_TOKEN,
     )
     if not step.run.is_finished(IMPORT_KEY_MATERIAL):
