@@ -97,11 +97,56 @@ def test_notebooks_import_only_the_public_list(name):
                 assert {alias.name for alias in node.names} <= set(runbook_lib.__all__)
 
 
+SECTIONS = ["Choose", "Plan", "Apply", "Verify", "Try it", "What next"]
+POST = "https://aws.amazon.com/blogs/database/encrypting-amazon-aurora-using-aws-kms-and-your-own-cmk/"
+
+
+def markdown_cells(name):
+    return [cell.source for cell in read(name).cells if cell.cell_type == "markdown"]
+
+
 @pytest.mark.parametrize("name", STEPS)
-def test_every_notebook_has_the_same_sections(name):
+def test_every_notebook_has_the_same_sections_and_a_sentence_under_each(name):
     """A reader knows where to look: choose, plan, apply, verify, try it, what next."""
-    titles = re.findall(r"^## (.+)$", "\n".join(cell.source for cell in read(name).cells), re.M)
-    assert ["Choose", "Plan", "Apply", "Verify", "Try it", "What next"] == titles
+    cells = [text for text in markdown_cells(name) if "## " in text and not text.startswith("# ")]
+    assert [f"## {title}" for title in SECTIONS] == [text.splitlines()[0] for text in cells]
+    assert [] == [text for text in cells if not re.match(r"## [^\n]+\n\n\S+ ", text)]
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_concept_is_short(name):
+    """At most 120 words before the parameters, not counting what has changed since the AWS post."""
+    concept = markdown_cells(name)[1]
+    paragraphs = [text for text in concept.split("\n\n") if not text.startswith("**Since the post.**")]
+    words = re.sub(r"\]\([^)]*\)", "", "\n\n".join(paragraphs)).split()
+    assert 0 < len(words) <= 120
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_plan_and_evidence_are_followed_by_a_sentence(name):
+    """What the reader has just seen is said in words, before the next heading or cell."""
+    cells = read(name).cells
+    shown = [at for at, cell in enumerate(cells) if re.search(r"^plan$|\.verify\(step\)$", cell.source, re.M)]
+    assert 2 == len(shown)
+    for at in shown:
+        assert "markdown" == cells[at + 1].cell_type
+        assert not cells[at + 1].source.startswith("#")
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_aws_post_is_linked_once_where_it_is_mentioned(name):
+    """Whoever reads "the AWS post" can open it."""
+    text = "\n".join(markdown_cells(name)[1:])
+    assert bool(re.search(r"\bpost\b", text.replace(POST, ""))) == text.count(POST)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_end_of_a_notebook_says_how_the_run_continues(name):
+    """What the run folder holds, the next notebook, and the command that executes this one unattended."""
+    last = markdown_cells(name)[-1]
+    assert "run folder" in last
+    assert re.search(r"Next: \[\d\d .+?\]\(.+?\.ipynb\)", last)
+    assert re.search(rf"\n\nHeadless: `(papermill notebooks/{name}\.ipynb|runbook clean-up) ", last)
 
 
 def test_relative_links_lead_somewhere():
