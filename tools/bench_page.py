@@ -33,9 +33,9 @@ def rows(t: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Row]:
             _times(t["eight, xargs"].seconds, t["eight"].seconds, 6),
         )
     if "MB, forked" in facts:
-        for place, what in enumerate(("pages of its own", "PSS")):
+        for place, what in enumerate(("private memory", "PSS")):
             plain, forked = facts["MB, plain"][place], facts["MB, forked"][place]
-            words = f"a live kernel, one of eight: {what}"
+            words = f"one of eight live kernels: {what}"
             yield words, f"{plain:.0f} MB", f"{forked:.0f} MB", "50 MB", _at_most(forked, 50, "{:.0f} MB")
     if "waiting" in facts:
         waiting = facts["waiting"]
@@ -64,14 +64,14 @@ def _rows_of_the_chain(t: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterat
     )
     yield "the same, plain kernels", str(loop), str(plain), "2 times", _times(loop.seconds, plain.seconds, 2)
     lab = t["loop without lab"]
-    yield "against papermill without JupyterLab", str(lab), str(ours), "", _times(lab.seconds, ours.seconds)
+    yield "compared with papermill without JupyterLab", str(lab), str(ours), "", _times(lab.seconds, ours.seconds)
     forked = t["loop, forked"]
     yield "stock papermill, forked kernels", str(loop), str(forked), "", _times(loop.seconds, forked.seconds)
     cold = t["runbook, cold"]
-    yield "the first chain: no warm parent yet", str(loop), str(cold), "", _times(loop.seconds, cold.seconds)
+    yield "the first chain (no preloaded parent yet)", str(loop), str(cold), "", _times(loop.seconds, cold.seconds)
     ratio = ours.seconds / script.seconds
     yield (
-        "against the same cells in one script",
+        "compared with the same cells in one script",
         str(script),
         str(ours),
         "3 times the script",
@@ -81,7 +81,7 @@ def _rows_of_the_chain(t: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterat
     yield "one notebook alone (06)", str(alone), str(one), "1.5 times", _times(alone.seconds, one.seconds, 1.5)
     further = statistics.median(facts["further"])
     yield (
-        "a further notebook, over its own calls",
+        "each further notebook, without its cells",
         "",
         f"{further:.2f} s",
         "0.3 s",
@@ -106,10 +106,10 @@ def write(t: Mapping[str, Any], facts: Mapping[str, Any], *, command: str, load:
     lines = [
         f"`{command}` on {datetime.now(UTC):%Y-%m-%d}; {os.cpu_count()} cores "
         f"({processor[1].strip() if processor else platform.machine()}), Linux, Python {platform.python_version()}, {versions}. "
-        f"Load average when it began {load[0]:.1f}, when it ended {after[0]:.1f}"
-        + (": **the machine was not quiet; measure again**." if load[0] > 0.7 else "."),
+        f"Load average at the start {load[0]:.1f}, at the end {after[0]:.1f}"
+        + (": **the machine was busy; measure again**." if load[0] > 0.7 else "."),
         "",
-        "| figure | baseline | here | aim | reached |",
+        "| measurement | baseline | runbook | target | result |",
         "| --- | --- | --- | --- | --- |",
         *(f"| {' | '.join(row)} |" for row in rows(t, facts)),
     ]
