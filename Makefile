@@ -1,4 +1,4 @@
-# Each target sets up what it needs; a second call is quick.
+# Each target installs what it needs; a second call is fast.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -18,15 +18,15 @@ test-all: .venv/ready
 	$(BIN)/pytest -p no:nbval -m slow tests/test_browser.py tests/test_lab.py
 	$(BIN)/pytest -p no:nbval -n auto --dist worksteal -m slow --ignore tests/test_browser.py --ignore tests/test_lab.py
 
-# Break the chain at every AWS call and every file write, and run it again; takes a while.
+# Break the chain at every AWS call and every file write, and run it again. Slow.
 crash-matrix: .venv/ready
 	$(BIN)/python tools/crash_matrix.py
 
-# Known vulnerabilities of what is pinned, where their data can be reached.
+# List known vulnerabilities of the locked versions, if the vulnerability data can be downloaded.
 audit: .venv/ready
 	$(BIN)/python tools/audit.py
 
-# Measure, and write the table of docs/performance.md; on a machine that is quiet.
+# Measure, and write the table of docs/performance.md. Use an idle machine.
 bench: .venv/ready
 	$(BIN)/python tools/bench.py
 
@@ -45,7 +45,7 @@ notebooks: .venv/ready
 screenshots: .venv/ready
 	$(BIN)/python tools/screenshots.py
 
-# Pin the newest versions that pyproject.toml allows, with hashes.
+# Lock the newest versions that pyproject.toml allows, with hashes.
 lock: .venv/ready
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
