@@ -25,7 +25,7 @@ def environment() -> dict[str, str]:
 def start() -> threading.Thread | None:
     """Start the parent in the background, so that it has imported before the first kernel is requested.
 
-    Returns the thread that starts it, or None when kernels will be plain. A parent that does not start is no error:
+    Returns the thread that starts it, or None when kernels will be plain. A parent that does not start is not an error:
     the kernel will be plain.
     """
     if not environment():

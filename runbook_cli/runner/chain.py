@@ -91,7 +91,7 @@ class Chain:
     def wait(self) -> None:
         """Wait until the cluster is available, without a running kernel. Raises `StepFailed` on a timeout.
 
-        A cluster that cannot become available is no error here: 06 reports it.
+        A cluster that cannot become available is not an error here: 06 reports it.
         """
         run = open_run(self._path)
         created, asked = run.record(CREATE_CLUSTER), VerifyEncryptionInputs.read(self._given)

@@ -26,7 +26,7 @@ class SimulationResponse(IamResponse):
         source = str(form.get("PolicySourceArn", ""))
         policies = enforcement.policies_of(self.current_account, source)
         if policies is None:
-            raise InvalidInput(f"{source} is no user, group or role of this account.")
+            raise InvalidInput(f"{source} is not a user, group or role of this account.")
         context: dict[str, Any] = {}
         for name, key in form.items():
             if match := re.fullmatch(r"ContextEntries\.member\.(\d+)\.ContextKeyName", name):
