@@ -1,4 +1,4 @@
-"""What an account offers for the fields of a form. Looked up only when a person sits there; what may not be read is typed."""
+"""Values that an account offers for the fields of a form; looked up in attended sessions only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Now = Mapping[str, Any]
 
 
 def for_step(name: str, session: Callable[[], Session]) -> dict[str, Offer]:
-    """Return what the account offers for the fields of step `name`; nothing, and no session, when nobody is there."""
+    """Return the look-ups for the fields of step `name`; empty, without opening a session, when unattended."""
     if not is_attended():
         return {}
     if name == START:
@@ -29,12 +29,12 @@ def for_step(name: str, session: Callable[[], Session]) -> dict[str, Offer]:
 
 
 def _for_start() -> dict[str, Offer]:
-    """Return the Regions that the SDK knows for RDS; calls nothing."""
+    """Return the Regions that the SDK knows for RDS, without a call."""
     return {"region": Offer(lambda _: known_regions())}
 
 
 def _for_key(session: Session) -> dict[str, Offer]:
-    """Return the account's roles, as `role/Name`, for administrators and users of the key; service roles left out."""
+    """Return the account's roles, as `role/Name`, without service roles, for key administrators and key users."""
     iam = session.client("iam")
     kept: list[str] = []
 
@@ -49,7 +49,7 @@ def _for_key(session: Session) -> dict[str, Offer]:
 
 def _for_cluster(session: Session) -> dict[str, Offer]:
     """Return versions, classes, VPCs and groups, for the engine and the VPC that the form shows."""
-    # Clients are made here: making one is not safe in the look-ups' thread, using one is.
+    # Create clients here: creating one is not thread-safe, using one is (boto3 guide, Low-level clients).
     ec2, client = session.client("ec2"), session.client("rds")
 
     def versions(now: Now) -> list[str]:
@@ -79,12 +79,12 @@ def _for_cluster(session: Session) -> dict[str, Offer]:
     }
 
 
-def _offer(look: Callable[[Now], list[str]], *depends_on: str) -> Offer:
-    """Wrap a look-up: None when it may not look, or finds that the values in the form do not go together."""
+def _offer(fetch: Callable[[Now], list[str]], *depends_on: str) -> Offer:
+    """Wrap `fetch` so that it returns None when AWS refuses it or the form's values do not fit together."""
 
     def careful(now: Now) -> list[str] | None:
         try:
-            return look(now)
+            return fetch(now)
         except (BotoCoreError, ClientError, RunbookError):
             return None
 

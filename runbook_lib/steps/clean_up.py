@@ -1,6 +1,6 @@
-"""Step 90: delete what a run made, and nothing else, in the right order; schedule the key's deletion last.
+"""Step 90: delete what a run created, and nothing else, in order; schedule the key's deletion last.
 
-The key is kept while anything still uses it: a cluster, a snapshot or an automated backup.
+The key is kept while a cluster, a snapshot or an automated backup uses it.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ _DELETED = frozenset(
 
 
 def cluster_name(step: OpenStep) -> str:
-    """Return the name of the run's cluster: what must be typed to delete."""
-    made = ClusterRecord.so_far(step.run).db_cluster_identifier
-    asked = step.run.steps.get(CREATE_CLUSTER, {}).get("inputs", {}).get("db_cluster_identifier")
-    return str(made or asked or StartRecord.from_run(step.run).db_cluster_identifier)
+    """Return the name of the run's cluster, which must be typed to delete it."""
+    created = ClusterRecord.so_far(step.run).db_cluster_identifier
+    requested = step.run.steps.get(CREATE_CLUSTER, {}).get("inputs", {}).get("db_cluster_identifier")
+    return str(created or requested or StartRecord.from_run(step.run).db_cluster_identifier)
 
 
 # Plan -------------------------------------------------------------------------------------------------------------
 
 
 def plan(step: OpenStep, asked: CleanUpInputs) -> Plan:
-    """Plan the deletions in order; what is deleted already is not listed, what others created is refused or kept."""
+    """Plan the deletions in order; omit what is deleted, and refuse or keep what others created."""
     cluster = cluster_name(step)
     found = rds.find_cluster(step.session, cluster)
     changes = _instances(step, cluster) if found is not None and step.is_ours(rds.rds_tags(found)) else []
@@ -70,7 +70,7 @@ def _instances(step: OpenStep, cluster: str) -> list[Change]:
         detail = "" if ours else "; this run did not create it, but it is in the cluster: delete it yourself"
         request = {"DBInstanceIdentifier": name, "SkipFinalSnapshot": True}
         action: Action = "delete" if ours else "refuse"
-        changes.append(Change(action, INSTANCE, name, f"at once{detail}", "rds:DeleteDBInstance", request))
+        changes.append(Change(action, INSTANCE, name, f"immediately{detail}", "rds:DeleteDBInstance", request))
     return changes
 
 
@@ -93,12 +93,12 @@ def _cluster(step: OpenStep, inputs: CleanUpInputs, cluster: str, found: dict[st
     detail = "irreversible: its data and automated backups are deleted with it"
     if inputs.final_db_snapshot_identifier:
         request["FinalDBSnapshotIdentifier"] = inputs.final_db_snapshot_identifier
-        detail = f"after a last snapshot, {inputs.final_db_snapshot_identifier}, which needs the key"
+        detail = f"after the final snapshot {inputs.final_db_snapshot_identifier}, which needs the key"
     deletion = Change("delete", CLUSTER, cluster, detail, "rds:DeleteDBCluster", request)
     if not found.get("DeletionProtection"):
         return [deletion]
     off = {"DBClusterIdentifier": cluster, "DeletionProtection": False, "ApplyImmediately": True}
-    why = "its deletion protection is turned off, so that it can be deleted"
+    why = "deletion protection is turned off first"
     return [Change("change", CLUSTER, cluster, why, "rds:ModifyDBCluster", off), deletion]
 
 
@@ -127,37 +127,37 @@ def _network(step: OpenStep, cluster: str) -> list[Change]:
     return changes
 
 
-def _key(step: OpenStep, inputs: CleanUpInputs, leaving: set[tuple[str, str]]) -> list[Change]:
-    """Return the rows for alias and key: kept while something that stays needs the key."""
+def _key(step: OpenStep, inputs: CleanUpInputs, deleted: set[tuple[str, str]]) -> list[Change]:
+    """Return the rows for alias and key; the key is kept while anything outside `deleted` needs it."""
     session = step.session
-    made = KeyRecord.so_far(step.run)
-    key_id = made.key_id or (create_key.find_by_run(step) if CREATE_KEY in step.run.steps else None)
+    record = KeyRecord.so_far(step.run)
+    key_id = record.key_id or (create_key.find_by_run(step) if CREATE_KEY in step.run.steps else None)
     metadata = kms.describe(session, key_id) if key_id else None
     if key_id is None or metadata is None or not step.is_ours(kms.tags_of(session, key_id)):
         return []
     aliases = [
         Change("delete", "alias", alias, "", "kms:DeleteAlias", {"AliasName": alias})
         for alias in kms.aliases_of(session, key_id)
-        if alias in (made.key_alias, step.run.steps[CREATE_KEY]["inputs"].get("key_alias"))
+        if alias in (record.key_alias, step.run.steps[CREATE_KEY]["inputs"].get("key_alias"))
     ]
     if metadata["KeyState"] == "PendingDeletion":
-        until = f"deleted on {metadata['DeletionDate']:%Y-%m-%d}; until then kms:CancelKeyDeletion"
-        return [Change("keep", "KMS key", key_id, until), *aliases]
-    stays = [
+        detail = f"to be deleted on {metadata['DeletionDate']:%Y-%m-%d}; cancel with kms:CancelKeyDeletion"
+        return [Change("keep", "KMS key", key_id, detail), *aliases]
+    users = [
         f"{user.kind} {user.name}"
         for user in rds.who_uses(session, metadata["Arn"])
-        if (user.kind, user.name) not in leaving and (CLUSTER, user.leaves_with) not in leaving
+        if (user.kind, user.name) not in deleted and (CLUSTER, user.deleted_with) not in deleted
     ]
     if inputs.final_db_snapshot_identifier:
-        stays.append(f"cluster snapshot {inputs.final_db_snapshot_identifier}")
-    if stays:
-        return [Change("keep", "KMS key", key_id, f"still needed by {', '.join(dict.fromkeys(stays))}")]
+        users.append(f"cluster snapshot {inputs.final_db_snapshot_identifier}")
+    if users:
+        return [Change("keep", "KMS key", key_id, f"still needed by {', '.join(dict.fromkeys(users))}")]
     days = inputs.pending_window_in_days
     deletion = Change(
         "delete",
         "KMS key",
         key_id,
-        f"after {days} days, irreversible from then on, also with the material at hand",
+        f"after {days} days; irreversible then, even with a backup of the key material",
         "kms:ScheduleKeyDeletion",
         {"KeyId": key_id, "PendingWindowInDays": days},
     )
@@ -168,9 +168,9 @@ def _key(step: OpenStep, inputs: CleanUpInputs, leaving: set[tuple[str, str]]) -
 
 
 def is_confirmed(step: OpenStep, asked: CleanUpInputs) -> bool:
-    """Return whether deleting was confirmed: False when nothing was typed.
+    """Return whether the deletion was confirmed; False when nothing was typed.
 
-    Raises `NotConfirmed` when something else than the cluster's name was typed.
+    Raises `NotConfirmed` when another text than the cluster's name was typed.
     """
     typed = asked.confirm_db_cluster_identifier
     if typed and typed != cluster_name(step):
@@ -182,9 +182,9 @@ def is_confirmed(step: OpenStep, asked: CleanUpInputs) -> bool:
 
 
 def apply(step: OpenStep, plan: Plan) -> Table | str:
-    """Delete what the plan says, in its order; return what is deleted and what is pending until when.
+    """Carry out the deletions of the plan in order; return each resource with its outcome.
 
-    Without confirmation nothing is deleted. What was interrupted resumes when it is called again. Raises `NotConfirmed`.
+    Without confirmation nothing is deleted. Resumes when it is called again. Raises `NotConfirmed`, `WaitTimedOut`.
     """
     if not is_confirmed(step, plan.inputs):
         return f"Nothing was deleted. To delete, type the cluster's name, {cluster_name(step)!r}, and run this again."
@@ -201,11 +201,11 @@ def apply(step: OpenStep, plan: Plan) -> Table | str:
             rows.append((change.resource, change.name, _delete(step, change)))
         deleted = [f"{resource} {name}: {outcome}" for resource, name, outcome in rows]
         step.run.note(step.name, gone=[*before.gone, *deleted])
-    return Table("What is deleted, and what is pending", ("resource", "name", "outcome"), rows)
+    return Table("Deleted and pending resources", ("resource", "name", "outcome"), rows)
 
 
 def _delete(step: OpenStep, change: Change) -> str:
-    """Send one deletion; what is deleted already counts as deleted. Return the outcome in words."""
+    """Send one deletion, or find the resource deleted; return the outcome in words."""
     client, request = step.client("rds"), dict(change.request)
     try:
         match change.resource:
@@ -232,7 +232,7 @@ def _delete(step: OpenStep, change: Change) -> str:
 
 
 def _is_being_deleted(step: OpenStep, change: Change, error: ClientError) -> bool:
-    """Return whether a cluster or instance refused to be deleted because it is being deleted already."""
+    """Return whether the deletion failed because the cluster or instance is already `deleting`."""
     if error_code(error) not in ("InvalidDBInstanceState", "InvalidDBClusterStateFault"):
         return False
     found = _FIND[change.resource](step.session, change.name) or {}
@@ -240,7 +240,7 @@ def _is_being_deleted(step: OpenStep, change: Change, error: ClientError) -> boo
 
 
 def _delete_key(step: OpenStep, key_id: str, request: dict[str, Any]) -> str:
-    """Schedule the key's deletion unless something needs it by now; return the outcome in words."""
+    """Schedule the key's deletion unless something uses it now; return the outcome in words."""
     metadata = kms.describe(step.session, key_id) or {}
     if users := rds.who_uses(step.session, str(metadata.get("Arn"))):
         return f"kept: still needed by {', '.join(f'{user.kind} {user.name}' for user in users)}"
@@ -248,7 +248,7 @@ def _delete_key(step: OpenStep, key_id: str, request: dict[str, Any]) -> str:
 
 
 def _schedule_deletion(step: OpenStep, request: dict[str, Any]) -> str:
-    """Schedule the key's deletion, or find it scheduled: an answer that got lost is asked for again by the SDK."""
+    """Schedule the key's deletion, or find it scheduled by an earlier attempt whose response was lost."""
     try:
         date = step.client("kms").schedule_key_deletion(**request)["DeletionDate"]
     except ClientError as error:
@@ -272,29 +272,31 @@ def _wait_deleted(step: OpenStep, find: Callable[[], object], name: str) -> None
 
 
 def verify(step: OpenStep) -> Checks | Text:
-    """Check that nothing is left that an applied plan said would be deleted, and finish the step.
+    """Check that everything that applied plans delete is deleted, and finish the step.
 
-    What a rule keeps (a key that something still needs) is no failure. Without an applied plan there is nothing to
-    check. Raises `VerificationFailed`, naming what is left.
+    A resource that a rule keeps, such as a key still in use, is not a failure. Without an applied plan there is nothing
+    to check. Raises `VerificationFailed`, naming what still exists.
     """
     section = step.run.steps.get(step.name)
     if section is None:
         return Text("The clean-up", "Nothing was deleted, so there is nothing to verify.")
     now = plan(step, CleanUpInputs.check(section["inputs"]))
-    left = {(change.resource, change.name): change for change in now.changes if change.action != "change"}
+    remaining = {(change.resource, change.name): change for change in now.changes if change.action != "change"}
     checks = Checks("The clean-up")
     planned = CleanUpRecord.so_far(step.run).planned
-    for resource, name in dict.fromkeys([*planned, *(key for key in left if left[key].action in ("delete", "refuse"))]):
-        change = left.get((resource, name))
+    for resource, name in dict.fromkeys(
+        [*planned, *(key for key in remaining if remaining[key].action in ("delete", "refuse"))]
+    ):
+        change = remaining.get((resource, name))
         outcome = (
             "deleted" if change is None else f"{change.action}: {change.detail}" if change.detail else change.action
         )
         checks.holds(
             f"{resource} {name}",
-            "deleted, or kept by a rule",
+            "deleted, or kept while in use",
             "still exists" if change is not None and change.action in ("delete", "refuse") else outcome,
             lambda found: found != "still exists",
-            source="the plan, made again",
+            source="a new plan",
         )
     if checks.rows:
         checks.require_passed()

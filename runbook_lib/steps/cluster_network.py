@@ -28,7 +28,7 @@ SUBNET_GROUP, SECURITY_GROUP = "subnet group", "security group"
 
 
 def group_name(db_cluster_identifier: str) -> str:
-    """Return the name of the subnet group and the security group that a run makes for a cluster."""
+    """Return the name of the subnet group and the security group that a run creates for a cluster."""
     return f"runbook-{db_cluster_identifier}"
 
 
@@ -36,7 +36,7 @@ def group_name(db_cluster_identifier: str) -> str:
 
 
 def plan_network(step: OpenStep, asked: CreateClusterInputs) -> list[Change]:
-    """Return the rows for subnet group and security group: keep what is given, create what is not."""
+    """Return the rows for subnet group and security group: keep existing ones that are named, else create them."""
     vpc_id, rows = _given_subnet_group(step, asked) if asked.db_subnet_group_name else _own_subnet_group(step, asked)
     if asked.vpc_security_group_ids:
         return [*rows, *_given_security_groups(step, asked, vpc_id)]
@@ -44,11 +44,11 @@ def plan_network(step: OpenStep, asked: CreateClusterInputs) -> list[Change]:
 
 
 def _given_subnet_group(step: OpenStep, asked: CreateClusterInputs) -> tuple[str, list[Change]]:
-    """Return the VPC of the given subnet group, and its rows."""
+    """Return the VPC of the named subnet group, and its rows."""
     vpc_id = str(require_subnet_group(step.session, asked.db_subnet_group_name)["VpcId"])
-    rows = [Change("keep", SUBNET_GROUP, asked.db_subnet_group_name, f"given, in {vpc_id}")]
+    rows = [Change("keep", SUBNET_GROUP, asked.db_subnet_group_name, f"existing, in {vpc_id}")]
     if asked.vpc_id not in ("", vpc_id):
-        why = f"the subnet group is in {vpc_id}; give one of the two"
+        why = f"the subnet group is in {vpc_id}; set only one of vpc_id and db_subnet_group_name"
         rows.append(Change("refuse", "VPC", asked.vpc_id, why))
     return vpc_id, rows
 
@@ -73,22 +73,24 @@ def _own_subnet_group(step: OpenStep, asked: CreateClusterInputs) -> tuple[str, 
         return vpc_id, [Change("refuse", SUBNET_GROUP, name, _foreign(step, SUBNET_GROUP, tags))]
     ids = sorted(subnet["SubnetIdentifier"] for subnet in found["Subnets"])
     if ids != sorted(request["SubnetIds"]):
-        detail = f"SubnetIds are {ids}, asked {sorted(request['SubnetIds'])}; {AS_IT_IS}"
+        detail = f"SubnetIds are {ids}, requested {sorted(request['SubnetIds'])}; {AS_IT_IS}"
         return vpc_id, [Change("refuse", SUBNET_GROUP, name, detail)]
-    return vpc_id, [Change("keep", SUBNET_GROUP, name, "created by this run, as asked", "", request)]
+    return vpc_id, [Change("keep", SUBNET_GROUP, name, "created by this run, as requested", "", request)]
 
 
 def _given_security_groups(step: OpenStep, asked: CreateClusterInputs, vpc_id: str) -> list[Change]:
     require_security_groups(step.session, asked.vpc_security_group_ids, vpc_id)
     names = ", ".join(asked.vpc_security_group_ids)
     if asked.allowed_cidr:
-        why = "allowed_cidr is for a new group; add the rule to the given one yourself, or leave allowed_cidr empty"
+        why = (
+            "allowed_cidr is for a new group; add the rule to the existing group yourself, or leave allowed_cidr empty"
+        )
         return [Change("refuse", SECURITY_GROUP, names, why)]
-    return [Change("keep", SECURITY_GROUP, names, "given", "", {})]
+    return [Change("keep", SECURITY_GROUP, names, "existing", "", {})]
 
 
 def _own_security_group(step: OpenStep, asked: CreateClusterInputs, vpc_id: str) -> Change:
-    """Return the row of the run's own security group, which lets in the allowed network and nothing else."""
+    """Return the row of the run's own security group, whose only inbound rule is for `allowed_cidr`."""
     name = group_name(asked.db_cluster_identifier)
     request = {
         "GroupName": name,
@@ -98,26 +100,26 @@ def _own_security_group(step: OpenStep, asked: CreateClusterInputs, vpc_id: str)
     }
     found = find_security_group(step.session, name, vpc_id)
     if found is None:
-        allows = f"allows {asked.allowed_cidr}" if asked.allowed_cidr else "allows nothing in"
+        inbound = f"inbound from {asked.allowed_cidr}" if asked.allowed_cidr else "no inbound rules"
         calls = "ec2:CreateSecurityGroup" + (", ec2:AuthorizeSecurityGroupIngress" if asked.allowed_cidr else "")
-        return Change("create", SECURITY_GROUP, name, f"in {vpc_id}, {allows}", calls, request)
+        return Change("create", SECURITY_GROUP, name, f"in {vpc_id}, {inbound}", calls, request)
     tags = ec2_tags(found)
     if not step.is_ours(tags):
         return Change("refuse", SECURITY_GROUP, name, _foreign(step, SECURITY_GROUP, tags))
-    wanted = {(asked.port or PORTS[asked.engine], asked.allowed_cidr)} if asked.allowed_cidr else set()
-    rules = _lets_in(found)
-    if others := sorted(rules - wanted):
+    requested = {(asked.port or PORTS[asked.engine], asked.allowed_cidr)} if asked.allowed_cidr else set()
+    rules = _inbound_rules(found)
+    if others := sorted(rules - requested):
         words = ", ".join(f"{cidr} on port {port}" for port, cidr in others)
-        detail = f"allows {words}, asked {asked.allowed_cidr or 'nothing'}; remove those rules, or ask for them"
+        detail = f"allows {words}, requested {asked.allowed_cidr or 'nothing'}; remove those rules, or set allowed_cidr"
         return Change("refuse", SECURITY_GROUP, name, detail)
-    if wanted - rules:
-        detail = f"created by this run; {asked.allowed_cidr} is allowed"
+    if requested - rules:
+        detail = f"created by this run; gets an inbound rule for {asked.allowed_cidr}"
         return Change("change", SECURITY_GROUP, name, detail, "ec2:AuthorizeSecurityGroupIngress", request)
-    return Change("keep", SECURITY_GROUP, name, "created by this run, as asked", "", request)
+    return Change("keep", SECURITY_GROUP, name, "created by this run, as requested", "", request)
 
 
-def _lets_in(group: dict[str, Any]) -> set[tuple[int, str]]:
-    """Return port and source (network or security group) of each rule that lets something in."""
+def _inbound_rules(group: dict[str, Any]) -> set[tuple[int, str]]:
+    """Return port and source (CIDR or security group) of each inbound rule."""
     found = set()
     for rule in group.get("IpPermissions", []):
         sources = [one["CidrIp"] for one in rule.get("IpRanges", [])]
@@ -132,7 +134,7 @@ def _foreign(step: OpenStep, what: str, tags: dict[str, str]) -> str:
 
 
 def apply_subnet_group(step: OpenStep, change: Change) -> str:
-    """Make the subnet group of the plan, once; return its name."""
+    """Create the planned subnet group at most once; return its name."""
     if change.action == "create":
         rds = step.client("rds", retry=False)
         create_once(
@@ -152,8 +154,8 @@ def _our_subnet_group(step: OpenStep, name: str) -> dict[str, Any] | None:
 
 
 def apply_security_group(step: OpenStep, change: Change, *, port: int, allowed_cidr: str) -> list[str]:
-    """Make the security group of the plan, once, and let the allowed network in; return the ids to use."""
-    if not change.request:  # it was given
+    """Create the planned security group at most once, add its inbound rule, and return the ids for the cluster."""
+    if not change.request:  # existing groups
         return change.name.split(", ")
     ec2 = step.client("ec2", retry=False)
 

@@ -1,4 +1,4 @@
-"""The requests of step 05 for cluster and instances, and how what exists differs from them; plain documents."""
+"""The requests of step 05 for cluster and instances, and how existing resources differ from them; no calls."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def instance_names(inputs: CreateClusterInputs) -> list[str]:
 
 
 def cluster_request(step: OpenStep, inputs: CreateClusterInputs, *, version: str, key_arn: str) -> dict[str, Any]:
+    """Return the parameters of rds:CreateDBCluster, but for its network."""
     request: dict[str, Any] = {
         "DBClusterIdentifier": inputs.db_cluster_identifier,
         "Engine": inputs.engine,
@@ -47,6 +48,7 @@ def cluster_request(step: OpenStep, inputs: CreateClusterInputs, *, version: str
 
 
 def instance_request(step: OpenStep, inputs: CreateClusterInputs, name: str, index: int) -> dict[str, Any]:
+    """Return the parameters of rds:CreateDBInstance; `index` 0 is the writer."""
     request: dict[str, Any] = {
         "DBInstanceIdentifier": name,
         "DBClusterIdentifier": inputs.db_cluster_identifier,
@@ -64,16 +66,16 @@ def instance_request(step: OpenStep, inputs: CreateClusterInputs, name: str, ind
     return request | {field: value for field, value in optional.items() if value}
 
 
-def differences(there: dict[str, Any], asked: dict[str, Any], fields: tuple[str, ...]) -> str:
-    """Return field by field how what exists differs from what is asked, and the way out; '' when it does not."""
+def differences(existing: dict[str, Any], requested: dict[str, Any], fields: tuple[str, ...]) -> str:
+    """Return how an existing resource differs from the request, field by field, and what to do; '' when it does not."""
     differs = [
-        f"{field} is {there.get(field)!r}, asked {asked[field]!r}"
+        f"{field} is {existing.get(field)!r}, requested {requested[field]!r}"
         for field in fields
-        if field in asked and there.get(field) != asked[field]
+        if field in requested and existing.get(field) != requested[field]
     ]
     return "; ".join([*differs, AS_IT_IS]) if differs else ""
 
 
 def short_key(request: dict[str, Any]) -> str:
-    """Return the key of a cluster request in short: key/ and the first eight digits of its id."""
+    """Return the KMS key of a cluster request in short: the first eight characters of its id."""
     return f"key {request['KmsKeyId'].rpartition('/')[2][:8]}…"

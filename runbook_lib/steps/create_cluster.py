@@ -22,14 +22,14 @@ from runbook_lib.steps.open_step import OpenStep
 CLUSTER, INSTANCE = "DB cluster", "DB instance"
 
 
-# 05 create cluster ---------------------------------------------------------------------------------------------
+# Plan -------------------------------------------------------------------------------------------------------------
 
 
 def plan(step: OpenStep, asked: CreateClusterInputs) -> Plan:
-    """Plan network, cluster and instances, after comparing the key with the one of this run.
+    """Plan network, cluster and instances, after comparing the key with the run's record; read only.
 
-    Reads only. Raises `KeyNotUsable` before anything is created unless the key is Enabled, symmetric, EXTERNAL
-    and of this Region; `PreflightFailed` for a version, class or group that is not offered.
+    Raises `KeyNotUsable` unless the key is Enabled, symmetric, of origin EXTERNAL and in this Region, and
+    `PreflightFailed` for a version, class or group that is not available.
     """
     key_arn = _key_arn(step)
     version = _offered_version(step, asked)
@@ -44,23 +44,23 @@ def plan(step: OpenStep, asked: CreateClusterInputs) -> Plan:
 
 
 def _key_arn(step: OpenStep) -> str:
-    """Return the ARN of the run's key once it can encrypt a cluster, and holds what the run imported. Raises `KeyNotUsable`."""
+    """Return the ARN of the run's key; raise `KeyNotUsable` unless it is usable and holds the imported material."""
     session, key = step.session, KeyRecord.from_run(step.run)
     imported = ImportRecord.from_run(step.run)
     metadata = kms.require_usable(session, key.key_id, region=session.region)
     if metadata["Arn"] != key.key_arn:
         raise KeyNotUsable(
-            f"the key is {metadata['Arn']}, this run created {key.key_arn}; find out who changed the record before launching"
+            f"the key is {metadata['Arn']}, this run's record names {key.key_arn}; review who changed it before going further"
         )
     if metadata.get("CurrentKeyMaterialId", imported.key_material_id) != imported.key_material_id:
         raise KeyNotUsable(
-            f"{metadata['Arn']} does not hold the material that this run imported; compare before launching"
+            f"{metadata['Arn']} does not hold the material that this run imported; review kms:ListKeyRotations manually"
         )
     return str(metadata["Arn"])
 
 
 def _offered_version(step: OpenStep, asked: CreateClusterInputs) -> str:
-    """Return the engine version to ask for, once version, class and groups are offered. Raises `PreflightFailed`."""
+    """Return the engine version to create; raise `PreflightFailed` unless version, class and groups are available."""
     session = step.session
     version = offers.choose_engine_version(session, engine=asked.engine, engine_version=asked.engine_version)
     offers.require_class(
@@ -79,25 +79,27 @@ def _offered_version(step: OpenStep, asked: CreateClusterInputs) -> str:
 def _other_cluster(step: OpenStep, asked: CreateClusterInputs) -> Change | None:
     """Return the row that refuses a second cluster by another name in one run."""
     for cluster in clusters(step.run):
-        made = cluster.db_cluster_identifier
-        if made != asked.db_cluster_identifier and rds.find_cluster(step.session, made) is not None:
-            why = f"this run has created {made} already; ask for that name, delete it with 90, or start a new run for another"
+        existing = cluster.db_cluster_identifier
+        if existing != asked.db_cluster_identifier and rds.find_cluster(step.session, existing) is not None:
+            why = (
+                f"this run already created {existing}; use that identifier, delete it with step 90, or start a new run"
+            )
             return Change("refuse", CLUSTER, asked.db_cluster_identifier, why)
     return None
 
 
 def _cluster_change(step: OpenStep, inputs: CreateClusterInputs, request: dict[str, Any]) -> Change:
     name = inputs.db_cluster_identifier
-    there = rds.find_cluster(step.session, name)
-    if there is None:
+    found = rds.find_cluster(step.session, name)
+    if found is None:
         detail = (
             f"{inputs.engine} {request['EngineVersion']}, encrypted under {short_key(request)}, backups kept "
             f"{inputs.backup_retention_period} d, password managed by RDS, deletion protection "
             f"{'on' if inputs.deletion_protection else 'off'}"
         )
         return Change("create", CLUSTER, name, detail, "rds:CreateDBCluster", request)
-    if not step.is_ours(rds.rds_tags(there)):
-        detail = f"exists, and {step.whose(rds.rds_tags(there))}; choose another db_cluster_identifier"
+    if not step.is_ours(rds.rds_tags(found)):
+        detail = f"exists, and {step.whose(rds.rds_tags(found))}; choose another db_cluster_identifier"
         return Change("refuse", CLUSTER, name, detail)
     fields = (
         "Engine",
@@ -112,32 +114,34 @@ def _cluster_change(step: OpenStep, inputs: CreateClusterInputs, request: dict[s
         "CopyTagsToSnapshot",
         "ServerlessV2ScalingConfiguration",
     )
-    # What RDS calls otherwise when it describes than when it creates.
-    seen = {
-        **there,
-        "DBClusterParameterGroupName": there.get("DBClusterParameterGroup"),
-        "EnableCloudwatchLogsExports": sorted(there.get("EnabledCloudwatchLogsExports") or []),
+    # Fields that DescribeDBClusters names differently from CreateDBCluster.
+    existing = {
+        **found,
+        "DBClusterParameterGroupName": found.get("DBClusterParameterGroup"),
+        "EnableCloudwatchLogsExports": sorted(found.get("EnabledCloudwatchLogsExports") or []),
     }
-    asked = {**request, "EnableCloudwatchLogsExports": sorted(request.get("EnableCloudwatchLogsExports", []))}
-    if differs := differences(seen, asked, (*fields, "DBClusterParameterGroupName", "EnableCloudwatchLogsExports")):
+    requested = {**request, "EnableCloudwatchLogsExports": sorted(request.get("EnableCloudwatchLogsExports", []))}
+    if differs := differences(
+        existing, requested, (*fields, "DBClusterParameterGroupName", "EnableCloudwatchLogsExports")
+    ):
         return Change("refuse", CLUSTER, name, differs)
-    return Change("keep", CLUSTER, name, "made by this run, as asked", "", request)
+    return Change("keep", CLUSTER, name, "created by this run, as requested", "", request)
 
 
 def _instance_change(step: OpenStep, inputs: CreateClusterInputs, name: str, request: dict[str, Any]) -> Change:
-    there = rds.find_instance(step.session, name)
-    if there is None:
+    found = rds.find_instance(step.session, name)
+    if found is None:
         role = "writer" if name.endswith("-1") else "reader"
         detail = f"{role}, {inputs.db_instance_class}, not public, failover tier {request['PromotionTier']}"
         if inputs.monitoring_interval:
             detail += f", Enhanced Monitoring every {inputs.monitoring_interval} s"
         return Change("create", INSTANCE, name, detail, "rds:CreateDBInstance", request)
-    if there.get("DBClusterIdentifier") != inputs.db_cluster_identifier or not step.is_ours(rds.rds_tags(there)):
+    if found.get("DBClusterIdentifier") != inputs.db_cluster_identifier or not step.is_ours(rds.rds_tags(found)):
         return Change(
             "refuse",
             INSTANCE,
             name,
-            f"exists, and {step.whose(rds.rds_tags(there))}; choose another cluster identifier",
+            f"exists, and {step.whose(rds.rds_tags(found))}; choose another db_cluster_identifier",
         )
     fields = (
         "Engine",
@@ -147,15 +151,15 @@ def _instance_change(step: OpenStep, inputs: CreateClusterInputs, name: str, req
         "MonitoringInterval",
         "MonitoringRoleArn",
     )
-    if differs := differences(there, request, fields):
+    if differs := differences(found, request, fields):
         return Change("refuse", INSTANCE, name, differs)
-    return Change("keep", INSTANCE, name, "made by this run, as asked", "", request)
+    return Change("keep", INSTANCE, name, "created by this run, as requested", "", request)
 
 
 def apply(step: OpenStep, plan: Plan) -> str:
-    """Create what the plan says, at most once; return the cluster's ARN. Its status is `creating` then.
+    """Create what the plan says, at most once; return the cluster's ARN. The cluster is then `creating`.
 
-    Raises `KeyNotUsable` when RDS cannot reach the key, and what `create_once` raises.
+    Raises `KeyNotUsable` when RDS cannot use the key, and what `create_once` raises.
     """
     asked: CreateClusterInputs = plan.inputs
     with step.applying(plan):
@@ -182,7 +186,7 @@ def apply(step: OpenStep, plan: Plan) -> str:
 
 
 def _cluster(step: OpenStep, cluster: Change, subnet_group: str, groups: list[str]) -> dict[str, Any]:
-    """Return the cluster of the plan, created if the plan says so. Raises `KeyNotUsable`."""
+    """Return the planned cluster; create it if the plan says so. Raises `KeyNotUsable`."""
     session, client = step.session, step.client("rds", retry=False)
     if cluster.action != "create":
         return rds.find_cluster(session, cluster.name) or {}
@@ -193,7 +197,7 @@ def _cluster(step: OpenStep, cluster: Change, subnet_group: str, groups: list[st
             step.name,
             "rds:CreateDBCluster",
             find=lambda: _ours(step, rds.find_cluster(session, cluster.name)),
-            # That the key is Enabled, and that the subnet group exists, may not be visible yet.
+            # RDS may not see yet that the key is Enabled or that the subnet group exists.
             create=lambda: retry_until_visible(
                 lambda: dict(client.create_db_cluster(**request)["DBCluster"]),
                 codes=("KMSKeyNotAccessibleFault", "DBSubnetGroupNotFoundFault"),
@@ -207,7 +211,7 @@ def _cluster(step: OpenStep, cluster: Change, subnet_group: str, groups: list[st
 
 
 def _key_advice(request: dict[str, Any]) -> str:
-    """Say what may be missing when RDS cannot reach a key; it does not tell which."""
+    """Return what may be missing; KMSKeyNotAccessibleFault does not tell which."""
     advice = "check that the key is Enabled and that you may call kms:CreateGrant and kms:DescribeKey on it through RDS"
     if "MasterUserSecretKmsKeyId" in request:
         advice += (
@@ -218,7 +222,7 @@ def _key_advice(request: dict[str, Any]) -> str:
 
 
 def _ours(step: OpenStep, found: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return what was found if this run made it: somebody else may have taken the name meanwhile."""
+    """Return the resource if this run created it, else None: somebody else may have used the name meanwhile."""
     return found if found is not None and step.is_ours(rds.rds_tags(found)) else None
 
 
@@ -238,9 +242,9 @@ def _create_instance(step: OpenStep, change: Change) -> None:
 
 
 def verify(step: OpenStep) -> Checks:
-    """Hold the launched cluster against what was asked, and finish the step. Raises `VerificationFailed`.
+    """Compare the new cluster with the plan, and finish the step. Raises `StepMissing`, `VerificationFailed`.
 
-    The cluster is still being created; the evidence proper is step 06.
+    The cluster is still being created; step 06 collects the evidence.
     """
     made = ClusterRecord.so_far(step.run)
     if not made.db_cluster_identifier:
@@ -264,18 +268,18 @@ def verify(step: OpenStep) -> Checks:
 
 
 def _gather(step: OpenStep, made: ClusterRecord, found: dict[str, Any]) -> Checks:
-    checks, source = Checks("The launched cluster"), "rds:DescribeDBClusters"
+    checks, source = Checks("The new cluster"), "rds:DescribeDBClusters"
     key_arn = KeyRecord.from_run(step.run).key_arn
-    checks.equal("it is to be encrypted under the key of this run", key_arn, found.get("KmsKeyId"), source=source)
-    checks.equal("its storage encryption is asked for", True, found.get("StorageEncrypted"), source=source)
+    checks.equal("its KMS key is the key of this run", key_arn, found.get("KmsKeyId"), source=source)
+    checks.equal("its storage is encrypted", True, found.get("StorageEncrypted"), source=source)
     checks.holds(
-        "it exists and its status is good",
-        "creating, available or on the way",
+        "its status is not a failure",
+        "creating, available or in between",
         found.get("Status"),
         lambda status: bool(status) and "inaccessible" not in status and "failed" not in status,
         source=source,
     )
     members = [str(one["DBInstanceIdentifier"]) for one in rds.instances_of(step.session, made.db_cluster_identifier)]
     names = list(made.db_instance_identifiers)
-    checks.equal("it has the instances asked for", names, members, source="rds:DescribeDBInstances")
+    checks.equal("its instances are the planned ones", names, members, source="rds:DescribeDBInstances")
     return checks

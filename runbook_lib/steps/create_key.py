@@ -30,10 +30,10 @@ _ROLE_REQUEST = {"AWSServiceName": "rds.amazonaws.com"}
 
 
 def find_by_run(step: OpenStep) -> str | None:
-    """Return the id of the key that carries this run's tag, looking at every key of the account and Region.
+    """Return the id of the key with this run's tags among all keys of the account and Region; None when none has them.
 
-    Raises `AccessDenied` when no such key is found but the tags of one may not be read that could be it: taking it
-    for somebody else's would make a second key.
+    Raises `AccessDenied` when no key has them but one that may be the run's cannot be read: CreateKey is not
+    idempotent, so that treating it as somebody else's would create a second key.
     """
     denied = None
     for page in step.client("kms").get_paginator("list_keys").paginate():
@@ -55,9 +55,9 @@ def find_by_run(step: OpenStep) -> str | None:
 
 
 def _may_be_new(step: OpenStep, key_id: str) -> bool:
-    """Say whether a key may have been created since the run began; yes where it may not be looked at.
+    """Return whether a key may have been created since the run began; True for a key that cannot be read.
 
-    The run's beginning is by this machine's clock, the key's by AWS's: a day between them is allowed for.
+    The run's start is by this machine's clock, the key's creation by AWS's: they may differ by a day.
     """
     try:
         metadata = kms.describe(step.session, key_id)
@@ -69,10 +69,10 @@ def _may_be_new(step: OpenStep, key_id: str) -> bool:
 
 
 def plan(step: OpenStep, asked: CreateKeyInputs) -> Plan:
-    """Plan the key, its alias and, if asked for, the service-linked role of RDS.
+    """Plan the key, its alias and, if requested, the service-linked role of RDS; read only.
 
-    Reads only. An alias that points to a key of someone else is refused; a key of this run is kept if it is as
-    asked, and refused, field by field, if it is not.
+    Refuse an alias that points to another key. Keep a key of this run that is as requested; refuse, field by field, one
+    that is not. Raises what `review_policy.build` raises.
     """
     document = review_policy.build(step, asked)
     target = kms.find_alias(step.session, asked.key_alias) or ""
@@ -82,12 +82,12 @@ def plan(step: OpenStep, asked: CreateKeyInputs) -> Plan:
 
 
 def _key_of_this_run(step: OpenStep, alias_target: str) -> str:
-    """Return the id of the key that this run has created, also where it could not record it; "" for none."""
+    """Return the id of the key that this run created, even if it was not recorded; "" for none."""
     if key_id := KeyRecord.so_far(step.run).key_id:
         return key_id
     if alias_target and step.is_ours(kms.tags_of(step.session, alias_target)):
         return alias_target
-    if step.run.was_sent(step.name, CALL):  # killed before it could record what it had created
+    if step.run.was_sent(step.name, CALL):  # interrupted before the key was recorded
         return find_until_visible(lambda: find_by_run(step), target=step.session.target) or ""
     return ""
 
@@ -95,7 +95,7 @@ def _key_of_this_run(step: OpenStep, alias_target: str) -> str:
 def _role(step: OpenStep) -> Change:
     if kms.service_linked_role(step.session):
         return Change("keep", ROLE, SERVICE_LINKED_ROLE, "exists", request=_ROLE_REQUEST)
-    detail = "AWS would create it with the first DB cluster; the key policy names it now"
+    detail = "the key policy names it; otherwise RDS creates it with the first DB cluster"
     return Change("create", ROLE, SERVICE_LINKED_ROLE, detail, "iam:CreateServiceLinkedRole", _ROLE_REQUEST)
 
 
@@ -111,33 +111,33 @@ def _key(step: OpenStep, asked: CreateKeyInputs, key_id: str, document: dict[str
     if key_id and (metadata := kms.describe(step.session, key_id)):
         if differs := _key_differences(step, key_id, metadata, asked, document):
             return Change("refuse", KEY, key_id, "; ".join(differs), "", request)
-        return Change("keep", KEY, key_id, f"created by this run, {metadata['KeyState']}, as asked", "", request)
-    detail = f"origin EXTERNAL, {asked.key_description!r}, ends in PendingImport"
+        return Change("keep", KEY, key_id, f"created by this run, {metadata['KeyState']}, as requested", "", request)
+    detail = f"origin EXTERNAL, {asked.key_description!r}, state PendingImport"
     return Change("create", KEY, asked.key_alias, detail, CALL, request)
 
 
 def _alias(step: OpenStep, asked: CreateKeyInputs, key_id: str, target: str) -> Change:
     if not target:
-        return Change("create", ALIAS, asked.key_alias, "a name for the key that can be moved later", "kms:CreateAlias")
+        return Change("create", ALIAS, asked.key_alias, "display name of the key", "kms:CreateAlias")
     if target == key_id:
         return Change("keep", ALIAS, asked.key_alias, "points to the key of this run")
     whose = step.whose(kms.tags_of(step.session, target))
-    detail = f"already points to key {target}, and {whose}; choose another key_alias, or move that alias away"
+    detail = f"already points to key {target}, and {whose}; choose another key_alias, or delete that alias"
     return Change("refuse", ALIAS, asked.key_alias, detail)
 
 
 def _key_differences(
     step: OpenStep, key_id: str, metadata: dict[str, Any], inputs: CreateKeyInputs, document: dict[str, Any]
 ) -> list[str]:
-    """Say field by field how this run's key differs from what is asked."""
-    there = json.loads(step.client("kms").get_key_policy(KeyId=key_id, PolicyName="default")["Policy"])
+    """Return how this run's key differs from the inputs, field by field."""
+    existing = json.loads(step.client("kms").get_key_policy(KeyId=key_id, PolicyName="default")["Policy"])
     differs = []
     if metadata["Description"] != inputs.key_description:
         differs.append(
-            f"description is {metadata['Description']!r}, asked {inputs.key_description!r} (kms:UpdateKeyDescription)"
+            f"description is {metadata['Description']!r}, requested {inputs.key_description!r} (kms:UpdateKeyDescription)"
         )
-    if not reading.same(there, document):
-        differs.append("its key policy is not the one asked for (compare, then kms:PutKeyPolicy)")
+    if not reading.same(existing, document):
+        differs.append("its key policy is not the requested one (compare, then kms:PutKeyPolicy)")
     if metadata["KeyState"] == "PendingDeletion":
         differs.append(f"its deletion is scheduled for {metadata['DeletionDate']:%Y-%m-%d} (kms:CancelKeyDeletion)")
     return differs
@@ -196,14 +196,14 @@ def _create_alias(step: OpenStep, alias: str, key_id: str) -> None:
 
 
 def _create_service_linked_role(step: OpenStep, change: Change) -> None:
-    """Create the role of RDS unless RDS, used for the first time meanwhile, has made it itself."""
+    """Create the service-linked role unless RDS has created it meanwhile."""
     iam = step.client("iam", retry=False)
 
     def create() -> str:
         try:
             return str(iam.create_service_linked_role(**change.request)["Role"]["Arn"])
         except ClientError as error:
-            if error_code(error) != "InvalidInput":  # InvalidInput: it exists by now, which is what was wanted
+            if error_code(error) != "InvalidInput":  # InvalidInput: the role exists, which is the goal
                 raise
             return SERVICE_LINKED_ROLE
 
@@ -218,7 +218,7 @@ def _create_service_linked_role(step: OpenStep, change: Change) -> None:
 
 
 def _create_key(client: Any, request: dict[str, Any], *, new_role: bool) -> str:
-    """Send CreateKey; wait while KMS does not see a role that was just created."""
+    """Send CreateKey; with `new_role`, retry while KMS does not see the role yet (eventual consistency)."""
     for seconds in (2, 4, 8, 16, 0) if new_role else (0,):
         try:
             return str(client.create_key(**request)["KeyMetadata"]["KeyId"])
@@ -230,9 +230,9 @@ def _create_key(client: Any, request: dict[str, Any], *, new_role: bool) -> str:
 
 
 def verify(step: OpenStep) -> Checks:
-    """Hold the key against what the plan asked, and finish the step.
+    """Compare the key with the applied plan, and finish the step.
 
-    Raises `VerificationFailed`.
+    Raises `StepMissing` when nothing was applied, and `VerificationFailed`.
     """
     made = KeyRecord.so_far(step.run)
     if not made.key_arn:
@@ -252,16 +252,16 @@ def _gather(step: OpenStep, made: KeyRecord) -> Checks:
     metadata = kms.describe(step.session, made.key_id) or {}
     checks = Checks("The key")
     source = "kms:DescribeKey"
-    checks.equal("its material comes from outside", "EXTERNAL", metadata.get("Origin"), source=source)
+    checks.equal("its key material is imported (origin)", "EXTERNAL", metadata.get("Origin"), source=source)
     checks.equal("it is a symmetric key", "SYMMETRIC_DEFAULT", metadata.get("KeySpec"), source=source)
-    checks.equal("it is for encryption", "ENCRYPT_DECRYPT", metadata.get("KeyUsage"), source=source)
-    checks.equal("it is managed by you", "CUSTOMER", metadata.get("KeyManager"), source=source)
+    checks.equal("it is used to encrypt and decrypt", "ENCRYPT_DECRYPT", metadata.get("KeyUsage"), source=source)
+    checks.equal("it is a customer managed key", "CUSTOMER", metadata.get("KeyManager"), source=source)
     state = _expected_state(step)
-    claim = "its material was imported" if state == "Enabled" else "it waits for its material"
+    claim = "its key material is imported" if state == "Enabled" else "its key material is not imported yet"
     checks.equal(claim, state, metadata.get("KeyState"), source=source)
     target = kms.find_alias(step.session, made.key_alias)
     checks.equal("the alias points to it", made.key_id, target, source="kms:ListAliases")
     found = json.loads(step.client("kms").get_key_policy(KeyId=made.key_id, PolicyName="default")["Policy"])
     same = "identical" if reading.same(found, made.key_policy) else "different"
-    checks.equal("its policy is the one reviewed", "identical", same, source="kms:GetKeyPolicy")
+    checks.equal("its key policy is the reviewed one", "identical", same, source="kms:GetKeyPolicy")
     return checks

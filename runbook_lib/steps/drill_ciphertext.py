@@ -1,4 +1,4 @@
-"""The line that the drill encrypts before the key material is deleted, and whether it can be decrypted later."""
+"""The ciphertext of the drill: encrypted before the key material is deleted, decrypted after it is imported again."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def _plaintext(step: OpenStep) -> bytes:
 
 
 def is_ours(step: OpenStep) -> bool:
-    """Return whether the ciphertext in the run's folder is the one that the drill wrote."""
+    """Return whether the drill wrote the ciphertext in the run folder."""
     return holds(step.run.path / CIPHERTEXT, DrillRecord.so_far(step.run).ciphertext_sha256)
 
 
 def decrypts(step: OpenStep) -> str:
-    """Say what becomes of the old ciphertext now: that it opens, or AWS's error code."""
+    """Decrypt the ciphertext; return `opens`, `opens to other bytes`, or the error code of kms:Decrypt."""
     try:
         answer = step.client("kms").decrypt(
             CiphertextBlob=step.run.read(CIPHERTEXT),
@@ -40,6 +40,7 @@ def decrypts(step: OpenStep) -> str:
 
 
 def encrypt_a_line(step: OpenStep, key_id: str) -> None:
+    """Encrypt a line under the key and write the ciphertext; rename another file of that name."""
     sealed = step.client("kms").encrypt(KeyId=key_id, Plaintext=_plaintext(step), EncryptionContext=_context(step))
     if not is_ours(step):
         keep_aside(step.run.path / CIPHERTEXT)

@@ -1,7 +1,7 @@
 """Step 03: one set of encrypted key material and its backups, for the run's wrapping key; plan, apply and verify.
 
-Works without AWS. Where the material comes from is `material/sources`, which files belong together is
-`material/material_set`, who keeps the material is `custody_choice`.
+Works without AWS. `material/sources` reads or generates the material, `material/material_set` holds the files together,
+`custody_choice` plans who keeps the material.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SOURCES = {
     "file": "32 bytes from {0.key_material_file} ({0.key_material_encoding})",
     "wrapped": "{0.key_material_file}, wrapped elsewhere: of a bare EncryptedKeyMaterial.bin only the size can be checked",
     "recovery": "decrypted from {0.key_material_file}",
-    "pkcs11": "key {0.pkcs11_key_label!r} of token {0.pkcs11_token_label!r}, created there if absent; never outside in clear",
+    "pkcs11": "key {0.pkcs11_key_label!r} of token {0.pkcs11_token_label!r}, created if absent; never leaves it unencrypted",
 }
 _UNEXPECTED = "is in the run folder and was not written by this run; move it elsewhere"
 
@@ -46,10 +46,10 @@ _UNEXPECTED = "is in the run folder and was not written by this run; move it els
 
 
 def plan(step: OpenStep, asked: EncryptKeyMaterialInputs) -> Plan:
-    """Plan a set, or keep the one that belongs to the present wrapping key; calls nothing.
+    """Plan a new set, or keep the one made with the current wrapping key; call nothing.
 
-    New material supersedes old, its backups included, as long as nothing was imported; after that it is refused: what
-    the key once had, only `runbook recover` imports again. Raises `CustodyMissing`, `PlaintextRefused`.
+    Until an import, a new set replaces the old one and its backups. After an import it is refused: only
+    `runbook recover` imports the same material again. Raises `CustodyMissing`, `PlaintextRefused`.
     """
     pair, material = ImportParameters.from_run(step.run), MaterialRecord.so_far(step.run)
     if material.set and (kept := _decided(step, ExistingSet(step.run, pair, material, asked))) is not None:
@@ -71,12 +71,16 @@ def _new_set(
 ) -> list[Change]:
     changes = []
     if pair.key_material_id and asked.key_material_source == "generate":
-        why = f"the key had material (KeyMaterialId {pair.key_material_id[:16]}), KMS takes no other; provide that"
-        changes.append(Change("refuse", "key material", "generate", f"{why}: source recovery, file, wrapped or pkcs11"))
+        why = f"the key had material (KeyMaterialId {pair.key_material_id[:16]}), and KMS accepts no other; provide the same"
+        changes.append(
+            Change(
+                "refuse", "key material", "generate", f"{why}: key_material_source recovery, file, wrapped or pkcs11"
+            )
+        )
     ours = files_of(step.run, material)
     changes += [Change("refuse", "file", name, _UNEXPECTED) for name in unexpected_files(step.run.path, ours)]
     if material.set:
-        why = "nothing was imported from it; its backups are deleted with it"
+        why = "never imported; deleted with its backups"
         changes.append(Change("delete", "superseded set", material.set[:8], why, request={"set": material.set}))
     source = asked.key_material_source
     changes.append(Change("create", "key material", source, _SOURCES[source].format(asked)))
@@ -90,12 +94,12 @@ def _new_set(
 
 
 def _token(asked: EncryptKeyMaterialInputs, algorithm: str) -> Change:
-    """Return the row that says what the HSM can do; a refusal when that is not what 02 asked for."""
+    """Return the row with the HSM's wrapping algorithms; a refusal when step 02's algorithm is not among them."""
     from runbook_lib.material import pkcs11
 
     label, supported = asked.pkcs11_token_label, pkcs11.capabilities(asked.request().token)
     if supported is None:
-        return Change("keep", "HSM token", label, "tells its algorithms after login only")
+        return Change("keep", "HSM token", label, "lists its algorithms after login only")
     if algorithm not in supported:
         return Change("refuse", "HSM token", label, pkcs11.incapable(label, supported, algorithm))
     return Change("keep", "HSM token", label, f"wraps with {' and '.join(supported)}")
@@ -105,11 +109,11 @@ def _token(asked: EncryptKeyMaterialInputs, algorithm: str) -> Change:
 
 
 def apply(step: OpenStep, plan: Plan) -> str:
-    """Make the set: material, its encryption, its backups; return the key check value.
+    """Create the set: key material, its encryption, its backups; return the key check value.
 
-    The same plan applied again returns what it made the first time. The material is in memory for as long as this
-    takes, then overwritten as far as Python allows. Raises what `sources.make_set` raises for files, keys and tokens
-    that cannot be used; the old set then still exists.
+    Applying the same plan again returns the first result. The material is in memory during this call, then overwritten
+    as far as Python allows. Raises what `sources.make_set` raises for unusable files, keys and tokens; the old set then
+    still exists.
     """
     asked: EncryptKeyMaterialInputs = plan.inputs
     with step.applying(plan):
@@ -120,24 +124,24 @@ def apply(step: OpenStep, plan: Plan) -> str:
             return material.key_check_value
         wrapping = _wrapping(step)
         if found := unexpected_files(step.run.path, files_of(step.run, material)):
-            raise PlanOutdated(f"nothing was changed: {', '.join(found)} {_UNEXPECTED}; then run the plan's cell again")
+            raise PlanOutdated(f"nothing was changed: {', '.join(found)} {_UNEXPECTED}; then run the plan cell again")
         made = make_set(asked.request(), wrapping, recovery_public_keys=recovery_public_keys(step, asked))
         _write(step, made, asked)
     return made.record.key_check_value
 
 
 def _wrapping(step: OpenStep) -> Wrapping:
-    """Return the wrapping key that 02 left. Raises `ArtefactsMismatch`."""
+    """Return the wrapping key that step 02 fetched. Raises `ArtefactsMismatch`."""
     pair, public_key = ImportParameters.from_run(step.run), step.run.read(WRAPPING_PUBLIC_KEY)
     if key_material.fingerprint(public_key) != pair.sha256[WRAPPING_PUBLIC_KEY]:
         raise ArtefactsMismatch(
-            f"{WRAPPING_PUBLIC_KEY} is not the file that 02 left; run notebooks/{GET_PARAMETERS_FOR_IMPORT}.ipynb again"
+            f"{WRAPPING_PUBLIC_KEY} is not the file that step 02 wrote; run notebooks/{GET_PARAMETERS_FOR_IMPORT}.ipynb again"
         )
     return Wrapping(public_key, pair.request.WrappingAlgorithm, pair.request.WrappingKeySpec, pair.key_arn)
 
 
 def _write(step: OpenStep, made: MaterialSet, asked: EncryptKeyMaterialInputs) -> None:
-    """Put the new set in the place of the old one; what is written is recorded before, so that a break is no puzzle."""
+    """Replace the old set; record every file before it is written, so that an interrupted write can be resolved."""
     before = MaterialRecord.so_far(step.run)
     ours = files_of(step.run, before)
     files = {name: key_material.fingerprint(content) for name, content in sorted(made.files.items())}
@@ -174,7 +178,7 @@ def show_encrypting_function() -> Text:
 
 
 def show_openssl_commands(step: OpenStep) -> Text:
-    """Return the openssl commands that do the same with the algorithm of this run."""
+    """Return the openssl commands that do the same with this run's wrapping algorithm."""
     algorithm = ImportParameters.from_run(step.run).request.WrappingAlgorithm
     return Text(
         f"With openssl 1.1.1 or newer, {algorithm}", key_material.openssl_commands(wrapping_algorithm=algorithm)
@@ -182,14 +186,14 @@ def show_openssl_commands(step: OpenStep) -> Text:
 
 
 def show_post_commands() -> Text:
-    """Return the AWS post's own commands."""
+    """Return the commands of the AWS post."""
     return Text("The AWS post's commands (deprecated, SHA-1)", key_material.post_openssl_commands())
 
 
 def verify(step: OpenStep) -> Checks:
-    """Hold the set against the wrapping key and the custody asked for, and finish the step.
+    """Compare the set with the wrapping key and the requested custody, and finish the step.
 
-    Raises `VerificationFailed`, `ArtefactsMismatch`, `ArtefactMissing`.
+    Raises `StepMissing`, `VerificationFailed`, `ArtefactsMismatch`, `ArtefactMissing`.
     """
     material = MaterialRecord.so_far(step.run)
     if not material.set:
@@ -201,7 +205,7 @@ def verify(step: OpenStep) -> Checks:
         checks.equal("it was made with the wrapping key of this run", digest, made_with, source=CUSTODY)
         size = key_material.WRAPPING_KEY_SPECS[pair.request.WrappingKeySpec] // 8
         found = f"{len(step.run.read(ENCRYPTED))} bytes"
-        checks.equal("it is as long as the wrapping key", f"{size} bytes", found, source=ENCRYPTED)
+        checks.equal("its length is that of the wrapping key", f"{size} bytes", found, source=ENCRYPTED)
     _check_custody(checks, step, material)
     checks.require_passed()
     custody = material.custody
@@ -214,16 +218,16 @@ def _check_custody(checks: Checks, step: OpenStep, material: MaterialRecord) -> 
     custody = material.custody
     copies = [name for name in material.files if name.startswith(recovery_copies.PREFIX)]
     held = [holder.file for holder in custody.holders if holder.file in copies]
-    checks.equal("every holder has a file", len(custody.holders), len(held), source=CUSTODY)
+    checks.equal("every holder has a backup file", len(custody.holders), len(held), source=CUSTODY)
     checks.holds(
-        "somebody keeps the key material, or it is accepted that nobody here does",
-        "a holder, a token, a file, or your word",
+        "the key material has a backup, or accept_no_custody is set",
+        "recovery_key, split, hsm, file; none if accepted",
         custody.kind,
         lambda kind: bool(copies) or kind in ("hsm", "file", "none"),
         source=CUSTODY,
     )
     whole = [name for name, digest in material.files.items() if key_material.fingerprint(step.run.read(name)) == digest]
-    checks.equal("no file of the set was changed", list(material.files), whole, source="SHA-256 of each file")
+    checks.equal("every file of the set is unchanged", list(material.files), whole, source="SHA-256 of each file")
 
 
 def _in_words(custody: CustodyRecord) -> str:

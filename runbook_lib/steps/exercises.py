@@ -1,7 +1,7 @@
-"""Exercises: mistakes that matter, made on purpose in the sandbox, in an account of their own.
+"""Exercises: instructive mistakes, made on purpose in a separate account of the sandbox.
 
-Nothing here touches the run's key or cluster, or AWS. Each mistake is really made, and the answer that comes is
-shown; if another comes, the cell fails.
+Nothing here touches the run's key or cluster, or AWS. Each mistake is a real call whose error is shown; any other
+outcome fails the cell.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _OAEP = "RSAES_OAEP_SHA_256"
 
 @dataclass(frozen=True)
 class Exercise:
-    """A mistake: what is done, the error that must come, and the question with its right letter."""
+    """A mistake: the call, the expected error code, and a question with the letter of its right answer."""
 
     title: str
     mistake: Callable[..., Any]
@@ -47,10 +47,8 @@ class Exercise:
     right: str
     offline: bool = False
 
-    def judge(
-        self, answer: str, *, hint: str = "Put the letter between the quotes of answer= and run the cell again."
-    ) -> str:
-        """Say whether `answer` is right; `hint` when there is none yet."""
+    def judge(self, answer: str, *, hint: str = 'Set answer="a", "b" or "c" and run the cell again.') -> str:
+        """Return whether `answer` is right, in words; `hint` when it is empty."""
         given = answer.strip().lower()
         if not given:
             return hint
@@ -58,16 +56,16 @@ class Exercise:
             return f"{given} is right."
         if given in self.options:
             return f"{given} is not right: try again."
-        return f"{answer!r} is none of {', '.join(self.options)}: try again."
+        return f"{answer!r} is not one of {', '.join(self.options)}: try again."
 
 
-class Tried(Text):
-    """What came of a mistake, and the question about it: radio buttons for a person, the options in words otherwise."""
+class Attempt(Text):
+    """The error of a mistake and the question about it: radio buttons when attended, text otherwise."""
 
-    def __init__(self, exercise: Exercise, came: str, answer: str) -> None:
+    def __init__(self, exercise: Exercise, error: str, answer: str) -> None:
         options = "\n".join(f"  {letter}  {text}" for letter, text in exercise.options.items())
-        super().__init__(exercise.title, f"{came}\n\n{options}\n{exercise.judge(answer)}")
-        self._view = _view(exercise, came, answer) if is_attended() else None
+        super().__init__(exercise.title, f"{error}\n\n{options}\n{exercise.judge(answer)}")
+        self._view = _view(exercise, error, answer) if is_attended() else None
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = {"text/plain": repr(self), "text/html": self._repr_html_()}
@@ -78,34 +76,36 @@ class Tried(Text):
 
 
 def try_it(step: OpenStep, *, answer: str = "", enabled: bool = True) -> Text:
-    """Make this step's mistake and say what came, and whether `answer` (a, b or c) is right.
+    """Make this step's mistake; return its error, and whether `answer` (a, b or c) is right.
 
-    Does nothing, and says so, when `enabled` is false or the target is aws. Raises `PracticeFailed` when the
-    sandbox answers otherwise than AWS is documented to.
+    Does nothing when `enabled` is false or the target is aws. Raises `PracticeFailed` when the sandbox returns another
+    error than AWS documents.
     """
     exercise = EXERCISES[step.name]
     if not enabled:
-        return Text(exercise.title, "Exercises are off (parameter exercises).")
+        return Text(exercise.title, "Exercises are off (exercises: false).")
     if step.run.target["target"] != "sandbox":
-        return Text(exercise.title, "Nothing was done: mistakes are made in the sandbox only, and this is real AWS.")
+        return Text(
+            exercise.title, "Nothing was done: exercises run in the sandbox only, and this run's target is aws."
+        )
     try:
-        exercise.mistake(*([] if exercise.offline else [_practice_session(step)]))
+        exercise.mistake(*([] if exercise.offline else [_exercise_session(step)]))
     except ClientError as error:
         code, message = error_code(error), str(error.response["Error"]["Message"])
     except KeyMaterialLength as error:
         code, message = type(error).__name__, str(error)
     else:
-        raise PracticeFailed(f"{exercise.title}: it worked, {exercise.error} should have come; report this")
+        raise PracticeFailed(f"{exercise.title}: the call succeeded, {exercise.error} was expected; report this bug")
     if code != exercise.error:
-        raise PracticeFailed(f"{exercise.title}: {code} came, {exercise.error} should have; report this")
-    return Tried(exercise, f"{code}: {message}", answer)
+        raise PracticeFailed(f"{exercise.title}: AWS returned {code}, {exercise.error} was expected; report this bug")
+    return Attempt(exercise, f"{code}: {message}", answer)
 
 
-def _view(exercise: Exercise, came: str, answer: str) -> Any:
-    """Return the question as radio buttons; choosing judges, and calls nothing."""
+def _view(exercise: Exercise, error: str, answer: str) -> Any:
+    """Return the question as radio buttons; a choice shows its verdict and calls nothing."""
     import ipywidgets
 
-    error = ipywidgets.HTML(Text(exercise.title, came)._repr_html_())
+    shown = ipywidgets.HTML(Text(exercise.title, error)._repr_html_())
     choice = ipywidgets.RadioButtons(
         options=[(f"{letter}  {text}", letter) for letter, text in exercise.options.items()],
         value=answer if answer in exercise.options else None,
@@ -123,11 +123,11 @@ def _view(exercise: Exercise, came: str, answer: str) -> Any:
 
     choice.observe(judge, names="value")
     judge()
-    return ipywidgets.VBox([error, choice, verdict])
+    return ipywidgets.VBox([shown, choice, verdict])
 
 
-def _practice_session(step: OpenStep) -> Session:
-    """Return a session in an account beside the run's, so that learners do not meet there either."""
+def _exercise_session(step: OpenStep) -> Session:
+    """Return a session in another account of the sandbox, derived from the run's, so that learners do not share one."""
     real = step.session
     account = "9" + real.account_id[1:]
     return Session(target="sandbox", region=real.region, account_id=account, endpoint_url=real.endpoint_url)
@@ -158,7 +158,7 @@ def _import(session: Session, key_id: str, parameters: dict[str, Any], *, wrappi
     )  # fmt: skip
 
 
-def _as_the_post_has_it(session: Session) -> None:
+def _engine_version_of_the_post(session: Session) -> None:
     session.client("rds").create_db_cluster(
         DBClusterIdentifier="practice-post", Engine="aurora-mysql", EngineVersion="5.6.10a",
         MasterUsername="dbadmin", ManageMasterUserPassword=True,
@@ -209,7 +209,7 @@ def _decrypt_without_the_material(session: Session) -> None:
     kms.decrypt(CiphertextBlob=sealed)
 
 
-def _import_into_a_key_that_is_leaving(session: Session) -> None:
+def _import_into_a_key_pending_deletion(session: Session) -> None:
     key_id = _external_key(session)
     parameters = _parameters(session, key_id)
     _import(session, key_id, parameters)
@@ -226,50 +226,51 @@ def _other_material_into_a_key_that_lost_its_own(session: Session) -> None:
 
 EXERCISES = {
     START: Exercise(
-        "Aurora MySQL 5.6, as the post has it", _as_the_post_has_it, "InvalidParameterCombination",
-        {"a": "the key is missing", "b": "the version is no longer offered", "c": "the password is missing"}, "b",
+        "Create a cluster with Aurora MySQL 5.6, as in the AWS post", _engine_version_of_the_post, "InvalidParameterCombination",
+        {"a": "no KMS key is named", "b": "the engine version is no longer available", "c": "no password is set"}, "b",
     ),
     CREATE_KEY: Exercise(
-        "A key policy that names a role nobody has made yet", _policy_with_an_unknown_role,
+        "Create a key whose policy names a role that does not exist", _policy_with_an_unknown_role,
         "MalformedPolicyDocumentException",
-        {"a": "every principal of a key policy must exist", "b": "roles cannot stand in key policies",
-         "c": "the JSON is broken"}, "a",
+        {"a": "every principal of a key policy must exist", "b": "a role cannot be a principal of a key policy",
+         "c": "the policy is not valid JSON"}, "a",
     ),
     GET_PARAMETERS_FOR_IMPORT: Exercise(
-        "A wrapping key for a KMS key whose material AWS made", _wrapping_key_for_a_key_of_aws,
+        "Get a wrapping key for a KMS key whose material AWS generated", _wrapping_key_for_a_key_of_aws,
         "UnsupportedOperationException",
         {"a": "the key is not enabled", "b": "the wrapping key is too short",
-         "c": "only a key of origin EXTERNAL takes material"}, "c",
+         "c": "only a key of origin EXTERNAL accepts key material"}, "c",
     ),
     ENCRYPT_KEY_MATERIAL: Exercise(
-        "Material that is one byte short", _one_byte_short, "KeyMaterialLength",
-        {"a": "KMS pads what is short", "b": "a symmetric key takes exactly 32 bytes",
-         "c": "longer would do, shorter does not"}, "b", offline=True,
+        "Use key material that is one byte short", _one_byte_short, "KeyMaterialLength",
+        {"a": "KMS pads short material", "b": "a symmetric key takes exactly 32 bytes",
+         "c": "longer material is accepted, shorter is not"}, "b", offline=True,
     ),
     IMPORT_KEY_MATERIAL: Exercise(
-        "Wrapped with SHA-1 for a pair that was fetched for SHA-256", _another_hash, "InvalidCiphertextException",
-        {"a": "KMS cannot open the wrapping", "b": "the token has run out", "c": "the material is too weak"}, "a",
+        "Wrap with SHA-1 for a pair that was fetched for SHA-256", _another_hash, "InvalidCiphertextException",
+        {"a": "KMS cannot decrypt the wrapped material", "b": "the import token has expired",
+         "c": "the key material is too weak"}, "a",
     ),
     CREATE_CLUSTER: Exercise(
-        "A cluster under a key that somebody disabled", _cluster_under_a_disabled_key, "KMSKeyNotAccessibleFault",
-        {"a": "the cluster waits until the key is enabled", "b": "the cluster is made, unencrypted",
-         "c": "nothing is made"}, "c",
+        "Create a cluster under a disabled key", _cluster_under_a_disabled_key, "KMSKeyNotAccessibleFault",
+        {"a": "the cluster waits until the key is enabled", "b": "the cluster is created unencrypted",
+         "c": "no cluster is created"}, "c",
     ),
     VERIFY_ENCRYPTION: Exercise(
-        "Decrypting after the key material was deleted", _decrypt_without_the_material, "KMSInvalidStateException",
-        {"a": "whoever kept the material can import it again", "b": "AWS keeps a copy for 30 days",
-         "c": "the ciphertext is lost for good"}, "a",
+        "Decrypt after the key material was deleted", _decrypt_without_the_material, "KMSInvalidStateException",
+        {"a": "whoever has a backup of the material can import it again", "b": "AWS keeps a copy for 30 days",
+         "c": "the ciphertext is lost permanently"}, "a",
     ),
     RECOVERY_DRILL: Exercise(
-        "Other material into a key that has lost its own", _other_material_into_a_key_that_lost_its_own,
+        "Import other material into a key whose material was deleted", _other_material_into_a_key_that_lost_its_own,
         "IncorrectKeyMaterialException",
-        {"a": "the key starts anew with the new material", "b": "the key takes only the material it had",
-         "c": "the token has run out"}, "b",
+        {"a": "the key continues with the new material", "b": "the key accepts only the material that it had",
+         "c": "the import token has expired"}, "b",
     ),
     CLEAN_UP: Exercise(
-        "Importing the material again into a key that is about to be deleted", _import_into_a_key_that_is_leaving,
+        "Import the material again into a key that is pending deletion", _import_into_a_key_pending_deletion,
         "KMSInvalidStateException",
-        {"a": "the material saves the data even after the key is gone", "b": "cancel the deletion first",
-         "c": "make a new key and import the same material"}, "b",
+        {"a": "the material restores the data even after the key is deleted", "b": "cancel the deletion first",
+         "c": "create a new key and import the same material"}, "b",
     ),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What becomes of the set of encrypted key material that a run folder holds already: kept, refused or replaced."""
+"""Decide whether the set of encrypted key material in a run folder is kept, refused or replaced."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ AGAIN = f"run notebooks/{ENCRYPT_KEY_MATERIAL}.ipynb again"
 
 
 class SetState(NamedTuple):
-    """What decides about the set of encrypted key material that a run folder holds.
+    """The facts that decide about the set of encrypted key material in a run folder.
 
-    imported: the key has, or had, this material. sent: ImportKeyMaterial was sent, and its answer may have been lost.
-    of_this_pair: the set was made with the wrapping key that the run holds now. same_choices: no choice differs from
-    those it was made with. usable: its files are complete, and its source still holds the same material.
+    imported: the key has, or had, this material. sent: ImportKeyMaterial was sent; its response may have been lost.
+    of_this_pair: the set was made with the run's current wrapping key. same_choices: the inputs are those that it was
+    made with. usable: its files are complete, and its source still holds the same material.
     """
 
     imported: bool
@@ -42,7 +42,7 @@ class SetState(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """A row of the truth table: the state it fits (None: either), and the action with its reason."""
+    """A row of the truth table: the state that it fits (None: either), the action, and the reason."""
 
     imported: bool | None
     sent: bool | None
@@ -53,34 +53,34 @@ class Decision(NamedTuple):
     why: str
 
     def fits(self, state: SetState) -> bool:
-        """Return whether the row is about `state`."""
-        return all(wanted in (None, value) for wanted, value in zip(self[:5], state, strict=True))
+        """Return whether the row applies to `state`."""
+        return all(expected in (None, value) for expected, value in zip(self[:5], state, strict=True))
 
 
-_BRING_BACK = "import the same material again with: runbook recover {run_id}"
+_IMPORT_AGAIN = "import the same material again with: runbook recover {run_id}"
 
 # The first row that fits decides; when none fits, a new set replaces the old one, which was never imported.
 DECISIONS = (
     #        imported sent  of_pair same   usable action    why
-    Decision(True, None, False, None, None, "refuse", f"the key had this material, KMS refuses any other; {_BRING_BACK}"),
-    Decision(True, None, True, False, None, "refuse", f"it is imported, it is too late to change {{changed}}; {_BRING_BACK}, "
+    Decision(True, None, False, None, None, "refuse", f"the key had this material, and KMS refuses any other; {_IMPORT_AGAIN}"),
+    Decision(True, None, True, False, None, "refuse", f"it is imported, and {{changed}} can no longer change; {_IMPORT_AGAIN}, "
              "or start a new run"),
     Decision(True, None, True, True, None, "keep", "it is imported"),
-    Decision(False, True, True, False, None, "refuse", "its import may be under way, it is too late to change {changed}: "
-             "finish 04"),
-    Decision(False, True, True, True, None, "keep", "its import may be under way: finish 04"),
-    Decision(False, False, True, True, True, "keep", "it belongs to the wrapping key"),
+    Decision(False, True, True, False, None, "refuse", "its import may be in progress, and {changed} can no longer "
+             "change; finish step 04"),
+    Decision(False, True, True, True, None, "keep", "its import may be in progress; finish step 04"),
+    Decision(False, False, True, True, True, "keep", "it was made with the current wrapping key"),
 )  # fmt: skip
 
 
 def decide(state: SetState) -> Decision | None:
-    """Return what becomes of the set that exists; None when a new one is to be made."""
+    """Return the row that applies to an existing set; None when a new set replaces it."""
     return next((row for row in DECISIONS if row.fits(state)), None)
 
 
 @dataclass(frozen=True)
 class ExistingSet:
-    """The set in the run folder, held against what is asked for now."""
+    """The set in the run folder, compared with the current inputs."""
 
     run: Run
     pair: ImportParameters
@@ -93,15 +93,15 @@ class ExistingSet:
 
     @cached_property
     def changed(self) -> list[str]:
-        """The choices that differ; one that the run did not know when the set was made does not count."""
+        """The inputs that differ; one that is newer than the set does not count."""
         before, now = self.material.made_with, self.asked.model_dump()
         return sorted(name for name in now if name in before and now[name] != before[name])
 
     def state(self) -> SetState:
         """Return the state; files are read only where they decide.
 
-        02 fetches another pair only while the key has no material, and records whether it ever had any. If it had
-        not, an import with an older pair did not happen.
+        Step 02 fetches another pair only while the key has no material, and records whether it ever had any. If it never
+        had, no import with an older pair took effect.
         """
         sent = self.run.was_sent(IMPORT_KEY_MATERIAL, "kms:ImportKeyMaterial")
         imported = bool(ImportRecord.so_far(self.run).key_material_id)
@@ -122,7 +122,7 @@ class ExistingSet:
         return self._source_is_the_same()
 
     def _source_is_the_same(self) -> bool:
-        """Return whether the file that the material came from, if it still exists, holds what the set was made of."""
+        """Return whether the source file, if it still exists, holds the material of the set."""
         path, source = Path(self.asked.key_material_file).expanduser(), self.asked.key_material_source
         if source not in ("file", "wrapped") or not path.is_file():
             return True
@@ -133,7 +133,7 @@ class ExistingSet:
 
 
 def wrapped_sha256(asked: EncryptKeyMaterialInputs) -> str:
-    """Return the SHA-256 of material that was wrapped elsewhere, which is public; "" for all else."""
+    """Return the SHA-256 of material that was wrapped elsewhere, which is public; "" for other sources."""
     if asked.key_material_source != "wrapped":
         return ""
     return key_material.fingerprint(read_public(asked.key_material_file))
@@ -143,8 +143,8 @@ def wrapped_sha256(asked: EncryptKeyMaterialInputs) -> str:
 
 
 def read_custody(run: Run, material: MaterialRecord) -> None:
-    """Hold every file of the set against custody.json.
+    """Compare every file of the set with custody.json.
 
-    Raises `ArtefactsMismatch` when a file is not of this set, and `ArtefactMissing` when one is missing.
+    Raises `ArtefactsMismatch` when a file does not belong to this set, and `ArtefactMissing` when one is missing.
     """
     read_set(run.read, fingerprint=material.set, advice=AGAIN)

@@ -33,7 +33,7 @@ _MARGIN = timedelta(minutes=10)
 
 
 def plan(step: OpenStep, asked: GetParametersForImportInputs) -> Plan:
-    """Plan to fetch a wrapping key and import token, or to keep a pair that is complete, as asked and still valid.
+    """Plan to fetch a wrapping key and import token, or keep a pair that is complete, as requested and still valid.
 
     Raises `KeyNotUsable` when the key does not exist.
     """
@@ -67,19 +67,19 @@ def _change(step: OpenStep, asked: GetParametersForImportInputs, key: KeyRecord,
 
 
 def _is_ours(step: OpenStep, name: str) -> bool:
-    """Return whether a file in the run folder is what 02 wrote, or was writing when it was interrupted."""
+    """Return whether step 02 wrote this file of the run folder, or was writing it when it was interrupted."""
     made = ImportParameters.so_far(step.run)
     written = [*made.sha256.items(), *made.sha256_of_others.items(), *made.writing]
     return any(name == one and holds(step.run.path / name, digest) for one, digest in written)
 
 
 def _pair_problem(step: OpenStep, made: ImportParameters) -> str:
-    """Return what is wrong with the pair in the run folder; empty when nothing is."""
+    """Return the problem with the pair in the run folder; empty when there is none."""
     if made.valid_to - _MARGIN <= step.now():
         return "the pair has expired"
-    for name, wanted in made.sha256.items():
+    for name, digest in made.sha256.items():
         file = step.run.path / name
-        if not file.is_file() or key_material.fingerprint(file.read_bytes()) != wanted:
+        if not file.is_file() or key_material.fingerprint(file.read_bytes()) != digest:
             return f"{name} is missing or changed"
     return ""
 
@@ -88,9 +88,10 @@ def _pair_problem(step: OpenStep, made: ImportParameters) -> str:
 
 
 def apply(step: OpenStep, plan: Plan) -> str:
-    """Fetch the pair and write its files; return until when it is valid (ISO 8601).
+    """Fetch the pair and write its files; return until when it is valid (ISO 8601, UTC).
 
-    The console's zip holds the same three files; the token in it stays with the operator.
+    The zip holds the same three files as the one that the KMS console downloads. The import token stays with the
+    operator. A pair is valid for 24 hours (KMS API, GetParametersForImport).
     """
     change = plan.change(PAIR)
     with step.applying(plan):
@@ -121,7 +122,7 @@ def _fetch(step: OpenStep, request: dict[str, str]) -> None:
     step.run.note(
         step.name,
         key_arn=answer["KeyId"],
-        key_material_id=metadata.get("CurrentKeyMaterialId", ""),  # what the key had before, if anything
+        key_material_id=metadata.get("CurrentKeyMaterialId", ""),  # set if the key had material before
         request=request,
         parameters_valid_to=valid_to.isoformat(timespec="seconds"),
         sha256={name: key_material.fingerprint(content) for name, content in contents.items()},
@@ -132,7 +133,7 @@ def _fetch(step: OpenStep, request: dict[str, str]) -> None:
 
 
 def _write(step: OpenStep, files: dict[str, bytes], archive: str) -> None:
-    """Write the files; what has one of their names and is not ours is renamed, and an older zip of ours is deleted."""
+    """Write the files; rename others of the same names, and delete the run's older zip."""
     for name in files:
         if not _is_ours(step, name):
             keep_aside(step.run.path / name)
@@ -153,7 +154,7 @@ def _pair_readme(arn: str, request: dict[str, str] | Any, valid_to: datetime) ->
         f"Wrapping algorithm  {request['WrappingAlgorithm']}\n"
         f"Valid until         {valid_to:%Y-%m-%d %H:%M:%S} UTC\n\n"
         f"{PUBLIC_KEY}  the wrapping key: an RSA public key, DER (SubjectPublicKeyInfo)\n"
-        f"{IMPORT_TOKEN}        the import token; it belongs to this wrapping key and to no other\n\n"
+        f"{IMPORT_TOKEN}        the import token, valid with this wrapping key only\n\n"
         "Encrypt 32 bytes of key material with the wrapping key, then import the result with this token before the\n"
         "pair expires. The token never needs to leave the operator's machine.\n"
     )
@@ -163,7 +164,7 @@ def _pair_readme(arn: str, request: dict[str, str] | Any, valid_to: datetime) ->
 
 
 def verify(step: OpenStep) -> Checks:
-    """Hold the pair against what was asked, and finish the step. Raises `VerificationFailed`."""
+    """Compare the pair with the request, and finish the step. Raises `StepMissing`, `VerificationFailed`."""
     made = ImportParameters.so_far(step.run)
     if not made.sha256:
         raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
@@ -172,11 +173,11 @@ def verify(step: OpenStep) -> Checks:
     checks.equal("they are for the key of this run", key_arn, made.key_arn, source=CALL)
     public_key = key_material.load_wrapping_public_key(step.run.read(PUBLIC_KEY))
     size = key_material.WRAPPING_KEY_SPECS[made.request.WrappingKeySpec]
-    claim = "the wrapping key has the size asked for"
+    claim = "the wrapping key has the requested size"
     checks.equal(claim, f"{size} bits", f"{public_key.key_size} bits", source=PUBLIC_KEY)
     length = len(step.run.read(IMPORT_TOKEN))
     checks.holds(
-        "the token is within AWS's limit of 6144 bytes",
+        "the token's length is within the API's limit",
         "1 to 6144 bytes",
         f"{length} bytes",
         lambda _: 1 <= length <= 6144,
@@ -184,8 +185,8 @@ def verify(step: OpenStep) -> Checks:
     )
     if not step.run.is_finished(IMPORT_KEY_MATERIAL):
         checks.holds(
-            "the pair is valid now",
-            "in the future",
+            "the pair has not expired",
+            "later than now",
             made.parameters_valid_to,
             lambda text: datetime.fromisoformat(text) > step.now(),
             source=CALL,

@@ -1,7 +1,4 @@
-"""Steps 02 and 04: the wrapping key and import token, and the import of the key material; plan, apply, verify.
-
-How material is made and wrapped is `wrapping`.
-"""
+"""Step 04: the import of the key material; plan, apply and verify. How it was wrapped is `encrypt_key_material`."""
 
 from __future__ import annotations
 
@@ -42,35 +39,35 @@ LONGEST = timedelta(days=365)
 
 
 def plan(step: OpenStep, asked: ImportKeyMaterialInputs) -> Plan:
-    """Plan the import after checking everything that can be checked before calling.
+    """Plan the import after every check that is possible without importing.
 
     Raises `ArtefactsMismatch` for files of different sets, `EncryptedKeyMaterialInvalid` for a wrong size,
-    `ImportTokenExpired` for an old pair, `KeyNotUsable` for a key that takes no material, and `PreflightFailed` for an
-    expiry that AWS refuses.
+    `ImportTokenExpired` for an old pair, `KeyNotUsable` for a key that accepts no material, and `PreflightFailed` for an
+    expiry that AWS refuses (KMS API, ImportKeyMaterial: at most 365 days).
     """
     key, material = KeyRecord.from_run(step.run), MaterialRecord.from_run(step.run)
     metadata = kms.describe(step.session, key.key_id)
     if metadata is None or metadata["Origin"] != "EXTERNAL" or metadata["KeyState"] == "PendingDeletion":
         found = f"{metadata['Origin']}, {metadata['KeyState']}" if metadata else "deleted"
         raise KeyNotUsable(
-            f"key {key.key_id} is {found}; only an EXTERNAL key that is not being deleted takes material"
+            f"key {key.key_id} is {found}; only a key of origin EXTERNAL that is not pending deletion accepts key material"
         )
     name = f"key check value {material.shown_check_value}"
-    pair, made = ImportParameters.from_run(step.run), ImportRecord.so_far(step.run)
-    # Nobody saw how it ended: sent once more, KMS takes it only if what the key has is this very material.
-    unclear = not made.key_material_id and step.run.is_unclear(step.name, IMPORT)
+    pair, record = ImportParameters.from_run(step.run), ImportRecord.so_far(step.run)
+    # The response was lost. Sending it again is safe: KMS accepts only the material that the key already has.
+    unclear = not record.key_material_id and step.run.is_unclear(step.name, IMPORT)
     if metadata["KeyState"] == "PendingImport" or (unclear and pair.valid_to > step.now()):
         change = _to_import(step, asked, key, name)
-    elif made.key_material_id or step.run.was_sent(step.name, IMPORT):
-        change = _imported(metadata, made, asked, name)
+    elif record.key_material_id or step.run.was_sent(step.name, IMPORT):
+        change = _imported(metadata, record, asked, name)
     else:
-        why = f"the key is {metadata['KeyState']}: somebody else imported material"
+        why = f"the key is {metadata['KeyState']}: somebody else imported material; start a new run"
         return step.plan(asked, [Change("refuse", MATERIAL, name, why)])
     return step.plan(asked, [change, *plaintext_changes(step.run)])
 
 
 def _to_import(step: OpenStep, asked: ImportKeyMaterialInputs, key: KeyRecord, name: str) -> Change:
-    """Return the row that imports the set of 03."""
+    """Return the row that imports the set of step 03."""
     _check_set(step)
     request: dict[str, Any] = {"KeyId": key.key_id, "ExpirationModel": asked.expiration_model}
     detail = "does not expire"
@@ -81,8 +78,8 @@ def _to_import(step: OpenStep, asked: ImportKeyMaterialInputs, key: KeyRecord, n
             )
         request["ValidTo"] = asked.valid_to
         detail = (
-            f"expires at {asked.valid_to}: on that day every cluster under the key becomes inaccessible unless it is "
-            "imported again"
+            f"expires at {asked.valid_to}: every cluster under the key then becomes inaccessible unless the same material "
+            "is imported again"
         )
     if asked.key_material_description:
         request["KeyMaterialDescription"] = asked.key_material_description
@@ -90,12 +87,12 @@ def _to_import(step: OpenStep, asked: ImportKeyMaterialInputs, key: KeyRecord, n
 
 
 def _imported(metadata: dict[str, Any], made: ImportRecord, asked: ImportKeyMaterialInputs, name: str) -> Change:
-    """Return the row that keeps imported material, or refuses what differs."""
+    """Return the row that keeps the imported material, or refuses it when it differs from the inputs."""
     current = metadata.get("CurrentKeyMaterialId", "")
     if made.key_material_id not in ("", current):
         why = (
-            f"this run imported {made.key_material_id[:16]}, current is {current[:16]}: somebody rotated the key; its other "
-            "material is not in this run's custody"
+            f"this run imported {made.key_material_id[:16]}, current is {current[:16]}: somebody rotated the key; this run "
+            "has no backup of the other material"
         )
         return Change("refuse", MATERIAL, name, why)
     if made.recovered_at:
@@ -107,26 +104,26 @@ def _imported(metadata: dict[str, Any], made: ImportRecord, asked: ImportKeyMate
 
 
 def _import_differences(metadata: dict[str, Any], inputs: ImportKeyMaterialInputs) -> str:
-    """Say how the expiry of the imported material differs from what is asked, or nothing."""
+    """Return how the expiry of the imported material differs from the inputs; '' when it does not."""
     model, valid_to = metadata.get("ExpirationModel"), metadata.get("ValidTo")
-    asked = datetime.fromisoformat(inputs.valid_to) if inputs.valid_to else None
+    requested = datetime.fromisoformat(inputs.valid_to) if inputs.valid_to else None
     if (
         model == inputs.expiration_model
-        and (valid_to is None) == (asked is None)
-        and (valid_to is None or asked is None or abs(valid_to - asked) < timedelta(seconds=2))
+        and (valid_to is None) == (requested is None)
+        and (valid_to is None or requested is None or abs(valid_to - requested) < timedelta(seconds=2))
     ):
         return ""
-    there = f"{model}{f' at {valid_to:%Y-%m-%d %H:%M} UTC' if valid_to else ''}"
-    return f"imported as {there}; an expiry is changed by importing the same material again"
+    existing = f"{model}{f' at {valid_to:%Y-%m-%d %H:%M} UTC' if valid_to else ''}"
+    return f"imported as {existing}; to change the expiry, import the same material again with runbook recover"
 
 
 def _check_set(step: OpenStep) -> None:
-    """Raise unless token, wrapping key, encrypted material and custody are one set that is still valid."""
+    """Raise unless token, wrapping key, encrypted material and custody belong together and are still valid."""
     pair, material = ImportParameters.from_run(step.run), MaterialRecord.from_run(step.run)
     again = f"run notebooks/{GET_PARAMETERS_FOR_IMPORT}.ipynb and notebooks/{ENCRYPT_KEY_MATERIAL}.ipynb again"
     for name in (PUBLIC_KEY, IMPORT_TOKEN):
         if key_material.fingerprint(step.run.read(name)) != pair.sha256[name]:
-            raise ArtefactsMismatch(f"{name} is not the file that 02 left (its SHA-256 differs); {again}")
+            raise ArtefactsMismatch(f"{name} is not the file that step 02 wrote (its SHA-256 differs); {again}")
     if material.wrapping_public_key_sha256 != pair.sha256[PUBLIC_KEY]:
         raise ArtefactsMismatch(
             "EncryptedKeyMaterial.bin was made with another wrapping key than the one that belongs to the import token; "
@@ -136,7 +133,7 @@ def _check_set(step: OpenStep) -> None:
     key_material.check_encrypted_key_material(step.run.read(ENCRYPTED), wrapping_key_spec=pair.request.WrappingKeySpec)
     if pair.valid_to <= step.now():
         if ImportRecord.so_far(step.run).key_material_id:
-            again = f"the key has lost its material since: runbook recover {step.run.run_id}"
+            again = f"the key lost its material since; import it again with: runbook recover {step.run.run_id}"
         raise ImportTokenExpired(f"the import token expired at {pair.parameters_valid_to}; {again}")
 
 
@@ -144,18 +141,18 @@ def _check_set(step: OpenStep) -> None:
 
 
 _REFUSALS: dict[str, str] = {
-    "ExpiredImportTokenException": "the import token is older than 24 hours; run 02 and 03 again",
-    "InvalidImportTokenException": "the import token is not of this key or is damaged; run 02 and 03 again",
-    "InvalidCiphertextException": "KMS cannot open EncryptedKeyMaterial.bin: it was made with another wrapping key, "
-    "hash or MGF1 hash than 02 asked for; run 03 again, or have it wrapped again with the algorithm of README.txt",
-    "IncorrectKeyMaterialException": "this is not the material that the key had, or not 32 bytes; bring the original material",
+    "ExpiredImportTokenException": "the import token is older than 24 hours; run steps 02 and 03 again",
+    "InvalidImportTokenException": "the import token is not of this key or is damaged; run steps 02 and 03 again",
+    "InvalidCiphertextException": "KMS cannot decrypt EncryptedKeyMaterial.bin: it was made with another wrapping "
+    "key, hash or MGF1 hash than step 02 requested; run step 03 again, or wrap it again with the algorithm of README.txt",
+    "IncorrectKeyMaterialException": "this is not the material that the key had, or not 32 bytes; provide the same material",
 }
 
 
 def apply(step: OpenStep, plan: Plan) -> str:
     """Import the material; return the key's state.
 
-    Sending it twice is harmless: the same material is taken again. Raises `ImportRefused` in KMS's own terms.
+    Sending it twice is harmless: KMS accepts the same material again. Raises `ImportRefused` with KMS's error code.
     """
     change = plan.change("key material")
     key_id = KeyRecord.from_run(step.run).key_id
@@ -183,7 +180,7 @@ def apply(step: OpenStep, plan: Plan) -> str:
 
 
 def _note_plaintext(step: OpenStep, plan: Plan) -> None:
-    """Note which file in clear the plan shows as to be deleted: `verify` deletes it once the import is proved, and no other."""
+    """Record which plaintext file the plan deletes: `verify` deletes it, and no other, once the import is proved."""
     shown = [
         change.request["file"]
         for change in plan.changes
@@ -194,7 +191,7 @@ def _note_plaintext(step: OpenStep, plan: Plan) -> None:
 
 
 def _read_set(step: OpenStep) -> tuple[bytes, bytes]:
-    """Return token and encrypted material, the very bytes that 02 and 03 left. Raises `ArtefactsMismatch`."""
+    """Return token and encrypted material, as steps 02 and 03 wrote them. Raises `ArtefactsMismatch`."""
     pair, material = ImportParameters.from_run(step.run), MaterialRecord.from_run(step.run)
     token, encrypted = step.run.read(IMPORT_TOKEN), step.run.read(ENCRYPTED)
     for name, content, digest in (
@@ -202,14 +199,14 @@ def _read_set(step: OpenStep) -> tuple[bytes, bytes]:
         (ENCRYPTED, encrypted, material.files[ENCRYPTED]),
     ):
         if key_material.fingerprint(content) != digest:
-            raise ArtefactsMismatch(f"nothing was imported: {name} is not the file that its step left; {AGAIN}")
+            raise ArtefactsMismatch(f"nothing was imported: {name} is not the file that its step wrote; {AGAIN}")
     return token, encrypted
 
 
 def _refused(step: OpenStep, key_id: str, error: ClientError) -> ImportRefused:
-    """Return what KMS's refusal means, and note it where it means that nothing was imported.
+    """Return the error for KMS's refusal, and record it when it proves that nothing was imported.
 
-    It may be the answer to a second sending, the first having taken effect: then the key is no longer PendingImport.
+    The refusal may answer a repeated request whose first attempt took effect: then the key is no longer PendingImport.
     """
     state = (kms.describe(step.session, key_id) or {}).get("KeyState")
     reason = _REFUSALS.get(error_code(error))
@@ -218,7 +215,7 @@ def _refused(step: OpenStep, key_id: str, error: ClientError) -> ImportRefused:
         step.run.settle(step.name, IMPORT, "refused")
         return ImportRefused(words if reason else f"{words}; nothing was imported")
     return ImportRefused(
-        f"{words}; but the key is {state}: an earlier attempt may have taken effect. Run this step again"
+        f"{words}; but the key is {state}: an earlier attempt may have taken effect; run this step again"
     )
 
 
@@ -226,7 +223,7 @@ def _refused(step: OpenStep, key_id: str, error: ClientError) -> ImportRefused:
 
 
 def verify(step: OpenStep) -> Checks:
-    """Hold the key and its material against what was asked, and finish the step. Raises `VerificationFailed`."""
+    """Compare the key and its material with the inputs, and finish the step. Raises `StepMissing`, `VerificationFailed`."""
     made = ImportRecord.so_far(step.run)
     if not made.expiration_model:
         raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
@@ -251,12 +248,12 @@ def _gather(step: OpenStep, made: ImportRecord) -> Checks:
     checks = Checks("The key and its material")
     source = "kms:DescribeKey"
     checks.equal("the key can be used", "Enabled", metadata.get("KeyState"), source=source)
-    checks.equal("its material came from outside", "EXTERNAL", metadata.get("Origin"), source=source)
-    checks.equal("the expiration model is the one asked for", model, metadata.get("ExpirationModel"), source=source)
+    checks.equal("its key material is imported (origin)", "EXTERNAL", metadata.get("Origin"), source=source)
+    checks.equal("the expiration model is as requested", model, metadata.get("ExpirationModel"), source=source)
     checks.equal("the material expires", expiry or "never", valid_to, source=source)
     source = "kms:ListKeyRotations"
     ids = [entry["KeyMaterialId"] for entry in current]
-    checks.equal("one material is current, and it is this one", [made.key_material_id], ids, source=source)
+    checks.equal("the current key material is the imported one", [made.key_material_id], ids, source=source)
     states = [entry.get("ImportState") for entry in current]
-    checks.equal("the material is in KMS", ["IMPORTED"], states, source=source)
+    checks.equal("the import state of the material", ["IMPORTED"], states, source=source)
     return checks

@@ -52,15 +52,15 @@ class OpenStep:
         return f"account {self.run.target['account_id']} · {self.run.target['region']}"
 
     def _before(self) -> list[str]:
-        """Return what was done already, for whoever comes back tomorrow."""
+        """Return what earlier sessions did in this step, one line each."""
         section = self.run.steps.get(self.name)
         if section is None:
             return []
         if section["status"] != "finished":
             return [f"Started {section['started']} and not finished: the plan keeps what exists, and apply resumes."]
         summary = section["record"].get("summary", "")
-        done = f"Done already, {section['finished']}{f': {summary}' if summary else ''}."
-        return [f"{done} Running it again keeps what exists."]
+        done = f"Finished {section['finished']}{f': {summary}' if summary else ''}."
+        return [f"{done} Running the step again keeps what exists."]
 
     # AWS --------------------------------------------------------------------------------------------------
 
@@ -76,36 +76,36 @@ class OpenStep:
         return self.session.client(service, region=region, retry=retry)
 
     def now(self) -> datetime:
-        """Return AWS's present time."""
+        """Return the current time by AWS's clock, in UTC."""
         return self.session.now()
 
-    # Whose a resource is ------------------------------------------------------------------------------------
+    # Which run a resource belongs to ------------------------------------------------------------------------------------
 
     def tags(self, given: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return the tags of everything that this step creates: the run's two, and the caller's own."""
+        """Return the tags of everything that this step creates: the run's two, and those in `given`."""
         return {"runbook:run-id": self.run.run_id, "runbook:step": self.name, **(given or {})}
 
     def tag_list(self, given: Mapping[str, str] | None = None) -> list[dict[str, str]]:
-        """Return the tags as RDS and EC2 take them."""
+        """Return the tags in the form of the RDS and EC2 APIs."""
         return [{"Key": key, "Value": value} for key, value in self.tags(given).items()]
 
     def is_ours(self, tags: Mapping[str, str]) -> bool:
         """Return whether a resource with these tags was created by this run.
 
-        It carries the run's id, and the step that it names has recorded an intent to create in this very folder: a run
-        of the same name in another folder, a colleague's say, is another run.
+        The tags name the run's id and a step that recorded an intent in this run folder. A run of the same name in
+        another folder, such as a colleague's, is another run.
         """
         section = self.run.steps.get(tags.get("runbook:step", ""), {})
         intended = any(intent.get("outcome") != "refused" for intent in section.get("intents", {}).values())
         return tags.get("runbook:run-id") == self.run.run_id and bool(intended or section.get("record"))
 
     def whose(self, tags: Mapping[str, str]) -> str:
-        """Return whose a resource is that is not ours, as far as its tags say, as part of a sentence."""
+        """Return, as a clause, which run created a resource that is not this run's, by its tags."""
         owner = tags.get("runbook:run-id")
         if owner == self.run.run_id:
             return (
-                f"a run {owner!r} created it that is not the one in this folder (a colleague's, or its folder was deleted or "
-                "moved: restore it, or choose another run_id)"
+                f"another run {owner!r} created it, not the one in this folder (a colleague's, or one whose folder was "
+                "deleted or moved: restore that folder, or choose another run_id)"
             )
         return f"run {owner!r} created it" if owner else "this run did not create it"
 
@@ -114,21 +114,21 @@ class OpenStep:
     def form(self, given: Mapping[str, Any]) -> Form:
         """Return the form of this step; a notebook passes `locals()`, which holds its parameters.
 
-        A plan that is made from what the form says is refused by its apply once the form was edited.
+        `apply` refuses a plan once the form that it was made from is edited.
         """
         offers = choices.for_step(self.name, lambda: self.session)
         self._form = Form(STEP_INPUTS[self.name], given=given, earlier=self.earlier(), offers=offers)
         return self._form
 
     def earlier(self) -> dict[str, tuple[Any, str]]:
-        """Return the values that this step was applied with before, else those that 00 checked, and which it is.
+        """Return each value that this step was last applied with, or that step 00 checked, with its source.
 
-        A form that a person opens again starts from them.
+        A form that is opened again starts from them.
         """
         found: dict[str, tuple[Any, str]] = {}
         if not STEP_INPUTS[self.name].remembered:
             return found
-        for name, words in ((START, "As checked by 00"), (self.name, "As applied before")):
+        for name, words in ((START, "As checked by step 00"), (self.name, "As applied before")):
             section = self.run.steps.get(name, {})
             found.update({field: (value, words) for field, value in section.get("inputs", {}).items()})
         return found
@@ -151,18 +151,18 @@ class OpenStep:
     def applying(self, plan: Plan, *, begin: bool = True) -> Iterator[None]:
         """Hold the run's lock and record the inputs while `plan` is applied.
 
-        Raises, before anything is changed, `PlanRefused`; `PlanOutdated` when the form was edited or any step went on
-        since the plan was made (in another tab, say), or for a plan of another run; and `RunLocked` when another process
-        works on the run. The same plan may be applied again: what it did itself does not make it outdated.
+        Raises, before anything is changed, `PlanRefused`; `PlanOutdated` for a plan of another run, or when the form
+        was edited or any step changed since the plan was made (in another tab, for example); and `RunLocked` when
+        another process works on the run. The same plan may be applied again: its own changes do not outdate it.
 
-        `begin=False` is for an act on a step that stays finished: its inputs are kept.
+        `begin=False` keeps a finished step finished, with its recorded inputs.
         """
         self._require_current(plan)
         with self.run.locked(what=self.name):
             now = self._done_so_far()
             if changed := sorted(name for name in {*now, *plan.made_for} if now.get(name) != plan.made_for.get(name)):
                 raise PlanOutdated(
-                    f"nothing was changed: {' and '.join(changed)} went on since this plan was shown; run the plan's cell again"
+                    f"nothing was changed: {' and '.join(changed)} changed since this plan was shown; run the plan cell again"
                 )
             if begin:
                 self.run.begin(self.name, inputs=plan.values)
@@ -175,13 +175,13 @@ class OpenStep:
         """Raise `PlanOutdated` for a plan of another run or another form, and `PlanRefused`."""
         if plan.scope != self._scope():
             raise PlanOutdated(
-                f"nothing was changed: this plan was made for another run, account or Region than {self.run.run_id!r}; run the "
-                "plan's cell again"
+                f"nothing was changed: this plan was made for another run, account or Region than run {self.run.run_id!r}; "
+                "run the plan cell again"
             )
         if self._form is not None and (changed := self._form.differs_from(plan.inputs)):
             raise PlanOutdated(
                 f"nothing was changed: the form was edited after this plan was shown ({', '.join(changed)}); run the cells "
-                "from the one that reads the form"
+                "again from the one that reads the form"
             )
         plan.require_applicable()
 

@@ -1,7 +1,7 @@
 """The IAM policies of the steps: as small as AWS's actions, resources and conditions allow. Pure.
 
-One table, data/steps.yaml, says what each step needs; the heads of the notebooks show it, and the policies here are
-made from it. What the key's own policy grants its administrators and users they need not be granted here again.
+The table data/steps.yaml lists what each step needs; the heads of the notebooks and these policies are made from it.
+Permissions that the key policy grants to key administrators and key users need not be granted here again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from runbook_lib.run.steps import STEP_INPUTS, all_steps
 def values(
     given: Mapping[str, Any], *, run_id: str = "", account_id: str = "", partition: str = "aws"
 ) -> dict[str, Any]:
-    """Return what stands in for the placeholders of the table: the parameters, and `*` for what is not known yet.
+    """Return the values of the table's placeholders: the parameters, and `*` for what is not known yet.
 
     Raises `InputError`.
     """
@@ -62,18 +62,18 @@ def _rows(
                 continue
             resources = [text.format_map(known) for text in row.get("resources", ["*"])]
             condition = {
-                operator: {key: value.format_map(known) for key, value in asked.items()}
-                for operator, asked in row.get("condition", {}).items()
+                operator: {key: value.format_map(known) for key, value in keys.items()}
+                for operator, keys in row.get("condition", {}).items()
             }
             yield resources, condition, row["actions"]
 
 
 def key_policy(known: Mapping[str, Any]) -> dict[str, Any]:
     """Return the key's own policy. Raises `InputError` unless account, administrators and users are named."""
-    missing = [(name, "is empty; name what is to stand in the key policy") for name in ("key_administrators", "key_users")
+    missing = [(name, "is empty; name the roles or users for the key policy") for name in ("key_administrators", "key_users")
                if not known[name]]  # fmt: skip
     if known["account_id"] == "*":
-        missing.append(("account_id", "is empty; a key policy names the account"))
+        missing.append(("account_id", "is empty; a key policy names the account: enter its 12 digits"))
     if missing:
         raise InputError(missing)
     account_id, partition = known["account_id"], known["partition"]

@@ -1,6 +1,7 @@
-"""Which files in the run folder are the very ones that step 03 wrote, and the end of PlaintextKeyMaterial.bin.
+"""Identify the files that step 03 wrote to the run folder, and delete PlaintextKeyMaterial.bin after the import.
 
-A name proves nothing: what somebody puts under the name of a file of ours may be the only copy of the key material.
+A file is identified by content, never by name: somebody else's file of the same name may be the only copy of the key
+material.
 """
 
 from __future__ import annotations
@@ -20,25 +21,25 @@ _DESTROYED = "destroyed "
 
 
 def kept_aside(run: Run, names: list[str]) -> list[Change]:
-    """Return a row for each of these files that exists: not this run's, and renamed before its name is used."""
+    """Return a row for each of these files that exists and is not this run's; `apply` renames it first."""
     found = [run.path / name for name in names if (run.path / name).is_file() and not (run.path / name).is_symlink()]
-    why = "was not written by this run; kept as {}"
+    why = "not written by this run; renamed to {}"
     return [Change("keep", "file", path.name, why.format(aside(path).name)) for path in found]
 
 
 def written(material: MaterialRecord) -> list[tuple[str, str]]:
-    """Return name and SHA-256 of each public file that 03 wrote, or was writing when it was interrupted."""
+    """Return name and SHA-256 of each file, but the plaintext, that step 03 wrote or was writing when interrupted."""
     return [*material.files.items(), (CUSTODY, material.set), *material.writing]
 
 
 def files_of(run: Run, material: MaterialRecord) -> list[str]:
-    """Return the names of the files in the run folder that are proved to be what 03 wrote."""
+    """Return the names of the files in the run folder that step 03 wrote, proved by content."""
     found = {name for name, digest in written(material) if holds(run.path / name, digest)}
     return sorted(found | ({PLAINTEXT} if _is_ours(run, material) else set()))
 
 
 def _is_ours(run: Run, material: MaterialRecord) -> bool:
-    """Return whether PlaintextKeyMaterial.bin is the very file that 03 wrote: by identity, then by key check value."""
+    """Return whether step 03 wrote PlaintextKeyMaterial.bin: by file identity, then by key check value."""
     path, recorded = run.path / PLAINTEXT, material.in_clear
     if recorded is None or not is_the_very(path, recorded.file):
         return False
@@ -54,28 +55,28 @@ def _is_deleted_after_import(material: MaterialRecord) -> bool:
 
 
 def plaintext_changes(run: Run) -> list[Change]:
-    """Return the row of 04's plan that says what becomes of PlaintextKeyMaterial.bin: none where custody is another.
+    """Return the row of step 04's plan that deletes or keeps PlaintextKeyMaterial.bin; none with another custody.
 
-    It is deleted once, and only if it is the very file that 03 wrote.
+    The file is deleted once, and only if step 03 wrote it.
     """
     material = MaterialRecord.so_far(run)
     if not _is_deleted_after_import(material) or not os.path.lexists(run.path / PLAINTEXT):
         return []
     before = ImportRecord.so_far(run).plaintext_file
     if before.startswith(_DESTROYED):
-        why = f"the file that 03 wrote was {before}; this one was put here later"
+        why = f"the file of step 03 was {before}; this one was added later"
         return [Change("keep", PLAINTEXT, PLAINTEXT, why)]
     if material.in_clear is None or not _is_ours(run, material):
-        why = "is not the file that 03 wrote, or was changed since; if nobody needs it, delete it yourself"
+        why = "not the file of step 03, or changed since; delete it yourself if nobody needs it"
         return [Change("keep", PLAINTEXT, PLAINTEXT, why)]
-    why = "in clear; overwritten and deleted once the import is verified"
+    why = "unencrypted; overwritten and deleted once the import is verified"
     return [Change("delete", PLAINTEXT, PLAINTEXT, why, request={"file": list(material.in_clear.file)})]
 
 
 def delete_plaintext(run: Run) -> str:
-    """After the import, destroy the PlaintextKeyMaterial.bin that 04's applied plan showed; return what became of it.
+    """After the import, destroy the PlaintextKeyMaterial.bin of step 04's applied plan; return the outcome in words.
 
-    Returns an empty text where custody is another.
+    Returns an empty text with another custody.
     """
     material, imported = MaterialRecord.so_far(run), ImportRecord.so_far(run)
     if not _is_deleted_after_import(material):
@@ -86,5 +87,5 @@ def delete_plaintext(run: Run) -> str:
     if not os.path.lexists(path):
         return "deleted"
     if material.in_clear is not None and shown == material.in_clear.file and _is_ours(run, material):
-        return f"{_DESTROYED}{utc_stamp()}" if destroy(path, made=shown) else "kept: changed meanwhile"
-    return "kept: not the file that 03 wrote, or not in the plan"
+        return f"{_DESTROYED}{utc_stamp()}" if destroy(path, made=shown) else "kept: changed since the plan"
+    return "kept: not the file of step 03, or not in the plan"

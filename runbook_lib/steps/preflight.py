@@ -1,4 +1,4 @@
-"""What 00 checks before anything costs money: everything that a later step needs."""
+"""The checks of step 00: everything that a later step needs, before anything costs money."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runbook_lib.steps.open_step import OpenStep
 
 
 def gather(step: OpenStep, asked: StartInputs) -> Checks:
-    """Check what every later step needs, in the order of the steps; reads only, and judges nothing."""
+    """Check what every later step needs, in the order of the steps; read only, and raise nothing for a failed check."""
     found = _Attempts()
     _identity(found, step.session, asked)
     _names(found, step, asked)
@@ -30,60 +30,77 @@ def gather(step: OpenStep, asked: StartInputs) -> Checks:
 
 
 class _Attempts:
-    """Checks that hold when a read returns, and fail with the words of what it raises."""
+    """Checks that pass when a read returns, and fail with the message of the error that it raises."""
 
     def __init__(self) -> None:
         self.checks = Checks("Pre-flight")
 
-    def add(self, claim: str, read: Callable[[], str], source: str) -> None:
-        """Add a claim; `read` returns the actual value, or raises why the claim does not hold."""
+    def add(self, claim: str, expected: str, read: Callable[[], str], source: str) -> None:
+        """Add a claim; `read` returns the actual value, or raises an error that says why the claim does not hold."""
         try:
             actual = read()
         except RunbookError as error:
-            self.checks.holds(claim, "yes", str(error), lambda _: False, source=source)
+            self.checks.holds(claim, expected, str(error), lambda _: False, source=source)
         else:
-            self.checks.holds(claim, "yes", actual, lambda _: True, source=source)
+            self.checks.holds(claim, expected, actual, lambda _: True, source=source)
 
 
 def _identity(found: _Attempts, session: Session, asked: StartInputs) -> None:
-    """Who calls, and who shall administer and use the key."""
-    found.add("you are signed in", lambda: str(session.identity()["Arn"]), "sts:GetCallerIdentity")
-    found.add("your key policy principal is known", session.principal_arn, "iam:GetRole")
+    """Check the caller, and the principals that administer and use the key."""
+    source = "sts:GetCallerIdentity"
+    found.add("the credentials are valid", "a caller's ARN", lambda: str(session.identity()["Arn"]), source)
+    claim, expected = "the caller can be a principal of the key policy", "the ARN of a role or user"
+    found.add(claim, expected, session.principal_arn, "iam:GetRole")
     for field in ("key_administrators", "key_users"):
-        found.add(f"the {field.replace('_', ' ')} exist", partial(_principals, session, asked, field), "iam:GetRole")
-    role = "absent; 01 creates it if asked"
-    found.add("the service-linked role of RDS", lambda: kms.service_linked_role(session) or role, "iam:GetRole")
+        claim, expected = (
+            f"the {field.replace('_', ' ')} exist",
+            ", ".join(getattr(asked, field)) or "the caller's role",
+        )
+        found.add(claim, expected, partial(_principals, session, asked, field), "iam:GetRole")
+    claim = "the service-linked role of RDS exists or can be created"
+    expected = "its ARN, or absent: step 01 creates it" if asked.grant_rds_service_linked_role else "its ARN, or absent"
+    found.add(claim, expected, lambda: kms.service_linked_role(session) or "absent", "iam:GetRole")
 
 
 def _names(found: _Attempts, step: OpenStep, asked: StartInputs) -> None:
-    """The names that the run will take."""
-    found.add("the alias is free", lambda: _alias(step, asked.key_alias), "kms:ListAliases")
+    """Check that the names which the run will use are free."""
+    expected = "absent, or created by this run"
+    found.add("the alias is free", expected, lambda: _alias(step, asked.key_alias), "kms:ListAliases")
     cluster = asked.db_cluster_identifier
-    found.add("the cluster's name is free", lambda: _cluster(step, cluster), "rds:DescribeDBClusters")
+    claim = f"the cluster identifier {cluster} is free"
+    found.add(claim, expected, lambda: _cluster(step, cluster), "rds:DescribeDBClusters")
     for number in range(1, asked.reader_count + 2):
         name = f"{cluster}-{number}"
-        found.add(f"the instance name {name} is free", partial(_instance, step, name), "rds:DescribeDBInstances")
+        claim = f"the instance identifier {name} is free"
+        found.add(claim, expected, partial(_instance, step, name), "rds:DescribeDBInstances")
 
 
 def _offers(found: _Attempts, session: Session, asked: StartInputs) -> None:
-    """What RDS offers of what is asked for."""
-    source = "rds:DescribeDBEngineVersions"
-    found.add("the engine version is on offer", lambda: engine_version(session, asked), source)
-    source = "rds:DescribeOrderableDBInstanceOptions"
-    found.add("the instance class can be ordered, encrypted", lambda: _class(session, asked), source)
+    """Check that RDS offers the engine version and the instance class."""
+    expected, source = (
+        asked.engine_version or "one with long-term support, or the default",
+        "rds:DescribeDBEngineVersions",
+    )
+    found.add("the engine version is available", expected, lambda: engine_version(session, asked), source)
+    claim, source = "the instance class supports storage encryption", "rds:DescribeOrderableDBInstanceOptions"
+    found.add(claim, asked.db_instance_class, lambda: _class(session, asked), source)
 
 
 def _surroundings(found: _Attempts, session: Session, asked: StartInputs) -> None:
-    """What the cluster will stand in: network, groups, roles, keys and quotas."""
-    found.add("the network has two zones", lambda: _network(session, asked), "ec2:DescribeSubnets")
-    source = "rds:DescribeDBClusterParameterGroups"
-    found.add("the parameter groups exist", lambda: _parameter_groups(session, asked), source)
+    """Check network, parameter groups, monitoring role, the secret's key, and quotas."""
+    claim, expected = "the network spans two Availability Zones", "two zones or more"
+    found.add(claim, expected, lambda: _network(session, asked), "ec2:DescribeSubnets")
+    expected, source = ", ".join(_group_names(asked)) or "the engine's defaults", "rds:DescribeDBClusterParameterGroups"
+    found.add("the parameter groups exist", expected, lambda: _parameter_groups(session, asked), source)
     if asked.monitoring_role_arn:
-        found.add("the monitoring role exists", lambda: _role(session, asked.monitoring_role_arn), "iam:GetRole")
+        claim, expected = "the monitoring role exists", "a role that trusts monitoring.rds.amazonaws.com"
+        found.add(claim, expected, lambda: _role(session, asked.monitoring_role_arn), "iam:GetRole")
     if asked.master_user_secret_kms_key_id:
-        claim = "the key of the managed password can be used"
-        found.add(claim, lambda: _secret_key(session, asked), "kms:DescribeKey")
-    found.add("the quotas leave room", lambda: _quotas(session, asked), "rds:DescribeAccountAttributes")
+        claim, expected = "the key of the managed password can be used", "an Enabled key"
+        found.add(claim, expected, lambda: _secret_key(session, asked), "kms:DescribeKey")
+    expected = ", ".join(f"{more} more {name}" for name, more in _quotas_needed(asked).items() if more)
+    source = "rds:DescribeAccountAttributes"
+    found.add("the quotas suffice", expected, lambda: _quotas(session, asked), source)
 
 
 def _principals(session: Session, inputs: StartInputs, field: str) -> str:
@@ -96,37 +113,38 @@ def _principals(session: Session, inputs: StartInputs, field: str) -> str:
 def _alias(step: OpenStep, alias: str) -> str:
     target = kms.find_alias(step.session, alias)
     if target is None:
-        return "free"
+        return "absent"
     tags = kms.tags_of(step.session, target)
     if step.is_ours(tags):
-        return "made by this run"
+        return "created by this run"
     raise PreflightFailed(
         f"key_alias {alias!r} already points to key {target}, and {step.whose(tags)}; choose another alias"
     )
 
 
 def _cluster(step: OpenStep, identifier: str) -> str:
-    there = rds.find_cluster(step.session, identifier)
-    if there is None:
-        return "free"
-    tags = rds.rds_tags(there)
+    found = rds.find_cluster(step.session, identifier)
+    if found is None:
+        return "absent"
+    tags = rds.rds_tags(found)
     if step.is_ours(tags):
-        return "made by this run"
+        return "created by this run"
     raise PreflightFailed(f"db_cluster_identifier {identifier!r} exists, and {step.whose(tags)}; choose another name")
 
 
 def _instance(step: OpenStep, identifier: str) -> str:
-    there = rds.find_instance(step.session, identifier)
-    if there is None:
-        return "free"
-    if step.is_ours(rds.rds_tags(there)):
-        return "made by this run"
+    found = rds.find_instance(step.session, identifier)
+    if found is None:
+        return "absent"
+    if step.is_ours(rds.rds_tags(found)):
+        return "created by this run"
     raise PreflightFailed(
-        f"an instance {identifier!r} exists, and this run did not make it; choose another db_cluster_identifier"
+        f"DB instance {identifier!r} exists, and this run did not create it; choose another db_cluster_identifier"
     )
 
 
 def engine_version(session: Session, inputs: StartInputs) -> str:
+    """Return the engine version that step 05 will create. Raises `PreflightFailed` when it is not available."""
     return offers.choose_engine_version(session, engine=inputs.engine, engine_version=inputs.engine_version)
 
 
@@ -143,14 +161,14 @@ def _class(session: Session, inputs: StartInputs) -> str:
 
 def _network(session: Session, inputs: StartInputs) -> str:
     if inputs.db_subnet_group_name:
-        vpc_id = ec2.require_subnet_group(session, inputs.db_subnet_group_name)["VpcId"]
-        words = f"subnet group {inputs.db_subnet_group_name}"
+        group = ec2.require_subnet_group(session, inputs.db_subnet_group_name)
+        vpc_id, zones = group["VpcId"], {subnet["SubnetAvailabilityZone"]["Name"] for subnet in group["Subnets"]}
     else:
         vpc_id = ec2.find_vpc(session, inputs.vpc_id)
-        words = ", ".join(subnet["AvailabilityZone"] for subnet in ec2.find_subnets(session, vpc_id))
+        zones = {subnet["AvailabilityZone"] for subnet in ec2.find_subnets(session, vpc_id)}
     if inputs.vpc_security_group_ids:
         ec2.require_security_groups(session, inputs.vpc_security_group_ids, vpc_id)
-    return f"{vpc_id}: {words}"
+    return f"{vpc_id}: {', '.join(sorted(zones))}"
 
 
 def _parameter_groups(session: Session, inputs: StartInputs) -> str:
@@ -159,8 +177,11 @@ def _parameter_groups(session: Session, inputs: StartInputs) -> str:
     offers.require_parameter_groups(
         session, inputs.db_cluster_parameter_group_name, inputs.db_parameter_group_name, family=family
     )
-    named = [name for name in (inputs.db_cluster_parameter_group_name, inputs.db_parameter_group_name) if name]
-    return ", ".join(named) or "the engine's defaults"
+    return ", ".join(_group_names(inputs)) or "the engine's defaults"
+
+
+def _group_names(inputs: StartInputs) -> list[str]:
+    return [name for name in (inputs.db_cluster_parameter_group_name, inputs.db_parameter_group_name) if name]
 
 
 def _role(session: Session, arn: str) -> str:
@@ -170,11 +191,11 @@ def _role(session: Session, arn: str) -> str:
         if error_code(error) != "NoSuchEntity":
             raise
         raise PreflightFailed(
-            f"monitoring_role_arn {arn!r}: there is no such role; create it or set monitoring_interval to 0"
+            f"monitoring_role_arn {arn!r} does not exist; create the role or set monitoring_interval to 0"
         ) from error
     if "monitoring.rds.amazonaws.com" not in str(found.get("AssumeRolePolicyDocument", "")):
         raise PreflightFailed(
-            f"monitoring_role_arn {arn!r} does not trust monitoring.rds.amazonaws.com; mend its trust policy"
+            f"monitoring_role_arn {arn!r} does not trust monitoring.rds.amazonaws.com; fix its trust policy"
         )
     return arn
 
@@ -185,9 +206,9 @@ def _secret_key(session: Session, inputs: StartInputs) -> str:
     if metadata is None and asked == inputs.key_alias:
         return f"{asked}, the key of this run"
     if metadata is None or metadata["KeyState"] != "Enabled":
-        state = metadata["KeyState"] if metadata else "not there"
+        problem = f"is {metadata['KeyState']}" if metadata else "does not exist"
         raise PreflightFailed(
-            f"master_user_secret_kms_key_id {asked!r} is {state}; name an Enabled key or leave it empty"
+            f"master_user_secret_kms_key_id {asked!r} {problem}; name an Enabled key or leave it empty"
         )
     return str(metadata["Arn"])
 
@@ -196,19 +217,24 @@ def _quotas(session: Session, inputs: StartInputs) -> str:
     try:
         quotas = session.client("rds").describe_account_attributes()["AccountQuotas"]
     except ClientError as error:
-        return f"not known ({error_text(error)})"
-    wanted = {
+        return f"unknown: {error_text(error)}"
+    needed, rows = _quotas_needed(inputs), []
+    for quota in quotas:
+        if (more := needed.get(quota["AccountQuotaName"])) is None:
+            continue
+        if quota["Used"] + more > quota["Max"]:
+            raise PreflightFailed(
+                f"{quota['AccountQuotaName']}: {quota['Used']} of {quota['Max']} are used, the run needs {more} more; "
+                "request an increase, or delete some"
+            )
+        rows.append(f"{quota['AccountQuotaName']} {quota['Used']} of {quota['Max']} used")
+    return ", ".join(rows)
+
+
+def _quotas_needed(inputs: StartInputs) -> dict[str, int]:
+    """Return how many more of each resource the run needs, by the name of its quota in DescribeAccountAttributes."""
+    return {
         "DBClusters": 1,
         "DBInstances": inputs.reader_count + 1,
         "DBSubnetGroups": 0 if inputs.db_subnet_group_name else 1,
     }
-    rows = []
-    for quota in quotas:
-        if (more := wanted.get(quota["AccountQuotaName"])) is None:
-            continue
-        if quota["Used"] + more > quota["Max"]:
-            raise PreflightFailed(
-                f"{quota['AccountQuotaName']}: {quota['Used']} of {quota['Max']} are used; ask AWS for more, or delete some"
-            )
-        rows.append(f"{quota['AccountQuotaName']} {quota['Used']} of {quota['Max']}")
-    return ", ".join(rows)

@@ -1,8 +1,7 @@
 """`runbook recover`: import the key material again into its key, and let KMS prove that it is the same; plan and apply.
 
-The recorded key check value is a hint; the proof is that KMS takes the material as the one with this KeyMaterialId. How
-the material is opened is `material/open_recovery_copy`; the drill is `recovery_drill`. Nothing is recorded but the
-record of step 04.
+The recorded key check value is a hint; the proof is that KMS accepts the material for this KeyMaterialId. The material is
+read by `material/open_recovery_copy`; the drill is `recovery_drill`. Only the record of step 04 is updated.
 """
 
 from __future__ import annotations
@@ -34,17 +33,17 @@ from runbook_lib.steps.open_step import OpenStep
 
 FOLDER, TOKEN = "recovery", "ImportToken.bin"
 CLUSTER = "DB cluster"
-LOST = "inaccessible-encryption-credentials-recoverable"
+INACCESSIBLE = "inaccessible-encryption-credentials-recoverable"
 
 
 # Where the key material comes from --------------------------------------------------------------------------------
 
 
 def sources(run: Run, asked: RecoverInputs) -> RecoverySources:
-    """Return what is provided to open the key material.
+    """Return the recovery sources: the files, passwords and HSM token to read the key material from.
 
-    Where nothing is named: the run's training keys, or its file in clear. The HSM module and PIN are those that 03 was
-    given unless others are named. Raises `StepMissing`.
+    Without a named file: the run's training keys, or its plaintext file. HSM module and PIN default to those of step 03.
+    Raises `StepMissing`.
     """
     made_with = run.steps.get(ENCRYPT_KEY_MATERIAL, {}).get("inputs", {})
     provided = RecoverySources(
@@ -67,7 +66,7 @@ def sources(run: Run, asked: RecoverInputs) -> RecoverySources:
 
 
 def training_keys(run: Run) -> tuple[str, ...]:
-    """Return the paths of the run's training recovery keys; none of them protects anything real."""
+    """Return the paths of the run's training recovery keys, which exist in the sandbox only."""
     return tuple(str(path) for path in sorted(run.path.glob("TRAINING-recovery-private*.pem")))
 
 
@@ -75,22 +74,25 @@ def training_keys(run: Run) -> tuple[str, ...]:
 
 
 def plan(step: OpenStep, asked: RecoverInputs) -> Plan:
-    """Plan the import of the material that the key had, and the start of a cluster that waits for it.
+    """Plan the import of the material that the key had, and the start of the clusters that are inaccessible without it.
 
-    Raises `StepMissing` when nothing was ever imported, `KeyNotUsable` for a key that takes no material, and
+    Raises `StepMissing` when nothing was ever imported, `KeyNotUsable` for a key that accepts no material, and
     `InputError` for an expiry that AWS refuses.
     """
     key, made = KeyRecord.from_run(step.run), ImportRecord.so_far(step.run)
     metadata = kms.describe(step.session, key.key_id) or {}
     if metadata.get("KeyState") in (None, "PendingDeletion"):
         found = metadata.get("KeyState", "deleted")
-        raise KeyNotUsable(f"key {key.key_id} is {found}; material is imported again only into a key that stays")
+        raise KeyNotUsable(
+            f"key {key.key_id} is {found}; only an existing key that is not pending deletion accepts material "
+            "(kms:CancelKeyDeletion)"
+        )
     material_id = made.key_material_id or metadata.get("CurrentKeyMaterialId", "")
     if not material_id:
         raise StepMissing(f"nothing was ever imported into {key.key_alias}; run notebooks/{step.name}.ipynb first")
     expiry = _expiry(step, made, asked)
     until = expiry.get("ValidTo", "")
-    detail = f"the same again, {f'expires at {until}' if until else 'does not expire'}; KMS refuses any other"
+    detail = f"the same material, {f'expires at {until}' if until else 'does not expire'}; KMS refuses any other"
     request = {"KeyId": key.key_id, "KeyMaterialId": material_id, **expiry}
     changes = [
         Change("keep", "KMS key", key.key_alias, f"is {metadata['KeyState']}"),
@@ -101,7 +103,7 @@ def plan(step: OpenStep, asked: RecoverInputs) -> Plan:
 
 
 def _expiry(step: OpenStep, made: ImportRecord, asked: RecoverInputs) -> dict[str, str]:
-    """Return ExpirationModel and ValidTo: as asked, else as the material was imported before. Raises `InputError`."""
+    """Return ExpirationModel and ValidTo: as requested, else as imported before. Raises `InputError`."""
     forever, valid_to = asked.does_not_expire, asked.valid_to
     if not forever and not valid_to:
         forever = made.expiration_model != "KEY_MATERIAL_EXPIRES"
@@ -115,14 +117,16 @@ def _expiry(step: OpenStep, made: ImportRecord, asked: RecoverInputs) -> dict[st
 
 
 def _lost_clusters(step: OpenStep) -> list[Change]:
-    """Return the rows that start the run's clusters which wait for their key."""
+    """Return the rows that start the run's clusters that are inaccessible without the key."""
     changes = []
     for record in clusters(step.run):
         name = record.db_cluster_identifier
         found = rds.find_cluster(step.session, name)
-        if found is not None and found["Status"] == LOST and step.is_ours(rds.rds_tags(found)):
+        if found is not None and found["Status"] == INACCESSIBLE and step.is_ours(rds.rds_tags(found)):
             request = {"DBClusterIdentifier": name}
-            changes.append(Change("change", CLUSTER, name, f"is {LOST}: started again", "rds:StartDBCluster", request))
+            changes.append(
+                Change("change", CLUSTER, name, f"is {INACCESSIBLE}: started again", "rds:StartDBCluster", request)
+            )
     return changes
 
 
@@ -130,17 +134,18 @@ def _lost_clusters(step: OpenStep) -> list[Change]:
 
 
 class Recovered(NamedTuple):
-    """The key's state after its material was imported again; the key check value, empty where nobody here knows it."""
+    """The key's state after the import, and the key check value; empty when unknown."""
 
     key_state: str
     key_check_value: str
 
 
 def apply(step: OpenStep, plan: Plan) -> Recovered:
-    """Import the material as the one that the key had, and start what waits for it.
+    """Import the material that the key had, and start the clusters of the plan.
 
-    KMS holds it against the KeyMaterialId, so that its taking it is the proof. Raises `MaterialNotProved` for other
-    material, `ImportRefused`, and what opening the material raises.
+    KMS compares the material with the KeyMaterialId, so that a successful import is the proof (KMS API, ImportKeyMaterial:
+    EXISTING_KEY_MATERIAL). Raises `MaterialNotProved` for other material, `ImportRefused`, and what reading the recovery
+    sources raises.
     """
     asked: RecoverInputs = plan.inputs
     with step.applying(plan, begin=False):
@@ -159,9 +164,9 @@ def apply(step: OpenStep, plan: Plan) -> Recovered:
 
 
 def fetch_pair(step: OpenStep) -> tuple[Wrapping, bytes, datetime]:
-    """Return a wrapping key and import token of the kind that step 02 asked for, and until when they are valid.
+    """Fetch a wrapping key and import token with step 02's algorithm, and until when they are valid (UTC).
 
-    Nothing is written.
+    Write nothing.
     """
     pair = ImportParameters.from_run(step.run)
     answer = step.client("kms").get_parameters_for_import(**pair.as_request)
@@ -182,20 +187,20 @@ def _prove(step: OpenStep, change: Change, *, encrypted: bytes, token: bytes) ->
     except ClientError as error:
         if error_code(error) == "IncorrectKeyMaterialException":
             raise MaterialNotProved(
-                f"{error_code(error)}: KMS says that this is not the material that the key had; nothing was changed, provide "
-                "the material that was imported"
+                f"{error_code(error)}: this is not the material that the key had; nothing was changed; provide the material "
+                "that was imported"
             ) from error
-        raise ImportRefused(f"{error_text(error)}; nothing was changed, run this again") from error
-    proved, wanted = answer.get("KeyMaterialId"), request["KeyMaterialId"]
-    if proved != wanted:
+        raise ImportRefused(f"{error_text(error)}; nothing was changed; run this again") from error
+    proved, expected = answer.get("KeyMaterialId"), request["KeyMaterialId"]
+    if proved != expected:
         raise MaterialNotProved(
-            f"KMS answered KeyMaterialId {proved}, the key had {wanted}; examine the key's materials"
+            f"KMS returned KeyMaterialId {proved}, the key had {expected}; review kms:ListKeyRotations manually"
         )
     metadata = kms.wait_for_state(step.session, request["KeyId"], lambda state: state != "PendingImport")
     expiry = f"expires at {valid_to}" if valid_to else "does not expire"
     step.run.note(
         IMPORT_KEY_MATERIAL,
-        key_material_id=wanted,
+        key_material_id=expected,
         expiration_model=request["ExpirationModel"],
         valid_to=valid_to,
         recovered_at=utc_stamp(step.now()),
@@ -204,11 +209,11 @@ def _prove(step: OpenStep, change: Change, *, encrypted: bytes, token: bytes) ->
     return str(metadata["KeyState"])
 
 
-# By way of a machine without AWS ------------------------------------------------------------------------------------
+# Offline wrapping ---------------------------------------------------------------------------------------------------
 
 
 def prepare_hand_over(step: OpenStep) -> Path:
-    """Fetch a pair for the machine where the key material is; return the bundle to take there. The token stays here."""
+    """Fetch a pair for offline wrapping; return the path of the bundle to carry over. The import token stays here."""
     private_folder(step.run.path / FOLDER)
     forget_hand_over(step.run)
     wrapping, token, valid_to = fetch_pair(step)
@@ -217,18 +222,18 @@ def prepare_hand_over(step: OpenStep) -> Path:
     step.run.note(IMPORT_KEY_MATERIAL, handed_over=digests)
     for name, content in files.items():
         if kept := keep_aside(step.run.path / FOLDER / name):
-            print(f"{FOLDER}/{name} was not written by this run; kept as {FOLDER}/{kept}")
+            print(f"{FOLDER}/{name} was not written by this run; renamed to {FOLDER}/{kept}")
         step.run.write(f"{FOLDER}/{name}", content)
     return step.run.path / FOLDER / BUNDLE
 
 
 def take_back(step: OpenStep, path: str) -> tuple[bytes, bytes]:
-    """Return the encrypted material that came back for the prepared bundle, and the token that belongs to it.
+    """Return the encrypted material that was wrapped offline for the prepared bundle, and its import token.
 
     Raises `StepMissing`, `ImportTokenExpired`, `HandOverInvalid`, `ArtefactsMismatch`, `MaterialNotProved`.
     """
     if not (step.run.path / FOLDER / BUNDLE).is_file():
-        raise StepMissing(f"no bundle was handed over; begin with: runbook recover {step.run.run_id} --hand-over")
+        raise StepMissing(f"no bundle was prepared; begin with: runbook recover {step.run.run_id} --hand-over")
     wrapping = read_bundle(step.run.read(f"{FOLDER}/{BUNDLE}"), now=step.now()).wrapping
     content = read_public(path)
     if is_archive(content):
@@ -240,7 +245,7 @@ def take_back(step: OpenStep, path: str) -> tuple[bytes, bytes]:
 
 
 def forget_hand_over(run: Run) -> None:
-    """Remove the pair that was handed over, which is used up; files that this run did not write are kept."""
+    """Delete the used pair of the offline wrapping; keep files that this run did not write."""
     for name, digest in ImportRecord.so_far(run).handed_over.items():
         if holds(run.path / FOLDER / name, digest):
             destroy(run.path / FOLDER / name)

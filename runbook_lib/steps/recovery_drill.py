@@ -1,7 +1,7 @@
-"""Step 80: the key's material is deleted, other material is refused, and the backup restores everything; plan, apply, verify.
+"""Step 80: delete the key material, have KMS refuse other material, import the backup again; plan, apply and verify.
 
-In the sandbox with the run's own cluster. With target aws it only reads, unless the run's cluster is named as one to
-throw away. Before anything is deleted, KMS has accepted the backup as the live material.
+In the sandbox it uses the run's own cluster. With target aws it only reads, unless the run's cluster is named as
+throw-away. Nothing is deleted before KMS has accepted the backup as the current material.
 """
 
 from __future__ import annotations
@@ -34,26 +34,29 @@ from runbook_lib.run.steps import IMPORT_KEY_MATERIAL
 from runbook_lib.steps import recover
 from runbook_lib.steps.drill_ciphertext import CIPHERTEXT, decrypts, encrypt_a_line, is_ours
 from runbook_lib.steps.open_step import OpenStep
-from runbook_lib.steps.recover import LOST
+from runbook_lib.steps.recover import INACCESSIBLE
 from runbook_lib.tables import Table
 
 MATERIAL, CLUSTER = "key material", "DB cluster"
-_READS = "Nothing was done: with target aws only reads, unless a throw-away cluster is named"
+_READS = "Nothing was changed: with target aws the drill only reads, unless a throw-away cluster is named"
 
 
 # Plan -------------------------------------------------------------------------------------------------------------
 
 
 def plan(step: OpenStep, asked: RecoveryDrillInputs) -> Plan:
-    """Plan the drill, after opening the backup once: nothing is deleted that cannot be imported again.
+    """Plan the drill after decrypting the backup once, so that only material with a readable backup is deleted.
 
-    Raises what opening the material raises, `NotConfirmed` when another cluster than the run's is named, and
+    Raises what decrypting the backup raises, `NotConfirmed` when another cluster than the run's is named, and
     `KeyNotUsable` for a key that is not Enabled.
     """
     identifier = ClusterRecord.from_run(step.run).db_cluster_identifier
     named = asked.throw_away_db_cluster_identifier
     if named and named != identifier:
-        raise NotConfirmed(f"throw_away_db_cluster_identifier is {named!r}, this run's cluster is {identifier!r}")
+        raise NotConfirmed(
+            f"throw_away_db_cluster_identifier is {named!r}, this run's cluster is {identifier!r}; type that name to lose "
+            "access to it, or leave the parameter empty"
+        )
     opens = _opens(step, asked)
     if step.run.target["target"] == "aws" and not named:
         return step.plan(asked, [opens, *_reads_only(step, identifier)])
@@ -61,7 +64,7 @@ def plan(step: OpenStep, asked: RecoveryDrillInputs) -> Plan:
 
 
 def _reads_only(step: OpenStep, identifier: str) -> list[Change]:
-    would = "with a throw-away cluster named: would be"
+    would = "only with a throw-away cluster:"
     alias = KeyRecord.from_run(step.run).key_alias
     return [
         Change("keep", MATERIAL, alias, f"{would} deleted and imported again"),
@@ -74,36 +77,36 @@ def _drill(step: OpenStep, identifier: str) -> list[Change]:
     metadata = kms.describe(step.session, key.key_id) or {}
     if metadata.get("KeyState") != "Enabled" and not (step.run.path / CIPHERTEXT).is_file():
         raise KeyNotUsable(
-            f"key {key.key_id} is {metadata.get('KeyState', 'deleted')}, not by this drill; if its material is missing: runbook "
-            f"recover {step.run.run_id}"
+            f"key {key.key_id} is {metadata.get('KeyState', 'deleted')}, which this drill did not cause; if its material is "
+            f"missing, run: runbook recover {step.run.run_id}"
         )
     request = {"KeyId": key.key_id, "KeyMaterialId": imported.key_material_id}
-    loses = f"deleted: Decrypt fails and {identifier} becomes inaccessible"
-    changes = [Change("delete", MATERIAL, key.key_alias, loses, "kms:DeleteImportedKeyMaterial", request)]
+    detail = f"deleted: Decrypt fails and {identifier} becomes inaccessible"
+    changes = [Change("delete", MATERIAL, key.key_alias, detail, "kms:DeleteImportedKeyMaterial", request)]
     if others := _others(step, identifier):
         why = f"{', '.join(others)} would become inaccessible too; move them to another key first"
         changes.append(Change("refuse", CLUSTER, identifier, why))
     current = metadata.get("CurrentKeyMaterialId", "")
     if current and current != imported.key_material_id:
-        why = f"current is {current[:16]}, which this run did not import: somebody rotated the key, and nobody proved that"
+        why = f"current is {current[:16]}, which this run did not import: somebody rotated the key; review kms:ListKeyRotations"
         changes.append(Change("refuse", MATERIAL, key.key_alias, why))
     return [
         *changes,
-        Change("keep", "other material", "256 random bits", "sent with kms:ImportKeyMaterial, and must be refused"),
-        Change("create", "key material again", key.key_alias, "from the backup", "kms:ImportKeyMaterial"),
+        Change("keep", "other material", "256 random bits", "sent with kms:ImportKeyMaterial; KMS must refuse it"),
+        Change("create", "same key material", key.key_alias, "from the backup", "kms:ImportKeyMaterial"),
         Change("change", CLUSTER, identifier, "started again once its key is Enabled", "rds:StartDBCluster"),
     ]
 
 
 def _others(step: OpenStep, identifier: str) -> list[str]:
-    """Return the clusters and instances that need the key and are not of the run's cluster."""
+    """Return the clusters and instances under the key that do not belong to the run's cluster."""
     users = rds.who_uses(step.session, KeyRecord.from_run(step.run).key_arn)
     return sorted({user.name for user in users if _is_other(user, identifier)})
 
 
 def _is_other(user: KeyUser, identifier: str) -> bool:
     if user.kind == "DB instance":
-        return user.leaves_with != identifier
+        return user.deleted_with != identifier
     return user.kind == "DB cluster" and user.name != identifier
 
 
@@ -120,7 +123,7 @@ def _opens(step: OpenStep, asked: RecoveryDrillInputs) -> Change:
     custody = MaterialRecord.from_run(step.run).custody
     sources = recover.sources(step.run, _provided(step, asked))
     value = check_opens(custody, read=step.run.read, sources=sources)
-    return Change("keep", "key material backup", custody.kind, f"opens, key check value {value or 'unknown here'}")
+    return Change("keep", "key material backup", custody.kind, f"readable, key check value {value or 'unknown'}")
 
 
 def _only_reads(plan: Plan) -> bool:
@@ -133,20 +136,21 @@ def _recover(step: OpenStep, asked: RecoveryDrillInputs) -> None:
     recover.apply(of_import, recover.plan(of_import, _provided(step, asked)))
 
 
-# The three acts ---------------------------------------------------------------------------------------------------
+# The three parts --------------------------------------------------------------------------------------------------
 
 
 def apply(step: OpenStep, plan: Plan) -> Table | str:
-    """Carry out the whole drill: lose the material, try other material, import it again. A notebook shows each act."""
+    """Carry out the whole drill; the notebook calls its three parts one by one."""
     lose_material(step, plan)
     try_other_material(step, plan)
     return bring_back(step, plan)
 
 
 def lose_material(step: OpenStep, plan: Plan) -> Table | str:
-    """Encrypt a line, have KMS prove the backup, delete the material, and see what no longer works.
+    """Encrypt a line, prove the backup by importing it, delete the material, and return the effects.
 
-    Called again after an interruption it resumes. Raises `MaterialNotProved` before anything is deleted.
+    Resumes when it is called again after an interruption. Raises, before anything is deleted, `MaterialNotProved` when
+    KMS refuses the backup, and `PlanOutdated` when another cluster uses the key.
     """
     if _only_reads(plan):
         return f"{_READS}."
@@ -159,19 +163,19 @@ def lose_material(step: OpenStep, plan: Plan) -> Table | str:
             _recover(step, asked)
             if others := _others(step, identifier):
                 raise PlanOutdated(
-                    f"nothing was deleted: {', '.join(others)} came under the key since this plan was shown, and would become "
-                    "inaccessible too; run the plan's cell again"
+                    f"nothing was deleted: {', '.join(others)} uses the key since this plan was shown, and would become "
+                    "inaccessible too; run the plan cell again"
                 )
             step.client("kms").delete_imported_key_material(**plan.change(MATERIAL).request)
         metadata = kms.wait_for_state(step.session, key_id, lambda state: state == "PendingImport")
         status = _wait_lost(step, identifier, minutes=asked.wait_timeout_minutes)
         seen = {"key": metadata["KeyState"], "decrypt": decrypts(step), "cluster": status}
         step.run.note(step.name, without=seen)
-    return _seen("Without the material", seen)
+    return _seen("Without the key material", seen)
 
 
 def _wait_lost(step: OpenStep, identifier: str, *, minutes: int) -> str:
-    """Wait until the cluster has noticed that its key is out of reach, or the time is over; return its status."""
+    """Poll the cluster until it is inaccessible, for at most `minutes`; return its last status."""
     printed: list[str] = []
 
     def read() -> str:
@@ -181,17 +185,17 @@ def _wait_lost(step: OpenStep, identifier: str, *, minutes: int) -> str:
             print(f"cluster {identifier}: {status}")
         return status
 
-    status, _ = poll(read, until=lambda status: status == LOST, every=_seconds(step), timeout=minutes * 60)
+    status, _ = poll(read, until=lambda status: status == INACCESSIBLE, every=_seconds(step), timeout=minutes * 60)
     return status
 
 
 def _seconds(step: OpenStep) -> float:
-    """Return the seconds between two reads while waiting."""
+    """Return the polling interval in seconds."""
     return 0.2 if step.session.target == "sandbox" else 30.0
 
 
 def try_other_material(step: OpenStep, plan: Plan) -> Table | str:
-    """Send KMS 256 other bits, properly wrapped; return its answer. Raises `MaterialNotProved` if it takes them."""
+    """Send KMS 256 other random bits, properly wrapped; return its error. Raises `MaterialNotProved` if it accepts them."""
     if _only_reads(plan):
         return f"{_READS}."
     with step.applying(plan):
@@ -212,14 +216,14 @@ def try_other_material(step: OpenStep, plan: Plan) -> Table | str:
             seen = {"other material": error_code(error)}
         else:
             raise MaterialNotProved(
-                "KMS took other material for the key's own; stop, and look into the key's materials"
+                "KMS accepted other material as the key's own; stop, and review kms:ListKeyRotations manually"
             )
         step.run.note(step.name, **{"other_material": seen["other material"]})
-    return _seen("Other material", seen)
+    return _seen("With other key material", seen)
 
 
 def bring_back(step: OpenStep, plan: Plan) -> Table | str:
-    """Import the original again, start the cluster, wait for it, and open the old ciphertext."""
+    """Import the backup, start the cluster, wait for it, and decrypt the old ciphertext; return the effects."""
     if _only_reads(plan):
         return f"{_READS}."
     asked: RecoveryDrillInputs = plan.inputs
@@ -236,25 +240,26 @@ def bring_back(step: OpenStep, plan: Plan) -> Table | str:
             poll_seconds=_seconds(step),
         )
         metadata = kms.describe(step.session, KeyRecord.from_run(step.run).key_id) or {}
-        seen = {"key": metadata.get("KeyState", "gone"), "decrypt": decrypts(step)}
+        seen = {"key": metadata.get("KeyState", "deleted"), "decrypt": decrypts(step)}
         seen["cluster"] = found[f"cluster {identifier}"]
         step.run.note(step.name, after=seen)
-    return _seen("With the original back", seen)
+    return _seen("With the key material imported again", seen)
 
 
 def _wait_started(step: OpenStep, identifier: str, *, minutes: int) -> None:
-    """Wait until StartDBCluster shows: until then the cluster still has the status of one that lost its key."""
+    """Poll until StartDBCluster takes effect: until then the cluster is still inaccessible. Raises `WaitFailed`."""
 
     def status() -> str | None:
         return statuses(step.session, identifier).get(f"cluster {identifier}")
 
-    _, started = poll(status, until=lambda found: found != LOST, every=_seconds(step), timeout=minutes * 60)
+    _, started = poll(status, until=lambda found: found != INACCESSIBLE, every=_seconds(step), timeout=minutes * 60)
     if not started:
-        raise WaitFailed(f"cluster {identifier} was started and is still {LOST}; run this cell again")
+        raise WaitFailed(f"cluster {identifier} was started and is still {INACCESSIBLE}; run this cell again")
 
 
 def _seen(caption: str, seen: dict[str, Any]) -> Table:
-    words = {"key": "the key is", "decrypt": "the old ciphertext", "cluster": "the cluster is"}
+    words = {"key": "KMS key", "decrypt": "Decrypt of the old ciphertext", "cluster": "DB cluster"}
+    words["other material"] = "ImportKeyMaterial"
     return Table(caption, ("", ""), [(words.get(name, name), value) for name, value in seen.items()])
 
 
@@ -262,9 +267,9 @@ def _seen(caption: str, seen: dict[str, Any]) -> Table:
 
 
 def verify(step: OpenStep) -> Checks:
-    """Hold what was seen against what AWS documents, and the key against the run; finish the step.
+    """Compare the observed effects with AWS's documentation, and the key with the run; finish the step.
 
-    Raises `VerificationFailed`, and `StepMissing` for a drill that is not complete.
+    Raises `VerificationFailed`, and `StepMissing` for an incomplete drill.
     """
     made, material = DrillRecord.so_far(step.run), MaterialRecord.from_run(step.run)
     checks = Checks("The drill")
@@ -281,7 +286,7 @@ def verify(step: OpenStep) -> Checks:
     metadata = kms.describe(step.session, key_id) or {}
     checks.equal("the key can be used", "Enabled", metadata.get("KeyState"), source="kms:DescribeKey")
     current = [entry["KeyMaterialId"] for entry in kms.current_materials(step.session, key_id)]
-    claim = "its material is the one that the run imported"
+    claim = "the current key material is the one that the run imported"
     checks.equal(claim, [imported.key_material_id], current, source="kms:ListKeyRotations")
     checks.require_passed()
     if is_ours(step):
@@ -292,14 +297,14 @@ def verify(step: OpenStep) -> Checks:
 
 
 def _check_acts(checks: Checks, made: DrillRecord) -> None:
-    """Hold the three acts against what AWS documents."""
+    """Compare the effects with the AWS KMS guide, Deleting imported key material, and the Aurora guide on lost keys."""
     lost, after = made.without, made.after
-    claim = "without its material the key waits for it"
+    claim = "without its material the key is pending import"
     checks.equal(claim, "PendingImport", lost["key"], source="kms:DescribeKey")
-    claim, refused = "nothing could be decrypted then", "KMSInvalidStateException"
+    claim, refused = "without its material Decrypt fails", "KMSInvalidStateException"
     checks.equal(claim, refused, lost["decrypt"], source="kms:Decrypt")
-    checks.equal("the cluster became inaccessible", LOST, lost["cluster"], source="rds:DescribeDBClusters")
+    checks.equal("the cluster became inaccessible", INACCESSIBLE, lost["cluster"], source="rds:DescribeDBClusters")
     claim, refused = "other material was refused", "IncorrectKeyMaterialException"
     checks.equal(claim, refused, made.other_material, source="kms:ImportKeyMaterial")
-    checks.equal("the old ciphertext opens again", "opens", after["decrypt"], source="kms:Decrypt")
+    checks.equal("the old ciphertext can be decrypted again", "opens", after["decrypt"], source="kms:Decrypt")
     checks.equal("the cluster is available again", "available", after["cluster"], source="rds:DescribeDBClusters")

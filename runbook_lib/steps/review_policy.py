@@ -1,4 +1,4 @@
-"""The key policy of step 01: built from what is asked for, and shown for review."""
+"""The key policy of step 01: built from its inputs, and shown for review."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def principals(session: Session, given: list[str]) -> list[str]:
                 if error_code(error) != "NoSuchEntity":
                     raise
                 raise PreflightFailed(
-                    f"{text!r}: there is no {kind} {name} in account {session.account_id}; create it or name another"
+                    f"{text!r}: {kind} {name} does not exist in account {session.account_id}; create it or name another"
                 ) from error
             if found["Arn"] != arn and text.startswith("arn:"):
                 raise PreflightFailed(f"{text!r}: the {kind} {name} is {found['Arn']}; write that ARN, path included")
@@ -47,7 +47,7 @@ def principals(session: Session, given: list[str]) -> list[str]:
 
 
 def build(step: OpenStep, asked: CreateKeyInputs) -> dict[str, Any]:
-    """Return the key policy that is asked for, checked. Raises `PolicyInvalid` and what `principals` raises."""
+    """Return the validated key policy for these inputs. Raises `PolicyInvalid` and what `principals` raises."""
     session = step.session
     document = policy_builder.key_policy(
         account_id=session.account_id,

@@ -55,9 +55,8 @@ def _none() -> Session:
 def open_run(asked: StartInputs, *, form: Form | None = None, runs_dir: Path | str | None = None) -> OpenStep:
     """Create the run, or resume it, fixed to target, account and Region.
 
-    With target sandbox the sandbox is started when none runs, and a run whose sandbox has ended is set aside, in one
-    printed line. With target aws the account must be the one that the caller is signed in to. A plan is refused by its
-    apply once `form` says otherwise.
+    With target `sandbox`, start the sandbox if none runs; set aside a run whose sandbox has ended, and print that. With
+    target `aws`, require the account that the caller is signed in to. `apply` refuses a plan once `form` was edited.
 
     Raises `WrongRegion`, `WrongAccount`, `NoCredentials`, `ParameterChanged`, `RunNotWritable`.
     """
@@ -68,7 +67,7 @@ def open_run(asked: StartInputs, *, form: Form | None = None, runs_dir: Path | s
         lock.acquire(timeout=60)
     except OSError as error:
         raise RunNotWritable(
-            f"cannot use the runs folder {folder} ({error}); mend it, or give --runs-dir DIR"
+            f"cannot use the runs folder {folder} ({error}); fix its permissions, or pass --runs-dir DIR"
         ) from error
     try:
         session, sandbox_id = target_session(asked, folder)
@@ -84,11 +83,11 @@ def open_run(asked: StartInputs, *, form: Form | None = None, runs_dir: Path | s
 
 
 def _earlier(run_id: str) -> dict[str, tuple[Any, str]]:
-    """Return the values that run `run_id` was started with, for a form that is opened again; none for a new run."""
+    """Return the values that run `run_id` was started with, for a form that is opened again; empty for a new run."""
     try:
         return OpenStep(START, Run.open(run_id)).earlier()
     except (RunNotFound, RunDamaged, RunFormatTooNew):
-        return {}  # starting the run says what is the matter
+        return {}  # `open_run` reports the problem
 
 
 def _run(run_id: str, folder: Path, target: dict[str, str]) -> Run:
@@ -98,19 +97,19 @@ def _run(run_id: str, folder: Path, target: dict[str, str]) -> Run:
         return Run.create(run_id, runs_dir=folder, target=target)
     if run.target["target"] == target["target"] == "sandbox" and run.target["sandbox_id"] != target["sandbox_id"]:
         aside = run.set_aside()
-        print(f"run {run_id!r} was made in a sandbox that has ended; it is set aside as {aside.name!r}")
+        print(f"run {run_id!r} belongs to a sandbox that has ended; it was set aside as {aside.name!r}")
         return Run.create(run_id, runs_dir=folder, target=target)
     for field in ("target", "account_id", "region"):
         if run.target[field] != target[field]:
             raise ParameterChanged(
-                f"{field}: run {run_id!r} is fixed to {run.target[field]!r}, asked is {target[field]!r}; "
-                "choose another run_id for it"
+                f"{field}: run {run_id!r} is fixed to {run.target[field]!r}, not to {target[field]!r}; "
+                "choose another run_id"
             )
     return run
 
 
 def target_session(inputs: StartInputs, folder: Path) -> tuple[Session, str]:
-    """Return clients for the target asked for, its account checked, and the sandbox's id ("" for AWS).
+    """Return a session for the requested target, its account checked, and the sandbox's id ("" for AWS).
 
     Raises `WrongRegion`, `WrongAccount`, `NoCredentials`.
     """
@@ -131,7 +130,7 @@ def require_region(region: str) -> None:
     """Raise `WrongRegion` for a Region that the SDK does not know."""
     known = known_regions()
     if region.startswith(("cn-", "us-gov-", "eusc-", "us-iso")):
-        return  # another partition; AWS itself answers whether it exists
+        return  # another partition; the first call to AWS tells whether it exists
     if region not in known:
         near = difflib.get_close_matches(region, known, n=1)
         raise WrongRegion(
@@ -147,37 +146,41 @@ def plan(step: OpenStep, asked: StartInputs) -> Plan:
     session, cluster = step.session, asked.db_cluster_identifier
     rows = []
     if asked.grant_rds_service_linked_role:
-        there = kms.service_linked_role(session)
+        role = kms.service_linked_role(session)
         rows.append(
             Change(
-                "keep" if there else "create",
+                "keep" if role else "create",
                 "service-linked role",
                 kms.SERVICE_LINKED_ROLE,
-                "exists" if there else "by 01",
-                "" if there else "iam:CreateServiceLinkedRole",
+                "exists" if role else "step 01",
+                "" if role else "iam:CreateServiceLinkedRole",
             )
         )
     rows.append(
-        Change("create", "KMS key", asked.key_alias, "by 01, origin EXTERNAL", "kms:CreateKey, kms:CreateAlias")
+        Change("create", "KMS key", asked.key_alias, "step 01: origin EXTERNAL", "kms:CreateKey, kms:CreateAlias")
     )
-    rows.append(Change("change", "KMS key", asked.key_alias, "by 04, gets its material", "kms:ImportKeyMaterial"))
+    rows.append(
+        Change("change", "KMS key", asked.key_alias, "step 04: imports the key material", "kms:ImportKeyMaterial")
+    )
     name = cluster_network.group_name(cluster)
     if not asked.db_subnet_group_name:
-        rows.append(Change("create", "subnet group", name, "by 05", "rds:CreateDBSubnetGroup"))
+        rows.append(Change("create", "subnet group", name, "step 05", "rds:CreateDBSubnetGroup"))
     if not asked.vpc_security_group_ids:
-        rows.append(Change("create", "security group", name, "by 05", "ec2:CreateSecurityGroup"))
-    rows.append(Change("create", "DB cluster", cluster, "by 05, with its managed secret", "rds:CreateDBCluster"))
+        rows.append(Change("create", "security group", name, "step 05", "ec2:CreateSecurityGroup"))
+    rows.append(
+        Change("create", "DB cluster", cluster, "step 05: with a master password managed by RDS", "rds:CreateDBCluster")
+    )
     for number in range(1, asked.reader_count + 2):
         rows.append(
             Change(
                 "create",
                 "DB instance",
                 f"{cluster}-{number}",
-                f"by 05, {asked.db_instance_class}",
+                f"step 05: {asked.db_instance_class}",
                 "rds:CreateDBInstance",
             )
         )
-    return replace(step.plan(asked, rows), cost="")  # the rows are of the whole run: `estimate` has their cost
+    return replace(step.plan(asked, rows), cost="")  # the rows are the whole run's; `estimate` returns their cost
 
 
 def steps_table() -> Table:
@@ -187,7 +190,7 @@ def steps_table() -> Table:
 
 
 def estimate(inputs: StartInputs) -> Table:
-    """Return the cost estimate of what the run will make."""
+    """Return the cost estimate of what the run will create."""
     return costs.estimate(
         db_instance_class=inputs.db_instance_class,
         instances=inputs.reader_count + 1,
@@ -197,9 +200,9 @@ def estimate(inputs: StartInputs) -> Table:
 
 
 def apply(step: OpenStep, plan: Plan) -> Checks:
-    """Check what every later step needs, then record the choices in the run; nothing changes in the account.
+    """Check what every later step needs, then record the choices in the run; change nothing in the account.
 
-    Reads AWS only. Raises `PreflightFailed`, naming all that is missing at once; nothing is recorded then.
+    Raises `PreflightFailed`, naming everything that is missing; nothing is recorded then.
     """
     asked: StartInputs = plan.inputs
     checks = gather(step, asked)
@@ -220,22 +223,20 @@ def apply(step: OpenStep, plan: Plan) -> Checks:
 
 
 def verify(step: OpenStep) -> Checks:
-    """Hold the run against whoever is signed in, and finish the step.
+    """Check that the caller is signed in to the run's account and Region, and finish the step.
 
     Raises `StepMissing` when nothing was applied, and `VerificationFailed`.
     """
-    made, target = StartRecord.so_far(step.run), step.run.target
-    if not made.db_cluster_identifier:
+    record, target = StartRecord.so_far(step.run), step.run.target
+    if not record.db_cluster_identifier:
         raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
     checks, identity = Checks("The run"), step.session.identity()
     source = "sts:GetCallerIdentity"
-    checks.equal(
-        "it is fixed to the account you are signed in to", target["account_id"], identity["Account"], source=source
-    )
-    checks.equal("it is fixed to the Region", target["region"], step.session.region, source="state.json")
+    checks.equal("its account is the caller's", target["account_id"], identity["Account"], source=source)
+    checks.equal("its Region is the session's", target["region"], step.session.region, source="state.json")
     checks.require_passed()
     asked = StartInputs.check(step.run.steps[step.name]["inputs"])
     hourly = costs.hourly(estimate(asked))
-    summary = f"{len(made.changes)} changes planned, {hourly} plus storage"
+    summary = f"{len(record.changes)} changes planned, {hourly} plus storage"
     step.run.finish(step.name, summary=summary)
     return checks

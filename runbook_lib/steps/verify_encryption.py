@@ -1,6 +1,6 @@
 """Step 06: the evidence that cluster, instances, secret and snapshot are encrypted, and with which key.
 
-Reads only, but for the snapshot that may be asked for. Writes report.json and report.html.
+Read-only, except for an optional snapshot. Writes report.json and report.html.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from runbook_lib.aws import cloudtrail, kms, rds
 from runbook_lib.aws.create_once import create_once
 from runbook_lib.aws.retry import retry_until_passed
 from runbook_lib.aws.session import Session
-from runbook_lib.aws.waiting import seconds_between_looks, statuses, wait_until_available
+from runbook_lib.aws.waiting import poll_interval, statuses, wait_until_available
 from runbook_lib.checks import Checks
 from runbook_lib.errors import WaitFailed
 from runbook_lib.files import private_folder, utc_stamp
@@ -35,7 +35,7 @@ SNAPSHOT = "snapshot"
 
 
 def plan(step: OpenStep, asked: VerifyEncryptionInputs) -> Plan:
-    """Plan the verification: reads, or one manual snapshot as well."""
+    """Plan the verification: reads only, or one manual snapshot as well."""
     cluster = ClusterRecord.from_run(step.run).db_cluster_identifier
     if not asked.take_snapshot:
         return step.plan(asked, [Change("keep", "DB cluster", cluster, "is read, not changed")])
@@ -51,28 +51,30 @@ def _snapshot(step: OpenStep, cluster: str) -> Change:
         return Change("create", SNAPSHOT, name, detail, "rds:CreateDBClusterSnapshot", request)
     if step.is_ours(rds.rds_tags(found)):
         return Change("keep", SNAPSHOT, name, "created by this run", "", request)
-    return Change("refuse", SNAPSHOT, name, "exists, and this run did not create it; rename or delete it")
+    return Change(
+        "refuse", SNAPSHOT, name, "exists, and this run did not create it; delete it, or set take_snapshot: false"
+    )
 
 
 def apply(step: OpenStep, plan: Plan) -> dict[str, str]:
-    """Wait until all is available, then take the snapshot if one is planned; return the statuses.
+    """Wait until cluster and instances are available, take the planned snapshot, and return the statuses by name.
 
-    A status that cannot become available ends the wait at once and is printed; judging it is the verification's, so
-    that the reports show it. Raises `WaitTimedOut`.
+    A status that cannot become `available` ends the wait and is printed; `verify` then fails, and the reports show it.
+    Raises `WaitTimedOut`.
     """
-    made, asked = ClusterRecord.from_run(step.run), plan.inputs
+    record, asked = ClusterRecord.from_run(step.run), plan.inputs
     with step.applying(plan), interruptible():
         try:
             found = wait_until_available(
                 step.session,
-                made.db_cluster_identifier,
-                instances=len(made.db_instance_identifiers),
+                record.db_cluster_identifier,
+                instances=len(record.db_instance_identifiers),
                 timeout_minutes=float(asked.wait_timeout_minutes),
-                poll_seconds=seconds_between_looks(step.session.target, asked.poll_seconds),
+                poll_seconds=poll_interval(step.session.target, asked.poll_seconds),
             )
         except WaitFailed as error:
             print(f"not available: {error}")
-            return statuses(step.session, made.db_cluster_identifier)
+            return statuses(step.session, record.db_cluster_identifier)
         for change in plan.changes:
             if change.resource == SNAPSHOT:
                 if change.action == "create":
@@ -101,12 +103,12 @@ def _take_snapshot(step: OpenStep, change: Change) -> None:
 
 
 def verify(step: OpenStep) -> Checks:
-    """Hold every claim against what AWS says, write report.json and report.html, and finish the step.
+    """Check every claim against AWS, write report.json and report.html, and finish the step.
 
     The reports are written whatever the outcome; a dated copy of each is kept under reports/. Raises
-    `VerificationFailed`, naming each claim that does not hold.
+    `VerificationFailed`, naming each failed claim.
     """
-    first = not VerificationRecord.so_far(step.run).verified_at  # later on nothing is new any more: no retries
+    first = not VerificationRecord.so_far(step.run).verified_at  # later, every resource is old enough to be visible
     checks = retry_until_passed(lambda: gather(step), target=step.session.target) if first else gather(step)
     facts = _facts(step, checks)
     _write_reports(step, checks, facts)
@@ -130,12 +132,12 @@ def _write_reports(step: OpenStep, checks: Checks, facts: dict[str, Any]) -> Non
 
 
 def show_cloudtrail(step: OpenStep) -> Table:
-    """Return what CloudTrail recorded, as of when the reports were written, an event a row."""
+    """Return the CloudTrail events in the reports, one row per event."""
     return cloudtrail.from_json(json.loads(step.run.read("report.json"))["trail"])
 
 
 def gather(step: OpenStep) -> Checks:
-    """Read everything and return the checks, without judging them together. Raises `StepMissing`."""
+    """Read everything and return the checks, passed or not. Raises `StepMissing`."""
     made, key = ClusterRecord.from_run(step.run), KeyRecord.from_run(step.run)
     checks = Checks(f"Encryption of {made.db_cluster_identifier}")
     cluster = rds.find_cluster(step.session, made.db_cluster_identifier) or {}
@@ -167,7 +169,7 @@ def _instances(checks: Checks, session: Session, made: ClusterRecord, key_arn: s
         name = f"instance {instance['DBInstanceIdentifier']}"
         _encrypted(checks, name, instance, key_arn, source)
         public = instance.get("PubliclyAccessible")
-        checks.equal(f"{name} cannot be reached from the internet", False, public, source=source)
+        checks.equal(f"{name} is not publicly accessible", False, public, source=source)
 
 
 def _encrypted(checks: Checks, name: str, resource: dict[str, Any], key_arn: str, source: str) -> None:
@@ -176,42 +178,44 @@ def _encrypted(checks: Checks, name: str, resource: dict[str, Any], key_arn: str
 
 
 def _copies(checks: Checks, step: OpenStep) -> None:
-    """Check that what lies in the folder of the set that was imported is of that set; what was moved away is not missed."""
+    """Check that the imported set's files are unchanged; files moved elsewhere are not missed."""
     files = MaterialRecord.from_run(step.run).files
     present = [name for name in files if (step.run.path / name).is_file()]
     others = [name for name in present if fingerprint(step.run.read(name)) != files[name]]
     words = "none" if not others else ", ".join(others)
-    checks.equal("copies in the run's folder that are not of this material", "none", words, source="the run's folder")
+    checks.equal(
+        "files in the run folder that differ from the imported set", "none", words, source="SHA-256 of each file"
+    )
 
 
 def _secret(checks: Checks, session: Session, cluster: dict[str, Any]) -> None:
-    """Check that the master password is kept by RDS in Secrets Manager, and encrypted."""
+    """Check that RDS manages the master password in Secrets Manager, encrypted and rotated."""
     secret = cluster.get("MasterUserSecret") or {}
     source = "secretsmanager:DescribeSecret"
     described = session.client("secretsmanager").describe_secret(SecretId=secret["SecretArn"]) if secret else {}
-    checks.equal("the master password is kept by RDS", "rds", described.get("OwningService"), source=source)
-    checks.equal("the master password is rotated by RDS", True, described.get("RotationEnabled"), source=source)
-    asked = secret.get("KmsKeyId", "")
+    checks.equal("the master password is managed by RDS", "rds", described.get("OwningService"), source=source)
+    checks.equal("the master password is rotated automatically", True, described.get("RotationEnabled"), source=source)
+    named = secret.get("KmsKeyId", "")
     checks.holds(
-        "the master password is encrypted with",
-        "a KMS key; none named means aws/secretsmanager",
+        "the master password is encrypted under a KMS key",
+        "the cluster's key for it, or aws/secretsmanager",
         described.get("KmsKeyId", "aws/secretsmanager"),
-        lambda told: told == "aws/secretsmanager" or told == asked,
+        lambda found: found in ("aws/secretsmanager", named),
         source=source,
     )
 
 
 def _key(checks: Checks, step: OpenStep, key: KeyRecord, cluster: dict[str, Any]) -> None:
-    """Check the key itself: state, origin, material, expiry, and the grant that RDS works by."""
+    """Check the key: state, origin, material, expiry, and the grant to RDS."""
     session, imported = step.session, ImportRecord.from_run(step.run)
     metadata = kms.describe(session, key.key_id) or {}
     source, state = "kms:DescribeKey", metadata.get("KeyState")
     lost = f"{state}: its material is missing, import it again with: runbook recover {step.run.run_id}"
     checks.equal("the key can be used", "Enabled", lost if state == "PendingImport" else state, source=source)
-    checks.equal("the key's material was imported", "EXTERNAL", metadata.get("Origin"), source=source)
-    checks.equal("the key is managed by you", "CUSTOMER", metadata.get("KeyManager"), source=source)
+    checks.equal("the key's material is imported (origin)", "EXTERNAL", metadata.get("Origin"), source=source)
+    checks.equal("the key is customer managed", "CUSTOMER", metadata.get("KeyManager"), source=source)
     current = [entry["KeyMaterialId"] for entry in kms.current_materials(session, key.key_id)]
-    claim = "the material in the key is the one that this run imported"
+    claim = "the current key material is the one that this run imported"
     checks.equal(claim, [imported.key_material_id], current, source="kms:ListKeyRotations")
     expires = metadata["ValidTo"].isoformat(timespec="seconds") if metadata.get("ValidTo") else "never"
     checks.equal("the material expires", imported.valid_to or "never", expires, source=source)
@@ -219,7 +223,7 @@ def _key(checks: Checks, step: OpenStep, key: KeyRecord, cluster: dict[str, Any]
     checks.equal("the alias points to the key", key.key_id, target, source="kms:ListAliases")
     checks.holds(
         "RDS holds a grant on the key for this cluster",
-        "a grant to RDS",
+        "at least one grantee of RDS",
         kms.grants_for(session, key.key_id, cluster),
         lambda grantees: len(grantees) > 0,
         source="kms:ListGrants",
@@ -227,7 +231,7 @@ def _key(checks: Checks, step: OpenStep, key: KeyRecord, cluster: dict[str, Any]
 
 
 def _custody(step: OpenStep) -> dict[str, str]:
-    """Return what became of the key material since 03: of a file in clear, and of a recovery."""
+    """Return the later events of custody: the end of a plaintext file, and a recovery."""
     imported = ImportRecord.so_far(step.run)
     facts = {"plaintext_file": imported.plaintext_file, "recovered_at": imported.recovered_at}
     return {name: value for name, value in facts.items() if value}
@@ -241,9 +245,9 @@ def _custody_table(step: OpenStep) -> Table:
 
 def _times(step: OpenStep) -> Table:
     rows = [
-        (name, part["started"], part.get("finished", "being written")) for name, part in sorted(step.run.steps.items())
+        (name, part["started"], part.get("finished", "in progress")) for name, part in sorted(step.run.steps.items())
     ]
-    return Table("When each step began and ended (UTC)", ("step", "began", "ended"), rows)
+    return Table("Start and end of each step (UTC)", ("step", "started", "finished"), rows)
 
 
 def _pictures(step: OpenStep) -> dict[str, Any]:
@@ -256,7 +260,7 @@ def _pictures(step: OpenStep) -> dict[str, Any]:
 
 
 def _facts(step: OpenStep, checks: Checks) -> dict[str, Any]:
-    """Return what the reports say of the run beside the checks, by name."""
+    """Return the facts of the run that the reports hold beside the checks, by name."""
     run, now = step.run, step.now()
     key, made, target = KeyRecord.from_run(run), ClusterRecord.from_run(run), run.target
     imported, material = ImportRecord.from_run(run), MaterialRecord.from_run(run)
@@ -289,6 +293,6 @@ def _facts(step: OpenStep, checks: Checks) -> dict[str, Any]:
             "KMS key": key.key_arn,
             "Alias": key.key_alias,
             "Key material": f"imported, {expiry}; KeyMaterialId {imported.key_material_id}",
-            "Key check value": material.key_check_value or "not known here: wrapped elsewhere",
+            "Key check value": material.key_check_value or "unknown: wrapped elsewhere",
         },
     }
