@@ -97,7 +97,7 @@ class Chain:
         created, asked = run.record(CREATE_CLUSTER), VerifyEncryptionInputs.read(self._given)
         identifier, instances = created["db_cluster_identifier"], len(created["db_instance_identifiers"])
         session = self._ready.result() if self._ready else self.session()
-        from runbook_lib.aws.waiting import seconds_between_looks, wait_until_available
+        from runbook_lib.aws.waiting import poll_interval, wait_until_available
 
         def release_kernel() -> None:
             self._source.drop()
@@ -109,7 +109,7 @@ class Chain:
                 identifier,
                 instances=instances,
                 timeout_minutes=asked.wait_timeout_minutes,
-                poll_seconds=seconds_between_looks(session.target, asked.poll_seconds),
+                poll_seconds=poll_interval(session.target, asked.poll_seconds),
                 before_waiting=release_kernel,
                 say=lambda line: self._print_line(f"     {line}"),
             )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runbook_cli.runner.jobs import Job
 from runbook_cli.runner.run_folder import PrintLine, open_run
-from runbook_lib.aws.waiting import LOST, Watch, seconds_between_looks
+from runbook_lib.aws.waiting import CONNECTION_ERRORS, Watch, poll_interval
 from runbook_lib.errors import RunbookError, WaitFailed
 from runbook_lib.inputs.rds import VerifyEncryptionInputs
 from runbook_lib.inputs.start import StartInputs
@@ -58,9 +58,9 @@ class ClusterWaits:
             if not jobs:
                 continue
             try:
-                watch.look()
-            except LOST as error:
-                self._print_line(f"no answer ({type(error).__name__}), retrying")
+                watch.poll()
+            except CONNECTION_ERRORS as error:
+                self._print_line(f"no response ({type(error).__name__}), polling again")
                 continue
             except RunbookError as error:
                 ended = [(job, str(error)) for job in jobs]
@@ -74,7 +74,7 @@ class ClusterWaits:
 
     def _interval(self) -> float:
         waiting = [(VerifyEncryptionInputs.read(job.given), StartInputs.read(job.given)) for job in self.jobs()]
-        return min(seconds_between_looks(start.target, verify.poll_seconds) for verify, start in waiting)
+        return min(poll_interval(start.target, verify.poll_seconds) for verify, start in waiting)
 
 
 def _failure(watch: Watch, job: Job) -> str | None:

@@ -1,1 +1,1 @@
-"""Reading and waiting for AWS, one module per service; knows no step."""
+"""AWS sessions, readers and waits, one module per service; knows no step."""

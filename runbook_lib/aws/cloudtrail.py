@@ -1,8 +1,8 @@
-"""CloudTrail's word on the run: who created, imported and granted, and that Aurora used this key for this cluster.
+"""CloudTrail events of the run: who created, imported and granted, and that Aurora used this key for this cluster.
 
-The strongest proof there is: the data key's encryption context names the cluster. It is no check, because it may
-be missing without anything being wrong: events arrive up to about 15 minutes late and are kept for 90 days.
-Sources: CloudTrail LookupEvents; Aurora user guide, Overview.Encryption.Keys (the encryption context).
+They confirm the checks independently: the data key's encryption context names the cluster. They are not a check
+themselves, because they can be missing without a fault: events arrive up to about 15 minutes late and are kept for 90
+days. Sources: CloudTrail LookupEvents; Aurora user guide, Overview.Encryption.Keys (the encryption context).
 """
 
 from __future__ import annotations
@@ -29,51 +29,51 @@ _KEY_EVENTS = (
     "GenerateDataKeyWithoutPlaintext",
 )
 _CAPTION = "What CloudTrail recorded"
-_HEAD = ("", "event", "by", "what it says", "when")
+_HEAD = ("", "event", "caller", "request", "time (UTC)")
 _NAMES = ("outcome", "event", "by", "says", "when")
 
 
 def events(session: Session, run: Run) -> Table:
-    """Return what CloudTrail says of this run's key and cluster, an event a row, oldest first.
+    """Return the CloudTrail events of this run's key and cluster, one row per event, oldest first.
 
-    Events that are missing are named with the reason that is likely. Raises `AccessDenied` for a caller who may not
-    read CloudTrail.
+    Missing events are listed with the likely reason. Raises `AccessDenied` for a caller without
+    cloudtrail:LookupEvents.
     """
     key, cluster = KeyRecord.from_run(run), ClusterRecord.from_run(run)
-    # By this machine's clock, which somebody may have set meanwhile: the earlier of the two is the beginning.
+    # By this machine's clock, which may have been set back meanwhile: start at the earlier of the two.
     times = run.steps[START]["started"], run.steps[CREATE_CLUSTER]["finished"]
     began, ended = sorted(map(datetime.fromisoformat, times))
     began, ended = began - timedelta(hours=1), ended + timedelta(hours=1)
     if session.now() - ended > KEPT:
-        return Table(_CAPTION, _HEAD, [("gone", "", "", "CloudTrail's event history reaches back 90 days only", "")])
+        return Table(_CAPTION, _HEAD, [("gone", "", "", "CloudTrail's event history covers 90 days", "")])
     window = {"StartTime": began, "EndTime": ended}
     found = [
         event
-        for name, wanted in ((key.key_arn, _KEY_EVENTS), (cluster.db_cluster_identifier, ("CreateDBCluster",)))
+        for name, names in ((key.key_arn, _KEY_EVENTS), (cluster.db_cluster_identifier, ("CreateDBCluster",)))
         for event in reversed(list(_events(session, name, window)))  # the newest comes first
-        if event["eventName"] in wanted and not event.get("errorCode")
+        if event["eventName"] in names and not event.get("errorCode")
     ]
     resource_id = cluster.db_cluster_resource_id
     rows = [_row(event, resource_id) for event in sorted(found, key=lambda event: str(event["eventTime"]))]
     seen = {event["eventName"] for event in found}
     missing = [name for name in (*_KEY_EVENTS[:4], "CreateDBCluster") if name not in seen]
     missing += [] if seen & set(_KEY_EVENTS[4:]) else [_KEY_EVENTS[4]]
-    rows += [("pending", name, "", "not delivered yet; that takes up to about 15 minutes", "") for name in missing]
+    rows += [("pending", name, "", "not delivered yet; delivery takes up to about 15 minutes", "") for name in missing]
     return Table(_CAPTION, _HEAD, rows)
 
 
 def not_read() -> Table:
-    """Return the table for a verification that was told not to read CloudTrail."""
+    """Return the table for a verification with read_cloudtrail: false."""
     return Table(_CAPTION, _HEAD, [("not read", "", "", "read_cloudtrail is false", "")])
 
 
 def rows_for_json(table: Table) -> list[dict[str, str]]:
-    """Return the rows of `events` as report.json keeps them: outcome, event, by, says, when."""
+    """Return the rows of `events` for report.json: outcome, event, by, says, when."""
     return [dict(zip(_NAMES, map(str, row), strict=True)) for row in table.rows]
 
 
 def from_json(rows: list[dict[str, str]]) -> Table:
-    """Return the table that `rows_for_json` was made from."""
+    """Return the table of these rows of report.json."""
     return Table(_CAPTION, _HEAD, [tuple(row[name] for name in _NAMES) for row in rows])
 
 
@@ -88,19 +88,19 @@ def _events(session: Session, resource: str, window: dict[str, datetime]) -> Ite
 
 
 def _row(event: dict[str, Any], resource_id: str) -> tuple[str, str, str, str, str]:
-    asked = event.get("requestParameters") or {}
+    parameters = event.get("requestParameters") or {}
     user = event["userIdentity"]
     by = str(user.get("arn") or user.get("type", "")).rpartition(":")[2]
     if user.get("invokedBy"):
         by = f"{by} through {user['invokedBy']}"
-    return "recorded", str(event["eventName"]), by, _words(asked, resource_id), str(event["eventTime"])
+    return "recorded", str(event["eventName"]), by, _words(parameters, resource_id), str(event["eventTime"])
 
 
-def _words(asked: dict[str, Any], resource_id: str) -> str:
-    """Say what an event's request asked for, in the names of the API."""
-    constraints = asked.get("constraints") or {}
+def _words(parameters: dict[str, Any], resource_id: str) -> str:
+    """Return an event's request parameters in words, by their names in the API."""
+    constraints = parameters.get("constraints") or {}
     context = (
-        asked.get("encryptionContext")
+        parameters.get("encryptionContext")
         or constraints.get("encryptionContextSubset")
         or constraints.get("encryptionContextEquals")
         or {}
@@ -108,5 +108,5 @@ def _words(asked: dict[str, Any], resource_id: str) -> str:
     named = str(context.get("aws:rds:dbc-id", ""))
     if named:
         return f"aws:rds:dbc-id is {named}: {'this cluster' if named == resource_id else 'ANOTHER cluster'}"
-    told = ("origin", "wrappingAlgorithm", "wrappingKeySpec", "expirationModel", "validTo", "kmsKeyId")
-    return ", ".join(f"{name} {asked[name]}" for name in told if asked.get(name))
+    shown = ("origin", "wrappingAlgorithm", "wrappingKeySpec", "expirationModel", "validTo", "kmsKeyId")
+    return ", ".join(f"{name} {parameters[name]}" for name in shown if parameters.get(name))

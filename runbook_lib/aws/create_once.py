@@ -1,8 +1,8 @@
-"""Create a resource at most once: record the intent, send one request, and reconcile before retrying when the answer was lost.
+"""Create a resource at most once: record the intent, send one request, and reconcile before retrying when the response was lost.
 
-Creates have no idempotency token in KMS and EC2, and a dropped connection does not tell whether the create took effect.
-So: before a create the intent is written to the run, SDK retries are off, and after an unclear answer the run looks for
-what it may have created, patiently, before it sends again.
+The create operations of KMS and RDS have no idempotency token, and a dropped connection does not tell whether the create
+took effect. Before a create, the intent is written to the run; SDK retries are off; and after a lost response the run
+searches for the resource, for some seconds, before it sends the request again.
 """
 
 from __future__ import annotations
@@ -24,20 +24,19 @@ _ATTEMPTS = 5
 
 
 def create_once(run: Run, step: str, what: str, *, find: Callable[[], T | None], create: Callable[[], T]) -> T:
-    """Create `what` at most once: return what an earlier attempt created, or send `create`.
+    """Create `what` at most once: return what an earlier attempt created, or call `create`.
 
     The outcome of the intent in state.json:
 
-        (none) ──record──▶ unclear ──answer──▶ made
+        (none) ──record──▶ unclear ──response──▶ made
                              │  ▲
-                             │  └── sent again: nothing was found, or throttled
-                             ├──found by `find` (no answer, 5xx, or a later attempt)──▶ found
-                             └──refused (4xx), and no earlier answer was lost──▶ refused
+                             │  └── sent again: nothing found, or throttled
+                             ├──found by `find` (no response, 5xx, or a later attempt)──▶ found
+                             └──refused (4xx), and no earlier response was lost──▶ refused
 
-    `made` and `found` end it; `unclear` and `refused` may be tried again. `find` looks for what this run may already have
-    created; `create` sends one request, with SDK retries off. Raises `OutcomeUnclear` when no attempt was answered
-    clearly, `AwsCallFailed` when throttling does not end; other errors of AWS pass through, since they say that nothing
-    was created.
+    `made` and `found` are final; `unclear` and `refused` may be tried again. `find` searches for a resource that this run
+    created; `create` sends one request, with SDK retries off. Raises `OutcomeUnclear` when every response was lost, and
+    `AwsCallFailed` when throttling does not end. Other AWS errors pass through: nothing was created.
     """
     attempts = _Attempts(run, step, what, find)
     if run.was_sent(step, what) and (found := attempts.found()) is not None:
@@ -45,9 +44,9 @@ def create_once(run: Run, step: str, what: str, *, find: Callable[[], T | None],
     for attempt in range(_ATTEMPTS):
         run.intend(step, what)
         try:
-            made = create()
+            created = create()
         except (ConnectionClosedError, HTTPClientError) as error:
-            attempts.lost_answer(str(error))
+            attempts.response_lost(str(error))
         except ClientError as error:
             attempts.refused(error, last=attempt == _ATTEMPTS - 1)
             if error_code(error) in THROTTLED:
@@ -55,44 +54,44 @@ def create_once(run: Run, step: str, what: str, *, find: Callable[[], T | None],
                 continue
         else:
             run.settle(step, what, "made")
-            return made
+            return created
         if (found := attempts.found()) is not None:
             return found
     raise OutcomeUnclear(
-        f"no clear answer about {what} ({attempts.reason}); run this again: it looks for the resource before it creates one"
+        f"the outcome of {what} is unknown ({attempts.reason}); run this again: it searches for the resource before it creates one"
     )
 
 
 class _Attempts(Generic[T]):
-    """What is known of the attempts to create one thing."""
+    """What is known about the attempts to create one resource."""
 
     def __init__(self, run: Run, step: str, what: str, find: Callable[[], T | None]) -> None:
         self._run, self._step, self._what, self._find = run, step, what, find
-        self._answer_lost = run.is_unclear(step, what)
+        self._response_lost = run.is_unclear(step, what)
         self.reason = ""
 
     def found(self) -> T | None:
-        """Return what an attempt has created, and record that; None when there is nothing."""
+        """Return the resource that an attempt created, and record it; None when there is none."""
         found = find_until_visible(self._find, target=self._run.target["target"])
         if found is not None:
             self._run.settle(self._step, self._what, "found")
         return found
 
-    def lost_answer(self, reason: str) -> None:
-        """Take note that nobody knows whether an attempt took effect."""
-        self._answer_lost, self.reason = True, reason
+    def response_lost(self, reason: str) -> None:
+        """Record that an attempt may or may not have taken effect."""
+        self._response_lost, self.reason = True, reason
 
     def refused(self, error: ClientError, *, last: bool) -> None:
-        """Judge an error of AWS: return when a later attempt may succeed, raise otherwise.
+        """Return when a later attempt may succeed; raise otherwise.
 
-        A refusal tells nothing about an earlier attempt whose answer was lost.
+        A refusal does not tell whether an earlier attempt, whose response was lost, took effect.
         """
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         self.reason = error_text(error)
         if status >= 500:
-            self._answer_lost = True
+            self._response_lost = True
             return
-        if not self._answer_lost:
+        if not self._response_lost:
             self._run.settle(self._step, self._what, "refused")
         if error_code(error) not in THROTTLED:
             raise error

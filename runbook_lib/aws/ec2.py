@@ -1,4 +1,4 @@
-"""Step 05, the network part: VPC, subnets in at least two zones, subnet group and security group."""
+"""Read the network: VPC, subnets in two or more zones, DB subnet group, security groups. Knows no step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runbook_lib.errors import PreflightFailed
 
 
 def find_vpc(session: Session, vpc_id: str) -> str:
-    """Return the VPC asked for, or the default one. Raises `PreflightFailed` when there is none."""
+    """Return the id of `vpc_id`, or of the default VPC for "". Raises `PreflightFailed` when it does not exist."""
     ec2 = session.client("ec2")
     try:
         if vpc_id:
@@ -23,15 +23,15 @@ def find_vpc(session: Session, vpc_id: str) -> str:
             raise
         found = []
     if not found:
-        what = f"vpc_id {vpc_id!r}: there is no such VPC" if vpc_id else "there is no default VPC"
+        problem = f"vpc_id {vpc_id!r} does not exist" if vpc_id else "there is no default VPC"
         raise PreflightFailed(
-            f"{what} in account {session.account_id}, {session.region}; give vpc_id or a subnet group"
+            f"{problem} in account {session.account_id}, {session.region}; set vpc_id or db_subnet_group_name"
         )
     return str(found[0]["VpcId"])
 
 
 def find_subnets(session: Session, vpc_id: str) -> list[dict[str, Any]]:
-    """Return one subnet per zone of a VPC, in order of the zones; raise `PreflightFailed` under two zones."""
+    """Return one available subnet per zone of a VPC, by zone; raise `PreflightFailed` below two zones."""
     pages = (
         session.client("ec2")
         .get_paginator("describe_subnets")
@@ -43,7 +43,7 @@ def find_subnets(session: Session, vpc_id: str) -> list[dict[str, Any]]:
             by_zone.setdefault(subnet["AvailabilityZone"], subnet)
     if len(by_zone) < 2:
         raise PreflightFailed(
-            f"VPC {vpc_id} has subnets in {len(by_zone)} zone; Aurora needs two or more: add a subnet, or give another vpc_id"
+            f"VPC {vpc_id} has subnets in {len(by_zone)} zone; Aurora needs two or more: add a subnet, or set another vpc_id"
         )
     return [by_zone[zone] for zone in sorted(by_zone)]
 
@@ -71,30 +71,30 @@ def require_security_groups(session: Session, group_ids: list[str], vpc_id: str)
         found = session.client("ec2").describe_security_groups(GroupIds=group_ids)["SecurityGroups"]
     except ClientError as error:
         raise PreflightFailed(
-            f"vpc_security_group_ids: {error.response['Error']['Message']}; name existing ones"
+            f"vpc_security_group_ids: {error.response['Error']['Message']}; name existing security groups"
         ) from error
     for group in found:
         if group["VpcId"] != vpc_id:
             raise PreflightFailed(
-                f"security group {group['GroupId']} is of VPC {group['VpcId']}, the cluster of {vpc_id}"
+                f"security group {group['GroupId']} is in VPC {group['VpcId']}, the cluster in {vpc_id}; name one in {vpc_id}"
             )
 
 
 def require_subnet_group(session: Session, name: str) -> dict[str, Any]:
-    """Return a given subnet group that covers two zones; raise `PreflightFailed` otherwise."""
+    """Return an existing subnet group that spans two zones or more; raise `PreflightFailed` otherwise."""
     group = find_subnet_group(session, name)
     if group is None:
-        raise PreflightFailed(
-            f"db_subnet_group_name {name!r}: there is no such subnet group; create it or leave it empty"
-        )
+        raise PreflightFailed(f"db_subnet_group_name {name!r} does not exist; create it or leave the parameter empty")
     zones = {subnet["SubnetAvailabilityZone"]["Name"] for subnet in group["Subnets"]}
     if len(zones) < 2:
-        raise PreflightFailed(f"subnet group {name!r} covers {len(zones)} zone; Aurora needs two or more")
+        raise PreflightFailed(
+            f"subnet group {name!r} spans {len(zones)} zone; Aurora needs two or more: add a subnet to it"
+        )
     return group
 
 
 def tags_of(session: Session, arn: str) -> dict[str, str]:
-    """Return the tags of an RDS resource."""
+    """Return the tags of an RDS resource (rds:ListTagsForResource)."""
     found = session.client("rds").list_tags_for_resource(ResourceName=arn)["TagList"]
     return {tag["Key"]: tag["Value"] for tag in found}
 

@@ -15,7 +15,7 @@ SERVICE_LINKED_ROLE = "AWSServiceRoleForRDS"
 
 
 def describe(session: Session, key_id: str) -> dict[str, Any] | None:
-    """Return DescribeKey's KeyMetadata for a key id, ARN or alias; None when there is no such key."""
+    """Return DescribeKey's KeyMetadata for a key id, ARN or alias; None when the key does not exist."""
     try:
         return dict(session.client("kms").describe_key(KeyId=key_id)["KeyMetadata"])
     except ClientError as error:
@@ -48,26 +48,26 @@ def find_alias(session: Session, name: str) -> str | None:
 def require_usable(session: Session, key_id: str, *, region: str) -> dict[str, Any]:
     """Return the key's metadata if Aurora can encrypt a cluster of `region` under it.
 
-    Raises `KeyNotUsable`: the key must exist, be Enabled, symmetric, for encryption, of origin EXTERNAL, and of
+    Raises `KeyNotUsable`: the key must exist, be Enabled, symmetric, for encryption, of origin EXTERNAL, and in
     the cluster's Region.
     """
     metadata = describe(session, key_id)
     if metadata is None:
-        raise KeyNotUsable(f"there is no key {key_id} in {region}; run notebooks/01_create_key.ipynb first")
+        raise KeyNotUsable(f"key {key_id} does not exist in {region}; run notebooks/01_create_key.ipynb first")
     arn, state = metadata["Arn"], metadata["KeyState"]
     if arn.split(":")[3] != region:
-        raise KeyNotUsable(f"{arn} is of another Region than the cluster's, {region}; use a key of {region}")
+        raise KeyNotUsable(f"{arn} is in another Region than the cluster, {region}; use a key in {region}")
     if (metadata["KeySpec"], metadata["KeyUsage"]) != ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT"):
         raise KeyNotUsable(f"{arn} is {metadata['KeySpec']} for {metadata['KeyUsage']}; Aurora needs a symmetric key")
     if metadata["Origin"] != "EXTERNAL":
         raise KeyNotUsable(f"{arn} has origin {metadata['Origin']}, not EXTERNAL; use the key of step 01")
     if state != "Enabled":
-        way_out = {
-            "PendingImport": "import its material with notebooks/04_import_key_material.ipynb, or runbook recover if it had some",
+        advice = {
+            "PendingImport": "run notebooks/04_import_key_material.ipynb, or runbook recover if it had material before",
             "Disabled": "enable it (kms:EnableKey)",
             "PendingDeletion": "cancel its deletion (kms:CancelKeyDeletion) and enable it",
         }.get(state, "wait until it is Enabled")
-        raise KeyNotUsable(f"{arn} is {state}, so nothing can be encrypted under it; {way_out}")
+        raise KeyNotUsable(f"{arn} is {state}, so nothing can be encrypted under it; {advice}")
     return metadata
 
 
@@ -82,7 +82,7 @@ def materials(session: Session, key_id: str) -> list[dict[str, Any]]:
 
 
 def service_linked_role(session: Session) -> str | None:
-    """Return the ARN of AWSServiceRoleForRDS, or None where RDS was never used."""
+    """Return the ARN of AWSServiceRoleForRDS, or None when it does not exist."""
     try:
         return str(session.client("iam").get_role(RoleName=SERVICE_LINKED_ROLE)["Role"]["Arn"])
     except ClientError as error:
@@ -92,9 +92,9 @@ def service_linked_role(session: Session) -> str | None:
 
 
 def grants_for(session: Session, key_id: str, cluster: dict[str, Any]) -> list[str]:
-    """Return who holds a grant on the key through RDS for this cluster.
+    """Return the grantees of RDS on the key for this cluster (kms:ListGrants).
 
-    A grant whose encryption context names another cluster is not counted.
+    A grant whose encryption context names another cluster does not count.
     """
     found = []
     for page in session.client("kms").get_paginator("list_grants").paginate(KeyId=key_id):
@@ -113,13 +113,13 @@ def current_materials(session: Session, key_id: str) -> list[dict[str, Any]]:
     return [entry for entry in materials(session, key_id) if entry.get("KeyMaterialState") == "CURRENT"]
 
 
-def wait_for_state(session: Session, key_id: str, wanted: Callable[[str], bool]) -> dict[str, Any]:
-    """Return the key's metadata once its state is `wanted`, or as it is after some seconds."""
+def wait_for_state(session: Session, key_id: str, is_expected: Callable[[str], bool]) -> dict[str, Any]:
+    """Poll the key until `is_expected` is true of its state, for some seconds; return its last metadata."""
     metadata: dict[str, Any] = {}
 
     def find() -> dict[str, Any] | None:
         metadata.update(describe(session, key_id) or {})
-        return metadata if metadata and wanted(metadata["KeyState"]) else None
+        return metadata if metadata and is_expected(metadata["KeyState"]) else None
 
     find_until_visible(find, target=session.target)
     return metadata

@@ -1,6 +1,6 @@
-"""What RDS offers in a Region: engine versions, instance classes, parameter groups; what is asked is held against it.
+"""What RDS offers in a Region: engine versions, instance classes and parameter groups, and checks against them.
 
-Versions and classes are looked up once for a session: they do not change while a notebook runs.
+Versions and classes are fetched once per session: they do not change while a notebook runs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from runbook_lib.aws.session import Session, error_code
 from runbook_lib.errors import PreflightFailed
 
-# Series with long-term support, newest first, as of 2026-11 (Aurora release calendars); the API does not tell.
+# Series with long-term support, newest first, as of 2026-11 (Aurora release calendars); no API returns it.
 LONG_TERM_SUPPORT = {
     "aurora-mysql": ("8.0.mysql_aurora.3.10.",),
     "aurora-postgresql": ("17.7", "16.8", "15.10"),
@@ -22,7 +22,7 @@ LONG_TERM_SUPPORT = {
 def engine_versions(session: Session, engine: str) -> list[dict[str, Any]]:
     """Return the versions of `engine` that can be created today (rds:DescribeDBEngineVersions)."""
 
-    def look() -> list[dict[str, Any]]:
+    def fetch() -> list[dict[str, Any]]:
         pages = session.client("rds").get_paginator("describe_db_engine_versions").paginate(Engine=engine)
         return [
             version
@@ -31,20 +31,20 @@ def engine_versions(session: Session, engine: str) -> list[dict[str, Any]]:
             if version.get("Status", "available") == "available"
         ]
 
-    versions: list[dict[str, Any]] = session.offered("versions", engine, look=look)
+    versions: list[dict[str, Any]] = session.offered("versions", engine, fetch=fetch)
     return versions
 
 
 def choose_engine_version(session: Session, *, engine: str, engine_version: str) -> str:
-    """Return the version asked for if it is on offer; for '' the newest with long-term support, else the default.
+    """Return `engine_version` if it is available; for '' the newest with long-term support, else the default.
 
-    Raises `PreflightFailed`, naming what is on offer.
+    Raises `PreflightFailed`, naming the available versions.
     """
     offered = [version["EngineVersion"] for version in engine_versions(session, engine)]
     if engine_version:
         if engine_version not in offered:
             raise PreflightFailed(
-                f"engine_version {engine_version!r} of {engine} is not on offer in {session.region}; choose one of "
+                f"engine_version {engine_version!r} of {engine} is not available in {session.region}; choose one of "
                 f"{', '.join(offered)}, or leave it empty"
             )
         return engine_version
@@ -53,7 +53,7 @@ def choose_engine_version(session: Session, *, engine: str, engine_version: str)
             return str(max(supported, key=_by_number))
     default = session.client("rds").describe_db_engine_versions(Engine=engine, DefaultOnly=True)["DBEngineVersions"]
     if not default:
-        raise PreflightFailed(f"no version of {engine} is on offer in {session.region}; choose another Region")
+        raise PreflightFailed(f"no version of {engine} is available in {session.region}; choose another Region")
     return str(default[0]["EngineVersion"])
 
 
@@ -64,19 +64,19 @@ def _by_number(version: str) -> tuple[int, ...]:
 def orderable_classes(session: Session, *, engine: str, engine_version: str) -> dict[str, dict[str, Any]]:
     """Return the orderable instance classes by name (rds:DescribeOrderableDBInstanceOptions)."""
 
-    def look() -> dict[str, dict[str, Any]]:
+    def fetch() -> dict[str, dict[str, Any]]:
         pages = session.client("rds").get_paginator("describe_orderable_db_instance_options")
         pages = pages.paginate(Engine=engine, EngineVersion=engine_version)
         return {option["DBInstanceClass"]: option for page in pages for option in page["OrderableDBInstanceOptions"]}
 
-    classes: dict[str, dict[str, Any]] = session.offered("classes", engine, engine_version, look=look)
+    classes: dict[str, dict[str, Any]] = session.offered("classes", engine, engine_version, fetch=fetch)
     return classes
 
 
 def require_class(
     session: Session, *, engine: str, engine_version: str, db_instance_class: str, readers: int
 ) -> dict[str, Any]:
-    """Return the orderable option of a class; raise `PreflightFailed` when it cannot be ordered or encrypted."""
+    """Return the orderable option of a class; raise `PreflightFailed` when it is not available or cannot be encrypted."""
     classes = orderable_classes(session, engine=engine, engine_version=engine_version)
     if db_instance_class not in classes:
         raise PreflightFailed(
@@ -91,21 +91,21 @@ def require_class(
     zones = option.get("AvailabilityZones", [])
     if readers and len(zones) < 2:
         raise PreflightFailed(
-            f"{db_instance_class!r} is on offer in {len(zones)} zone; readers in other zones need two"
+            f"{db_instance_class!r} is available in {len(zones)} zone; readers in other zones need two: choose another class"
         )
     return option
 
 
 def parameter_group_family(session: Session, *, engine: str, engine_version: str) -> str:
-    """Return the family of parameter groups that a version on offer takes."""
+    """Return the parameter group family of an available engine version."""
     versions = engine_versions(session, engine)
     return next(str(v["DBParameterGroupFamily"]) for v in versions if v["EngineVersion"] == engine_version)
 
 
 def require_parameter_groups(session: Session, cluster_group: str, instance_group: str, *, family: str) -> None:
-    """Raise `PreflightFailed` unless the given parameter groups exist and are of the engine's family."""
+    """Raise `PreflightFailed` unless the named parameter groups exist and are of the engine's family."""
     rds = session.client("rds")
-    asked = (
+    groups = (
         (
             "db_cluster_parameter_group_name",
             cluster_group,
@@ -114,7 +114,7 @@ def require_parameter_groups(session: Session, cluster_group: str, instance_grou
         ),
         ("db_parameter_group_name", instance_group, "describe_db_parameter_groups", "DBParameterGroup"),
     )
-    for field, name, call, word in asked:
+    for field, name, call, word in groups:
         if not name:
             continue
         try:
@@ -124,8 +124,8 @@ def require_parameter_groups(session: Session, cluster_group: str, instance_grou
                 raise
             found = []
         if not found:
-            raise PreflightFailed(f"{field} {name!r}: there is no such group; create it or leave it empty")
+            raise PreflightFailed(f"{field} {name!r} does not exist; create it or leave the parameter empty")
         if family and found[0]["DBParameterGroupFamily"] != family:
             raise PreflightFailed(
-                f"{field} {name!r} is of family {found[0]['DBParameterGroupFamily']}, the engine needs {family}"
+                f"{field} {name!r} is of family {found[0]['DBParameterGroupFamily']}; name one of {family}"
             )

@@ -1,4 +1,4 @@
-"""The DNS suffixes of AWS's partitions, as botocore knows them: the one place where the runbook looks them up."""
+"""The DNS suffixes of AWS partitions, from botocore's partitions.json; looked up here only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _suffixes() -> dict[str, tuple[str, str]]:
 
 
 def dns_suffix(partition: str) -> str:
-    """Return the DNS suffix of `partition`, such as `amazonaws.com`: what ends its service names in conditions.
+    """Return the DNS suffix of `partition`, such as `amazonaws.com`, for service names in policy conditions.
 
     Raises `InputError` for a partition that this SDK does not know.
     """
@@ -28,12 +28,14 @@ def dns_suffix(partition: str) -> str:
 
 
 def host_suffixes(partition: str) -> tuple[str, ...]:
-    """Return what the host names of `partition` end in, each with its leading dot. Raises `InputError`."""
+    """Return the suffixes of the host names of `partition`, each with its leading dot. Raises `InputError`."""
     return tuple(f".{suffix}" for suffix in _known(partition))
 
 
 def _known(partition: str) -> tuple[str, str]:
     if partition not in _suffixes():
         names = ", ".join(_suffixes())
-        raise InputError([("partition", f"{partition!r} is not a partition that this SDK knows: {names}")])
+        raise InputError(
+            [("partition", f"{partition!r} is not a partition that this SDK knows; choose one of {names}")]
+        )
     return _suffixes()[partition]

@@ -1,7 +1,4 @@
-"""Step 05: the DB cluster and its instances, encrypted under the run's key; plan, apply and verify.
-
-What may be asked for is `offers`, waiting is `waiting`, the evidence `verification`.
-"""
+"""Read RDS: clusters, instances, snapshots, tags, and what is encrypted under a key. Knows no step."""
 
 from __future__ import annotations
 
@@ -50,15 +47,15 @@ def rds_tags(resource: dict[str, Any]) -> dict[str, str]:
 
 
 class KeyUser(NamedTuple):
-    """What is encrypted under a key. `leaves_with`: the cluster with which AWS deletes it, "" for none."""
+    """A resource that is encrypted under a key. `deleted_with`: the cluster with which AWS deletes it, "" for none."""
 
     kind: str
     name: str
-    leaves_with: str = ""
+    deleted_with: str = ""
 
 
 def who_uses(session: Session, key_arn: str) -> list[KeyUser]:
-    """Return everything of RDS that is encrypted under a key and needs it, in the key's Region."""
+    """Return every RDS resource in the session's Region that is encrypted under a key."""
     client = session.client("rds")
 
     def each(call: str, items: str) -> Iterator[dict[str, Any]]:
@@ -74,7 +71,7 @@ def who_uses(session: Session, key_arn: str) -> list[KeyUser]:
         found.append(KeyUser("cluster snapshot", name, item["DBClusterIdentifier"] if automated else ""))
     for item in each("describe_db_cluster_automated_backups", "DBClusterAutomatedBackups"):
         name = item["DBClusterIdentifier"]
-        # A retained one belongs to a cluster that is gone, and leaves with nothing.
+        # A retained backup belongs to a deleted cluster, and is not deleted with any.
         found.append(KeyUser("automated backup", name, "" if item.get("Status") == "retained" else name))
     return found
 
@@ -83,14 +80,13 @@ UNKNOWN = "unknown: none or sse-rds"
 
 
 def storage_encryption_type(resource: dict[str, Any]) -> str:
-    """Return `none`, `sse-rds` or `sse-kms` as RDS says it.
+    """Return RDS's StorageEncryptionType: `none`, `sse-rds` or `sse-kms`.
 
-    `StorageEncrypted` alone misleads: a cluster under an AWS owned key (sse-rds, the default since 2026-02-18)
-    says False. An older API that leaves the type out is read as sse-kms when StorageEncrypted is true, and as
-    unknown when it is false.
+    `StorageEncrypted` alone misleads: it is false for a cluster under an AWS owned key (sse-rds, the default since
+    2026-02-18). Without the type, as in an older API, return sse-kms when StorageEncrypted is true, else unknown.
     """
-    if told := resource.get("StorageEncryptionType"):
-        return str(told)
+    if reported := resource.get("StorageEncryptionType"):
+        return str(reported)
     return "sse-kms" if resource.get("StorageEncrypted") else UNKNOWN
 
 

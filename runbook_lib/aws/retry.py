@@ -1,4 +1,4 @@
-"""Polling, and retries for what AWS does not show yet (eventual consistency). Knows no step."""
+"""Polling, and retries until a resource is visible (eventual consistency). Knows no step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SANDBOX_PAUSES = _PAUSES[:3]
 def poll(read: Callable[[], T], *, until: Callable[[T], bool], every: float, timeout: float) -> tuple[T, bool]:
     """Call `read` every `every` seconds until its result is `until`, or `timeout` seconds have passed.
 
-    Return the last result, and whether it is what was waited for. `read` is called once at least.
+    Return the last result, and whether `until` was true of it. `read` is called at least once.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -33,7 +33,7 @@ def poll(read: Callable[[], T], *, until: Callable[[T], bool], every: float, tim
 
 
 def find_until_visible(find: Callable[[], T | None], *, target: str) -> T | None:
-    """Return what `find` finds, trying for some seconds: a resource created moments ago can stay invisible that long."""
+    """Return what `find` finds, retried for some seconds: a resource created moments ago may not be visible yet."""
     for seconds in _pauses(target):
         time.sleep(seconds)
         if (found := find()) is not None:

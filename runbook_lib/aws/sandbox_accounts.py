@@ -1,6 +1,6 @@
-"""Who is calling: one AWS account per seat, and in each of them the assumed role Admin.
+"""The sandbox's AWS accounts: one per seat, each with the assumed role Admin.
 
-Imports no moto, so that sessions can name an account without it. What makes the role exist is in `accounts`.
+Imports no moto, so that a session can name an account without it. `runbook_sandbox` creates the role.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def account_of_seat(seat: int | None) -> str:
 
 
 def role_arn(account: str) -> str:
-    """Return the ARN of the IAM role that callers without a known access key have assumed."""
+    """Return the ARN of the IAM role that callers without a known access key assume."""
     return f"arn:aws:iam::{account}:role/{ROLE_NAME}"
 
 
 def caller_arn(account: str) -> str:
-    """Return what sts:GetCallerIdentity answers for them."""
+    """Return the ARN that sts:GetCallerIdentity returns for them."""
     return f"arn:aws:sts::{account}:assumed-role/{ROLE_NAME}/{SESSION_NAME}"

@@ -1,7 +1,7 @@
 """The sandbox as a process of its own: find it, start it, stop it.
 
-One sandbox per runs folder. The file `sandbox.json` in that folder says where it is; it counts only while the
-sandbox at that address answers with the same identity. Imports no moto.
+One sandbox per runs folder. The file `sandbox.json` in that folder holds its address; it counts only while the
+sandbox at that address responds with the same id. Imports no moto.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ LOG_NAME = "sandbox.log"
 ENDPOINT_VARIABLE = "RUNBOOK_SANDBOX_ENDPOINT"
 HOST_VARIABLE = "RUNBOOK_SANDBOX_HOST"
 SEED_VARIABLE = "RUNBOOK_SANDBOX_SEED"
-# What an interpreter and its libraries need. No credentials, passwords or tokens reach a process that outlives its caller.
+# What an interpreter and its libraries need: no credentials, passwords or tokens, since the process outlives its caller.
 _KEPT = re.compile(
     r"PYTHON\w*|VIRTUAL_ENV|COVERAGE_\w+|HOME|PATH|TMPDIR|TZ|LANG|LANGUAGE|LC_\w+|LD_\w+|DYLD_\w+|OPENSSL_\w+"
     r"|GLIBC_TUNABLES|MALLOC_\w+|MOTO_\w+|RUNBOOK_SANDBOX_\w+"
 )
 _START_TIMEOUT = 30.0
-# A sandbox that has gone refuses at once; one that thirty learners keep busy takes its time, and has not gone.
+# A stopped sandbox refuses at once; one that serves thirty learners may respond slowly.
 _ANSWER_TIMEOUT = 60.0
 # The sandbox is always reached directly, whatever proxy the machine has.
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -46,14 +46,14 @@ opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass(frozen=True)
 class Sandbox:
-    """Where a sandbox answers, and which one it is; a reset of everything gives it another id."""
+    """The URL and the id of a sandbox; resetting all of it gives it another id."""
 
     url: str
     sandbox_id: str
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether `host`, a name or an address, can only be this machine."""
+    """Return whether `host`, a name or an address, can only be this machine."""
     if host == "localhost":
         return True
     try:
@@ -63,9 +63,9 @@ def is_loopback(host: str) -> bool:
 
 
 def call(url: str, path: str, *, body: object = None, method: str = "GET", timeout: float = _ANSWER_TIMEOUT) -> Any:
-    """Ask the sandbox at `url` one of its own questions (`/runbook/…`); return its JSON.
+    """Call a control endpoint (`/runbook/…`) of the sandbox at `url`; return its JSON.
 
-    Raises SandboxUnavailable when nothing answers there, or something else than a sandbox does.
+    Raises `SandboxUnavailable` when no sandbox responds there.
     """
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(  # noqa: S310 - its scheme is checked before
@@ -79,7 +79,7 @@ def call(url: str, path: str, *, body: object = None, method: str = "GET", timeo
 
 
 def identify(url: str, *, timeout: float = _ANSWER_TIMEOUT) -> Sandbox:
-    """Ask who answers at `url`. Raises SandboxUnavailable when it is no sandbox."""
+    """Return the sandbox at `url`. Raises `SandboxUnavailable` when it is not a sandbox."""
     answer = call(url, "/runbook/identity", timeout=timeout)
     if not isinstance(answer, dict) or not isinstance(answer.get("sandbox_id"), str):
         raise SandboxUnavailable(f"what answers at {url} is not a sandbox of this runbook")
@@ -89,8 +89,8 @@ def identify(url: str, *, timeout: float = _ANSWER_TIMEOUT) -> Sandbox:
 def find(runs_dir: Path) -> Sandbox | None:
     """Return the sandbox that is running for this runs folder, or None.
 
-    `RUNBOOK_SANDBOX_ENDPOINT` wins over the folder. It must be a loopback address, or name exactly the host that
-    `RUNBOOK_SANDBOX_HOST` names too. Raises SandboxUnavailable when it is neither, or does not answer.
+    `RUNBOOK_SANDBOX_ENDPOINT` takes precedence over the folder. Its host must be a loopback address or equal
+    `RUNBOOK_SANDBOX_HOST`. Raises `SandboxUnavailable` when it is neither, or does not respond.
     """
     endpoint = os.environ.get(ENDPOINT_VARIABLE, "").strip()
     if endpoint:
@@ -100,16 +100,16 @@ def find(runs_dir: Path) -> Sandbox | None:
     if noted is None:
         return None
     try:
-        there = identify(noted["url"])
+        found = identify(noted["url"])
     except SandboxUnavailable:
         return None
-    return there if there.sandbox_id == noted["sandbox_id"] else None
+    return found if found.sandbox_id == noted["sandbox_id"] else None
 
 
 def ensure(runs_dir: Path, *, idle_minutes: float = 30) -> Sandbox:
     """Return the sandbox of this runs folder; start one, detached from this process, if there is none.
 
-    Raises SandboxUnavailable when moto is not installed here, or the sandbox does not start.
+    Raises `SandboxUnavailable` when moto is not installed, or the sandbox does not start.
     """
     running = find(runs_dir)
     if running is not None:
@@ -127,7 +127,7 @@ def ensure(runs_dir: Path, *, idle_minutes: float = 30) -> Sandbox:
 
 
 def stop(runs_dir: Path) -> bool:
-    """End this runs folder's sandbox, and its state with it; say whether one was running."""
+    """Stop the sandbox of this runs folder, and discard its state; return whether one was running."""
     noted = _read(runs_dir)
     stopped = False
     if noted is not None:
@@ -135,17 +135,18 @@ def stop(runs_dir: Path) -> bool:
             call(noted["url"], "/runbook/stop", body={"sandbox_id": noted["sandbox_id"]}, method="POST")
             stopped = True
         except SandboxUnavailable as error:
-            # Cut off: it ended before its answer was out. Else it has ended already, or another has its port.
+            # Answer cut off: it ended before the answer was complete. Otherwise it was stopped already, or another sandbox
+            # uses its port.
             stopped = isinstance(error.__cause__, http.client.IncompleteRead | ConnectionResetError)
     for _ in range(100):
-        if not stopped or _gone(noted):
+        if not stopped or _has_stopped(noted):
             break
         time.sleep(0.05)
     (runs_dir / FILE_NAME).unlink(missing_ok=True)
     return stopped
 
 
-def _gone(noted: dict[str, Any] | None) -> bool:
+def _has_stopped(noted: dict[str, Any] | None) -> bool:
     try:
         return noted is None or identify(noted["url"]).sandbox_id != noted["sandbox_id"]
     except SandboxUnavailable:
@@ -160,13 +161,13 @@ def _check_endpoint(endpoint: str) -> None:
         )
     if not is_loopback(parts.hostname) and parts.hostname != os.environ.get(HOST_VARIABLE):
         raise SandboxUnavailable(
-            f"{ENDPOINT_VARIABLE}={endpoint} is not on this machine; if that is meant, "
+            f"{ENDPOINT_VARIABLE}={endpoint} is not on this machine; to use it anyway, "
             f"set {HOST_VARIABLE}={parts.hostname} as well"
         )
 
 
 def _read(runs_dir: Path) -> dict[str, Any] | None:
-    """Return what sandbox.json says, or None if it is missing, damaged or of another format."""
+    """Return the content of sandbox.json, or None if it is missing, damaged or of another format."""
     try:
         noted = json.loads((runs_dir / FILE_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -179,7 +180,7 @@ def _read(runs_dir: Path) -> dict[str, Any] | None:
 
 
 def require_installed() -> None:
-    """Raise SandboxUnavailable unless what the sandbox is made of is installed."""
+    """Raise `SandboxUnavailable` unless the sandbox's packages are installed."""
     if importlib.util.find_spec("moto") is None or importlib.util.find_spec("flask") is None:
         raise SandboxUnavailable(
             "the sandbox needs moto, which is not installed; run: pip install 'aurora-byok-runbook[sandbox]'"
@@ -205,7 +206,7 @@ def _start(runs_dir: Path, idle_minutes: float) -> Sandbox:
     deadline = time.monotonic() + _START_TIMEOUT
     while time.monotonic() < deadline:
         if _read(runs_dir) is not None and (sandbox := find(runs_dir)) is not None:
-            # It outlives us on purpose; without this, Python warns that a child is still running.
+            # The child outlives this process on purpose; without this, Python warns that it still runs.
             child.returncode = 0
             return sandbox
         if child.poll() is not None:
@@ -218,4 +219,4 @@ def _start(runs_dir: Path, idle_minutes: float) -> Sandbox:
 
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "its log is empty"

@@ -1,4 +1,4 @@
-"""Which account of the sandbox a run lives in: the one given, a learner's seat, or one of its own."""
+"""Choose the sandbox account of a run: the one given, a learner's seat, or one of its own."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ _NAMES = ("key_alias", "db_cluster_identifier")
 def seat_account() -> str:
     """Return the sandbox account of this learner's seat (RUNBOOK_SEAT), or the default account.
 
-    Raises `InputError` for a seat that is no number of one.
+    Raises `InputError` for a seat that is not a valid number.
     """
     seat = os.environ.get("RUNBOOK_SEAT", "") or "0"
     try:
         return account_of_seat(int(seat))
     except ValueError as error:
         raise InputError(
-            [("RUNBOOK_SEAT", f"{seat!r} is no seat ({error}); set it to a number from 1, or unset it")]
+            [("RUNBOOK_SEAT", f"{seat!r} is not a valid seat ({error}); set it to a number from 1, or unset it")]
         ) from None
 
 
 def sandbox_account(inputs: StartInputs, sandbox: Sandbox, *, runs_dir: Path) -> str:
-    """Return the sandbox account of a run: the one given, else the seat's, else the first that is free for it.
+    """Return the sandbox account of a run: the one given, else the seat's, else the first without a conflict.
 
-    A run that was made has its account. A new one gets the default account, or, where another run of this folder
-    has taken its names there, an account of its own: so runs begun one after the other do not collide.
+    An existing run keeps its account. A new run gets the default account, or one of its own when another run of this
+    folder uses its names there, so that consecutive runs do not collide.
     """
     if inputs.account_id or os.environ.get("RUNBOOK_SEAT"):
         return inputs.account_id or seat_account()
-    here = [run for run in all_runs(runs_dir) if run.target["sandbox_id"] == sandbox.sandbox_id]
-    for run in here:
+    runs = [run for run in all_runs(runs_dir) if run.target["sandbox_id"] == sandbox.sandbox_id]
+    for run in runs:
         if run.run_id == inputs.run_id:
             return run.target["account_id"]
-    taken = {run.target["account_id"] for run in here if _has_taken_names_of(run, inputs)}
+    taken = {run.target["account_id"] for run in runs if _uses_names_of(run, inputs)}
     candidates = (account_of_seat(seat) for seat in (None, *range(_FIRST_OWN_SEAT, MAX_SEAT)))
     return next(account for account in candidates if account not in taken)
 
 
-def _has_taken_names_of(run: Run, inputs: StartInputs) -> bool:
+def _uses_names_of(run: Run, inputs: StartInputs) -> bool:
     if run.is_finished("90_clean_up"):
         return False
-    asked = run.steps.get("00_start", {}).get("inputs")
-    return asked is None or any(asked.get(name) == getattr(inputs, name) for name in _NAMES)
+    inputs_of_run = run.steps.get("00_start", {}).get("inputs")
+    return inputs_of_run is None or any(inputs_of_run.get(name) == getattr(inputs, name) for name in _NAMES)

@@ -1,11 +1,9 @@
-"""boto3 clients for a run's target, and the refusal to call anything else.
+"""boto3 clients for a run's target; every other endpoint and account is refused. Knows no step.
 
-Target `sandbox` reaches one endpoint on this machine, with made-up credentials; target `aws` reaches AWS hosts
-only, in the account that the run is fixed to. No environment variable, profile or configuration file changes
-that: endpoint, Region, retries and proxies are set here, and each request's host is checked as it leaves. So is
-the account: credentials can be replaced while a session lives, so STS is asked about each access key before a
-request is signed with it.
-This module knows no step.
+Target `sandbox` calls one endpoint on this machine, with dummy credentials; target `aws` calls AWS hosts only, in the
+account that the run is fixed to. No environment variable, profile or configuration file changes that: endpoint, Region,
+retries and proxies are set here, and the host of each request is checked before it is sent. So is the account: since
+credentials can be replaced during a session, STS confirms each access key before a request is signed with it.
 """
 
 from __future__ import annotations
@@ -82,12 +80,12 @@ def error_code(error: ClientError) -> str:
 
 def error_text(error: ClientError) -> str:
     """Return code and message of `error` in one line."""
-    told = error.response.get("Error", {})
-    return f"{told.get('Code', 'error')}: {' '.join(str(told.get('Message', '')).split())}"
+    details = error.response.get("Error", {})
+    return f"{details.get('Code', 'error')}: {' '.join(str(details.get('Message', '')).split())}"
 
 
 class Session:
-    """Clients for one target, account and Region; AWS's own idea of now; who is calling."""
+    """Clients for one target, account and Region, with AWS's clock and the caller's identity."""
 
     def __init__(self, *, target: str, region: str, account_id: str = "", endpoint_url: str = "") -> None:
         self.target = target
@@ -95,9 +93,9 @@ class Session:
         self.endpoint_url = endpoint_url
         self._expected_account = account_id
         self._seen: tuple[datetime, float] | None = None
-        self._identities: dict[str, dict[str, str]] = {}  # by access key: what STS answered to it
-        self._asking = threading.Lock()
-        self._asks_with = threading.local()
+        self._identities: dict[str, dict[str, str]] = {}  # by access key: the identity that STS returned
+        self._identity_lock = threading.Lock()
+        self._sign_sts_with = threading.local()
         self._clients: dict[tuple[str, str, bool], Any] = {}
         self._offers: dict[tuple[str, ...], Any] = {}
         try:
@@ -121,8 +119,8 @@ class Session:
     def client(self, service: str, *, region: str = "", retry: bool = True) -> Any:
         """Return the shared client of `service`.
 
-        With `retry=False` the SDK sends each request once: for creates, which botocore would send again after
-        a dropped connection, and so make twice.
+        With `retry=False` the SDK sends each request once. Use it for creates: botocore would repeat one after a dropped
+        connection and create two resources.
         """
         key = (service, region or self.region, retry)
         if key not in self._clients:
@@ -146,10 +144,10 @@ class Session:
             self._clients[key] = client
         return self._clients[key]
 
-    def offered(self, *what: str, look: Callable[[], Any]) -> Any:
-        """Return what AWS offers by the name `what`, looked up once: offers do not change while a notebook runs."""
+    def offered(self, *what: str, fetch: Callable[[], Any]) -> Any:
+        """Return the offers named `what`, fetched once: they do not change while a notebook runs."""
         if what not in self._offers:
-            self._offers[what] = look()
+            self._offers[what] = fetch()
         return self._offers[what]
 
     def _before_sign(self, request: Any, operation_name: str = "", **_: Any) -> None:
@@ -159,9 +157,9 @@ class Session:
         the signature.
         """
         if self.endpoint_url:
-            return  # made-up credentials, set here: they never change
+            return  # dummy credentials, which never change
         if operation_name == _WHO:
-            checked = getattr(self._asks_with, "credentials", None)
+            checked = getattr(self._sign_sts_with, "credentials", None)
         else:
             checked, _identity = self._caller()
         if checked is not None:
@@ -192,28 +190,30 @@ class Session:
         date = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
         if date:
             self._seen = (parsedate_to_datetime(date).astimezone(UTC), time.monotonic())
-        told = parsed.get("Error", {})
-        if told.get("Code") in _EXPIRED:
+        details = parsed.get("Error", {})
+        if details.get("Code") in _EXPIRED:
             raise NoCredentials(
-                f"AWS does not accept the credentials ({told['Code']}); sign in again, then run the same command again"
+                f"AWS does not accept the credentials ({details['Code']}); sign in again, then repeat the command"
             )
-        if told.get("Code") in _DENIED:
-            call, said = (
+        if details.get("Code") in _DENIED:
+            call, message = (
                 f"{model.service_model.signing_name}:{model.name}",
-                " ".join(str(told.get("Message", "")).split()),
+                " ".join(str(details.get("Message", "")).split()),
             )
-            named = re.search(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)", said)
-            action = named[1] if named else call  # what AWS asks behind a call, such as kms:TagResource, it names
+            named = re.search(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)", message)
+            action = named[1] if named else call  # AWS names an implied action, such as kms:TagResource
             raise AccessDenied(
-                f"you may not call {call}{f': it needs {action}' if action != call else ''} ({said}); have {action} allowed to "
+                f"you may not call {call}{f': it needs {action}' if action != call else ''} ({message}); allow {action} for "
                 "your role (runbook permissions prints each step's policy), then run this again"
             )
 
         status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if retried and (told.get("Code") in THROTTLED or status >= 500):  # creates, sent once, are `changes`' to judge
-            word = "keeps throttling" if told.get("Code") in THROTTLED else "keeps failing on"
+        if retried and (
+            details.get("Code") in THROTTLED or status >= 500
+        ):  # `create_once` handles creates, which are sent once
+            word = "keeps throttling" if details.get("Code") in THROTTLED else "keeps failing on"
             raise AwsCallFailed(
-                f"AWS {word} {model.service_model.signing_name}:{model.name} ({told.get('Code')}), also after several "
+                f"AWS {word} {model.service_model.signing_name}:{model.name} ({details.get('Code')}) after several "
                 "attempts; wait a minute, then run this again"
             )
 
@@ -221,12 +221,12 @@ class Session:
         if isinstance(exception, NoCredentialsError | PartialCredentialsError | SSOError):
             raise NoCredentials(f"{exception}; {_SIGN_IN}") from exception
         if isinstance(exception, EndpointConnectionError) and self.endpoint_url:
-            raise SandboxGone(_gone(f"the sandbox at {self.endpoint_url} does not answer")) from exception
+            raise SandboxGone(_ended(f"the sandbox at {self.endpoint_url} does not respond")) from exception
 
     # Who, where, when -----------------------------------------------------------------------------------
 
     def now(self) -> datetime:
-        """Return AWS's present time: the Date header of the newest answer, and the time since."""
+        """Return the current time by AWS's clock, in UTC: the Date header of the last response plus the time since."""
         if self._seen is None:
             self.client("sts").get_caller_identity()
         if self._seen is None:
@@ -235,24 +235,24 @@ class Session:
         return moment + timedelta(seconds=time.monotonic() - at)
 
     def identity(self) -> dict[str, str]:
-        """Return `Account`, `Arn` and `UserId` of the present caller (sts:GetCallerIdentity).
+        """Return `Account`, `Arn` and `UserId` of the current caller (sts:GetCallerIdentity).
 
-        STS is asked once for each access key. Raises `NoCredentials`, `WrongAccount` or `WrongRegion`.
+        STS is called once for each access key. Raises `NoCredentials`, `WrongAccount` or `WrongRegion`.
         """
         try:
             _, identity = self._caller()
         except (BotoConnectionError, HTTPClientError) as error:
             if self.endpoint_url:
-                raise SandboxGone(_gone(f"the sandbox at {self.endpoint_url} does not answer")) from error
+                raise SandboxGone(_ended(f"the sandbox at {self.endpoint_url} does not respond")) from error
             raise WrongRegion(
-                f"AWS does not answer in Region {self.region!r} ({error}); check the Region's name and the network"
+                f"AWS does not respond in Region {self.region!r} ({error}); check the Region's name and the network"
             ) from error
         return dict(identity)
 
     def _caller(self) -> tuple[Credentials, dict[str, str]]:
-        """Return the present credentials, fixed, and what STS says about them.
+        """Return the current credentials, frozen, and their identity from STS.
 
-        Raises `NoCredentials`, `WrongAccount`, and botocore's connection errors, which a wait outlasts.
+        Raises `NoCredentials`, `WrongAccount`, and botocore's connection errors, which a wait retries.
         """
         try:
             found = self._boto.get_credentials()
@@ -264,18 +264,18 @@ class Session:
         if frozen is None:
             raise NoCredentials(f"{NoCredentialsError()}; {_SIGN_IN}")
         credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token, account_id=frozen.account_id)
-        with self._asking:
+        with self._identity_lock:
             if frozen.access_key not in self._identities:
-                self._identities[frozen.access_key] = self._ask(credentials)
+                self._identities[frozen.access_key] = self._fetch_identity(credentials)
             identity = self._identities[frozen.access_key]
             if not self._expected_account and not self.endpoint_url:
                 self._expected_account = identity["Account"]
         self._require_account(identity)
         return credentials, identity
 
-    def _ask(self, credentials: Credentials) -> dict[str, str]:
-        """Ask STS whose `credentials` are, in a request that is signed with them and no others."""
-        self._asks_with.credentials = credentials
+    def _fetch_identity(self, credentials: Credentials) -> dict[str, str]:
+        """Return STS's answer to a request that is signed with exactly these credentials."""
+        self._sign_sts_with.credentials = credentials
         try:
             answer = self.client("sts").get_caller_identity()
         except (BotoConnectionError, HTTPClientError):
@@ -285,7 +285,7 @@ class Session:
         except BotoCoreError as error:
             raise NoCredentials(f"{error}; sign in, then run this again") from error
         finally:
-            self._asks_with.credentials = None
+            self._sign_sts_with.credentials = None
         return {name: answer[name] for name in ("Account", "Arn", "UserId")}
 
     def _require_account(self, identity: Mapping[str, str]) -> None:
@@ -301,9 +301,9 @@ class Session:
         return self.identity()["Account"]
 
     def principal_arn(self) -> str:
-        """Return the ARN that a key policy takes for the caller: an assumed role's own role, path included.
+        """Return the caller's ARN for a key policy; for an assumed role, the ARN of the role with its path.
 
-        Raises `AccessDenied` when the role's path cannot be looked up (iam:GetRole).
+        Raises `AccessDenied` when the role cannot be read (iam:GetRole).
         """
         arn = self.identity()["Arn"]
         if not (match := re.fullmatch(r"arn:[^:]+:sts::\d{12}:assumed-role/([^/]+)/.+", arn)):
@@ -322,7 +322,7 @@ _ISOLATED: Any = {
 
 @cache
 def _loader(data_path: str | None) -> Any:
-    """Return the one loader of this process: it keeps the service models that it has read."""
+    """Return the process's shared loader, which caches the service models that it read."""
     return botocore.loaders.create_loader(data_path)
 
 
@@ -344,8 +344,8 @@ def known_regions(service: str = "rds") -> list[str]:
     return list(core.get_available_regions(service))
 
 
-def _gone(what: str) -> str:
-    return f"{what}: a sandbox's resources end with it; start the run anew (notebooks/00_start.ipynb or runbook run)"
+def _ended(what: str) -> str:
+    return f"{what}: its resources ended with it; start the run again (notebooks/00_start.ipynb or runbook run)"
 
 
 def sandbox_session(sandbox: sandbox_process.Sandbox, *, region: str, account_id: str) -> Session:
@@ -367,9 +367,9 @@ def session_for(target: Mapping[str, str], *, runs_dir: Path) -> Session:
         try:
             sandbox = sandbox_process.find(runs_dir)
         except SandboxUnavailable as error:
-            raise SandboxGone(_gone(str(error))) from error
+            raise SandboxGone(_ended(str(error))) from error
         if sandbox is None or sandbox.sandbox_id != target["sandbox_id"]:
-            raise SandboxGone(_gone("the sandbox of this run has ended"))
+            raise SandboxGone(_ended("the sandbox of this run has ended"))
         session = sandbox_session(sandbox, region=target["region"], account_id=target["account_id"])
     else:
         session = Session(target="aws", region=target["region"], account_id=target["account_id"])

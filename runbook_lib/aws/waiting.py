@@ -1,8 +1,8 @@
-"""Waiting for clusters and instances: until available, or until it is plain that they cannot get there.
+"""Wait for clusters and instances until they are available, or until they cannot become available.
 
-All clusters of one account and Region are asked for together, in one paginated call an interval. AWS's own
-waiters spin for half an hour on a cluster that has lost its key; this one stops at once. Nothing is kept: whoever
-waits anew finds the same.
+All clusters of one account and Region are polled together, in one paginated call per interval. boto3's waiters keep
+polling a cluster that has lost its key; this one stops at once. It keeps no state: a wait can be repeated at any time.
+Sources of the statuses: Aurora user guide, Viewing DB cluster status and Viewing DB instance status.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from runbook_lib.inputs.rds import POLL_SECONDS
 from runbook_lib.pages.progress import Progress
 
 HOPELESS = {
-    "inaccessible-encryption-credentials": "the key was out of reach for seven days; restore from a backup",
-    "inaccessible-encryption-credentials-recoverable": "the key is out of reach; enable it, or bring its material back with "
-    "`runbook recover`, then start the cluster",
-    "cloning-failed": "cloning failed; delete it and start anew",
-    "migration-failed": "migration failed; delete it and start anew",
-    "deleting": "it is being deleted",
-    "failed": "AWS gave it up; delete it and start anew",
-    "incompatible-network": "its subnets or zones cannot hold it; mend the network",
-    "incompatible-parameters": "its parameter group does not fit; mend the group",
-    "insufficient-capacity": "the zone has no capacity for the class; choose another",
-    "storage-full": "its storage is full",
+    "inaccessible-encryption-credentials": "its key was inaccessible for seven days; restore it from a backup",
+    "inaccessible-encryption-credentials-recoverable": "its key is inaccessible; enable the key, or import its "
+    "material again with `runbook recover`, then start the cluster",
+    "cloning-failed": "cloning failed; delete the cluster and run step 05 again",
+    "migration-failed": "migration failed; delete the cluster and run step 05 again",
+    "deleting": "it is being deleted; wait for that and run step 05 again",
+    "failed": "creation failed permanently; delete the cluster and run step 05 again",
+    "incompatible-network": "its subnets or zones do not fit; fix the network",
+    "incompatible-parameters": "its parameter group does not fit; fix the group",
+    "insufficient-capacity": "the zone has no capacity for the instance class; choose another class",
+    "storage-full": "its storage is full; free disk space",
     "stopped": "it is stopped; start it (rds:StartDBCluster)",
     "stopping": "it is being stopped; start it when it is stopped (rds:StartDBCluster)",
 }
 
 
 AVAILABLE = "available"
-LOST = (BotoConnectionError, HTTPClientError)
-_AT_ONCE = 100  # the values of a filter, and the records of a page
+CONNECTION_ERRORS = (BotoConnectionError, HTTPClientError)
+_AT_ONCE = 100  # the most values in a filter, and records in a page
 
 
 def statuses(session: Session, identifier: str) -> dict[str, str]:
-    """Return the status of a cluster and each of its instances, by name; empty when the cluster is gone."""
+    """Return the status of a cluster and each of its instances, by name; empty when the cluster does not exist."""
     cluster = rds.find_cluster(session, identifier)
     if cluster is None:
         return {}
@@ -53,13 +53,13 @@ def statuses(session: Session, identifier: str) -> dict[str, str]:
     return found
 
 
-def seconds_between_looks(target: str, asked: float) -> float:
-    """Return how long to wait between two looks: what was asked, or (0) what suits the target."""
-    return float(asked) or POLL_SECONDS[target]
+def poll_interval(target: str, requested: float) -> float:
+    """Return the polling interval in seconds: `requested`, or the target's default for 0."""
+    return float(requested) or POLL_SECONDS[target]
 
 
 class Watch:
-    """Clusters of one account and Region that are waited for, with how they stood at the last look."""
+    """The clusters of one account and Region to wait for, with their statuses at the last poll."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -67,62 +67,62 @@ class Watch:
         self._found: dict[str, dict[str, str]] = {}
 
     def add(self, identifier: str, *, instances: int) -> None:
-        """Wait for a cluster and its `instances`, too."""
+        """Add a cluster with its number of `instances`."""
         self._instances[identifier] = instances
 
     def remove(self, identifier: str) -> None:
-        """Wait for this cluster no longer."""
+        """Remove a cluster."""
         self._instances.pop(identifier, None)
         self._found.pop(identifier, None)
 
     def found(self, identifier: str) -> dict[str, str]:
-        """Return how a cluster and its instances stood at the last look."""
+        """Return the statuses of a cluster and its instances at the last poll, by name."""
         return dict(self._found.get(identifier, {}))
 
-    def look(self) -> None:
-        """Ask for all clusters that were not available yet in one call, and for the instances of the others in one.
+    def poll(self) -> None:
+        """Describe all clusters that are not available yet in one call, and the instances of the others in another.
 
-        A call has as many pages as AWS makes of it. Raises one of `LOST` when no answer came.
+        Each call is paginated. Raises one of `CONNECTION_ERRORS` when AWS does not respond.
         """
-        if coming := [name for name in self._instances if not self._is_up(name)]:
-            fresh: dict[str, dict[str, str]] = {name: {} for name in coming}
-            for cluster in self._ask("describe_db_clusters", "DBClusters", coming):
+        if pending := [name for name in self._instances if not self._is_up(name)]:
+            fresh: dict[str, dict[str, str]] = {name: {} for name in pending}
+            for cluster in self._describe("describe_db_clusters", "DBClusters", pending):
                 name = str(cluster["DBClusterIdentifier"])
                 fresh[name][f"cluster {name}"] = str(cluster["Status"])
             self._found.update(fresh)
         if up := [name for name in self._instances if self._is_up(name)]:
-            for instance in self._ask("describe_db_instances", "DBInstances", up):
+            for instance in self._describe("describe_db_instances", "DBInstances", up):
                 name = f"instance {instance['DBInstanceIdentifier']}"
                 self._found[str(instance["DBClusterIdentifier"])][name] = str(instance["DBInstanceStatus"])
 
     def is_available(self, identifier: str) -> bool:
-        """Say whether the cluster and all its instances were available; raise `WaitFailed` if they cannot become so."""
+        """Return whether the cluster and all its instances are available; raise `WaitFailed` if they cannot become so."""
         found = self._found.get(identifier)
         if found == {}:
-            raise WaitFailed(f"cluster {identifier!r} is not there; run notebooks/05_create_cluster.ipynb again")
+            raise WaitFailed(f"cluster {identifier!r} does not exist; run notebooks/05_create_cluster.ipynb again")
         for name, status in (found or {}).items():
             if status in HOPELESS:
                 raise WaitFailed(f"{name} is {status}: {HOPELESS[status]}; then run this again")
         return found is not None and len(found) > self._instances[identifier] and set(found.values()) == {AVAILABLE}
 
     def too_late(self, identifier: str, minutes: float) -> WaitTimedOut:
-        """Return the error that says what was still missing after so many minutes."""
+        """Return the error for a wait of `minutes`, naming what is not available."""
         late = ", ".join(
             f"{name} is {status}" for name, status in self.found(identifier).items() if status != AVAILABLE
         )
         return WaitTimedOut(
-            f"after {minutes:g} minutes {late or 'instances are missing'}; run this again to go on waiting, "
+            f"after {minutes:g} minutes {late or 'instances are missing'}; run this again to keep waiting, "
             "or raise wait_timeout_minutes"
         )
 
     def _is_up(self, identifier: str) -> bool:
         return self._found.get(identifier, {}).get(f"cluster {identifier}") == AVAILABLE
 
-    def _ask(self, operation: str, key: str, names: list[str]) -> Iterator[dict[str, Any]]:
+    def _describe(self, operation: str, key: str, names: list[str]) -> Iterator[dict[str, Any]]:
         paginator = self._session.client("rds").get_paginator(operation)
         for at in range(0, len(names), _AT_ONCE):
-            asked = [{"Name": "db-cluster-id", "Values": names[at : at + _AT_ONCE]}]
-            for page in paginator.paginate(Filters=asked, PaginationConfig={"PageSize": _AT_ONCE}):
+            filters = [{"Name": "db-cluster-id", "Values": names[at : at + _AT_ONCE]}]
+            for page in paginator.paginate(Filters=filters, PaginationConfig={"PageSize": _AT_ONCE}):
                 yield from page[key]
 
 
@@ -138,32 +138,32 @@ def wait_until_available(
 ) -> dict[str, str]:
     """Wait until the cluster and its `instances` are available; return their statuses.
 
-    Prints, or gives to `say`, one line for each change of a status, and keeps a live line current when a person is
-    there. `before_waiting` is called when the first look found that there is something to wait for; lines are given
-    to `say` only then. Lost connections are waited out. Interrupting does no harm: call it again. Raises
-    `WaitFailed` at once for a status that cannot become available, and `WaitTimedOut`.
+    Print one line per change of status, or pass it to `say`; in an attended session, keep a progress table up to date.
+    `before_waiting` is called after the first poll if something is not available; only then does `say` get lines.
+    Connection errors are retried. The wait can be interrupted and repeated. Raises `WaitFailed` at once for a status
+    that cannot become available, and `WaitTimedOut`.
     """
     watch = Watch(session)
     watch.add(identifier, instances=instances)
     began, first = time.monotonic(), True
     progress = Progress(f"cluster {identifier} and its instances ({instances}) to become available")
-    tell = say or progress.say
+    print_line = say or progress.say
     before: dict[str, str] = {}
     while True:
         lost = ""
         try:
-            watch.look()
-        except LOST as error:
-            lost = f"no answer ({type(error).__name__}), asking again"
+            watch.poll()
+        except CONNECTION_ERRORS as error:
+            lost = f"no response ({type(error).__name__}), polling again"
         now = watch.found(identifier)
         done = not lost and watch.is_available(identifier)
         if first and not done and before_waiting:
             before_waiting()
         if not (first and done and say):
             for line in (f"{name}: {status}" for name, status in now.items() if before.get(name) != status):
-                tell(line)
+                print_line(line)
             if lost:
-                tell(lost)
+                print_line(lost)
         progress.show(now, done=done)
         if done:
             return now
