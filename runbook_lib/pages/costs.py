@@ -1,4 +1,4 @@
-"""What a run costs: the editable price table in data/prices.yaml, and the sums made from it."""
+"""What a run costs: the editable price table in data/prices.yaml, and estimates from it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def estimate(
     serverless_min_capacity: float,
     serverless_max_capacity: float,
 ) -> Table:
-    """Return what key, secret and cluster cost an hour and a month, item by item.
+    """Return the cost of key, secret and cluster per hour and per month, in US dollars, item by item.
 
-    The capacities, in ACUs per instance, count for `db.serverless` only, whose cost is a range. Storage and requests
-    depend on use and are listed, not summed. A class without a price in the table is said to have none.
+    The capacities, in ACUs per instance, count for `db.serverless` only, whose cost is a range. Storage depends on use
+    and is listed, not added. A class that is missing in the price table is listed without a price.
     """
     table = prices()
     label, least, most = f"{instances} x {db_instance_class}", 0.0, 0.0
@@ -39,24 +39,24 @@ def estimate(
             capacity * instances * table["acu_hour"] for capacity in (serverless_min_capacity, serverless_max_capacity)
         )
         label += f", {serverless_min_capacity:g} to {serverless_max_capacity:g} ACU each"
-        label += "; at 0 it is paused and costs its storage only" if not serverless_min_capacity else ""
+        label += "; at 0 ACU it is paused and only its storage is billed" if not serverless_min_capacity else ""
     elif (rate := table["instance_hour"].get(db_instance_class)) is not None:
         least = most = instances * rate
     rows = [(label, *_hour_and_month(least, most))] if most else [(label, *["not in the price table"] * 2)]
     for item, month in (("KMS key", table["kms_key_month"]), ("managed password (secret)", table["secret_month"])):
         least, most = least + month / HOURS_A_MONTH, most + month / HOURS_A_MONTH
         rows.append((item, f"${month / HOURS_A_MONTH:.4f}", f"${month:.2f}"))
-    rows.append(("storage", "by use", f"${table['storage_gb_month']:.2f} per GB"))
-    rows.append(("together, without storage and I/O", *_hour_and_month(least, most)))
+    rows.append(("storage", "usage-based", f"${table['storage_gb_month']:.2f} per GB"))
+    rows.append(("total, without storage and I/O", *_hour_and_month(least, most)))
     return Table(
         f"Estimate as of {table['as_of']}, us-east-1 rates: check the AWS pricing pages.",
-        ("item", "an hour", "a month"),
+        ("item", "per hour", "per month"),
         rows,
     )
 
 
 def _hour_and_month(least: float, most: float) -> tuple[str, str]:
-    """Return what dollars an hour are, by the hour and by the month; two different ones as a range."""
+    """Return dollars per hour as texts, per hour and per month; two different amounts as a range."""
     hour, month = (
         [f"${dollars * hours:.{digits}f}" for dollars in (least, most)]
         for hours, digits in ((1, 3), (HOURS_A_MONTH, 2))
@@ -65,5 +65,5 @@ def _hour_and_month(least: float, most: float) -> tuple[str, str]:
 
 
 def hourly(table: Table) -> str:
-    """Return an estimate's sum in words, such as `about $0.075 an hour`."""
+    """Return an estimate's total in words, such as `about $0.075 an hour`."""
     return f"about {table.rows[-1][1]} an hour"

@@ -1,6 +1,6 @@
 """A small canvas for pictures that are safe everywhere: PNG, crisp on good screens, on a light card for dark themes.
 
-It draws boxes, arrows and text with Pillow and the typeface that comes with it, so that no machine needs fonts.
+It draws boxes, arrows and text with Pillow and the typeface in Pillow, so that no font needs to be installed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _WHITE = [255, 255, 255, 255]
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG and the same in words: `text` is what a reader hears who does not see it, and what logs show."""
+    """A PNG with its alternative text, for screen readers and logs; `width` in CSS pixels."""
 
     png: bytes
     width: int
@@ -37,12 +37,12 @@ class Picture:
 
     @property
     def data_uri(self) -> str:
-        """The picture as an address that a page holds in itself."""
+        """The picture as a data URI."""
         return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
 
 
 class Canvas:
-    """A card to draw on, in CSS pixels."""
+    """A card to draw on; all lengths are CSS pixels."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width = width
@@ -51,11 +51,11 @@ class Canvas:
         self.box(0, 0, width - 1, height - 1, fill=CARD, edge="#d0d7de", radius=10)
 
     def picture(self, text: str) -> Picture:
-        """Return what was drawn, told by `text`."""
+        """Return the drawing as a picture with the alternative text `text`."""
         file = io.BytesIO()
         small = self._image.quantize(128)
         palette = small.getpalette("RGBA") or []
-        # What was rounded to nearly white is white: a card that is not quite so looks dirty.
+        # Quantizing turns some white to nearly white, which shows on a white page: set it to white.
         colours = [palette[i : i + 4] for i in range(0, len(palette), 4)]
         small.putpalette([part for colour in colours for part in (_WHITE if min(colour) > 248 else colour)], "RGBA")
         small.save(file, "PNG")  # zlib's own level: a tenth larger than its best, seven times as fast

@@ -1,8 +1,7 @@
-"""The form of a step: a view of its inputs model, or a plain table when nobody is there to type.
+"""The form of a step: a view of its inputs model, or a plain table in an unattended session.
 
-A form only shows and reads: it calls nothing by itself and changes nothing. The cell after it takes `form.value`,
-which is checked by the model, so that wrong input never reaches a plan; a plan made from values that were edited
-afterwards is refused by its apply. It knows `inputs` and nothing of AWS.
+A form only shows and reads; it changes nothing. The next cell takes `form.value`, which the model validates, so that
+wrong input never reaches a plan; `apply` refuses a plan whose form was edited afterwards. It knows `inputs`, not AWS.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from runbook_lib.tables import Table
 
 @dataclass(frozen=True)
 class Offer:
-    """What an account offers for a field: how to look (None: it may not be looked up), and on which fields that depends."""
+    """What an account offers for a field: how to fetch it (None: not allowed), and the fields that it depends on."""
 
-    look: Callable[[Mapping[str, Any]], Sequence[str] | None]
+    fetch: Callable[[Mapping[str, Any]], Sequence[str] | None]
     depends_on: tuple[str, ...] = ()
 
 
 class Form:
     """A step's choices, starting from its parameters.
 
-    `given` holds the parameters by name (a notebook passes `locals()`). When a person is there, a parameter that
-    was left at its default starts from `earlier` instead (what the run knows already), and `offers` are looked up
-    while the form can be used already. `value` is the checked model.
+    `given` holds the parameters by name (a notebook passes `locals()`). In an attended session, a parameter at its
+    default starts from `earlier` instead (the run's recorded values), and `offers` are fetched in the background.
+    `value` is the validated model.
     """
 
     def __init__(
@@ -55,11 +54,11 @@ class Form:
         self._view: Any = None
         self._lookups: list[threading.Thread] = []
         if is_attended():
-            self._take(earlier or {})
+            self._start_from(earlier or {})
             self._build()
 
-    def _take(self, earlier: Mapping[str, tuple[Any, str]]) -> None:
-        """Start from what the run knows, where the parameters say nothing of their own."""
+    def _start_from(self, earlier: Mapping[str, tuple[Any, str]]) -> None:
+        """Start from the recorded values where a parameter has its default."""
         for name, field in self._model.model_fields.items():
             if name in self._model.not_in_form or name not in earlier or self._given[name] != field.default:
                 continue
@@ -69,21 +68,21 @@ class Form:
 
     @property
     def value(self) -> Inputs:
-        """The choices as they stand now, checked. Raises `InputError`, naming each wrong field."""
-        taken = self._now()
+        """The current choices, validated. Raises `InputError`, naming each invalid field."""
+        values = self._now()
         edits = [
             Edit(name, self._who_changed(name, value), self._given[name], value)
-            for name, value in taken.items()
+            for name, value in values.items()
             if value != self._given[name]
         ]
-        return self._model.check(taken).with_edits(edits)
+        return self._model.check(values).with_edits(edits)
 
     def _who_changed(self, name: str, value: Any) -> str:
         kept = name in self._sources and value == self._start[name]
         return self._sources[name] if kept else "Changed in the form"
 
     def differs_from(self, inputs: Inputs) -> list[str]:
-        """Return the fields that this form shows otherwise than `inputs` has them now, or shows wrong."""
+        """Return the fields whose value in the form differs from `inputs` or is invalid."""
         try:
             shown = self._model.check(self._now())
         except InputError as error:
@@ -115,8 +114,8 @@ class Form:
 
         from runbook_lib.pages.form_fields import FieldView
 
-        asked = [name for name in self._start if name not in self._model.not_in_form]
-        for name in asked:
+        names = [name for name in self._start if name not in self._model.not_in_form]
+        for name in names:
             source = self._sources.get(name, "")
             note = f"{source}; the parameter is {self._given[name]!r}." if source else ""
             view = FieldView(
@@ -124,24 +123,26 @@ class Form:
             )
             view.on_change(lambda name=name: self._edited(name))
             self._views[name] = view
-        grouped = {name for names in GROUPS.values() for name in names}
-        rows = [self._views[name].row for name in asked if name not in grouped]
-        for heading, names in GROUPS.items():
-            inside = [self._views[name].row for name in names if name in self._views]
+        grouped = {name for group in GROUPS.values() for name in group}
+        self._in_order = [name for name in names if name not in grouped]
+        self._in_order += [name for group in GROUPS.values() for name in group if name in self._views]
+        rows = [self._views[name].row for name in names if name not in grouped]
+        for heading, group in GROUPS.items():
+            inside = [self._views[name].row for name in group if name in self._views]
             if len(inside) > 1 and rows:
                 rows.append(ipywidgets.HTML(f"<div style='font-weight:600;margin:6px 0 0 0'>{escape(heading)}</div>"))
             rows += inside
         self._summary = ipywidgets.HTML()
         self._view = ipywidgets.VBox([*rows, self._summary])
-        self._tell()
+        self._show_problems()
         self._look_up(list(self._offers))
 
     def _edited(self, name: str) -> None:
-        self._tell()
+        self._show_problems()
         self._look_up([other for other, offer in self._offers.items() if name in offer.depends_on])
 
-    def _tell(self) -> None:
-        """Put each problem beside its field, help beside the others, and the sum of it below."""
+    def _show_problems(self) -> None:
+        """Show each problem beside its field, help beside the others, and a summary below."""
         now = self._now()
         try:
             self._model.check(now)
@@ -149,35 +150,41 @@ class Form:
         except InputError as error:
             problems = dict(reversed(error.problems))
         for name, view in self._views.items():
-            view.tell(problems.get(name, ""))
+            view.show_message(problems.get(name, ""))
         changed = sum(value != self._given[name] for name, value in now.items())
         parts = [f"{_counted(changed, 'value differs', 'values differ')} from the parameters."] if changed else []
         if problems:
-            told = f"<b style='color:#dc3e46'>✗ {_counted(len(problems), 'value is', 'values are')} wrong</b>"
-            parts.insert(0, f"{told} ({escape(', '.join(problems))}); the next cell refuses them.")
+            head = f"<b style='color:#dc3e46'>✗ {_counted(len(problems), 'value is', 'values are')} not valid:</b>"
+            lines = "".join(f"<br>{escape(line)}" for line in self._by_label(problems))
+            parts.insert(0, f"{head}{lines}<br>")
         else:
-            parts.insert(0, "<b style='color:#238a43'>✓ All values can be used.</b>")
+            parts.insert(0, "<b style='color:#238a43'>✓ All values are valid.</b>")
             parts.append("Click the next cell, then press Shift+Enter.")
         self._summary.value = f"<div style='font-size:13px;line-height:1.5;margin-top:6px'>{' '.join(parts)}</div>"
+
+    def _by_label(self, problems: Mapping[str, str]) -> list[str]:
+        """Return `label: problem` for each problem, in the order of the form; fields that it does not show come last."""
+        order = [name for name in self._in_order if name in problems]
+        order += [name for name in problems if name not in order]
+        titles = {name: field.title or name for name, field in self._model.model_fields.items()}
+        return [f"{titles.get(name, name)}: {problems[name]}" for name in order]
 
     # Looking up -----------------------------------------------------------------------------------------
 
     def _look_up(self, names: Sequence[str]) -> None:
-        """Ask for what the account offers, beside the person who is typing already."""
+        """Fetch offers in the background."""
         if names := [name for name in names if name in self._views]:
-            thread = threading.Thread(target=self._look, args=(names, self._now()), daemon=True)
+            thread = threading.Thread(target=self._fetch, args=(names, self._now()), daemon=True)
             self._lookups.append(thread)
             thread.start()
 
-    def _look(self, names: Sequence[str], now: Mapping[str, Any]) -> None:
+    def _fetch(self, names: Sequence[str], now: Mapping[str, Any]) -> None:
         for name in names:
             offer = self._offers[name]
-            found = offer.look(now)
-            if all(
-                self._now()[other] == now[other] for other in offer.depends_on
-            ):  # else a later look-up is on its way
+            found = offer.fetch(now)
+            if all(self._now()[other] == now[other] for other in offer.depends_on):  # else a later look-up follows
                 self._views[name].offer(found)
-                self._tell()
+                self._show_problems()
 
 
 def _counted(number: int, one: str, several: str) -> str:

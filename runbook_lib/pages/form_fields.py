@@ -1,6 +1,6 @@
-"""One field of a form: the widget that fits its type, what it reads, and the words beside it.
+"""One field of a form: the widget for its type, the value that it reads, and the message beside it.
 
-A wrong starting value is shown as it is and called wrong, never bent to fit. Knows ipywidgets and nothing of runs.
+An invalid starting value is shown unchanged and marked, never adjusted. Knows ipywidgets and nothing of runs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class FieldView:
     # Reading ------------------------------------------------------------------------------------------
 
     def read(self) -> Any:
-        """Return what stands in the widget, in the field's type where it can be; the model judges it."""
+        """Return the widget's value, in the field's type where possible; the model validates it."""
         shown = self.widget.value
         if isinstance(self.widget, ipywidgets.DatetimePicker):
             return shown.astimezone(UTC).isoformat(timespec="seconds") if shown else ""
@@ -56,9 +56,9 @@ class FieldView:
             return _mapping(text)
         return _number(text, kind) if kind in (int, float) else text
 
-    def on_change(self, told: Any) -> None:
-        """Call `told` without arguments whenever the value changes."""
-        self._changed = told
+    def on_change(self, callback: Any) -> None:
+        """Call `callback` without arguments whenever the value changes."""
+        self._changed = callback
 
     def _listen(self) -> None:
         if self._extra.get("format") == "path" and isinstance(self.widget, ipywidgets.Combobox):
@@ -68,10 +68,10 @@ class FieldView:
 
     # Showing ------------------------------------------------------------------------------------------
 
-    def tell(self, problem: str = "") -> None:
-        """Put `problem`, or else the help, beside the widget."""
+    def show_message(self, problem: str = "") -> None:
+        """Show `problem`, or else the help, beside the widget."""
         if problem:
-            text = f"<b style='color:#dc3e46'>✗ wrong:</b> {escape(problem)}"
+            text = f"<b style='color:#dc3e46'>✗ not valid:</b> {escape(problem)}"
         else:
             words = [self._field.description or "", self._limits(), self._reading(), self._hint, self._note]
             text = f"<span style='opacity:0.8'>{escape(' '.join(word for word in words if word))}</span>"
@@ -80,28 +80,28 @@ class FieldView:
             self.message.value = content
 
     def _limits(self) -> str:
-        """Say the limits of a number, unless its help does."""
+        """Return the limits of a number, unless its help names them."""
         bounds = {
             name: getattr(rule, name) for rule in self._field.metadata for name in ("ge", "le") if hasattr(rule, name)
         }
         words = f"{bounds.get('ge', '')} to {bounds.get('le', '')}"
-        told = self._field.description or ""
-        return "" if not bounds or all(str(bound) in told for bound in bounds.values()) else f"{words}."
+        help_text = self._field.description or ""
+        return "" if not bounds or all(str(bound) in help_text for bound in bounds.values()) else f"{words}."
 
     def _reading(self) -> str:
-        """Say how an hour or a path is understood, and which of several are chosen."""
+        """Return how a time or a path is read, and which options are selected."""
         if isinstance(self.widget, ipywidgets.SelectMultiple):
-            return f"Chosen: {', '.join(self.widget.value) or 'none'}; Ctrl+click for several."
+            return f"Selected: {', '.join(self.widget.value) or 'none'}. Ctrl+click selects several."
         if isinstance(self.widget, ipywidgets.DatetimePicker):
-            return f"That is {self.read()} in UTC." if self.widget.value else "Your clock's time zone; kept in UTC."
+            return f"In UTC: {self.read()}." if self.widget.value else "In your time zone; stored in UTC."
         if self._extra.get("format") == "path" and self.widget.value:
-            return "A file is there." if Path(self.widget.value).expanduser().is_file() else "No file is there."
+            return "The file exists." if Path(self.widget.value).expanduser().is_file() else "The file does not exist."
         return ""
 
     def offer(self, options: Sequence[str] | None) -> None:
-        """Take what a look-up found: offer it, or, when it found nothing (None: it may not look), let it be typed."""
+        """Offer `options` for selection; without any (None: the look-up failed), accept typed text."""
         if not options:
-            self._hint = "Could not be looked up: type it." if options is None else "None are there."
+            self._hint = "The look-up failed: type a value." if options is None else "The account has none."
         else:
             self._hint = f"{len(options)} to choose from."
         if isinstance(self.widget, ipywidgets.SelectMultiple):
@@ -158,7 +158,7 @@ class FieldView:
         return ipywidgets.Text(value=str(start), placeholder=hint, layout=_WIDE)
 
     def _complete(self) -> None:
-        """Offer the files and folders that begin with the path typed so far; names only, nothing is opened."""
+        """Offer the files and folders that begin with the typed path; nothing is opened."""
         typed = Path(self.widget.value or ".").expanduser()
         folder = typed if self.widget.value.endswith("/") or not self.widget.value else typed.parent
         try:
@@ -177,7 +177,7 @@ def _kind(field: Any) -> Any:
 
 
 def _moment(start: Any) -> Any:
-    """Return the instant, None for none, False for what is no instant."""
+    """Return the instant, None for an empty text, False for an invalid one."""
     try:
         moment = datetime.fromisoformat(start) if start else None
     except (TypeError, ValueError):
@@ -186,7 +186,7 @@ def _moment(start: Any) -> Any:
 
 
 def _mapping(text: str) -> Any:
-    """Read `key=value, key=value`; text that is not so is left for the model to refuse."""
+    """Read `key=value, key=value`; return other text unchanged, for the model to refuse."""
     pairs = [item.partition("=") for item in text.split(",") if item.strip()]
     if any(not sign for _, sign, _ in pairs):
         return text

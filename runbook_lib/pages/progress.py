@@ -1,7 +1,7 @@
-"""Progress of a long wait: one line per change for logs and saved pages, and one block kept current for a person.
+"""Progress of a long wait: one line per change of status and, in an attended session, a progress table.
 
-The block is updated in place only when a person is there. What stays in a saved notebook is its last state, and
-that says how the wait ended: done, interrupted or stopped.
+The table is updated in place. A saved notebook keeps its last state, which says how the wait ended: done, interrupted or
+stopped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CELL = "padding:2px 14px 2px 0;text-align:left"
 
 
 class Progress:
-    """What a wait is for, since when, and how it stands."""
+    """A wait: what for, since when, and the last statuses."""
 
     def __init__(self, waiting_for: str) -> None:
         self.waiting_for = waiting_for
@@ -33,16 +33,16 @@ class Progress:
         _current.set(self)
 
     def say(self, line: str) -> None:
-        """Print a line that stays: a change of state."""
+        """Print a line for a change of status."""
         print(line)
 
     def show(self, statuses: dict[str, str], *, done: bool = False) -> None:
-        """Show how it stands now; for a person only, in place."""
+        """Update the progress table with statuses by name."""
         self._statuses, self._ended = dict(statuses), done
         self._show("✓ done" if done else "… waiting")
 
     def end(self, word: str) -> None:
-        """Say that the wait is over before it was done, and how it stood then."""
+        """Show that the wait ended early, as `word`, with the last statuses."""
         if not self._ended:
             self._ended = True
             self._show(f"■ {word}")
@@ -65,11 +65,11 @@ class Progress:
             f"<td style='{_CELL}'>{'✓' if status == 'available' else '…'} {escape(status)}</td></tr>"
             for name, status in self._statuses.items()
         )
-        looked = f"Last look {datetime.now(UTC):%H:%M:%S} UTC."
+        polled = f"Last polled {datetime.now(UTC):%H:%M:%S} UTC."
         hint = (
             ""
             if word.startswith("✓")
-            else f"<div>{looked} Interrupting (■) does no harm: run the cell again to go on.</div>"
+            else f"<div>{polled} It is safe to interrupt (■): run the cell again to resume.</div>"
         )
         return f"<div style='font-size:13px'><b>{escape(head)}</b><table>{rows}</table>{hint}</div>"
 
@@ -83,9 +83,9 @@ _current: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let a person interrupt a wait: its block says so, and one line says how to go on.
+    """Let a person interrupt a wait: the progress table shows it, and one line says how to resume.
 
-    Raises `Interrupted` in place of KeyboardInterrupt when a person is there; a program gets what it sent.
+    Raises `Interrupted` instead of KeyboardInterrupt in an attended session.
     """
     token = _current.set(None)
     try:
@@ -96,7 +96,7 @@ def interruptible() -> Iterator[None]:
             raise
         progress.end("interrupted")
         raise Interrupted(
-            f"you interrupted the wait for {progress.waiting_for}; nothing is lost: run this cell again to go on"
+            f"you interrupted the wait for {progress.waiting_for}; run this cell again to resume it"
         ) from None
     finally:
         if (progress := _current.get()) is not None:

@@ -1,7 +1,6 @@
-"""What a step shows: tables, plans, checks, and the report of a run, each with a text and an HTML face.
+"""The reports of a run: report.json for programs, report.html for auditors.
 
-The text face is stable and plain, the HTML face carries its styles inline, so that both survive in a saved
-notebook that is opened without a kernel and untrusted. All values are escaped. Nothing here calls AWS.
+All values are escaped. Nothing here calls AWS.
 """
 
 from __future__ import annotations
@@ -39,9 +38,9 @@ def report_html(
     tables: Sequence[Table] = (),
     pictures: Mapping[str, Picture] | None = None,
 ) -> bytes:
-    """Return report.html: one file for an auditor, without scripts and without anything from the network.
+    """Return report.html: one file for an auditor, without scripts and without network access.
 
-    `pictures` stand under their headings, inside the page.
+    `pictures` are embedded in the page, each under its heading.
     """
     page = TEMPLATES.get_template("report.html").render(
         facts=facts, checks=checks, tables=tables, pictures=pictures or {}
