@@ -96,7 +96,7 @@ PREFLIGHT = {
     "a user who does not exist": ({"key_users": ["role/Nobody"]}, ["Nobody", "key_users"]),
     "the engine version of the post": ({"engine_version": "5.6.10a"}, ["'5.6.10a'", "8.0.mysql_aurora"]),
     "the instance class of the post": ({"db_instance_class": "db.t2.small"}, ["'db.t2.small'", "db.t4g.medium"]),
-    "a VPC that does not exist": ({"vpc_id": "vpc-0a1b2c3d"}, ["'vpc-0a1b2c3d'", "no such VPC"]),
+    "a VPC that does not exist": ({"vpc_id": "vpc-0a1b2c3d"}, ["'vpc-0a1b2c3d'", "does not exist"]),
     "a subnet group that does not exist": ({"db_subnet_group_name": "nowhere"}, ["'nowhere'", "create it"]),
     "a security group that does not exist": ({"vpc_security_group_ids": ["sg-0a1b2c3d"]}, ["sg-0a1b2c3d"]),
     "a parameter group that does not exist": ({"db_cluster_parameter_group_name": "mine"}, ["'mine'", "create it"]),

@@ -104,7 +104,7 @@ def test_tab_reaches_the_fields_in_the_order_in_which_they_are_read(walk):
     walk.follow("01 create key")
     walk.wait_for_notebook("01_create_key")
     walk.go_on_to("form = Form")
-    walk.see("All values can be used")
+    walk.see("All values are valid")
     walk.see("to choose from")
     walk.field("Alias").focus()
     labels = ["Alias", "Description", "Key administrators", "Key users"]
@@ -122,7 +122,7 @@ def test_a_wrong_value_is_told_beside_its_field_and_stops_the_next_cell(walk, se
     assert "InputError: key_alias: 'orders' does not begin with 'alias/'" in walk.output(read)
     assert "Traceback" not in walk.output(read)
     fill(walk, "Alias", "alias/orders")
-    walk.see("All values can be used")
+    walk.see("All values are valid")
 
 
 def test_an_apply_stops_when_the_form_says_something_else_than_the_plan(walk, server):
@@ -157,7 +157,7 @@ def test_01_makes_the_key_with_a_switch_thrown(walk, server):
 def test_an_exercise_is_answered_by_choosing_and_judged_at_once(walk):
     """Wrong may try again, right is told."""
     panel = walk.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
-    panel.get_by_label("b roles cannot stand in key policies").check()
+    panel.get_by_label("b a role cannot be a principal of a key policy").check()
     walk.see("b is not right: try again.")
     panel.get_by_label("a every principal of a key policy must exist").check()
     walk.see("a is right.")
@@ -202,7 +202,7 @@ def test_05_begins_with_what_00_checked_and_takes_several_choices(walk, server):
     walk.wait_for_notebook("05_create_cluster")
     walk.go_on_to("form = Form")
     assert "orders" == walk.field("DB cluster identifier").input_value()
-    walk.see("As checked by 00; the parameter is")
+    walk.see("As checked by step 00; the parameter is")
     walk.page.wait_for_function(
         "() => document.querySelectorAll('.jp-NotebookPanel:not(.lm-mod-hidden) datalist option').length > 5"
     )
@@ -289,7 +289,7 @@ def test_a_notebook_opened_again_says_what_is_done_and_keeps_it(walk, server):
     walk.follow("05 create cluster")
     walk.wait_for_notebook("05_create_cluster")
     opened = walk.go_on_to("step = open_step")
-    assert "Done already" in walk.output(opened)
+    assert "Finished " in walk.output(opened)
     plan = walk.go_on_to("plan = create_cluster.plan")
     assert "As applied before: enable_cloudwatch_logs_exports" in walk.output(plan)
     assert "to create" not in walk.output(plan)

@@ -71,7 +71,7 @@ def test_one_thing_is_made_whatever_is_lost(run, faults, sent):
 
 
 def test_a_process_that_died_after_sending_finds_what_it_made(run, tmp_path):
-    """The intent is on disk before the request: the next process looks for the resource before it creates one."""
+    """The intent is on disk before the request: the next process searches for the resource before it creates one."""
     world = World()
     run.intend("01_create_key", "kms:CreateKey")
     world.create()
@@ -117,7 +117,7 @@ def test_a_refusal_passes_and_is_not_unclear(run):
 
 def test_when_nothing_answers_it_stops_and_says_that_it_will_look(run):
     """After the last attempt the run stops, resumably."""
-    with pytest.raises(OutcomeUnclear, match="looks for the resource before it creates one"):
+    with pytest.raises(OutcomeUnclear, match="searches for the resource before it creates one"):
         once(run, World(*["dropped before"] * 9))
     assert run.is_unclear("01_create_key", "kms:CreateKey")
 

@@ -25,7 +25,7 @@ def test_an_instance_class_has_one_price() -> None:
     """One rate per instance, by the hour and by the month of 730 hours; key and secret are in the sum."""
     rows = _rows(reader_count=1)
     assert ("2 x db.t4g.medium", "$0.146", "$106.58") == rows[0]
-    assert ("together, without storage and I/O", "$0.148", "$107.98") == rows[-1]
+    assert ("total, without storage and I/O", "$0.148", "$107.98") == rows[-1]
 
 
 def test_serverless_is_a_range_from_minimum_to_maximum() -> None:
@@ -34,13 +34,13 @@ def test_serverless_is_a_range_from_minimum_to_maximum() -> None:
     assert ("1 x db.serverless, 0.5 to 16 ACU each", "$0.060 to $1.920", "$43.80 to $1401.60") == _rows(**asked)[0]
     rows = _rows(**asked, reader_count=2)
     assert ("3 x db.serverless, 0.5 to 16 ACU each", "$0.180 to $5.760", "$131.40 to $4204.80") == rows[0]
-    assert ("together, without storage and I/O", "$0.182 to $5.762", "$132.80 to $4206.20") == rows[-1]
+    assert ("total, without storage and I/O", "$0.182 to $5.762", "$132.80 to $4206.20") == rows[-1]
 
 
 def test_serverless_with_minimum_0_pauses() -> None:
     """At 0 ACU only storage is paid for; the estimate says so."""
     label, hour, month = _rows(db_instance_class="db.serverless")[0]
-    assert "1 x db.serverless, 0 to 2 ACU each; at 0 it is paused and costs its storage only" == label
+    assert "1 x db.serverless, 0 to 2 ACU each; at 0 ACU it is paused and only its storage is billed" == label
     assert ("$0.000 to $0.240", "$0.00 to $175.20") == (hour, month)
 
 

@@ -217,7 +217,7 @@ def test_credentials_that_expire_in_the_middle_stop_it_resumably(desk, code):
     """The import was about to be sent: sign in again, run again, and it is there once."""
     go(*STEPS[:4])
     desk.ask("/runbook/faults", {"operation": "kms:ImportKeyMaterial", "kind": "error", "status": 400, "code": code})
-    with pytest.raises(errors.NoCredentials, match="sign in again, then run the same command again"):
+    with pytest.raises(errors.NoCredentials, match="sign in again, then repeat the command"):
         go("04_import_key_material")
     go(*STEPS[4:])
     assert desk.report("desk")["verified"]
@@ -296,7 +296,7 @@ def test_a_run_whose_folder_was_deleted_is_not_taken_up_by_a_new_one_of_its_name
     go(*STEPS[:5])
     shutil.rmtree(desk.folder / "desk")
     before = len(desk.ask("/runbook/calls")["calls"])
-    with pytest.raises(errors.PreflightFailed, match=r"a run 'desk' created it that is not the one in this folder"):
+    with pytest.raises(errors.PreflightFailed, match=r"another run 'desk' created it, not the one in this folder"):
         go("00_start")
     assert [] == [call for call in desk.calls(before) if not re.match(r"\w+:(Describe|Get|List|Lookup)", call)]
 

@@ -37,7 +37,7 @@ def test_the_cluster_is_compared_field_by_field(made):
     rds = made.client("rds")
     rds.modify_db_cluster(DBClusterIdentifier="drift", BackupRetentionPeriod=7, ApplyImmediately=True)
     said = refused("05_create_cluster", deletion_protection=True)
-    assert "BackupRetentionPeriod is 7, asked 1; DeletionProtection is False, asked True" in said
+    assert "BackupRetentionPeriod is 7, requested 1; DeletionProtection is False, requested True" in said
     go("05_create_cluster", backup_retention_period=7)
     rds.modify_db_cluster(DBClusterIdentifier="drift", BackupRetentionPeriod=1, ApplyImmediately=True)
 

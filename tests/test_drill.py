@@ -148,7 +148,7 @@ def test_runbook_recover_ends_a_broken_drill_too(under):
 def test_a_loss_that_was_no_drill_is_not_drilled_with(under):
     """Somebody else deleted the material: recover first."""
     under.delete_material()
-    with pytest.raises(KeyNotUsable, match=r"not by this drill.*runbook recover demo"):
+    with pytest.raises(KeyNotUsable, match=r"which this drill did not cause.*runbook recover demo"):
         recovery_drill.plan(under.step("80"), asked())
 
 
@@ -204,7 +204,7 @@ def test_with_target_aws_the_drill_only_reads(walk):
         recovery_drill.try_other_material(step, plan),
         recovery_drill.bring_back(step, plan),
     ):
-        assert "Nothing was done" in told
+        assert "Nothing was changed" in told
     assert recovery_drill.verify(step).passed
     assert not [call for call in calls(walk, before) if not call.split(":")[1].startswith(("Describe", "List", "Get"))]
     assert "read only" in walk.run.record("80_recovery_drill")["summary"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
@@ -114,7 +115,7 @@ def test_each_kind_of_value_is_read_in_its_own_type(model, label, typed, name, r
 def test_an_hour_is_kept_in_utc_whatever_the_clock_on_the_wall_says():
     """03:30 in a zone two hours ahead is 01:30 UTC, and the form says so."""
     form = Form(ImportKeyMaterialInputs, given={"expiration_model": "KEY_MATERIAL_EXPIRES"})
-    assert "valid_to" in summary(form)
+    assert "Expires at: " in summary(form)
     labelled(form, "Expires at").value = datetime(2027, 6, 30, 3, 30, tzinfo=timezone(timedelta(hours=2)))
     assert "2027-06-30T01:30:00+00:00" == form.value.valid_to
     assert "2027-06-30T01:30:00+00:00 in UTC" in beside(form, "Expires at")
@@ -139,9 +140,9 @@ def test_bring_your_own_material_is_a_path_and_never_a_content(tmp_path):
     path = labelled(form, "File")
     path.value = f"{tmp_path}/"
     assert (f"{tmp_path}/folder/", f"{tmp_path}/material.bin") == tuple(path.options)
-    assert "No file is there" in beside(form, "File")
+    assert "The file does not exist" in beside(form, "File")
     path.value = f"{tmp_path}/material.bin"
-    assert "A file is there" in beside(form, "File")
+    assert "The file exists" in beside(form, "File")
     assert "S" * 32 not in str([widget.get_state() for widget in walk(form._view)])
     assert not [
         widget for widget in walk(form._view) if isinstance(widget, ipywidgets.FileUpload | ipywidgets.Password)
@@ -151,12 +152,15 @@ def test_bring_your_own_material_is_a_path_and_never_a_content(tmp_path):
 def test_a_wrong_value_is_named_beside_its_field_while_typing_and_refused_when_read():
     """Validation is the model's, at once: the message beside the field, the count below, InputError for the cell."""
     form = Form(CreateKeyInputs, given={})
-    assert "✓ All values can be used" in summary(form)
+    assert "✓ All values are valid" in summary(form)
     labelled(form, "Alias").value = "aurora"
-    assert "✗ wrong:" in beside(form, "Alias")
+    assert "✗ not valid:" in beside(form, "Alias")
     assert "write &#x27;alias/aurora&#x27;" in beside(form, "Alias")
-    assert "✗ wrong:" not in beside(form, "Description")
-    assert "✗ 1 value is wrong</b> (key_alias)" in summary(form)
+    assert "✗ not valid:" not in beside(form, "Description")
+    assert (
+        "✗ 1 value is not valid:</b><div style='margin-left:1em'>Alias: &#x27;aurora&#x27; does not begin with"
+        in summary(form)
+    )
     with pytest.raises(InputError, match="key_alias: 'aurora' does not begin with 'alias/'"):
         _ = form.value
     labelled(form, "Alias").value = "alias/aurora"
@@ -190,7 +194,7 @@ def test_two_fields_that_do_not_go_together_are_told_at_the_one_to_change():
 def test_a_wrong_parameter_is_shown_and_called_wrong_never_bent_or_a_traceback(model, given, field):
     """What papermill or a person put into the parameters cell is what the form shows, and it says what is the matter."""
     form = Form(model, given=given)
-    assert "✗ wrong" in beside(form, model.model_fields[field].title)
+    assert "✗ not valid" in beside(form, model.model_fields[field].title)
     with pytest.raises(InputError, match=field):
         _ = form.value
 
@@ -246,14 +250,24 @@ def test_the_plan_names_what_was_changed_in_the_form_and_nothing_else():
 
 def test_a_form_that_is_opened_again_starts_from_what_the_run_knows():
     """What was applied before, or checked in 00, is the start; a parameter that was set beats it; the plan says whose it is."""
-    earlier = {"db_cluster_identifier": ("orders", "As checked by 00"), "reader_count": (3, "As applied before"),
-               "engine": ("aurora-mysql", "As checked by 00"), "run_id": ("other", "As checked by 00")}  # fmt: skip
+    earlier = {"db_cluster_identifier": ("orders", "As checked by step 00"), "reader_count": (3, "As applied before"),
+               "engine": ("aurora-mysql", "As checked by step 00"), "run_id": ("other", "As checked by step 00")}  # fmt: skip
     form = Form(CreateClusterInputs, given={"reader_count": 1, "run_id": "demo"}, earlier=earlier)
     assert ("orders", 1, "demo") == (form.value.db_cluster_identifier, form.value.reader_count, form.value.run_id)
-    assert ["As checked by 00: db_cluster_identifier: aurora-byok → orders"] == plan_of(form.value).edits_in_words
-    assert "As checked by 00; the parameter is" in beside(form, "DB cluster identifier")
+    assert ["As checked by step 00: db_cluster_identifier: aurora-byok → orders"] == plan_of(form.value).edits_in_words
+    assert "As checked by step 00; the parameter is" in beside(form, "DB cluster identifier")
     labelled(form, "DB cluster identifier").value = "invoices"
     assert ["Changed in the form: db_cluster_identifier: aurora-byok → invoices"] == plan_of(form.value).edits_in_words
+
+
+def test_wrong_values_are_listed_by_label_in_the_order_of_the_form():
+    """One line each, with the label that the form shows; the order is that of the form, not of the model."""
+    form = Form(CreateClusterInputs, given={})
+    for label, wrong in (("Port", 1), ("Allowed network", "everywhere"), ("DB cluster identifier", "Orders!")):
+        labelled(form, label).value = wrong
+    lines = re.findall(r"<div style='margin-left:1em'>([^:]+): ", summary(form))
+    assert ["DB cluster identifier", "Port", "Allowed network"] == lines
+    assert "refuses them" not in summary(form)
 
 
 def wait_for_offers(form):
@@ -287,11 +301,11 @@ def test_what_may_not_be_looked_up_is_typed():
     offers = {"key_users": Offer(lambda _: None), "key_administrators": Offer(lambda _: ["role/Admin"])}
     form = Form(CreateKeyInputs, given={"key_users": ["role/One"]}, offers=offers)
     wait_for_offers(form)
-    assert "Could not be looked up: type it" in beside(form, "Key users")
+    assert "The look-up failed: type a value" in beside(form, "Key users")
     labelled(form, "Key users").value += ", role/Two"
     assert ["role/One", "role/Two"] == form.value.key_users
     labelled(form, "Key users").value = "nobody"
-    assert "✗ wrong" in beside(form, "Key users")
+    assert "✗ not valid" in beside(form, "Key users")
 
 
 def test_offers_follow_the_fields_that_they_depend_on():

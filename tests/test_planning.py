@@ -44,7 +44,7 @@ def test_plan_fails_where_a_run_would_not_begin(world):
     """A name that is taken is found: exit 1, the failed check says whose it is."""
     world.runbook("run", "-p", "wrapping_key_spec", "RSA_2048", "--quiet")
     done = world.runbook("plan", "-p", "account_id", "123456789012", code=1)
-    assert "and this run did not make it" in done.stdout
+    assert "and this run did not create it" in done.stdout
 
 
 def test_permissions_prints_a_policy_for_the_shell(world):

@@ -131,11 +131,11 @@ YES, NO = True, False
         #         imported sent of_pair same usable
         (SetState(YES, YES, NO, YES, NO), "refuse", "the key had this material"),
         (SetState(YES, NO, NO, NO, NO), "refuse", "the key had this material"),
-        (SetState(YES, YES, YES, NO, NO), "refuse", "it is imported, it is too late"),
+        (SetState(YES, YES, YES, NO, NO), "refuse", "it is imported, and {changed} can no longer change"),
         (SetState(YES, NO, YES, YES, NO), "keep", "it is imported"),
-        (SetState(NO, YES, YES, NO, NO), "refuse", "its import may be under way, it is too late"),
-        (SetState(NO, YES, YES, YES, NO), "keep", "its import may be under way: finish 04"),
-        (SetState(NO, NO, YES, YES, YES), "keep", "it belongs to the wrapping key"),
+        (SetState(NO, YES, YES, NO, NO), "refuse", "its import may be in progress, and {changed} can"),
+        (SetState(NO, YES, YES, YES, NO), "keep", "its import may be in progress; finish step 04"),
+        (SetState(NO, NO, YES, YES, YES), "keep", "it was made with the current wrapping key"),
     ],
 )
 def test_a_set_is_kept_or_refused(state, action, why):

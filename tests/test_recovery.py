@@ -140,7 +140,7 @@ def test_where_no_check_value_is_known_kms_itself_refuses_other_material(walk):
     walk.bring_in()
     walk.delete_material()
     told = runbook(walk, "demo", "--file", walk.material(bytes(range(32)), "other"), code=1)
-    assert "IncorrectKeyMaterialException: KMS says that this is not the material that the key had" in told
+    assert "IncorrectKeyMaterialException: this is not the material that the key had" in told
     assert "PendingImport" == walk.key["KeyState"]
     assert "Enabled" in runbook(walk, "demo", "--file", walk.material())
 

@@ -22,7 +22,7 @@ def test_an_old_tab_of_03_cannot_replace_the_copies_of_what_was_imported(walk):
     walk.encrypt()
     walk.bring_in()
     before = {path.name: path.read_bytes() for path in walk.path.iterdir() if path.is_file()}
-    with pytest.raises(PlanOutdated, match="04_import_key_material went on since this plan was shown"):
+    with pytest.raises(PlanOutdated, match="04_import_key_material changed since this plan was shown"):
         encrypt_key_material.apply(step, plan)
     assert before == {path.name: path.read_bytes() for path in walk.path.iterdir() if path.is_file()}
     again = encrypt_key_material.plan(step, asked)
@@ -47,7 +47,7 @@ def test_of_two_tabs_of_03_the_second_is_refused_and_the_record_stays_true(walk)
     plan = encrypt_key_material.plan(step, asked)
     walk.encrypt(recovery_public_keys=[walk.public(1)])
     before = walk.run.steps["03_encrypt_key_material"]
-    with pytest.raises(PlanOutdated, match="03_encrypt_key_material went on since this plan was shown"):
+    with pytest.raises(PlanOutdated, match="03_encrypt_key_material changed since this plan was shown"):
         encrypt_key_material.apply(step, plan)
     assert before == walk.run.steps["03_encrypt_key_material"]
 

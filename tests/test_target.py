@@ -426,7 +426,7 @@ def test_a_wait_outlasts_a_connection_that_is_lost_while_sts_is_asked(aws, sessi
     monkeypatch.setattr("time.sleep", lambda _: None)
     with pytest.raises(Enough):
         wait_until_available(session, "c", instances=1, timeout_minutes=1, poll_seconds=0, say=said.append)
-    assert ["no answer (EndpointConnectionError), asking again", "cluster c: creating"] == said
+    assert ["no response (EndpointConnectionError), polling again", "cluster c: creating"] == said
     assert [MINE, *[MINE_TOO] * 9] == aws.asked()
 
 

@@ -70,4 +70,4 @@ def test_after_ninety_days_nothing_is_asked(made, monkeypatch):
     run, session = made
     monkeypatch.setattr(session, "now", lambda now=session.now: now() + timedelta(days=91))
     monkeypatch.setattr(module, "_events", lambda *_: pytest.fail("asked"))
-    assert "gone" == events(session, run).rows[0][0]
+    assert "expired" == events(session, run).rows[0][0]

@@ -77,17 +77,17 @@ def wait(rds: Rds, *, instances: int = 1, minutes: float = 60, **more: Any) -> d
 def test_the_help_says_what_is_waited() -> None:
     """The seconds that the form and the parameters cell name for 0 are those that are waited."""
     said = str(VerifyEncryptionInputs.model_fields["poll_seconds"].description)
-    aws, sandbox = (f"{waiting.seconds_between_looks(target, 0):g}" for target in ("aws", "sandbox"))
+    aws, sandbox = (f"{waiting.poll_interval(target, 0):g}" for target in ("aws", "sandbox"))
     assert f"Seconds between two looks; 0: {aws} on AWS, {sandbox} in the sandbox." == said
-    assert 5.0 == waiting.seconds_between_looks("sandbox", 5)
+    assert 5.0 == waiting.poll_interval("sandbox", 5)
 
 
 def test_a_hundred_clusters_that_are_being_created_are_one_call() -> None:
     """However many are waited for: one describe call for each look."""
     rds = Rds(**{f"c{number}": ("creating", "creating") for number in range(100)})
     waited = watch(rds)
-    waited.look()
-    waited.look()
+    waited.poll()
+    waited.poll()
     assert [(CLUSTERS, 100), (CLUSTERS, 100)] == [(operation, len(names)) for operation, names in rds.asked]
     assert not any(waited.is_available(name) for name in rds.states)
 
@@ -95,7 +95,7 @@ def test_a_hundred_clusters_that_are_being_created_are_one_call() -> None:
 def test_more_than_a_filter_takes_are_asked_for_in_parts() -> None:
     """A filter holds a hundred names; the hundred and first goes with a second call."""
     rds = Rds(**{f"c{number}": ("creating",) for number in range(101)})
-    watch(rds).look()
+    watch(rds).poll()
     assert [100, 1] == [len(names) for _, names in rds.asked]
 
 
@@ -103,12 +103,12 @@ def test_instances_are_asked_for_once_their_cluster_is_there_and_clusters_no_lon
     """Each cluster is in one of two calls: with those that are being created, or with those whose instances are."""
     rds = Rds(early=("available", "creating"), late=("creating", "creating"))
     waited = watch(rds)
-    waited.look()
+    waited.poll()
     rds.asked.clear()
-    waited.look()
+    waited.poll()
     assert [(CLUSTERS, ["late"]), (INSTANCES, ["early"])] == rds.asked
     rds.states["early"] = ("available", "available")
-    waited.look()
+    waited.poll()
     assert {"early": True, "late": False} == {name: waited.is_available(name) for name in rds.states}
 
 
@@ -117,7 +117,7 @@ def test_nothing_is_asked_once_nothing_is_waited_for() -> None:
     rds = Rds(one=("creating",))
     waited = watch(rds)
     waited.remove("one")
-    waited.look()
+    waited.poll()
     assert [] == rds.asked
 
 
@@ -125,13 +125,13 @@ def test_available_means_the_cluster_and_every_instance() -> None:
     """A reader that is not there yet, or not available yet, is waited for."""
     rds = Rds(one=("available", "available"))
     waited = watch(rds, instances=2)
-    waited.look()
+    waited.poll()
     assert not waited.is_available("one")
     rds.states["one"] = ("available", "available", "creating")
-    waited.look()
+    waited.poll()
     assert not waited.is_available("one")
     rds.states["one"] = ("available", "available", "available")
-    waited.look()
+    waited.poll()
     assert waited.is_available("one")
 
 
@@ -164,7 +164,7 @@ def test_each_change_is_one_line_and_lost_connections_are_waited_out(
     waiting.time.sleep = lambda seconds: (naps_of_rds(seconds), next(steps)())  # type: ignore[attr-defined]
     assert {"cluster one": "available", "instance one-1": "available"} == wait(rds)
     printed = capsys.readouterr().out.splitlines()
-    assert ["cluster one: creating", "no answer (EndpointConnectionError), asking again"] == printed[:2]
+    assert ["cluster one: creating", "no response (EndpointConnectionError), polling again"] == printed[:2]
     assert ["cluster one: available", "instance one-1: available"] == printed[2:]
     assert [30.0, 30.0, 30.0] == naps
 

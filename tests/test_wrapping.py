@@ -184,7 +184,7 @@ def test_after_the_import_other_choices_come_too_late(walk):
     """Nothing supersedes what the key has: the run stops and names the way."""
     walk.start().pair().encrypt()
     walk.bring_in()
-    with pytest.raises(PlanRefused, match=r"too late to change custody.*runbook recover demo"):
+    with pytest.raises(PlanRefused, match=r"custody can no longer change.*runbook recover demo"):
         walk.encrypt(custody="file")
     assert ["keep"] == [change.action for change in walk.plan().changes]
 
@@ -230,7 +230,7 @@ def test_a_key_that_had_material_gets_no_generated_one(walk):
     state = json.loads((walk.path / "state.json").read_text())
     (walk.path / "state.json").write_text(json.dumps({**state, "steps": steps}))
     walk.pair()
-    with pytest.raises(PlanRefused, match="KMS takes no other"):
+    with pytest.raises(PlanRefused, match="KMS accepts no other"):
         walk.encrypt()
     for path in walk.path.glob("KeyMaterial.recovery-*.bin"):
         path.unlink()
@@ -313,7 +313,7 @@ def test_verify_finds_a_custody_file_that_went(walk):
     walk.start().pair().encrypt()
     path = next(walk.path.glob("KeyMaterial.*.bin"))
     path.write_bytes(b"x" * len(path.read_bytes()))
-    with pytest.raises(VerificationFailed, match="no file of the set was changed"):
+    with pytest.raises(VerificationFailed, match="every file of the set is unchanged"):
         encrypt_key_material.verify(walk.step("03"))
 
 
@@ -356,7 +356,7 @@ def test_the_wrapping_key_that_was_exchanged_is_not_used(walk):
 
     walk.start().pair()
     (walk.path / "WrappingPublicKey.bin").write_bytes(public_der(private_key(2048, 7)))
-    with pytest.raises(ArtefactsMismatch, match="not the file that 02 left"):
+    with pytest.raises(ArtefactsMismatch, match="not the file that step 02 wrote"):
         walk.encrypt()
     assert [] == set_in(walk.path)
     assert (

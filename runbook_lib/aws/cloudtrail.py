@@ -45,7 +45,7 @@ def events(session: Session, run: Run) -> Table:
     began, ended = sorted(map(datetime.fromisoformat, times))
     began, ended = began - timedelta(hours=1), ended + timedelta(hours=1)
     if session.now() - ended > KEPT:
-        return Table(_CAPTION, _HEAD, [("gone", "", "", "CloudTrail's event history covers 90 days", "")])
+        return Table(_CAPTION, _HEAD, [("expired", "", "", "CloudTrail's event history covers 90 days", "")])
     window = {"StartTime": began, "EndTime": ended}
     found = [
         event

@@ -155,8 +155,8 @@ class Form:
         parts = [f"{_counted(changed, 'value differs', 'values differ')} from the parameters."] if changed else []
         if problems:
             head = f"<b style='color:#dc3e46'>✗ {_counted(len(problems), 'value is', 'values are')} not valid:</b>"
-            lines = "".join(f"<br>{escape(line)}" for line in self._by_label(problems))
-            parts.insert(0, f"{head}{lines}<br>")
+            lines = (f"<div style='margin-left:1em'>{escape(line)}</div>" for line in self._by_label(problems))
+            parts.insert(0, f"{head}{''.join(lines)}")
         else:
             parts.insert(0, "<b style='color:#238a43'>✓ All values are valid.</b>")
             parts.append("Click the next cell, then press Shift+Enter.")

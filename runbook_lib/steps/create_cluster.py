@@ -54,7 +54,7 @@ def _key_arn(step: OpenStep) -> str:
         )
     if metadata.get("CurrentKeyMaterialId", imported.key_material_id) != imported.key_material_id:
         raise KeyNotUsable(
-            f"{metadata['Arn']} does not hold the material that this run imported; review kms:ListKeyRotations manually"
+            f"{metadata['Arn']} does not hold the material that this run imported; review its materials manually"
         )
     return str(metadata["Arn"])
 
@@ -246,28 +246,28 @@ def verify(step: OpenStep) -> Checks:
 
     The cluster is still being created; step 06 collects the evidence.
     """
-    made = ClusterRecord.so_far(step.run)
-    if not made.db_cluster_identifier:
+    record = ClusterRecord.so_far(step.run)
+    if not record.db_cluster_identifier:
         raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
     found: dict[str, Any] = {}
 
     def gather() -> Checks:
         found.clear()
-        found.update(rds.find_cluster(step.session, made.db_cluster_identifier) or {})
-        return _gather(step, made, found)
+        found.update(rds.find_cluster(step.session, record.db_cluster_identifier) or {})
+        return _gather(step, record, found)
 
     checks = retry_until_passed(gather, target=step.session.target)
     checks.require_passed()
-    count = len(made.db_instance_identifiers)
+    count = len(record.db_instance_identifiers)
     step.run.finish(
         step.name,
-        summary=f"{made.db_cluster_identifier} {found['Status']}, {found['Engine']} {found['EngineVersion']}, {count} "
+        summary=f"{record.db_cluster_identifier} {found['Status']}, {found['Engine']} {found['EngineVersion']}, {count} "
         f"instance{'s' * (count > 1)}",
     )
     return checks
 
 
-def _gather(step: OpenStep, made: ClusterRecord, found: dict[str, Any]) -> Checks:
+def _gather(step: OpenStep, record: ClusterRecord, found: dict[str, Any]) -> Checks:
     checks, source = Checks("The new cluster"), "rds:DescribeDBClusters"
     key_arn = KeyRecord.from_run(step.run).key_arn
     checks.equal("its KMS key is the key of this run", key_arn, found.get("KmsKeyId"), source=source)
@@ -279,7 +279,7 @@ def _gather(step: OpenStep, made: ClusterRecord, found: dict[str, Any]) -> Check
         lambda status: bool(status) and "inaccessible" not in status and "failed" not in status,
         source=source,
     )
-    members = [str(one["DBInstanceIdentifier"]) for one in rds.instances_of(step.session, made.db_cluster_identifier)]
-    names = list(made.db_instance_identifiers)
+    members = [str(one["DBInstanceIdentifier"]) for one in rds.instances_of(step.session, record.db_cluster_identifier)]
+    names = list(record.db_instance_identifiers)
     checks.equal("its instances are the planned ones", names, members, source="rds:DescribeDBInstances")
     return checks

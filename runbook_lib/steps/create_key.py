@@ -234,13 +234,13 @@ def verify(step: OpenStep) -> Checks:
 
     Raises `StepMissing` when nothing was applied, and `VerificationFailed`.
     """
-    made = KeyRecord.so_far(step.run)
-    if not made.key_arn:
+    record = KeyRecord.so_far(step.run)
+    if not record.key_arn:
         raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
-    checks = retry_until_passed(lambda: _gather(step, made), target=step.session.target, codes=("NotFoundException",))
+    checks = retry_until_passed(lambda: _gather(step, record), target=step.session.target, codes=("NotFoundException",))
     checks.require_passed()
     state = _expected_state(step)
-    step.run.finish(step.name, key_state=state, summary=f"{made.key_alias} → {made.key_id[:8]}… {state}")
+    step.run.finish(step.name, key_state=state, summary=f"{record.key_alias} → {record.key_id[:8]}… {state}")
     return checks
 
 
@@ -248,8 +248,8 @@ def _expected_state(step: OpenStep) -> str:
     return "Enabled" if step.run.is_finished(IMPORT_KEY_MATERIAL) else "PendingImport"
 
 
-def _gather(step: OpenStep, made: KeyRecord) -> Checks:
-    metadata = kms.describe(step.session, made.key_id) or {}
+def _gather(step: OpenStep, record: KeyRecord) -> Checks:
+    metadata = kms.describe(step.session, record.key_id) or {}
     checks = Checks("The key")
     source = "kms:DescribeKey"
     checks.equal("its key material is imported (origin)", "EXTERNAL", metadata.get("Origin"), source=source)
@@ -259,9 +259,9 @@ def _gather(step: OpenStep, made: KeyRecord) -> Checks:
     state = _expected_state(step)
     claim = "its key material is imported" if state == "Enabled" else "its key material is not imported yet"
     checks.equal(claim, state, metadata.get("KeyState"), source=source)
-    target = kms.find_alias(step.session, made.key_alias)
-    checks.equal("the alias points to it", made.key_id, target, source="kms:ListAliases")
-    found = json.loads(step.client("kms").get_key_policy(KeyId=made.key_id, PolicyName="default")["Policy"])
-    same = "identical" if reading.same(found, made.key_policy) else "different"
+    target = kms.find_alias(step.session, record.key_alias)
+    checks.equal("the alias points to it", record.key_id, target, source="kms:ListAliases")
+    found = json.loads(step.client("kms").get_key_policy(KeyId=record.key_id, PolicyName="default")["Policy"])
+    same = "identical" if reading.same(found, record.key_policy) else "different"
     checks.equal("its key policy is the reviewed one", "identical", same, source="kms:GetKeyPolicy")
     return checks

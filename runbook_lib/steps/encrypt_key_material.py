@@ -1,6 +1,6 @@
 """Step 03: one set of encrypted key material and its backups, for the run's wrapping key; plan, apply and verify.
 
-Works without AWS. `material/sources` reads or generates the material, `material/material_set` holds the files together,
+Works without AWS. `material/sources` reads or generates the material, `material/material_set` writes its files,
 `custody_choice` plans who keeps the material.
 """
 
@@ -125,9 +125,9 @@ def apply(step: OpenStep, plan: Plan) -> str:
         wrapping = _wrapping(step)
         if found := unexpected_files(step.run.path, files_of(step.run, material)):
             raise PlanOutdated(f"nothing was changed: {', '.join(found)} {_UNEXPECTED}; then run the plan cell again")
-        made = make_set(asked.request(), wrapping, recovery_public_keys=recovery_public_keys(step, asked))
-        _write(step, made, asked)
-    return made.record.key_check_value
+        created = make_set(asked.request(), wrapping, recovery_public_keys=recovery_public_keys(step, asked))
+        _write(step, created, asked)
+    return created.record.key_check_value
 
 
 def _wrapping(step: OpenStep) -> Wrapping:
@@ -140,16 +140,16 @@ def _wrapping(step: OpenStep) -> Wrapping:
     return Wrapping(public_key, pair.request.WrappingAlgorithm, pair.request.WrappingKeySpec, pair.key_arn)
 
 
-def _write(step: OpenStep, made: MaterialSet, asked: EncryptKeyMaterialInputs) -> None:
+def _write(step: OpenStep, created: MaterialSet, asked: EncryptKeyMaterialInputs) -> None:
     """Replace the old set; record every file before it is written, so that an interrupted write can be resolved."""
     before = MaterialRecord.so_far(step.run)
     ours = files_of(step.run, before)
-    files = {name: key_material.fingerprint(content) for name, content in sorted(made.files.items())}
+    files = {name: key_material.fingerprint(content) for name, content in sorted(created.files.items())}
     left = [[name, digest] for name, digest in written(before) if name in ours]
-    step.run.note(step.name, writing=[*map(list, files.items()), [CUSTODY, made.fingerprint], *left])
-    check_value = made.record.key_check_value
+    step.run.note(step.name, writing=[*map(list, files.items()), [CUSTODY, created.fingerprint], *left])
+    check_value = created.record.key_check_value
     write_set(
-        made,
+        created,
         folder=step.run.path,
         write=step.run.write,
         instead_of=ours,
@@ -161,11 +161,11 @@ def _write(step: OpenStep, made: MaterialSet, asked: EncryptKeyMaterialInputs) -
         writing=[],
         made_with=asked.model_dump(),
         brought=wrapped_sha256(asked),
-        set=made.fingerprint,
+        set=created.fingerprint,
         key_check_value=check_value,
-        wrapping_public_key_sha256=made.wrapping_public_key_sha256,
+        wrapping_public_key_sha256=created.wrapping_public_key_sha256,
         files=files,
-        custody=made.record.to_json(),
+        custody=created.record.to_json(),
     )
 
 

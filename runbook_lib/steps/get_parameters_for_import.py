@@ -57,27 +57,27 @@ def _change(step: OpenStep, asked: GetParametersForImportInputs, key: KeyRecord,
         "WrappingAlgorithm": asked.wrapping_algorithm,
         "WrappingKeySpec": asked.wrapping_key_spec,
     }
-    made = ImportParameters.so_far(step.run)
+    record = ImportParameters.so_far(step.run)
     why = f"{asked.wrapping_key_spec}, {asked.wrapping_algorithm}, valid for 24 hours"
-    if made.as_request != request:
+    if record.as_request != request:
         return Change("create", PAIR, name, why, CALL, request)
-    if problem := _pair_problem(step, made):
+    if problem := _pair_problem(step, record):
         return Change("create", PAIR, name, f"{problem}; fetched again: {why}", CALL, request)
     return Change("keep", PAIR, name, "the pair is complete and valid", "", request)
 
 
 def _is_ours(step: OpenStep, name: str) -> bool:
     """Return whether step 02 wrote this file of the run folder, or was writing it when it was interrupted."""
-    made = ImportParameters.so_far(step.run)
-    written = [*made.sha256.items(), *made.sha256_of_others.items(), *made.writing]
+    record = ImportParameters.so_far(step.run)
+    written = [*record.sha256.items(), *record.sha256_of_others.items(), *record.writing]
     return any(name == one and holds(step.run.path / name, digest) for one, digest in written)
 
 
-def _pair_problem(step: OpenStep, made: ImportParameters) -> str:
+def _pair_problem(step: OpenStep, record: ImportParameters) -> str:
     """Return the problem with the pair in the run folder; empty when there is none."""
-    if made.valid_to - _MARGIN <= step.now():
+    if record.valid_to - _MARGIN <= step.now():
         return "the pair has expired"
-    for name, digest in made.sha256.items():
+    for name, digest in record.sha256.items():
         file = step.run.path / name
         if not file.is_file() or key_material.fingerprint(file.read_bytes()) != digest:
             return f"{name} is missing or changed"
@@ -165,14 +165,14 @@ def _pair_readme(arn: str, request: dict[str, str] | Any, valid_to: datetime) ->
 
 def verify(step: OpenStep) -> Checks:
     """Compare the pair with the request, and finish the step. Raises `StepMissing`, `VerificationFailed`."""
-    made = ImportParameters.so_far(step.run)
-    if not made.sha256:
+    record = ImportParameters.so_far(step.run)
+    if not record.sha256:
         raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
     checks = Checks("The wrapping key and import token")
     key_arn = KeyRecord.from_run(step.run).key_arn
-    checks.equal("they are for the key of this run", key_arn, made.key_arn, source=CALL)
+    checks.equal("they are for the key of this run", key_arn, record.key_arn, source=CALL)
     public_key = key_material.load_wrapping_public_key(step.run.read(PUBLIC_KEY))
-    size = key_material.WRAPPING_KEY_SPECS[made.request.WrappingKeySpec]
+    size = key_material.WRAPPING_KEY_SPECS[record.request.WrappingKeySpec]
     claim = "the wrapping key has the requested size"
     checks.equal(claim, f"{size} bits", f"{public_key.key_size} bits", source=PUBLIC_KEY)
     length = len(step.run.read(IMPORT_TOKEN))
@@ -187,16 +187,16 @@ def verify(step: OpenStep) -> Checks:
         checks.holds(
             "the pair has not expired",
             "later than now",
-            made.parameters_valid_to,
+            record.parameters_valid_to,
             lambda text: datetime.fromisoformat(text) > step.now(),
             source=CALL,
         )
     checks.require_passed()
-    request = made.request
+    request = record.request
     step.run.finish(
         step.name,
-        valid_until=made.parameters_valid_to,
+        valid_until=record.parameters_valid_to,
         needed_by=IMPORT_KEY_MATERIAL,
-        summary=f"{request.WrappingKeySpec}, {request.WrappingAlgorithm}, valid until {made.valid_to:%Y-%m-%d %H:%M} UTC",
+        summary=f"{request.WrappingKeySpec}, {request.WrappingAlgorithm}, valid until {record.valid_to:%Y-%m-%d %H:%M} UTC",
     )
     return checks

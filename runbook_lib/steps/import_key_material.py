@@ -86,17 +86,17 @@ def _to_import(step: OpenStep, asked: ImportKeyMaterialInputs, key: KeyRecord, n
     return Change("create", MATERIAL, name, detail, IMPORT, request)
 
 
-def _imported(metadata: dict[str, Any], made: ImportRecord, asked: ImportKeyMaterialInputs, name: str) -> Change:
+def _imported(metadata: dict[str, Any], record: ImportRecord, asked: ImportKeyMaterialInputs, name: str) -> Change:
     """Return the row that keeps the imported material, or refuses it when it differs from the inputs."""
     current = metadata.get("CurrentKeyMaterialId", "")
-    if made.key_material_id not in ("", current):
+    if record.key_material_id not in ("", current):
         why = (
-            f"this run imported {made.key_material_id[:16]}, current is {current[:16]}: somebody rotated the key; this run "
+            f"this run imported {record.key_material_id[:16]}, current is {current[:16]}: somebody rotated the key; this run "
             "has no backup of the other material"
         )
         return Change("refuse", MATERIAL, name, why)
-    if made.recovered_at:
-        return Change("keep", MATERIAL, name, f"imported again by `runbook recover` at {made.recovered_at}")
+    if record.recovered_at:
+        return Change("keep", MATERIAL, name, f"imported again by `runbook recover` at {record.recovered_at}")
     if differs := _import_differences(metadata, asked):
         return Change("refuse", MATERIAL, name, differs)
     expiry = f"expires at {asked.valid_to}" if asked.valid_to else "does not expire"
@@ -224,23 +224,23 @@ def _refused(step: OpenStep, key_id: str, error: ClientError) -> ImportRefused:
 
 def verify(step: OpenStep) -> Checks:
     """Compare the key and its material with the inputs, and finish the step. Raises `StepMissing`, `VerificationFailed`."""
-    made = ImportRecord.so_far(step.run)
-    if not made.expiration_model:
+    record = ImportRecord.so_far(step.run)
+    if not record.expiration_model:
         raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
-    checks = retry_until_passed(lambda: _gather(step, made), target=step.session.target)
+    checks = retry_until_passed(lambda: _gather(step, record), target=step.session.target)
     checks.require_passed()
     if plaintext := delete_plaintext(step.run):
         step.run.note(step.name, plaintext_file=plaintext)
     alias = KeyRecord.from_run(step.run).key_alias
-    step.run.finish(step.name, key_state="Enabled", summary=f"{alias} Enabled, its material {made.expires}")
+    step.run.finish(step.name, key_state="Enabled", summary=f"{alias} Enabled, its material {record.expires}")
     return checks
 
 
-def _gather(step: OpenStep, made: ImportRecord) -> Checks:
+def _gather(step: OpenStep, record: ImportRecord) -> Checks:
     key_id = KeyRecord.from_run(step.run).key_id
     asked = ImportKeyMaterialInputs.check(step.run.steps[step.name]["inputs"])
     model, expiry = (
-        (made.expiration_model, made.valid_to) if made.recovered_at else (asked.expiration_model, asked.valid_to)
+        (record.expiration_model, record.valid_to) if record.recovered_at else (asked.expiration_model, asked.valid_to)
     )
     metadata = kms.describe(step.session, key_id) or {}
     current = kms.current_materials(step.session, key_id)
@@ -253,7 +253,7 @@ def _gather(step: OpenStep, made: ImportRecord) -> Checks:
     checks.equal("the material expires", expiry or "never", valid_to, source=source)
     source = "kms:ListKeyRotations"
     ids = [entry["KeyMaterialId"] for entry in current]
-    checks.equal("the current key material is the imported one", [made.key_material_id], ids, source=source)
+    checks.equal("the current key material is the imported one", [record.key_material_id], ids, source=source)
     states = [entry.get("ImportState") for entry in current]
     checks.equal("the import state of the material", ["IMPORTED"], states, source=source)
     return checks

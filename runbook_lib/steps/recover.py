@@ -79,7 +79,7 @@ def plan(step: OpenStep, asked: RecoverInputs) -> Plan:
     Raises `StepMissing` when nothing was ever imported, `KeyNotUsable` for a key that accepts no material, and
     `InputError` for an expiry that AWS refuses.
     """
-    key, made = KeyRecord.from_run(step.run), ImportRecord.so_far(step.run)
+    key, record = KeyRecord.from_run(step.run), ImportRecord.so_far(step.run)
     metadata = kms.describe(step.session, key.key_id) or {}
     if metadata.get("KeyState") in (None, "PendingDeletion"):
         found = metadata.get("KeyState", "deleted")
@@ -87,10 +87,10 @@ def plan(step: OpenStep, asked: RecoverInputs) -> Plan:
             f"key {key.key_id} is {found}; only an existing key that is not pending deletion accepts material "
             "(kms:CancelKeyDeletion)"
         )
-    material_id = made.key_material_id or metadata.get("CurrentKeyMaterialId", "")
+    material_id = record.key_material_id or metadata.get("CurrentKeyMaterialId", "")
     if not material_id:
         raise StepMissing(f"nothing was ever imported into {key.key_alias}; run notebooks/{step.name}.ipynb first")
-    expiry = _expiry(step, made, asked)
+    expiry = _expiry(step, record, asked)
     until = expiry.get("ValidTo", "")
     detail = f"the same material, {f'expires at {until}' if until else 'does not expire'}; KMS refuses any other"
     request = {"KeyId": key.key_id, "KeyMaterialId": material_id, **expiry}
@@ -102,12 +102,12 @@ def plan(step: OpenStep, asked: RecoverInputs) -> Plan:
     return replace(step.plan(asked, changes), step="runbook recover", cost="")
 
 
-def _expiry(step: OpenStep, made: ImportRecord, asked: RecoverInputs) -> dict[str, str]:
+def _expiry(step: OpenStep, record: ImportRecord, asked: RecoverInputs) -> dict[str, str]:
     """Return ExpirationModel and ValidTo: as requested, else as imported before. Raises `InputError`."""
     forever, valid_to = asked.does_not_expire, asked.valid_to
     if not forever and not valid_to:
-        forever = made.expiration_model != "KEY_MATERIAL_EXPIRES"
-        valid_to = "" if forever else made.valid_to
+        forever = record.expiration_model != "KEY_MATERIAL_EXPIRES"
+        valid_to = "" if forever else record.valid_to
     model = "KEY_MATERIAL_DOES_NOT_EXPIRE" if forever else "KEY_MATERIAL_EXPIRES"
     valid_to = ImportKeyMaterialInputs.check({"expiration_model": model, "valid_to": valid_to}).valid_to
     if valid_to and not step.now() < datetime.fromisoformat(valid_to) <= step.now() + LONGEST:
@@ -194,7 +194,7 @@ def _prove(step: OpenStep, change: Change, *, encrypted: bytes, token: bytes) ->
     proved, expected = answer.get("KeyMaterialId"), request["KeyMaterialId"]
     if proved != expected:
         raise MaterialNotProved(
-            f"KMS returned KeyMaterialId {proved}, the key had {expected}; review kms:ListKeyRotations manually"
+            f"KMS returned KeyMaterialId {proved}, the key had {expected}; review the key's materials manually"
         )
     metadata = kms.wait_for_state(step.session, request["KeyId"], lambda state: state != "PendingImport")
     expiry = f"expires at {valid_to}" if valid_to else "does not expire"

@@ -88,7 +88,7 @@ def _drill(step: OpenStep, identifier: str) -> list[Change]:
         changes.append(Change("refuse", CLUSTER, identifier, why))
     current = metadata.get("CurrentKeyMaterialId", "")
     if current and current != imported.key_material_id:
-        why = f"current is {current[:16]}, which this run did not import: somebody rotated the key; review kms:ListKeyRotations"
+        why = f"current is {current[:16]}, which this run did not import: somebody rotated the key; review its materials manually"
         changes.append(Change("refuse", MATERIAL, key.key_alias, why))
     return [
         *changes,
@@ -163,8 +163,8 @@ def lose_material(step: OpenStep, plan: Plan) -> Table | str:
             _recover(step, asked)
             if others := _others(step, identifier):
                 raise PlanOutdated(
-                    f"nothing was deleted: {', '.join(others)} uses the key since this plan was shown, and would become "
-                    "inaccessible too; run the plan cell again"
+                    f"nothing was deleted: {', '.join(others)} started to use the key after this plan was shown, and would "
+                    "become inaccessible too; run the plan cell again"
                 )
             step.client("kms").delete_imported_key_material(**plan.change(MATERIAL).request)
         metadata = kms.wait_for_state(step.session, key_id, lambda state: state == "PendingImport")
@@ -216,7 +216,7 @@ def try_other_material(step: OpenStep, plan: Plan) -> Table | str:
             seen = {"other material": error_code(error)}
         else:
             raise MaterialNotProved(
-                "KMS accepted other material as the key's own; stop, and review kms:ListKeyRotations manually"
+                "KMS accepted other material as the key's own; stop, and review the key's materials manually (kms:ListKeyRotations)"
             )
         step.run.note(step.name, **{"other_material": seen["other material"]})
     return _seen("With other key material", seen)
@@ -271,17 +271,17 @@ def verify(step: OpenStep) -> Checks:
 
     Raises `VerificationFailed`, and `StepMissing` for an incomplete drill.
     """
-    made, material = DrillRecord.so_far(step.run), MaterialRecord.from_run(step.run)
+    record, material = DrillRecord.so_far(step.run), MaterialRecord.from_run(step.run)
     checks = Checks("The drill")
     whole = [name for name, digest in material.files.items() if key_material.fingerprint(step.run.read(name)) == digest]
     claim = "every custody file exists and is unchanged"
     checks.equal(claim, list(material.files), whole, source="SHA-256 of each file")
-    if step.run.target["target"] == "sandbox" or made.without:
-        if not (made.without and made.after and made.other_material):
+    if step.run.target["target"] == "sandbox" or record.without:
+        if not (record.without and record.after and record.other_material):
             raise StepMissing(
                 f"the drill of run {step.run.run_id!r} is not complete; run its apply cells in order first"
             )
-        _check_acts(checks, made)
+        _check_acts(checks, record)
     key_id, imported = KeyRecord.from_run(step.run).key_id, ImportRecord.from_run(step.run)
     metadata = kms.describe(step.session, key_id) or {}
     checks.equal("the key can be used", "Enabled", metadata.get("KeyState"), source="kms:DescribeKey")
@@ -291,20 +291,20 @@ def verify(step: OpenStep) -> Checks:
     checks.require_passed()
     if is_ours(step):
         (step.run.path / CIPHERTEXT).unlink()
-    done = "deleted and imported again" if made.after else "read only"
+    done = "deleted and imported again" if record.after else "read only"
     step.run.finish(step.name, summary=f"{done}: {checks.summary}")
     return checks
 
 
-def _check_acts(checks: Checks, made: DrillRecord) -> None:
+def _check_acts(checks: Checks, record: DrillRecord) -> None:
     """Compare the effects with the AWS KMS guide, Deleting imported key material, and the Aurora guide on lost keys."""
-    lost, after = made.without, made.after
+    lost, after = record.without, record.after
     claim = "without its material the key is pending import"
     checks.equal(claim, "PendingImport", lost["key"], source="kms:DescribeKey")
     claim, refused = "without its material Decrypt fails", "KMSInvalidStateException"
     checks.equal(claim, refused, lost["decrypt"], source="kms:Decrypt")
     checks.equal("the cluster became inaccessible", INACCESSIBLE, lost["cluster"], source="rds:DescribeDBClusters")
     claim, refused = "other material was refused", "IncorrectKeyMaterialException"
-    checks.equal(claim, refused, made.other_material, source="kms:ImportKeyMaterial")
+    checks.equal(claim, refused, record.other_material, source="kms:ImportKeyMaterial")
     checks.equal("the old ciphertext can be decrypted again", "opens", after["decrypt"], source="kms:Decrypt")
     checks.equal("the cluster is available again", "available", after["cluster"], source="rds:DescribeDBClusters")

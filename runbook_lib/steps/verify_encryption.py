@@ -138,11 +138,11 @@ def show_cloudtrail(step: OpenStep) -> Table:
 
 def gather(step: OpenStep) -> Checks:
     """Read everything and return the checks, passed or not. Raises `StepMissing`."""
-    made, key = ClusterRecord.from_run(step.run), KeyRecord.from_run(step.run)
-    checks = Checks(f"Encryption of {made.db_cluster_identifier}")
-    cluster = rds.find_cluster(step.session, made.db_cluster_identifier) or {}
-    _cluster(checks, made, cluster, key.key_arn)
-    _instances(checks, step.session, made, key.key_arn)
+    record, key = ClusterRecord.from_run(step.run), KeyRecord.from_run(step.run)
+    checks = Checks(f"Encryption of {record.db_cluster_identifier}")
+    cluster = rds.find_cluster(step.session, record.db_cluster_identifier) or {}
+    _cluster(checks, record, cluster, key.key_arn)
+    _instances(checks, step.session, record, key.key_arn)
     if snapshot := VerificationRecord.so_far(step.run).db_cluster_snapshot_identifier:
         found = rds.find_snapshot(step.session, snapshot) or {}
         _encrypted(checks, "the snapshot", found, key.key_arn, "rds:DescribeDBClusterSnapshots")
@@ -152,18 +152,18 @@ def gather(step: OpenStep) -> Checks:
     return checks
 
 
-def _cluster(checks: Checks, made: ClusterRecord, cluster: dict[str, Any], key_arn: str) -> None:
-    name, source = f"cluster {made.db_cluster_identifier}", "rds:DescribeDBClusters"
+def _cluster(checks: Checks, record: ClusterRecord, cluster: dict[str, Any], key_arn: str) -> None:
+    name, source = f"cluster {record.db_cluster_identifier}", "rds:DescribeDBClusters"
     _encrypted(checks, name, cluster, key_arn, source)
     claim, found = f"{name} is the one that the run created", cluster.get("DbClusterResourceId")
-    checks.equal(claim, made.db_cluster_resource_id, found, source=source)
+    checks.equal(claim, record.db_cluster_resource_id, found, source=source)
     checks.equal(f"{name} is available", "available", cluster.get("Status"), source=source)
 
 
-def _instances(checks: Checks, session: Session, made: ClusterRecord, key_arn: str) -> None:
-    instances, source = rds.instances_of(session, made.db_cluster_identifier), "rds:DescribeDBInstances"
+def _instances(checks: Checks, session: Session, record: ClusterRecord, key_arn: str) -> None:
+    instances, source = rds.instances_of(session, record.db_cluster_identifier), "rds:DescribeDBInstances"
     names = [instance["DBInstanceIdentifier"] for instance in instances]
-    expected = list(made.db_instance_identifiers)
+    expected = list(record.db_instance_identifiers)
     checks.equal("the instances are those that the run created", expected, names, source=source)
     for instance in instances:
         name = f"instance {instance['DBInstanceIdentifier']}"
@@ -262,11 +262,11 @@ def _pictures(step: OpenStep) -> dict[str, Any]:
 def _facts(step: OpenStep, checks: Checks) -> dict[str, Any]:
     """Return the facts of the run that the reports hold beside the checks, by name."""
     run, now = step.run, step.now()
-    key, made, target = KeyRecord.from_run(run), ClusterRecord.from_run(run), run.target
+    key, record, target = KeyRecord.from_run(run), ClusterRecord.from_run(run), run.target
     imported, material = ImportRecord.from_run(run), MaterialRecord.from_run(run)
     expiry = expiry_in_words(run, now=now)
     verdict = (
-        f"{made.db_cluster_identifier} is encrypted under your key {key.key_alias}; its material was imported and {expiry}."
+        f"{record.db_cluster_identifier} is encrypted under your key {key.key_alias}; its material was imported and {expiry}."
         if checks.passed
         else f"{checks.summary}: see the rows marked FAILED."
     )
@@ -285,11 +285,11 @@ def _facts(step: OpenStep, checks: Checks) -> dict[str, Any]:
         "custody": material.custody.to_json() | _custody(step),
         "valid_to": imported.valid_to or None,
         "seconds_until_expiry": seconds_left(run, now=now),
-        "db_cluster_identifier": made.db_cluster_identifier,
-        "db_cluster_arn": made.db_cluster_arn,
+        "db_cluster_identifier": record.db_cluster_identifier,
+        "db_cluster_arn": record.db_cluster_arn,
         "summary": {
-            "DB cluster": made.db_cluster_arn,
-            "Instances": ", ".join(made.db_instance_identifiers),
+            "DB cluster": record.db_cluster_arn,
+            "Instances": ", ".join(record.db_instance_identifiers),
             "KMS key": key.key_arn,
             "Alias": key.key_alias,
             "Key material": f"imported, {expiry}; KeyMaterialId {imported.key_material_id}",
