@@ -252,7 +252,7 @@ def _gather(step: OpenStep, record: KeyRecord) -> Checks:
     metadata = kms.describe(step.session, record.key_id) or {}
     checks = Checks("The key")
     source = "kms:DescribeKey"
-    checks.equal("its key material is imported (origin)", "EXTERNAL", metadata.get("Origin"), source=source)
+    checks.equal("its origin is external key material", "EXTERNAL", metadata.get("Origin"), source=source)
     checks.equal("it is a symmetric key", "SYMMETRIC_DEFAULT", metadata.get("KeySpec"), source=source)
     checks.equal("it is used to encrypt and decrypt", "ENCRYPT_DECRYPT", metadata.get("KeyUsage"), source=source)
     checks.equal("it is a customer managed key", "CUSTOMER", metadata.get("KeyManager"), source=source)

@@ -22,7 +22,7 @@ def custody_changes(step: OpenStep, inputs: EncryptKeyMaterialInputs) -> list[Ch
     match inputs.custody:
         case "recovery_key":
             detail = "the key material, encrypted to this recovery key"
-            return [Change("create", "recovery copy", path, detail) for path in _recovery_keys(step, inputs)]
+            return [Change("create", "key material backup", path, detail) for path in _recovery_keys(step, inputs)]
         case "split":
             keys = _recovery_keys(step, inputs)
             return [

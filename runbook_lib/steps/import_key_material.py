@@ -248,9 +248,9 @@ def _gather(step: OpenStep, record: ImportRecord) -> Checks:
     checks = Checks("The key and its material")
     source = "kms:DescribeKey"
     checks.equal("the key can be used", "Enabled", metadata.get("KeyState"), source=source)
-    checks.equal("its key material is imported (origin)", "EXTERNAL", metadata.get("Origin"), source=source)
+    checks.equal("its origin is external key material", "EXTERNAL", metadata.get("Origin"), source=source)
     checks.equal("the expiration model is as requested", model, metadata.get("ExpirationModel"), source=source)
-    checks.equal("the material expires", expiry or "never", valid_to, source=source)
+    checks.equal("the expiry of the material", expiry or "never", valid_to, source=source)
     source = "kms:ListKeyRotations"
     ids = [entry["KeyMaterialId"] for entry in current]
     checks.equal("the current key material is the imported one", [record.key_material_id], ids, source=source)

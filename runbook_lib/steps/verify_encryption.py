@@ -212,13 +212,13 @@ def _key(checks: Checks, step: OpenStep, key: KeyRecord, cluster: dict[str, Any]
     source, state = "kms:DescribeKey", metadata.get("KeyState")
     lost = f"{state}: its material is missing, import it again with: runbook recover {step.run.run_id}"
     checks.equal("the key can be used", "Enabled", lost if state == "PendingImport" else state, source=source)
-    checks.equal("the key's material is imported (origin)", "EXTERNAL", metadata.get("Origin"), source=source)
+    checks.equal("the key's origin is external key material", "EXTERNAL", metadata.get("Origin"), source=source)
     checks.equal("the key is customer managed", "CUSTOMER", metadata.get("KeyManager"), source=source)
     current = [entry["KeyMaterialId"] for entry in kms.current_materials(session, key.key_id)]
     claim = "the current key material is the one that this run imported"
     checks.equal(claim, [imported.key_material_id], current, source="kms:ListKeyRotations")
     expires = metadata["ValidTo"].isoformat(timespec="seconds") if metadata.get("ValidTo") else "never"
-    checks.equal("the material expires", imported.valid_to or "never", expires, source=source)
+    checks.equal("the expiry of the material", imported.valid_to or "never", expires, source=source)
     target = kms.find_alias(session, key.key_alias)
     checks.equal("the alias points to the key", key.key_id, target, source="kms:ListAliases")
     checks.holds(
