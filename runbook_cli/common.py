@@ -14,10 +14,9 @@ from runbook_lib import errors
 
 BAD_USAGE = (
     errors.InputError,
-    errors.ParameterFileError,
+    errors.ParameterFileInvalid,
     errors.ParameterChanged,
-    errors.RunsFolderUnknown,
-    errors.NotConfirmed,
+    errors.ConfirmationMissing,
 )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from runbook_lib.errors import InputError, ParameterFileError, UnknownParameter
+from runbook_lib.errors import InputError, ParameterFileInvalid
 from runbook_lib.run.paths import parameters_folder
 from runbook_lib.run.steps import STEP_INPUTS
 
@@ -39,7 +39,7 @@ def known_parameters() -> set[str]:
 def check_parameters(given: Mapping[str, Any]) -> None:
     """Check a flat mapping of parameters for all steps, before any AWS call.
 
-    Raises `UnknownParameter` (with the closest name) or `InputError`; both list all problems.
+    Raises `InputError` (with the closest name) or `InputError`; both list all problems.
     """
     names = known_parameters()
     unknown = []
@@ -48,7 +48,7 @@ def check_parameters(given: Mapping[str, Any]) -> None:
             near = difflib.get_close_matches(str(name), names, n=1)
             unknown.append((str(name), "is not a parameter" + (f"; did you mean {near[0]}?" if near else "")))
     if unknown:
-        raise UnknownParameter(unknown)
+        raise InputError(unknown)
     problems: dict[tuple[str, str], None] = {}
     for model in STEP_INPUTS.values():
         try:
@@ -62,33 +62,33 @@ def check_parameters(given: Mapping[str, Any]) -> None:
 def read_parameters(path: Path) -> dict[str, Any]:
     """Read a parameter file: one flat YAML mapping of names to values.
 
-    Raises `ParameterFileError`; the values themselves are checked by `check_parameters`.
+    Raises `ParameterFileInvalid`; the values themselves are checked by `check_parameters`.
     """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a safe loader
     except FileNotFoundError:
-        raise ParameterFileError(f"parameter file {path} does not exist; see parameters/ for examples") from None
+        raise ParameterFileInvalid(f"parameter file {path} does not exist; see parameters/ for examples") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ParameterFileError(f"{path} cannot be read ({error}); give a YAML file in UTF-8") from error
+        raise ParameterFileInvalid(f"{path} cannot be read ({error}); give a YAML file in UTF-8") from error
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
         if isinstance(error, _DuplicateKey):
-            raise ParameterFileError(f"{path} sets {error.problem} twice{line}; remove one") from None
-        raise ParameterFileError(f"{path} is not valid YAML{line}; write one 'name: value' per line") from None
+            raise ParameterFileInvalid(f"{path} sets {error.problem} twice{line}; remove one") from None
+        raise ParameterFileInvalid(f"{path} is not valid YAML{line}; write one 'name: value' per line") from None
     except (ValueError, RecursionError) as error:  # an invalid number or date, or too deep nesting
-        raise ParameterFileError(f"{path} is not valid YAML ({error}); write one 'name: value' per line") from None
+        raise ParameterFileInvalid(f"{path} is not valid YAML ({error}); write one 'name: value' per line") from None
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise ParameterFileError(f"{path} is not a flat mapping; write one 'name: value' per line")
+        raise ParameterFileInvalid(f"{path} is not a flat mapping; write one 'name: value' per line")
     return content
 
 
 def values_from(path: Path | None, overrides: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Return the values of a parameter file (None: parameters/sandbox.yaml), overridden by `-p` pairs.
 
-    Raises `ParameterFileError` and `InputError`.
+    Raises `ParameterFileInvalid` and `InputError`.
     """
     return read_parameters(path or parameters_folder() / "sandbox.yaml") | from_command_line(overrides)
 

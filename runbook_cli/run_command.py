@@ -67,7 +67,7 @@ def _files(parameters: tuple[Path, ...]) -> list[Path]:
     for path in parameters or (parameters_folder() / "sandbox.yaml",):
         inside = sorted(one for one in path.iterdir() if one.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
         if not inside:
-            raise errors.ParameterFileError(f"no parameter file (.yaml) in {path}; give a folder that contains some")
+            raise errors.ParameterFileInvalid(f"no parameter file (.yaml) in {path}; give a folder that contains some")
         found += inside
     return found
 

@@ -1,7 +1,7 @@
-"""One class per condition that stops a runbook, each ending with what to do next.
+"""One class per condition that stops a runbook and that a caller, a test or a reader acts on.
 
-`RunbookError` is the root: catch it, never raise it. A message names the value, the rule and the way out in
-one line, and never holds a secret. This module knows nothing of AWS, notebooks or files.
+`RunbookError` is the root: catch it, never raise it. A message names the value, the rule and what to do next in one
+line, and never holds a secret. Bad input is a `ValueError` too. This module knows nothing of AWS, notebooks or files.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 class RunbookError(Exception):
-    """Root of all errors that this package raises on purpose; never raised itself."""
+    """Root of all errors of this package; never raised itself."""
 
     def _render_traceback_(self) -> list[str]:
         """Show one readable line in a notebook; the cell, and with it the run, still fails."""
@@ -20,8 +20,8 @@ class RunbookError(Exception):
 # Inputs ----------------------------------------------------------------------------------------------
 
 
-class InputError(RunbookError):
-    """A parameter is wrong in itself; nothing was called.
+class InputError(RunbookError, ValueError):
+    """A parameter, option or environment variable has no valid value, or no step takes it; nothing was called.
 
     `problems` holds one `(field, message)` pair per wrong field.
     """
@@ -31,39 +31,23 @@ class InputError(RunbookError):
         super().__init__("; ".join(f"{field}: {message}" for field, message in self.problems))
 
 
-class UnknownParameter(InputError):
-    """A parameter's name is not one that any notebook takes."""
+class ParameterFileInvalid(RunbookError, ValueError):
+    """A parameter file does not exist, cannot be read, or is not one flat YAML mapping."""
 
 
-class ParameterFileError(RunbookError):
-    """A parameter file is missing, unreadable, or not one flat YAML mapping."""
-
-
-class ParameterChanged(RunbookError):
-    """A run was continued with other parameters than its finished steps were made with."""
+class ParameterChanged(RunbookError, ValueError):
+    """A resumed run was given another value than its finished steps used."""
 
 
 # The run folder --------------------------------------------------------------------------------------
 
 
-class RunsFolderUnknown(RunbookError):
-    """No checkout and no --runs-dir says where runs lie."""
-
-
 class RunNotFound(RunbookError):
-    """There is no run of that id in the runs folder."""
+    """The runs folder holds no run of this id."""
 
 
-class RunDamaged(RunbookError):
-    """state.json cannot be read as a run's state."""
-
-
-class RunFormatTooNew(RunbookError):
-    """state.json was written by a newer version of this package."""
-
-
-class RunNotWritable(RunbookError):
-    """The run folder cannot be written: permissions, a full disk, or it has gone."""
+class RunUnreadable(RunbookError):
+    """state.json is damaged, or a newer version of this package wrote it."""
 
 
 class RunLocked(RunbookError):
@@ -71,29 +55,29 @@ class RunLocked(RunbookError):
 
 
 class StepMissing(RunbookError):
-    """A step needs the record of an earlier one that has not finished."""
+    """A step needs the record of an earlier step that has not finished."""
 
 
 class ArtefactMissing(RunbookError):
-    """A file that an earlier step left in the run folder is gone or unreadable."""
+    """A file that a step needs does not exist or cannot be read."""
+
+
+class FileNotWritable(RunbookError):
+    """A file or folder cannot be created, written, renamed or deleted."""
 
 
 # The target ------------------------------------------------------------------------------------------
 
 
-class WrongAccount(RunbookError):
-    """The caller's AWS account is not the one that the run is fixed to."""
-
-
-class WrongRegion(RunbookError):
-    """A Region is unknown, off, or not the one that the run is fixed to."""
+class WrongTarget(RunbookError):
+    """The account or Region is not the one that the run is fixed to, or the Region is unknown or not enabled."""
 
 
 class WrongEndpoint(RunbookError):
-    """A call was about to leave for a host that the run's target does not allow."""
+    """A request was about to be sent to a host that the run's target does not allow."""
 
 
-class NoCredentials(RunbookError):
+class CredentialsMissing(RunbookError):
     """AWS credentials are missing or have expired."""
 
 
@@ -101,154 +85,130 @@ class AccessDenied(RunbookError):
     """The caller lacks the permission for an AWS action."""
 
 
+class AwsCallFailed(RunbookError):
+    """AWS answered a call with an error that has no class of its own here."""
+
+
 class SandboxUnavailable(RunbookError):
     """The sandbox cannot be started here, or does not answer."""
 
 
-class SandboxGone(RunbookError):
-    """The sandbox that this run was made in has ended, and its resources with it."""
-
-
-class AwsCallFailed(RunbookError):
-    """AWS answered a call with an error that no better word exists for."""
+class SandboxEnded(RunbookError):
+    """The sandbox of this run has ended, and its resources no longer exist."""
 
 
 # Key material ----------------------------------------------------------------------------------------
 
 
-class KeyMaterialLength(RunbookError):
+class KeyMaterialLength(RunbookError, ValueError):
     """Key material is not exactly 32 bytes."""
 
 
-class KeyMaterialEncoded(RunbookError):
-    """A file holds base64, hex or text where raw bytes are expected."""
+class KeyMaterialEncoded(RunbookError, ValueError):
+    """A file holds base64, hex or text where raw bytes are expected, or not the encoding that was stated."""
 
 
-class KeyMaterialWiped(RunbookError):
-    """Key material was used after it had been overwritten."""
+class KeyMaterialMismatch(RunbookError):
+    """Recovered key material is not the material that the KMS key had."""
 
 
-class KeyMaterialFileUnsafe(RunbookError):
-    """A key material file is not a regular file, or others than its owner may read it."""
+class PrivateFileUnsafe(RunbookError):
+    """A file that holds a secret is not a regular file, or users other than its owner can read it."""
 
 
-class WrappingAlgorithmRefused(RunbookError):
-    """The wrapping algorithm cannot wrap the material of a symmetric KMS key."""
+class WrappingKeyInvalid(RunbookError, ValueError):
+    """The wrapping public key, or its algorithm, cannot wrap the material of a symmetric KMS key."""
 
 
-class WrappingKeyInvalid(RunbookError):
-    """The wrapping public key is not an RSA public key of the expected size."""
+class EncryptedKeyMaterialInvalid(RunbookError, ValueError):
+    """A ciphertext does not have the length that the wrapping key yields, or does not decrypt."""
 
 
-class EncryptedKeyMaterialInvalid(RunbookError):
-    """EncryptedKeyMaterial.bin cannot be what the wrapping key makes, or does not open."""
+class RecoveryKeyInvalid(RunbookError, ValueError):
+    """A recovery key is not an RSA key of at least 2048 bits in PEM form, or the keys are too few, too many or repeated."""
 
 
-class RecoveryKeyInvalid(RunbookError):
-    """A recovery public key is not an RSA public key of at least 2048 bits in PEM form."""
-
-
-class RecoveryKeyRepeated(RunbookError):
-    """Two recovery keys are one and the same: the second copy would protect nothing further."""
-
-
-class RecoveryCopyUnknown(RunbookError):
-    """No custody file of the set opens with the private keys, components or token that were brought."""
-
-
-class ComponentsIncomplete(RunbookError):
-    """Components of split key material are missing, repeated, or of another set."""
+class RecoverySourceInvalid(RunbookError, ValueError):
+    """The recovery sources that were provided open no backup of the set, or not every component of it."""
 
 
 class PassPhraseMissing(RunbookError):
-    """A PIN or password is not where it was said to be, or there is nobody to ask."""
+    """A PIN or password is not at the place that was stated, or nobody is present to type it."""
 
 
 class HsmUnavailable(RunbookError):
-    """The PKCS#11 module, token or key is not there, or the token refuses the PIN."""
+    """The PKCS#11 module, token or key does not exist, or the token refuses the PIN."""
 
 
 class HsmIncapable(RunbookError):
-    """The token cannot do what the wrapping algorithm asks of it."""
+    """The token lacks a mechanism that the wrapping algorithm needs."""
 
 
-class PlaintextRefused(RunbookError):
-    """The material would lie in clear on a disk, and nobody said that it may."""
+class CustodyRefused(RunbookError, ValueError):
+    """The chosen custody leaves no backup, or key material in clear on a disk, and the inputs do not accept that."""
 
 
-class HandOverInvalid(RunbookError):
-    """A hand-over bundle, or what came back from it, is damaged, expired, or of another run."""
-
-
-class MaterialNotProved(RunbookError):
-    """What was recovered is not the material that the KMS key had."""
-
-
-class CustodyMissing(RunbookError):
-    """Nothing keeps the original key material and nobody accepted that."""
+class HandOverInvalid(RunbookError, ValueError):
+    """A hand-over bundle or hand-back archive is damaged, incomplete, or of a newer format."""
 
 
 class ArtefactsMismatch(RunbookError):
-    """Files of different sets were mixed: wrapping key, token, encrypted material, custody."""
+    """Files belong to different sets: wrapping key, import token, encrypted key material or custody."""
 
 
 class ImportTokenExpired(RunbookError):
-    """The wrapping key and import token are older than 24 hours."""
-
-
-class ImportRefused(RunbookError):
-    """KMS refused the import; the message says which of the parts was wrong."""
+    """The wrapping public key and import token are older than 24 hours."""
 
 
 # Planning, applying, verifying -----------------------------------------------------------------------
 
 
-class PolicyInvalid(RunbookError):
-    """A key policy or IAM policy would not do what it says."""
+class PolicyInvalid(RunbookError, ValueError):
+    """A key policy or IAM policy is malformed, has no effect, or cannot be evaluated here."""
 
 
 class PreflightFailed(RunbookError):
-    """Something that a later step needs is not there; nothing was created."""
+    """Something that a later step needs is missing; nothing was created."""
 
 
 class PlanRefused(RunbookError):
-    """A plan holds a change that must not be made: what is there differs from what was asked."""
+    """A plan has a row to refuse: an existing resource differs from the inputs."""
 
 
 class PlanOutdated(RunbookError):
-    """The form was edited, or another step run, after the plan was shown; what is applied is what was shown, or nothing."""
+    """The form was edited, or another step applied, after the plan was shown; nothing was applied."""
+
+
+class ConfirmationMissing(RunbookError):
+    """A deletion was not confirmed, or the confirmation names another resource."""
 
 
 class KeyNotUsable(RunbookError):
-    """The KMS key cannot encrypt a cluster: wrong state, Region, kind or origin."""
+    """The KMS key cannot encrypt a cluster: its state, Region, key spec or origin is wrong."""
 
 
 class OutcomeUnclear(RunbookError):
-    """A create was sent, no answer came, and looking does not tell yet whether it took effect."""
+    """A create request got no answer, and reads do not yet show whether it took effect."""
 
 
 class WaitFailed(RunbookError):
-    """A cluster or instance is in a state from which it cannot become available by itself."""
+    """A resource is in a state from which it cannot become available by itself."""
 
 
 class WaitTimedOut(RunbookError):
-    """A cluster or instance did not become available within the limit."""
+    """A resource did not reach the expected state within the time limit."""
+
+
+class WaitInterrupted(RunbookError):
+    """A person interrupted a wait."""
 
 
 class VerificationFailed(RunbookError):
-    """At least one claim about what was made is not true."""
-
-
-class PracticeFailed(RunbookError):
-    """An exercise met another answer than AWS is documented to give."""
-
-
-class NotConfirmed(RunbookError):
-    """A deletion was asked for without, or with another, confirmation."""
+    """At least one claim about AWS's resources or answers is not true."""
 
 
 class StepFailed(RunbookError):
-    """A step of a headless run stopped. `run_id` names the run to go on with, `output` the notebook, if one was begun."""
+    """A step of a headless run failed. `run_id` is the run to resume, `output` the executed notebook or ""."""
 
     def __init__(self, run_id: str, step: str, reason: str, output: str) -> None:
         self.run_id = run_id
@@ -258,17 +218,5 @@ class StepFailed(RunbookError):
 # JupyterLab --------------------------------------------------------------------------------------------------
 
 
-class Interrupted(RunbookError):
-    """A person interrupted a wait."""
-
-
-class LabNotInstalled(RunbookError):
-    """JupyterLab is an extra, and it is not there."""
-
-
-class LabFailed(RunbookError):
-    """JupyterLab did not start, or ended by itself."""
-
-
-class PortTaken(RunbookError):
-    """Another process listens on the port that was asked for."""
+class LabUnavailable(RunbookError):
+    """JupyterLab is not installed, cannot use its port, did not start, or has ended."""

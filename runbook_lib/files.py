@@ -17,8 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from runbook_lib.errors import (
-    KeyMaterialFileUnsafe,
-    RunNotWritable,
+    FileNotWritable,
+    PrivateFileUnsafe,
 )
 
 LIMIT = 64 * 1024
@@ -27,7 +27,7 @@ LIMIT = 64 * 1024
 def private_folder(path: Path, *, parents: bool = False) -> Path:
     """Return the folder, made with mode 0700 unless it is there; with `parents` those above it too.
 
-    Raises `RunNotWritable`.
+    Raises `FileNotWritable`.
     """
     missing = [folder for folder in path.parents if not folder.exists()] if parents else []
     try:
@@ -35,7 +35,7 @@ def private_folder(path: Path, *, parents: bool = False) -> Path:
             folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         instead = "or give --runs-dir DIR" if parents else "then run this again"
-        raise RunNotWritable(
+        raise FileNotWritable(
             f"cannot make {path} ({error.strerror}); make room or mend the permissions, {instead}"
         ) from error
     return path
@@ -44,20 +44,20 @@ def private_folder(path: Path, *, parents: bool = False) -> Path:
 def read_private(path: Path) -> bytearray:
     """Return the content of a regular file that only its owner may read; a symbolic link is not followed.
 
-    At most 64 KiB, in a buffer that the caller can overwrite. Raises `KeyMaterialFileUnsafe`.
+    At most 64 KiB, in a buffer that the caller can overwrite. Raises `PrivateFileUnsafe`.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise KeyMaterialFileUnsafe(
+        raise PrivateFileUnsafe(
             f"{path} cannot be opened ({error.strerror}); give a regular file, not a link, that you may read"
         ) from error
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise KeyMaterialFileUnsafe(f"{path} is no regular file; give the path of one")
+            raise PrivateFileUnsafe(f"{path} is no regular file; give the path of one")
         if found.st_mode & 0o077:
-            raise KeyMaterialFileUnsafe(
+            raise PrivateFileUnsafe(
                 f"{path} can be read by others (mode {found.st_mode & 0o777:04o}); chmod 600 {path}"
             )
         content = bytearray(LIMIT)
@@ -70,7 +70,7 @@ def read_private(path: Path) -> bytearray:
 def write_private(path: Path, content: bytes | bytearray) -> list[int]:
     """Write a new file of mode 0600, whatever the umask; what lies there already is not overwritten.
 
-    Return its identity, for `is_the_very`. Raises `RunNotWritable`.
+    Return its identity, for `is_the_very`. Raises `FileNotWritable`.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -80,7 +80,7 @@ def write_private(path: Path, content: bytes | bytearray) -> list[int]:
             os.fsync(descriptor)
             return _identity(os.fstat(descriptor))
     except OSError as error:
-        raise RunNotWritable(
+        raise FileNotWritable(
             f"cannot write {path} ({error.strerror}); give a place that is free and that you may write"
         ) from error
 
@@ -121,7 +121,7 @@ def aside(path: Path) -> Path:
 def keep_aside(path: Path) -> str:
     """Rename a regular file that is about to be overwritten to `<name>.kept-N`; return that name, or "" for none there.
 
-    Raises `RunNotWritable`.
+    Raises `FileNotWritable`.
     """
     try:
         if not os.path.lexists(path) or not stat.S_ISREG(os.lstat(path).st_mode):
@@ -129,7 +129,7 @@ def keep_aside(path: Path) -> str:
         other = aside(path)
         os.rename(path, other)
     except OSError as error:
-        raise RunNotWritable(f"cannot rename {path} ({error.strerror}); move it away yourself") from error
+        raise FileNotWritable(f"cannot rename {path} ({error.strerror}); move it away yourself") from error
     return other.name
 
 
@@ -139,14 +139,14 @@ def destroy(path: Path, *, made: Sequence[int] | None = None) -> bool:
     With `made`, the identity that `write_private` returned, any other file under this name is kept.
 
     Overwriting reaches the file's present blocks. Journals, copies of the file system and flash memory may keep
-    older ones: no program can promise more. Raises `RunNotWritable`.
+    older ones: no program can promise more. Raises `FileNotWritable`.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise RunNotWritable(f"cannot destroy {path} ({error.strerror}); remove it yourself") from error
+        raise FileNotWritable(f"cannot destroy {path} ({error.strerror}); remove it yourself") from error
     try:
         found = os.fstat(descriptor)
         if made is not None and _identity(found) != list(made):
@@ -156,7 +156,7 @@ def destroy(path: Path, *, made: Sequence[int] | None = None) -> bool:
             os.fsync(descriptor)
         os.unlink(path)
     except OSError as error:
-        raise RunNotWritable(f"cannot destroy {path} ({error.strerror}); remove it yourself") from error
+        raise FileNotWritable(f"cannot destroy {path} ({error.strerror}); remove it yourself") from error
     finally:
         os.close(descriptor)
     return True
@@ -173,7 +173,7 @@ def utc_stamp(moment: datetime | None = None) -> str:
 def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write `content` to `path` with mode 0600, whole or not at all: temporary file, flush, rename.
 
-    Without `durable` it is whole for whoever reads it, but may be lost with the power. Raises `RunNotWritable`, naming
+    Without `durable` it is whole for whoever reads it, but may be lost with the power. Raises `FileNotWritable`, naming
     the path and the system's reason.
     """
     try:
@@ -196,7 +196,7 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        raise RunNotWritable(
+        raise FileNotWritable(
             f"cannot write {path} ({error.strerror or error}); make room or mend the permissions, then run the step again"
         ) from error
 

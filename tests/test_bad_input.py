@@ -71,7 +71,7 @@ class Desk:
 
 def test_a_region_that_does_not_exist(desk):
     """The nearest Region is named, and no run is made."""
-    desk.fails("00_start", errors.WrongRegion, ["'eu-west-9'", "did you mean 'eu-west-"], region="eu-west-9")
+    desk.fails("00_start", errors.WrongTarget, ["'eu-west-9'", "did you mean 'eu-west-"], region="eu-west-9")
     assert not desk.path.exists()
 
 
@@ -230,7 +230,7 @@ def test_a_sandbox_that_has_ended(world, monkeypatch):
     run_steps("00_start", "01_create_key", run_id="gone")
     sandbox_process.stop(world.folder)
     before = (world.folder / "gone" / "state.json").read_bytes()
-    with pytest.raises(errors.SandboxGone, match=r"has ended.*00_start") as told:
+    with pytest.raises(errors.SandboxEnded, match=r"has ended.*00_start") as told:
         run_cells("02_get_parameters_for_import", run_id="gone")
     assert 1 == len(str(told.value).splitlines())
     assert before == (world.folder / "gone" / "state.json").read_bytes()

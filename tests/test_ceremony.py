@@ -24,7 +24,7 @@ from runbook_lib.errors import (
     ArtefactsMismatch,
     HandOverInvalid,
     ImportTokenExpired,
-    WrappingAlgorithmRefused,
+    WrappingKeyInvalid,
 )
 from runbook_lib.material import hand_over, key_material
 from runbook_lib.material.key_material import KeyMaterial
@@ -255,7 +255,7 @@ def facts(**instead):
         ({"hand-over__json": facts(format=2)}, HandOverInvalid, "format 2"),
         ({"hand-over__json": facts(wrapping_key_spec="RSA_512")}, HandOverInvalid, "RSA_512"),
         ({"hand-over__json": facts(valid_to="soon")}, HandOverInvalid, "damaged"),
-        ({"hand-over__json": facts(wrapping_algorithm="RSAES_PKCS1_V1_5")}, WrappingAlgorithmRefused, "2023-10-10"),
+        ({"hand-over__json": facts(wrapping_algorithm="RSAES_PKCS1_V1_5")}, WrappingKeyInvalid, "2023-10-10"),
         ({"hand-over__json": facts(valid_to=(NOW - timedelta(hours=1)).isoformat())}, ImportTokenExpired, "valid until"),
         ({"folder/x": b"x"}, HandOverInvalid, "holds folders"),
         ({"big": b"x" * 2**20}, HandOverInvalid, "larger than"),

@@ -9,14 +9,14 @@ import pytest
 from openssl import openssl, private_key, private_pem, public_der, public_pem, put, shell
 
 from runbook_lib.errors import (
-    ComponentsIncomplete,
     EncryptedKeyMaterialInvalid,
+    KeyMaterialLength,
     RecoveryKeyInvalid,
-    RecoveryKeyRepeated,
+    RecoverySourceInvalid,
 )
 from runbook_lib.inputs.kms import EncryptKeyMaterialInputs
 from runbook_lib.material import recovery_copies
-from runbook_lib.material.key_material import KeyMaterial
+from runbook_lib.material.key_material import RSAES_OAEP_SHA_256, KeyMaterial, oaep
 from runbook_lib.material.material_set import Wrapping
 from runbook_lib.material.sources import make_set
 
@@ -91,6 +91,13 @@ def test_another_key_and_a_damaged_copy_do_not_open(tmp_path):
         with pytest.raises(EncryptedKeyMaterialInvalid, match="not for this recovery key, or damaged"):
             recovery_copies.open_copy(wrong, key)
     assert KeyMaterial(KNOWN) == recovery_copies.open_copy(content, private_key(2048))
+
+
+def test_a_file_that_decrypts_to_31_bytes_is_named_by_its_length(tmp_path):
+    """The recovery key is right and the content is not: the error does not blame the key."""
+    content = private_key(2048).public_key().encrypt(KNOWN[:31], oaep(RSAES_OAEP_SHA_256))
+    with pytest.raises(KeyMaterialLength, match="this is 31"):
+        recovery_copies.open_copy(content, private_key(2048))
 
 
 def test_a_copy_that_openssl_made_opens_here(tmp_path):
@@ -179,7 +186,7 @@ def test_what_is_no_recovery_public_key_is_refused(pem, words):
 def test_the_same_recovery_key_twice_is_refused():
     """The second copy would protect nothing further."""
     pem = public_pem(private_key(2048))
-    with pytest.raises(RecoveryKeyRepeated, match="given 2 times"):
+    with pytest.raises(RecoveryKeyInvalid, match="given 2 times"):
         recovery_copies.seal(
             KeyMaterial(KNOWN), [pem, public_pem(private_key(2048, 1)), recovery_copies.TRAINING_LABEL + pem]
         )
@@ -223,16 +230,16 @@ def test_all_components_but_one_are_not_the_material():
 @pytest.mark.parametrize("number", [0, 1, 10])
 def test_a_senseless_number_of_components_is_refused(number):
     """Two to nine."""
-    with pytest.raises(ComponentsIncomplete, match="2 to 9"):
+    with pytest.raises(RecoveryKeyInvalid, match="2 to 9"):
         recovery_copies.split(KeyMaterial(KNOWN), number)
 
 
 def test_a_component_brought_twice_or_alone_is_refused():
     """What would silently give other bytes is said."""
     parts = recovery_copies.split(KeyMaterial(KNOWN), 2)
-    with pytest.raises(ComponentsIncomplete, match="not all of them"):
+    with pytest.raises(RecoverySourceInvalid, match="not all of them"):
         recovery_copies.combine(parts[:1])
-    with pytest.raises(ComponentsIncomplete, match="brought twice"):
+    with pytest.raises(RecoverySourceInvalid, match="brought twice"):
         recovery_copies.combine([parts[0], parts[1], parts[0]])
 
 

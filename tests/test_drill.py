@@ -9,13 +9,13 @@ from walk import FAST, KNOWN, custody_of
 
 from runbook_lib.aws import sandbox_process
 from runbook_lib.errors import (
+    ConfirmationMissing,
     EncryptedKeyMaterialInvalid,
+    KeyMaterialMismatch,
     KeyNotUsable,
-    MaterialNotProved,
-    NotConfirmed,
     ParameterChanged,
     PlanRefused,
-    RecoveryCopyUnknown,
+    RecoverySourceInvalid,
     StepMissing,
     VerificationFailed,
 )
@@ -103,7 +103,7 @@ def test_other_material_ends_the_drill_with_nothing_lost(walk):
     walk.cluster()
     given = asked(original_file=walk.material(bytes(range(32)), "other"))
     step = walk.step("80")
-    with pytest.raises(MaterialNotProved, match="not the material that the key had"):
+    with pytest.raises(KeyMaterialMismatch, match="not the material that the key had"):
         recovery_drill.lose_material(step, recovery_drill.plan(step, given))
     assert ("Enabled", "available") == (walk.key["KeyState"], status(walk))
     assert drilled(walk, original_file=walk.material()).passed
@@ -118,7 +118,7 @@ def test_a_copy_that_does_not_open_is_found_when_planning(under, harm):
         path.write_bytes(path.read_bytes()[:-1])
     if harm in ("key", "both"):
         (under.path / "TRAINING-recovery-private-key.pem").unlink()
-    with pytest.raises((EncryptedKeyMaterialInvalid, RecoveryCopyUnknown)):
+    with pytest.raises((EncryptedKeyMaterialInvalid, RecoverySourceInvalid)):
         recovery_drill.plan(under.step("80"), asked())
     assert not [call for call in calls(under, before) if "Import" in call or "Delete" in call]
     assert "Enabled" == under.key["KeyState"]
@@ -213,7 +213,7 @@ def test_with_target_aws_the_drill_only_reads(walk):
 def test_with_target_aws_a_throw_away_cluster_must_be_named_exactly(under):
     """Another name is refused; the run's own lets the drill begin."""
     step = as_aws(under)
-    with pytest.raises(NotConfirmed, match="this run's cluster is 'aurora-byok'"):
+    with pytest.raises(ConfirmationMissing, match="this run's cluster is 'aurora-byok'"):
         recovery_drill.plan(step, asked(throw_away_db_cluster_identifier="production"))
     plan = recovery_drill.plan(step, asked(throw_away_db_cluster_identifier="aurora-byok"))
     assert ["keep", "delete", "keep", "create", "change"] == [change.action for change in plan.changes]

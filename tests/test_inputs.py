@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from runbook_cli.parameters import check_parameters, from_command_line, read_parameters
-from runbook_lib.errors import InputError, ParameterFileError, UnknownParameter
+from runbook_lib.errors import (
+    InputError,
+    KeyMaterialEncoded,
+    KeyMaterialLength,
+    ParameterFileInvalid,
+    PolicyInvalid,
+    RecoveryKeyInvalid,
+)
 from runbook_lib.inputs.kms import (
     CreateKeyInputs,
     EncryptKeyMaterialInputs,
@@ -100,8 +107,17 @@ def test_target_aws_asks_for_the_account():
 
 def test_an_unknown_parameter_is_refused_with_the_nearest_name():
     """A misspelt parameter is never ignored."""
-    with pytest.raises(UnknownParameter, match="did you mean key_alias"):
+    with pytest.raises(InputError, match="did you mean key_alias"):
         check_parameters({"key_alais": "alias/x"})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [InputError, ParameterFileInvalid, KeyMaterialLength, KeyMaterialEncoded, RecoveryKeyInvalid, PolicyInvalid],
+)
+def test_bad_input_is_a_value_error_too(error):
+    """A caller that knows only Python's own errors can catch what its input caused."""
+    assert issubclass(error, ValueError)
 
 
 def test_all_problems_are_told_at_once():
@@ -140,7 +156,7 @@ def test_a_file_that_is_no_flat_mapping_is_refused(tmp_path, content, words):
     """A parameter file is one flat YAML mapping in UTF-8."""
     file = tmp_path / "p.yaml"
     file.write_bytes(content)
-    with pytest.raises(ParameterFileError, match=words):
+    with pytest.raises(ParameterFileInvalid, match=words):
         read_parameters(file)
 
 
@@ -148,7 +164,7 @@ def test_a_yaml_tag_runs_nothing(tmp_path):
     """A parameter file is data: tags that would build objects are refused."""
     file = tmp_path / "p.yaml"
     file.write_text("key_alias: !!python/object/apply:os.system ['true']\n")
-    with pytest.raises(ParameterFileError):
+    with pytest.raises(ParameterFileInvalid):
         read_parameters(file)
 
 

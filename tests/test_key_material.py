@@ -16,10 +16,8 @@ from unwrap import decrypt_key_material
 from runbook_lib.errors import (
     EncryptedKeyMaterialInvalid,
     KeyMaterialEncoded,
-    KeyMaterialFileUnsafe,
     KeyMaterialLength,
-    KeyMaterialWiped,
-    WrappingAlgorithmRefused,
+    PrivateFileUnsafe,
     WrappingKeyInvalid,
 )
 from runbook_lib.material import key_material
@@ -114,7 +112,7 @@ def test_overwritten_material_cannot_be_used_by_mistake(public_der):
             one, wrapping_public_key=public_der, wrapping_algorithm="RSAES_OAEP_SHA_256"
         ),
     ):
-        with pytest.raises(KeyMaterialWiped, match="make or open it again"):
+        with pytest.raises(ValueError, match="make or open it again"):
             use(material)
 
 
@@ -181,7 +179,7 @@ def test_text_in_place_of_bytes_is_refused_with_the_way_out(tmp_path, content, e
 def test_a_file_that_others_may_read_is_refused(tmp_path, mode):
     """The message names the file, its mode, and the command that mends it."""
     path = put(tmp_path / "m", KNOWN, mode)
-    with pytest.raises(KeyMaterialFileUnsafe, match=f"mode {mode:04o}.*chmod 600 {path}"):
+    with pytest.raises(PrivateFileUnsafe, match=f"mode {mode:04o}.*chmod 600 {path}"):
         KeyMaterial.from_file(path)
 
 
@@ -194,7 +192,7 @@ def test_what_is_no_regular_file_is_refused(tmp_path):
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket"))
     for name in ("link", "folder", "pipe", "socket", "absent"):
-        with pytest.raises(KeyMaterialFileUnsafe, match=name):
+        with pytest.raises(PrivateFileUnsafe, match=name):
             KeyMaterial.from_file(tmp_path / name)
 
 
@@ -243,7 +241,7 @@ def test_what_should_not_open_does_not(private_key, public_der):
 )
 def test_other_wrapping_algorithms_are_refused_with_the_reason(public_der, algorithm, reason):
     """Explained, not selectable."""
-    with pytest.raises(WrappingAlgorithmRefused, match=reason):
+    with pytest.raises(WrappingKeyInvalid, match=reason):
         key_material.encrypt_key_material(
             KeyMaterial(KNOWN), wrapping_public_key=public_der, wrapping_algorithm=algorithm
         )

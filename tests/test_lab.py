@@ -12,7 +12,7 @@ import pytest
 
 from runbook_cli.lab import lab
 from runbook_lib.aws import sandbox_process
-from runbook_lib.errors import LabNotInstalled, PortTaken
+from runbook_lib.errors import LabUnavailable
 from runbook_lib.run.paths import notebooks_folder
 
 
@@ -38,14 +38,14 @@ def test_a_port_that_is_free_is_kept():
     """`--port N` means N."""
     port = lab.free_port(0)
     assert port == lab.free_port(port)
-    with pytest.raises(PortTaken):
+    with pytest.raises(LabUnavailable):
         lab.free_port(70_000)
 
 
 def test_without_jupyterlab_one_line_says_how_to_get_it(tmp_path, monkeypatch):
     """It is an extra: headless runs do without."""
     monkeypatch.setattr(lab, "find_spec", lambda _: None)
-    with pytest.raises(LabNotInstalled, match=r"pip install 'aurora-byok-runbook\[lab,sandbox\]'"):
+    with pytest.raises(LabUnavailable, match=r"pip install 'aurora-byok-runbook\[lab,sandbox\]'"):
         lab.serve(tmp_path)
 
 

@@ -7,7 +7,7 @@ import getpass
 import pytest
 from openssl import put
 
-from runbook_lib.errors import InputError, KeyMaterialFileUnsafe, PassPhraseMissing
+from runbook_lib.errors import InputError, PassPhraseMissing, PrivateFileUnsafe
 from runbook_lib.inputs.kms import EncryptKeyMaterialInputs, RecoveryDrillInputs
 from runbook_lib.material import secret_sources
 from runbook_lib.material.secret_sources import read_pass_phrase
@@ -30,7 +30,7 @@ def test_from_a_file_without_its_line_feed(tmp_path, end):
     put(tmp_path / "pin", (SECRET + end).encode())
     assert SECRET == read_pass_phrase(f"file:{tmp_path / 'pin'}", what="PIN")
     (tmp_path / "pin").chmod(0o644)
-    with pytest.raises(KeyMaterialFileUnsafe):
+    with pytest.raises(PrivateFileUnsafe):
         read_pass_phrase(f"file:{tmp_path / 'pin'}", what="PIN")
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import nbformat
 import pytest
 
-from runbook_lib.errors import PracticeFailed
+from runbook_lib.errors import VerificationFailed
 from runbook_lib.inputs.start import StartInputs
 from runbook_lib.run.paths import notebooks_folder
 from runbook_lib.run.steps import all_steps
@@ -114,5 +114,5 @@ def test_a_sandbox_that_answers_otherwise_fails_the_cell(started, monkeypatch, c
     """A lesson with a wrong answer is worse than none."""
     name = "03_encrypt_key_material"
     monkeypatch.setitem(EXERCISES, name, replace(EXERCISES[name], **change))
-    with pytest.raises(PracticeFailed, match=words):
+    with pytest.raises(VerificationFailed, match=words):
         try_it(at(started, name))

@@ -8,7 +8,7 @@ import stat
 import pytest
 from openssl import put
 
-from runbook_lib.errors import KeyMaterialFileUnsafe, RunNotWritable
+from runbook_lib.errors import FileNotWritable, PrivateFileUnsafe
 from runbook_lib.files import LIMIT, destroy, read_private, write_private
 
 SECRET = b"\x01secret\xff"
@@ -31,7 +31,7 @@ def test_what_lies_there_already_is_not_overwritten(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "there")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     for name in ("there", "link", "dangling"):
-        with pytest.raises(RunNotWritable, match="give a place that is free"):
+        with pytest.raises(FileNotWritable, match="give a place that is free"):
             write_private(tmp_path / name, SECRET)
     assert b"before" == (tmp_path / "there").read_bytes()
     assert not (tmp_path / "nowhere").exists()
@@ -51,7 +51,7 @@ def test_destroying_does_not_follow_a_link(tmp_path):
     """What it points to is somebody else's."""
     put(tmp_path / "precious", b"untouched")
     (tmp_path / "f").symlink_to(tmp_path / "precious")
-    with pytest.raises(RunNotWritable, match="remove it yourself"):
+    with pytest.raises(FileNotWritable, match="remove it yourself"):
         destroy(tmp_path / "f")
     assert b"untouched" == (tmp_path / "precious").read_bytes()
 
@@ -66,7 +66,7 @@ def test_reading_gives_a_buffer_that_can_be_overwritten_and_no_more_than_the_lim
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o777])
 def test_what_others_may_read_is_refused(tmp_path, mode):
     """With the command that mends it; the twin of 0600 and 0400."""
-    with pytest.raises(KeyMaterialFileUnsafe, match="chmod 600"):
+    with pytest.raises(PrivateFileUnsafe, match="chmod 600"):
         read_private(put(tmp_path / "f", SECRET, mode))
     for fine in (0o600, 0o400):
         assert SECRET == bytes(read_private(put(tmp_path / f"fine-{fine}", SECRET, fine)))
@@ -76,5 +76,5 @@ def test_a_link_is_not_followed(tmp_path):
     """Not even to a file of one's own."""
     put(tmp_path / "f", SECRET)
     (tmp_path / "link").symlink_to(tmp_path / "f")
-    with pytest.raises(KeyMaterialFileUnsafe, match="not a link"):
+    with pytest.raises(PrivateFileUnsafe, match="not a link"):
         read_private(tmp_path / "link")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runbook_lib.errors import Interrupted, WaitTimedOut
+from runbook_lib.errors import WaitInterrupted, WaitTimedOut
 from runbook_lib.pages.progress import Progress, interruptible
 
 COMING = {"cluster c": "creating"}

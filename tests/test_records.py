@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.errors import RunDamaged, StepMissing
+from runbook_lib.errors import RunUnreadable, StepMissing
 from runbook_lib.material.material_set import parse_manifest
 from runbook_lib.run.records import (
     ClusterRecord,
@@ -97,7 +97,9 @@ def test_the_custody_record_is_written_as_it_was(run):
 def test_a_damaged_record_is_one_line_that_names_step_and_field(run, record, value, wrong):
     """Wrong types and missing values: the run, the step, the field, and the way out; nothing goes on with them."""
     damaged(run, record.step, **value)
-    with pytest.raises(RunDamaged, match=f"run 'format-1' is damaged in {record.step} .*{wrong}.*restore") as refused:
+    with pytest.raises(
+        RunUnreadable, match=f"run 'format-1' is damaged in {record.step} .*{wrong}.*restore"
+    ) as refused:
         record.from_run(run)
     assert 1 == len(str(refused.value).splitlines())
 

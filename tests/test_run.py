@@ -13,11 +13,10 @@ import pytest
 
 from runbook_lib.errors import (
     ArtefactMissing,
-    RunDamaged,
-    RunFormatTooNew,
+    FileNotWritable,
     RunLocked,
     RunNotFound,
-    RunNotWritable,
+    RunUnreadable,
     StepMissing,
 )
 from runbook_lib.files import write_whole
@@ -71,7 +70,7 @@ def test_a_write_that_fails_leaves_the_old_content(tmp_path, monkeypatch):
     file = tmp_path / STATE
     write_whole(file, b"old")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(RunNotWritable, match="No space left on device"):
+    with pytest.raises(FileNotWritable, match="No space left on device"):
         write_whole(file, b"new")
     assert file.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == [STATE]
@@ -92,7 +91,7 @@ def test_a_write_that_fails_leaves_the_old_content(tmp_path, monkeypatch):
 def test_a_damaged_state_is_recognised(run, tmp_path, content):
     """A damaged state.json is refused with what to do, never half read."""
     (run.path / STATE).write_text(content)
-    with pytest.raises(RunDamaged, match="is damaged"):
+    with pytest.raises(RunUnreadable, match="is damaged"):
         Run.open("demo", runs_dir=tmp_path)
 
 
@@ -100,7 +99,7 @@ def test_the_last_good_state_is_offered_and_is_never_behind(run, tmp_path):
     """Beside a damaged state.json lies a copy of the newest state, and the error says how to go on with it."""
     run.intend("01_create_key", "kms:CreateKey")
     (run.path / STATE).write_bytes((run.path / STATE).read_bytes()[:-9])
-    with pytest.raises(RunDamaged, match=r"the last good one is state\.last-good\.json .0 steps finished") as told:
+    with pytest.raises(RunUnreadable, match=r"the last good one is state\.last-good\.json .0 steps finished") as told:
         Run.open("demo", runs_dir=tmp_path)
     subprocess.run(str(told.value).rpartition("to go on with it: ")[2].split(), check=True)
     assert Run.open("demo", runs_dir=tmp_path).is_unclear("01_create_key", "kms:CreateKey")
@@ -110,7 +109,7 @@ def test_without_a_good_copy_the_account_is_to_be_searched(run, tmp_path):
     """When both are damaged nothing is offered: the tags lead to what was made."""
     for name in (STATE, LAST_GOOD):
         (run.path / name).write_text("{")
-    with pytest.raises(RunDamaged, match="tagged runbook:run-id = demo"):
+    with pytest.raises(RunUnreadable, match="tagged runbook:run-id = demo"):
         Run.open("demo", runs_dir=tmp_path)
 
 
@@ -159,7 +158,7 @@ def test_a_newer_format_is_refused(run, tmp_path):
     """An older version never writes over a newer state."""
     state = json.loads((run.path / STATE).read_text()) | {"format": FORMAT + 1}
     (run.path / STATE).write_text(json.dumps(state))
-    with pytest.raises(RunFormatTooNew, match="update"):
+    with pytest.raises(RunUnreadable, match="update"):
         Run.open("demo", runs_dir=tmp_path)
 
 

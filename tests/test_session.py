@@ -10,7 +10,7 @@ import pytest
 
 from runbook_lib.aws import sandbox_process
 from runbook_lib.aws.session import Session, sandbox_session, session_for
-from runbook_lib.errors import SandboxGone, WrongEndpoint
+from runbook_lib.errors import SandboxEnded, WrongEndpoint
 
 ACCOUNT = "123456789012"
 ELSEWHERE = "http://127.0.0.1:9"
@@ -168,5 +168,5 @@ def test_a_run_is_bound_to_its_own_sandbox(sandbox):
 def test_a_sandbox_that_ended_is_named(tmp_path: Path):
     """No sandbox in the runs folder: the run's resources are gone with it."""
     target = {"target": "sandbox", "account_id": "123456789012", "region": "eu-west-2", "sandbox_id": "x"}
-    with pytest.raises(SandboxGone):
+    with pytest.raises(SandboxEnded):
         session_for(target, runs_dir=tmp_path)

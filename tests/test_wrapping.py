@@ -13,10 +13,9 @@ from walk import CHECK_VALUE, KNOWN, custody_of
 from runbook_lib.errors import (
     ArtefactMissing,
     ArtefactsMismatch,
-    CustodyMissing,
-    ImportRefused,
+    AwsCallFailed,
+    CustodyRefused,
     ImportTokenExpired,
-    PlaintextRefused,
     PlanRefused,
     StepMissing,
     VerificationFailed,
@@ -235,7 +234,7 @@ def test_a_key_that_had_material_gets_no_generated_one(walk):
     for path in walk.path.glob("KeyMaterial.recovery-*.bin"):
         path.unlink()
     walk.encrypt(key_material_source="file", key_material_file=walk.material(bytes(range(32)), "other"))
-    with pytest.raises(ImportRefused, match="not the material that the key had"):
+    with pytest.raises(AwsCallFailed, match="not the material that the key had"):
         walk.bring_in()
     walk.encrypt(**custody_of("recovery_key", walk))
     walk.bring_in()
@@ -286,14 +285,14 @@ def as_aws(step):
 @pytest.mark.parametrize(
     ("given", "error", "words"),
     [
-        ({"custody": "file"}, PlaintextRefused, "accept_plaintext_file: true"),
+        ({"custody": "file"}, CustodyRefused, "accept_plaintext_file: true"),
         (
             {"custody": "file", "accept_plaintext_file": True},
-            CustodyMissing,
+            CustodyRefused,
             "keep_plaintext_file or accept_no_custody",
         ),
-        ({}, CustodyMissing, "recovery_public_keys is empty with target aws"),
-        ({"custody": "split"}, CustodyMissing, "recovery_public_keys is empty with target aws"),
+        ({}, CustodyRefused, "recovery_public_keys is empty with target aws"),
+        ({"custody": "split"}, CustodyRefused, "recovery_public_keys is empty with target aws"),
     ],
     ids=["file", "file-destroyed", "no-recovery-key", "no-custodians"],
 )

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from runbook_cli.lab.start_page import start_page
 from runbook_lib.aws import sandbox_process
-from runbook_lib.errors import LabFailed, LabNotInstalled, PortTaken
+from runbook_lib.errors import LabUnavailable
 from runbook_lib.files import private_folder, write_private, write_whole
 from runbook_lib.pages.pictures import standing, who_holds_which_key
 from runbook_lib.run.paths import checkout, notebooks_folder
@@ -91,13 +91,13 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def free_port(port: int) -> int:
-    """Return `port` if it is free on this machine, or a free one for 0. Raises `PortTaken`."""
+    """Return `port` if it is free on this machine, or a free one for 0. Raises `LabUnavailable`."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
-            raise PortTaken(
+            raise LabUnavailable(
                 f"port {port} cannot be used ({error}); give another --port, or 0 for a free one"
             ) from error
         return int(probe.getsockname()[1])
@@ -116,10 +116,10 @@ def serve(
     Whoever has the token is the learner. It lies in files that only their owner can read, is on no command line and in
     no environment, and is printed only without a browser.
 
-    Raises `LabNotInstalled`, `PortTaken`, `LabFailed` and `SandboxUnavailable`.
+    Raises `LabUnavailable` and `SandboxUnavailable`.
     """
     if find_spec("jupyterlab") is None:
-        raise LabNotInstalled("JupyterLab is not installed; run: pip install 'aurora-byok-runbook[lab,sandbox]'")
+        raise LabUnavailable("JupyterLab is not installed; run: pip install 'aurora-byok-runbook[lab,sandbox]'")
     port = free_port(port)
     private_folder(runs_dir, parents=True)
     place = place_for(runs_dir)
@@ -226,13 +226,13 @@ class JupyterLab:
         return webbrowser.open(page.as_uri())
 
     def require_running(self, what_happened: str, what_to_do: str) -> None:
-        """Raise `LabFailed` when the process has ended."""
+        """Raise `LabUnavailable` when the process has ended."""
         code = self._process.poll() if self._process else None
         if code is not None:
-            raise LabFailed(f"JupyterLab {what_happened} (exit code {code}); {what_to_do}")
+            raise LabUnavailable(f"JupyterLab {what_happened} (exit code {code}); {what_to_do}")
 
     def wait_until_ready(self, interrupted: threading.Event) -> None:
-        """Return when JupyterLab responds, or on an interrupt. Raises `LabFailed`."""
+        """Return when JupyterLab responds, or on an interrupt. Raises `LabUnavailable`."""
         deadline = time.monotonic() + _START_TIMEOUT
         while not interrupted.is_set():
             self.require_running("did not start", "see its messages above")
@@ -241,7 +241,7 @@ class JupyterLab:
                     return
             except (urllib.error.URLError, OSError):
                 if time.monotonic() > deadline:
-                    raise LabFailed(
+                    raise LabUnavailable(
                         f"JupyterLab did not respond within {_START_TIMEOUT:.0f} s; run the command again"
                     ) from None
             interrupted.wait(0.1)

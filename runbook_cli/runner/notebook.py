@@ -44,7 +44,7 @@ def import_papermill() -> Any:
 
 
 def output_path(run_folder: Path, step: Step) -> Path:
-    """Return the path for the executed copy; copies of earlier attempts are kept. Raises `RunNotWritable`."""
+    """Return the path for the executed copy; copies of earlier attempts are kept. Raises `FileNotWritable`."""
     folder = private_folder(run_folder / "notebooks")
     output, attempt = folder / f"{step.name}.ipynb", 1
     while output.exists():
@@ -59,7 +59,7 @@ def execute_notebook(
     """Execute one notebook; return an empty string or, when a cell failed, its error as one line.
 
     The executed copy (mode 0600, without widget state) is written before each code cell and at the end. `another`:
-    start the kernel of the next notebook meanwhile. Raises `RunNotWritable`.
+    start the kernel of the next notebook meanwhile. Raises `FileNotWritable`.
     """
     papermill = import_papermill()
     from nbclient.exceptions import DeadKernelError
@@ -83,7 +83,7 @@ def execute_notebook(
     except DeadKernelError:
         return "the notebook's kernel died (killed, or out of memory)"
     except OSError as error:
-        raise errors.RunNotWritable(
+        raise errors.FileNotWritable(
             f"cannot write {output} ({error.strerror}); free disk space or fix the permissions"
         ) from error
     finally:

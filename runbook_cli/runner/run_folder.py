@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.aws import sandbox_process
-from runbook_lib.errors import ParameterChanged, RunNotFound, RunNotWritable, SandboxUnavailable
+from runbook_lib.errors import FileNotWritable, ParameterChanged, RunNotFound, SandboxUnavailable
 from runbook_lib.files import private_folder
 from runbook_lib.inputs.start import StartInputs
 from runbook_lib.run.run import Run
@@ -34,7 +34,7 @@ def make_folder(run_id: str, runs_dir: Path, print_line: PrintLine, *, suffix: s
     """Return the folder of a run, created if missing. Without a run id, its name is the UTC time, made unique.
 
     If `run_id` belongs to a sandbox that has ended, its folder is renamed first: its resources no longer exist.
-    Raises `RunNotWritable`.
+    Raises `FileNotWritable`.
     """
     if run_id:
         _set_aside_if_sandbox_ended(runs_dir / run_id, print_line)
@@ -54,7 +54,7 @@ def make_folder(run_id: str, runs_dir: Path, print_line: PrintLine, *, suffix: s
                 number += 1
                 path = runs_dir / f"{name}-{number}"
     except OSError as error:
-        raise RunNotWritable(
+        raise FileNotWritable(
             f"cannot create {path} ({error.strerror}); free disk space or fix the permissions, or give --runs-dir DIR"
         ) from error
 

@@ -43,12 +43,11 @@ from runbook_lib.aws.sandbox_accounts import ACCOUNT_HEADER
 from runbook_lib.errors import (
     AccessDenied,
     AwsCallFailed,
-    NoCredentials,
-    SandboxGone,
+    CredentialsMissing,
+    SandboxEnded,
     SandboxUnavailable,
-    WrongAccount,
     WrongEndpoint,
-    WrongRegion,
+    WrongTarget,
 )
 
 _EXPIRED = {
@@ -105,7 +104,7 @@ class Session:
             core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
             self._boto: Any = boto3.Session(botocore_session=core, region_name=region)
         except ProfileNotFound as error:
-            raise NoCredentials(f"{error}; set AWS_PROFILE to one that exists, or unset it") from error
+            raise CredentialsMissing(f"{error}; set AWS_PROFILE to one that exists, or unset it") from error
         partition = core.get_partition_for_region(region) if _is_region_name(region) else "aws"
         self.partition: str = partition
         self._hosts = host_suffixes(partition)
@@ -180,7 +179,7 @@ class Session:
         elif event_name.rpartition(".")[2] != _WHO:
             identity = self._identities.get(_access_key(request))
             if identity is None:
-                raise WrongAccount(
+                raise WrongTarget(
                     "an AWS run was about to send a request signed with credentials whose account was not checked; "
                     "nothing was sent; run this again"
                 )
@@ -219,7 +218,7 @@ class Session:
 
     def _after_call_error(self, exception: Exception, **_: Any) -> None:
         if isinstance(exception, NoCredentialsError | PartialCredentialsError | SSOError):
-            raise NoCredentials(f"{exception}; {_SIGN_IN}") from exception
+            raise CredentialsMissing(f"{exception}; {_SIGN_IN}") from exception
         if isinstance(exception, EndpointConnectionError) and self.endpoint_url:
             raise SandboxGone(_ended(f"the sandbox at {self.endpoint_url} does not respond")) from exception
 
@@ -260,9 +259,9 @@ class Session:
         except (BotoConnectionError, HTTPClientError):
             raise
         except (BotoCoreError, ClientError, RuntimeError, OSError, ValueError) as error:  # what providers raise
-            raise NoCredentials(f"{' '.join(str(error).split())}; {_SIGN_IN}") from error
+            raise CredentialsMissing(f"{' '.join(str(error).split())}; {_SIGN_IN}") from error
         if frozen is None:
-            raise NoCredentials(f"{NoCredentialsError()}; {_SIGN_IN}")
+            raise CredentialsMissing(f"{NoCredentialsError()}; {_SIGN_IN}")
         credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token, account_id=frozen.account_id)
         with self._identity_lock:
             if frozen.access_key not in self._identities:
@@ -281,16 +280,16 @@ class Session:
         except (BotoConnectionError, HTTPClientError):
             raise
         except ClientError as error:
-            raise NoCredentials(f"AWS refused the credentials ({error_text(error)}); sign in again") from error
+            raise CredentialsMissing(f"AWS refused the credentials ({error_text(error)}); sign in again") from error
         except BotoCoreError as error:
-            raise NoCredentials(f"{error}; sign in, then run this again") from error
+            raise CredentialsMissing(f"{error}; sign in, then run this again") from error
         finally:
             self._sign_sts_with.credentials = None
         return {name: answer[name] for name in ("Account", "Arn", "UserId")}
 
     def _require_account(self, identity: Mapping[str, str]) -> None:
         if self._expected_account and identity["Account"] != self._expected_account:
-            raise WrongAccount(
+            raise WrongTarget(
                 f"you are signed in to account {identity['Account']}, the run is for {self._expected_account}; "
                 "sign in to the run's account and start the notebook or command again, or correct account_id"
             )
@@ -361,7 +360,7 @@ def sandbox_session(sandbox: sandbox_process.Sandbox, *, region: str, account_id
 def session_for(target: Mapping[str, str], *, runs_dir: Path) -> Session:
     """Return a session for the target that a run is fixed to, its account checked.
 
-    Raises `SandboxGone` when the run's own sandbox has ended, and what `Session.identity` raises.
+    Raises `SandboxEnded` when the run's own sandbox has ended, and what `Session.identity` raises.
     """
     if target["target"] == "sandbox":
         try:

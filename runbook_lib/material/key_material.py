@@ -23,8 +23,6 @@ from runbook_lib.errors import (
     EncryptedKeyMaterialInvalid,
     KeyMaterialEncoded,
     KeyMaterialLength,
-    KeyMaterialWiped,
-    WrappingAlgorithmRefused,
     WrappingKeyInvalid,
 )
 from runbook_lib.files import read_private
@@ -49,8 +47,8 @@ class KeyMaterial:
 
     Overwriting reaches this object's own buffer, and what it was made from if that was a bytearray. Copies that
     Python or a library made on the way (an argument as `bytes`, a page swapped out, a core dump) are out of its
-    reach: keep the process short and the machine trusted. What was overwritten raises `KeyMaterialWiped` when it
-    is used, so that zeros are never encrypted by mistake.
+    reach: keep the process short and the machine trusted. Reading the bytes after that raises
+    `ValueError`, so that zeros are never encrypted by mistake.
     """
 
     __slots__ = ("_buffer", "_wiped")
@@ -76,7 +74,7 @@ class KeyMaterial:
     def from_file(cls, path: Path, *, encoding: Encoding = "binary") -> KeyMaterial:
         """Read key material from a regular file that only its owner may read; symbolic links are not followed.
 
-        Raises `KeyMaterialFileUnsafe`, `KeyMaterialLength`, `KeyMaterialEncoded`.
+        Raises `PrivateFileUnsafe`, `KeyMaterialLength`, `KeyMaterialEncoded`.
         """
         content = read_private(path)
         try:
@@ -96,9 +94,9 @@ class KeyMaterial:
         return mac.finalize()[:3].hex()
 
     def __bytes__(self) -> bytes:
-        """A copy of the 32 bytes, for a cipher. Raises `KeyMaterialWiped`."""
+        """A copy of the 32 bytes, for a cipher. Raises `ValueError` once it was overwritten."""
         if self._wiped:
-            raise KeyMaterialWiped("this key material was overwritten; make or open it again")
+            raise ValueError("this key material was overwritten; make or open it again")
         return bytes(self._buffer)
 
     def wipe(self) -> None:
@@ -165,10 +163,10 @@ def _decoded(content: bytearray, encoding: Encoding) -> bytearray:
 
 
 def check_wrapping_algorithm(wrapping_algorithm: str) -> None:
-    """Raise `WrappingAlgorithmRefused`, with the reason, for what cannot wrap the material of a symmetric key."""
+    """Raise `WrappingKeyInvalid`, with the reason, for what cannot wrap the material of a symmetric key."""
     if wrapping_algorithm not in WRAPPING_ALGORITHMS:
         reason = REFUSED_WRAPPING_ALGORITHMS.get(wrapping_algorithm, "it is unknown.")
-        raise WrappingAlgorithmRefused(f"{wrapping_algorithm!r} is refused: {reason} Use {RSAES_OAEP_SHA_256}.")
+        raise WrappingKeyInvalid(f"{wrapping_algorithm!r} is refused: {reason} Use {RSAES_OAEP_SHA_256}.")
 
 
 def oaep(wrapping_algorithm: str) -> padding.OAEP:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from runbook_lib.errors import ComponentsIncomplete, MaterialNotProved, RecoveryCopyUnknown
+from runbook_lib.errors import KeyMaterialMismatch, RecoverySourceInvalid
 from runbook_lib.material import key_material, recovery_copies
 from runbook_lib.material.custody_record import CustodyRecord, Holder
 from runbook_lib.material.key_material import Encoding, KeyMaterial
@@ -48,8 +48,8 @@ class RecoverySources:
 def opened(record: CustodyRecord, *, read: Read, sources: RecoverySources) -> Iterator[KeyMaterial]:
     """Open the original that the custody record tells of; it is overwritten at the end.
 
-    `read` returns a custody file by name. Raises `RecoveryCopyUnknown`, `ComponentsIncomplete`,
-    `EncryptedKeyMaterialInvalid`, and `MaterialNotProved` when the key check value is another.
+    `read` returns a custody file by name. Raises `RecoverySourceInvalid`,
+    `EncryptedKeyMaterialInvalid`, and `KeyMaterialMismatch` when the key check value is another.
     """
     with _open(record, read, sources) as material:
         require_check_value(record, material.key_check_value)
@@ -57,10 +57,10 @@ def opened(record: CustodyRecord, *, read: Read, sources: RecoverySources) -> It
 
 
 def require_check_value(record: CustodyRecord, key_check_value: str) -> None:
-    """Hold a key check value against the recorded one: a hint, not yet the proof. Raises `MaterialNotProved`."""
+    """Hold a key check value against the recorded one: a hint, not yet the proof. Raises `KeyMaterialMismatch`."""
     recorded = record.key_check_value
     if recorded and key_check_value and recorded != key_check_value:
-        raise MaterialNotProved(
+        raise KeyMaterialMismatch(
             f"this material has key check value {key_check_value}, the key's was recorded as {recorded}; bring the original"
         )
 
@@ -79,19 +79,19 @@ def _open(record: CustodyRecord, read: Read, sources: RecoverySources) -> KeyMat
         "file": f"{recovery_copies.PLAINTEXT} was destroyed or moved",
         "none": "no copy was made here",
     }
-    raise RecoveryCopyUnknown(
+    raise RecoverySourceInvalid(
         f"{kept[record.kind]}; bring the original as a file, or have it wrapped where it is (--hand-over)"
     )
 
 
 def _holder_of(record: CustodyRecord, key: rsa.RSAPrivateKey) -> Holder:
-    """Return the line of the record that a private key opens. Raises `RecoveryCopyUnknown`."""
+    """Return the line of the record that a private key opens. Raises `RecoverySourceInvalid`."""
     name = recovery_copies.key_fingerprint(key.public_key())
     for holder in record.holders:
         if holder.recovery_key_sha256 == name:
             return holder
     wanted = ", ".join(holder.recovery_key_sha256[:8] for holder in record.holders)
-    raise RecoveryCopyUnknown(
+    raise RecoverySourceInvalid(
         f"the private key brought (public half SHA-256 {name[:8]}…) opens no copy of this material; they are for {wanted}"
     )
 
@@ -99,7 +99,7 @@ def _holder_of(record: CustodyRecord, key: rsa.RSAPrivateKey) -> Holder:
 def _any_copy(record: CustodyRecord, read: Read, keys: list[rsa.RSAPrivateKey]) -> KeyMaterial:
     if not keys:
         wanted = ", ".join(holder.recovery_key_sha256[:8] for holder in record.holders)
-        raise RecoveryCopyUnknown(
+        raise RecoverySourceInvalid(
             f"no recovery private key was brought; the copies are for {wanted}: bring one of these"
         )
     holder = _holder_of(record, keys[0])
@@ -107,11 +107,11 @@ def _any_copy(record: CustodyRecord, read: Read, keys: list[rsa.RSAPrivateKey]) 
 
 
 def _together(record: CustodyRecord, read: Read, keys: list[rsa.RSAPrivateKey]) -> KeyMaterial:
-    """Open each custodian's component and put them together. Raises `ComponentsIncomplete`."""
+    """Open each custodian's component and put them together. Raises `RecoverySourceInvalid`."""
     there = {holder.file: key for key in keys for holder in (_holder_of(record, key),)}
     if missing := [holder for holder in record.holders if holder.file not in there]:
         lacking = ", ".join(holder.recovery_key_sha256[:8] for holder in missing)
-        raise ComponentsIncomplete(
+        raise RecoverySourceInvalid(
             f"{len(missing)} of {len(record.holders)} components are missing; bring the private keys of {lacking} too"
         )
     parts = []
@@ -120,7 +120,7 @@ def _together(record: CustodyRecord, read: Read, keys: list[rsa.RSAPrivateKey]) 
             part = recovery_copies.open_copy(read(holder.file), there[holder.file], algorithm=holder.algorithm)
             parts.append(part)
             if part.key_check_value != holder.component_check_value:
-                raise MaterialNotProved(
+                raise KeyMaterialMismatch(
                     f"{holder.file} has check value {part.key_check_value}, recorded is {holder.component_check_value}; "
                     "bring the file that belongs to this set"
                 )

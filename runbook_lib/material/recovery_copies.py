@@ -16,10 +16,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from runbook_lib.errors import (
-    ComponentsIncomplete,
     EncryptedKeyMaterialInvalid,
     RecoveryKeyInvalid,
-    RecoveryKeyRepeated,
+    RecoverySourceInvalid,
 )
 from runbook_lib.files import utc_stamp
 from runbook_lib.material.custody_record import CustodyRecord, Holder
@@ -83,12 +82,12 @@ def load_recovery_public_key(pem: bytes) -> rsa.RSAPublicKey:
 
 
 def load_recovery_public_keys(pems: Sequence[bytes]) -> list[rsa.RSAPublicKey]:
-    """Load several, which must differ. Raises `RecoveryKeyInvalid`, `RecoveryKeyRepeated`."""
+    """Load several, which must differ. Raises `RecoveryKeyInvalid`."""
     keys = [load_recovery_public_key(pem) for pem in pems]
     names = [key_fingerprint(key) for key in keys]
     for name in names:
         if names.count(name) > 1:
-            raise RecoveryKeyRepeated(
+            raise RecoveryKeyInvalid(
                 f"the recovery key {name[:8]} was given {names.count(name)} times; give each holder's own key once"
             )
     return keys
@@ -112,7 +111,7 @@ def copies(
 
 
 def seal(material: KeyMaterial, recovery_public_keys: Sequence[bytes]) -> list[CustodyCopy]:
-    """Encrypt the material to each recovery public key (PEM). Raises `RecoveryKeyInvalid`, `RecoveryKeyRepeated`."""
+    """Encrypt the material to each recovery public key (PEM). Raises `RecoveryKeyInvalid`."""
     keys = load_recovery_public_keys(recovery_public_keys)
     return copies(keys, lambda key, name: key.encrypt(bytes(material), oaep(name)), algorithm=RSAES_OAEP_SHA_256)
 
@@ -146,12 +145,14 @@ def open_any_copy(content: bytes, private_key: rsa.RSAPrivateKey) -> KeyMaterial
 
 def open_copy(content: bytes, private_key: rsa.RSAPrivateKey, *, algorithm: str = RSAES_OAEP_SHA_256) -> KeyMaterial:
     """Open a recovery copy; raise `EncryptedKeyMaterialInvalid` for another key's copy or a damaged one."""
+    padding = oaep(algorithm)
     try:
-        return KeyMaterial(bytearray(private_key.decrypt(content, oaep(algorithm))))
+        opened = bytearray(private_key.decrypt(content, padding))
     except ValueError:
         raise EncryptedKeyMaterialInvalid(
             "this copy is not for this recovery key, or damaged; try the key that its name tells"
         ) from None
+    return KeyMaterial(opened)
 
 
 def open_command(name: str, *, algorithm: str = RSAES_OAEP_SHA_256, out: str = PLAINTEXT) -> str:
@@ -211,9 +212,9 @@ FEWEST, MOST = 2, 9
 
 
 def split(material: KeyMaterial, number: int) -> list[KeyMaterial]:
-    """Split material into `number` components, all of which are needed. Raises `ComponentsIncomplete`."""
+    """Split material into `number` components, all of which are needed. Raises `RecoveryKeyInvalid`."""
     if not FEWEST <= number <= MOST:
-        raise ComponentsIncomplete(f"{number} components are not {FEWEST} to {MOST}; give as many custodians' keys")
+        raise RecoveryKeyInvalid(f"{number} components are not {FEWEST} to {MOST}; give as many custodians' keys")
     last = bytearray(bytes(material))
     made = []
     for _ in range(number - 1):
@@ -227,12 +228,12 @@ def split(material: KeyMaterial, number: int) -> list[KeyMaterial]:
 def combine(components: Sequence[KeyMaterial]) -> KeyMaterial:
     """Put components together again, in any order; that they are all there only the key check value tells.
 
-    Raises `ComponentsIncomplete` for fewer than two, or for one that was brought twice.
+    Raises `RecoverySourceInvalid` for fewer than two, or for one that was brought twice.
     """
     if len(components) < FEWEST:
-        raise ComponentsIncomplete(f"{len(components)} component is not all of them; bring every custodian's")
+        raise RecoverySourceInvalid(f"{len(components)} component is not all of them; bring every custodian's")
     if any(one == other for place, one in enumerate(components) for other in components[:place]):
-        raise ComponentsIncomplete("a component was brought twice; bring every custodian's once")
+        raise RecoverySourceInvalid("a component was brought twice; bring every custodian's once")
     whole = bytearray(LENGTH)
     for component in components:
         for place, byte in enumerate(bytes(component)):

@@ -26,7 +26,7 @@ def check_origin(text: str) -> str:
 def read_pass_phrase(origin: str, *, what: str) -> str:
     """Return the PIN or password `what` from where `origin` says; a file's last line feed is not part of it.
 
-    Raises `PassPhraseMissing`, and `KeyMaterialFileUnsafe` for a file that others may read.
+    Raises `PassPhraseMissing`, and `PrivateFileUnsafe` for a file that others may read.
     """
     check_origin(origin)
     kind, _, where = origin.partition(":")

@@ -96,7 +96,7 @@ def _material(request: MaterialRequest) -> KeyMaterial:
 
 
 def read_private_key(path: str, *, password_from: str = "") -> rsa.RSAPrivateKey:
-    """Load a recovery private key from its file. Raises `KeyMaterialFileUnsafe`, `PassPhraseMissing`, `RecoveryKeyInvalid`."""
+    """Load a recovery private key from its file. Raises `PrivateFileUnsafe`, `PassPhraseMissing`, `RecoveryKeyInvalid`."""
     pem = read_private(Path(path).expanduser())
     try:
         password = read_pass_phrase(password_from, what=f"Password of {path}") if password_from else None

@@ -15,7 +15,7 @@ from html import escape
 from typing import Any
 
 from runbook_lib.attended import is_attended
-from runbook_lib.errors import Interrupted
+from runbook_lib.errors import WaitInterrupted
 
 _CELL = "padding:2px 14px 2px 0;text-align:left"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from runbook_lib.errors import RunsFolderUnknown
+from runbook_lib.errors import InputError
 
 _PACKAGE = Path(__file__).resolve().parent.parent  # runbook_lib/
 
@@ -31,7 +31,7 @@ def parameters_folder() -> Path:
 def runs_folder(given: Path | str | None = None) -> Path:
     """Return the folder of the runs: `given`, else RUNBOOK_RUNS_DIR, else `runs` in the checkout.
 
-    Raises `RunsFolderUnknown` when none of the three says where.
+    Raises `InputError` when none of the three says where.
     """
     if given:
         return Path(given).expanduser().absolute()
@@ -39,9 +39,13 @@ def runs_folder(given: Path | str | None = None) -> Path:
         return Path(named).expanduser().absolute()
     if top := checkout():
         return top / "runs"
-    raise RunsFolderUnknown(
-        "this is no checkout of the runbook, so nothing says where runs lie; give --runs-dir DIR or set "
-        "RUNBOOK_RUNS_DIR"
+    raise InputError(
+        [
+            (
+                "--runs-dir",
+                "not given, and this is not a checkout of the runbook; give --runs-dir DIR or set RUNBOOK_RUNS_DIR",
+            )
+        ]
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from runbook_lib.errors import RunDamaged, StepMissing
+from runbook_lib.errors import RunUnreadable, StepMissing
 from runbook_lib.material.custody_record import CustodyRecord
 from runbook_lib.run import steps
 from runbook_lib.run.run import Run
@@ -32,22 +32,22 @@ class StepRecord(BaseModel):
     def from_run(cls, run: Run) -> Self:
         """Return the record of the finished step.
 
-        Raises `StepMissing`, naming the notebook to run, and `RunDamaged` for a record without what it needs.
+        Raises `StepMissing`, naming the notebook to run, and `RunUnreadable` for a record without what it needs.
         """
         run.require_finished(cls.step)
         record = cls.so_far(run)
         if lacking := [name for name in cls.needed if not getattr(record, name)]:
-            raise RunDamaged(_damaged(run, cls.step, f"no {', '.join(lacking)}"))
+            raise RunUnreadable(_damaged(run, cls.step, f"no {', '.join(lacking)}"))
         return record
 
     @classmethod
     def so_far(cls, run: Run) -> Self:
-        """Return what the step has recorded until now, finished or not. Raises `RunDamaged`."""
+        """Return what the step has recorded until now, finished or not. Raises `RunUnreadable`."""
         try:
             return cls.model_validate_json(json.dumps(run.made(cls.step)))
         except ValidationError as error:
             wrong = sorted({".".join(map(str, problem["loc"])) for problem in error.errors()})
-            raise RunDamaged(_damaged(run, cls.step, f"wrong: {', '.join(wrong)}")) from None
+            raise RunUnreadable(_damaged(run, cls.step, f"wrong: {', '.join(wrong)}")) from None
 
 
 def _damaged(run: Run, step: str, what: str) -> str:
@@ -233,12 +233,12 @@ class CleanUpRecord(StepRecord):
 
 
 def clusters(run: Run) -> tuple[ClusterRecord, ...]:
-    """Return the clusters that the run has recorded; one today. Raises `RunDamaged`."""
+    """Return the clusters that the run has recorded; one today. Raises `RunUnreadable`."""
     record = ClusterRecord.so_far(run)
     return (record,) if record.db_cluster_identifier else ()
 
 
 def materials(run: Run) -> tuple[MaterialRecord, ...]:
-    """Return the sets of key material that the run has recorded, oldest first; one today. Raises `RunDamaged`."""
+    """Return the sets of key material that the run has recorded, oldest first; one today. Raises `RunUnreadable`."""
     record = MaterialRecord.so_far(run)
     return (record,) if record.set else ()

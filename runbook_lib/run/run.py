@@ -25,11 +25,10 @@ import filelock
 
 from runbook_lib.errors import (
     ArtefactMissing,
-    RunDamaged,
-    RunFormatTooNew,
+    FileNotWritable,
     RunLocked,
     RunNotFound,
-    RunNotWritable,
+    RunUnreadable,
     StepMissing,
 )
 from runbook_lib.files import HALF_WRITTEN, destroy, private_folder, utc_stamp, write_whole
@@ -82,7 +81,7 @@ class Run:
     def create(cls, run_id: str, *, runs_dir: Path | None = None, target: Mapping[str, str]) -> Run:
         """Make the folder of a new run (0700) that is fixed to `target`.
 
-        Raises `RunNotWritable`.
+        Raises `FileNotWritable`.
         """
         path = runs_folder(runs_dir) / run_id
         for folder in (path.parent, path, path / "notebooks"):
@@ -101,7 +100,7 @@ class Run:
     def open(cls, run_id: str, *, runs_dir: Path | None = None) -> Run:
         """Open an existing run.
 
-        Raises `RunNotFound`, `RunDamaged` or `RunFormatTooNew`.
+        Raises `RunNotFound`, `RunUnreadable`.
         """
         path = runs_folder(runs_dir) / run_id
         run = cls(path, {})
@@ -116,18 +115,18 @@ class Run:
             text = file.read_text(encoding="utf-8")
         except FileNotFoundError:
             if self._had_steps():
-                raise RunDamaged(f"{file} is gone; {self._out_of_damage()}") from None
+                raise RunUnreadable(f"{file} is gone; {self._out_of_damage()}") from None
             raise RunNotFound(f"there is no run {self.path.name!r} in {self.path.parent}; {advice}") from None
         except UnicodeDecodeError as error:
-            raise RunDamaged(f"{file} is damaged ({error}); {self._out_of_damage()}") from None
+            raise RunUnreadable(f"{file} is damaged ({error}); {self._out_of_damage()}") from None
         except OSError as error:
             raise RunNotFound(f"{file} cannot be read ({error.strerror}); mend its permissions, or {advice}") from error
         try:
             self._state = _checked(text)
         except ValueError as error:
-            raise RunDamaged(f"{file} is damaged ({error}); {self._out_of_damage()}") from None
+            raise RunUnreadable(f"{file} is damaged ({error}); {self._out_of_damage()}") from None
         if self._state["format"] > FORMAT:
-            raise RunFormatTooNew(
+            raise RunUnreadable(
                 f"{file} has format {self._state['format']}, this version knows {FORMAT}; update aurora-byok-runbook"
             )
 
@@ -289,7 +288,7 @@ def run_lock(path: Path, *, what: str) -> Iterator[None]:
     """Hold the lock of the run folder `path`; lent to the processes that the holder starts.
 
     The lock is the system's own (flock): it ends with the process that holds it, however it dies.
-    Raises `RunLocked`, naming the holder, and `RunNotWritable`.
+    Raises `RunLocked`, naming the holder, and `FileNotWritable`.
     """
     if _is_lent(path):
         yield
@@ -300,7 +299,7 @@ def run_lock(path: Path, *, what: str) -> Iterator[None]:
     except filelock.Timeout:
         raise RunLocked(f"run {path.name!r} is held by {_holder(path)}; wait for it, or stop it") from None
     except OSError as error:
-        raise RunNotWritable(
+        raise FileNotWritable(
             f"cannot lock {path} ({error.strerror}); make room or mend the permissions, then run this again"
         ) from error
     token = secrets.token_hex(8)
@@ -350,6 +349,6 @@ def all_runs(runs_dir: Path | None = None) -> list[Run]:
     for state in folder.glob(f"*/{STATE}") if folder.is_dir() else ():
         try:
             found.append(Run.open(state.parent.name, runs_dir=folder))
-        except (RunDamaged, RunFormatTooNew, RunNotFound):
+        except (RunUnreadable, RunNotFound):
             continue
     return sorted(found, key=lambda run: (run.created, run.run_id))

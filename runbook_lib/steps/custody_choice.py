@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runbook_lib.errors import CustodyMissing, PlaintextRefused
+from runbook_lib.errors import CustodyRefused
 from runbook_lib.inputs.kms import EncryptKeyMaterialInputs
 from runbook_lib.material import recovery_copies
 from runbook_lib.material.recovery_copies import PLAINTEXT

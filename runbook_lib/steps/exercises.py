@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from runbook_lib.attended import is_attended
 from runbook_lib.aws.session import Session, error_code
-from runbook_lib.errors import KeyMaterialLength, PracticeFailed
+from runbook_lib.errors import KeyMaterialLength, VerificationFailed
 from runbook_lib.material import key_material
 from runbook_lib.run.steps import (
     CLEAN_UP,

@@ -13,7 +13,7 @@ from runbook_lib.aws.session import error_code, error_text
 from runbook_lib.checks import Checks
 from runbook_lib.errors import (
     ArtefactsMismatch,
-    ImportRefused,
+    AwsCallFailed,
     ImportTokenExpired,
     KeyNotUsable,
     PreflightFailed,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from runbook_lib.errors import KeyMaterialEncoded, KeyMaterialFileUnsafe, KeyMaterialLength
+from runbook_lib.errors import KeyMaterialEncoded, KeyMaterialLength, PrivateFileUnsafe
 from runbook_lib.files import aside, destroy, holds, is_the_very, utc_stamp
 from runbook_lib.material.key_material import KeyMaterial
 from runbook_lib.material.material_set import CUSTODY
@@ -46,7 +46,7 @@ def _is_ours(run: Run, material: MaterialRecord) -> bool:
     try:
         with KeyMaterial.from_file(path) as content:
             return content.key_check_value == recorded.key_check_value
-    except (KeyMaterialFileUnsafe, KeyMaterialLength, KeyMaterialEncoded):
+    except (PrivateFileUnsafe, KeyMaterialLength, KeyMaterialEncoded):
         return False
 
 

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from runbook_lib.aws import kms, rds
 from runbook_lib.aws.session import error_code, error_text
-from runbook_lib.errors import ImportRefused, InputError, KeyNotUsable, MaterialNotProved, StepMissing
+from runbook_lib.errors import AwsCallFailed, InputError, KeyMaterialMismatch, KeyNotUsable, StepMissing
 from runbook_lib.files import destroy, holds, keep_aside, private_folder, utc_stamp
 from runbook_lib.inputs.kms import ImportKeyMaterialInputs, RecoverInputs
 from runbook_lib.material import key_material
@@ -230,7 +230,7 @@ def prepare_hand_over(step: OpenStep) -> Path:
 def take_back(step: OpenStep, path: str) -> tuple[bytes, bytes]:
     """Return the encrypted material that was wrapped offline for the prepared bundle, and its import token.
 
-    Raises `StepMissing`, `ImportTokenExpired`, `HandOverInvalid`, `ArtefactsMismatch`, `MaterialNotProved`.
+    Raises `StepMissing`, `ImportTokenExpired`, `HandOverInvalid`, `ArtefactsMismatch`, `KeyMaterialMismatch`.
     """
     if not (step.run.path / FOLDER / BUNDLE).is_file():
         raise StepMissing(f"no bundle was prepared; begin with: runbook recover {step.run.run_id} --hand-over")

@@ -17,9 +17,9 @@ from runbook_lib.aws.session import error_code
 from runbook_lib.aws.waiting import statuses, wait_until_available
 from runbook_lib.checks import Checks
 from runbook_lib.errors import (
+    ConfirmationMissing,
+    KeyMaterialMismatch,
     KeyNotUsable,
-    MaterialNotProved,
-    NotConfirmed,
     PlanOutdated,
     StepMissing,
     WaitFailed,

@@ -15,14 +15,13 @@ from runbook_lib.aws.seats import sandbox_account
 from runbook_lib.aws.session import Session, known_regions, sandbox_session
 from runbook_lib.checks import Checks
 from runbook_lib.errors import (
+    FileNotWritable,
     ParameterChanged,
     PreflightFailed,
-    RunDamaged,
-    RunFormatTooNew,
     RunNotFound,
-    RunNotWritable,
+    RunUnreadable,
     StepMissing,
-    WrongRegion,
+    WrongTarget,
 )
 from runbook_lib.files import private_folder
 from runbook_lib.inputs.start import StartInputs
@@ -58,7 +57,7 @@ def open_run(asked: StartInputs, *, form: Form | None = None, runs_dir: Path | s
     With target `sandbox`, start the sandbox if none runs; set aside a run whose sandbox has ended, and print that. With
     target `aws`, require the account that the caller is signed in to. `apply` refuses a plan once `form` was edited.
 
-    Raises `WrongRegion`, `WrongAccount`, `NoCredentials`, `ParameterChanged`, `RunNotWritable`.
+    Raises `WrongTarget`, `CredentialsMissing`, `ParameterChanged`, `FileNotWritable`.
     """
     folder = runs_folder(runs_dir)
     try:
@@ -111,7 +110,7 @@ def _run(run_id: str, folder: Path, target: dict[str, str]) -> Run:
 def target_session(inputs: StartInputs, folder: Path) -> tuple[Session, str]:
     """Return a session for the requested target, its account checked, and the sandbox's id ("" for AWS).
 
-    Raises `WrongRegion`, `WrongAccount`, `NoCredentials`.
+    Raises `WrongTarget`, `CredentialsMissing`.
     """
     require_region(inputs.region)
     if inputs.target == "aws":
@@ -127,13 +126,13 @@ def target_session(inputs: StartInputs, folder: Path) -> tuple[Session, str]:
 
 
 def require_region(region: str) -> None:
-    """Raise `WrongRegion` for a Region that the SDK does not know."""
+    """Raise `WrongTarget` for a Region that the SDK does not know."""
     known = known_regions()
     if region.startswith(("cn-", "us-gov-", "eusc-", "us-iso")):
         return  # another partition; the first call to AWS tells whether it exists
     if region not in known:
         near = difflib.get_close_matches(region, known, n=1)
-        raise WrongRegion(
+        raise WrongTarget(
             f"region {region!r} is unknown{f'; did you mean {near[0]!r}?' if near else f'; choose one of {known}'}"
         )
 
