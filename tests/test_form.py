@@ -172,7 +172,7 @@ def test_two_fields_that_do_not_go_together_are_told_at_the_one_to_change():
     """A rule over several fields has its message at a field too."""
     form = Form(CreateClusterInputs, given={})
     labelled(form, "Log exports").value = ("postgresql",)
-    assert "no log of aurora-mysql" in beside(form, "Log exports")
+    assert "is not a log of aurora-mysql" in beside(form, "Log exports")
     labelled(form, "Engine").value = "aurora-postgresql"
     assert "✗" not in beside(form, "Log exports")
 

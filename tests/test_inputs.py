@@ -51,18 +51,18 @@ def test_every_field_has_a_label_and_help_that_a_parameters_cell_can_hold(model)
     [
         (CreateKeyInputs, "key_alias", "aurora-byok", "write 'alias/aurora-byok'"),
         (CreateKeyInputs, "key_alias", "alias/aws/rds", "reserved"),
-        (CreateKeyInputs, "key_alias", "alias/a b", "no alias"),
+        (CreateKeyInputs, "key_alias", "alias/a b", "not a valid alias"),
         (CreateKeyInputs, "key_administrators", ["Admin"], "write 'role/Name'"),
         (CreateKeyInputs, "tags", {"runbook:run-id": "x"}, "not beginning with aws: or runbook:"),
         (CreateKeyInputs, "allow_key_deletion", "yes", "true or false"),
-        (StartInputs, "account_id", 123456789012, "quoted string of 12 digits"),
-        (StartInputs, "account_id", 12345678901, "quoted string of 12 digits"),
+        (StartInputs, "account_id", 123456789012, "write 12 digits in quotes"),
+        (StartInputs, "account_id", 12345678901, "write 12 digits in quotes"),
         (StartInputs, "account_id", "1234", "12 digits"),
         (StartInputs, "region", "London", "eu-west-2"),
         (StartInputs, "target", "asw", "did you mean 'aws'"),
-        (StartInputs, "run_id", "../up", "no run id"),
-        (StartInputs, "run_id", "", "no run id"),
-        (StartInputs, "monitoring_interval", 7, "choose 0 (standard)"),
+        (StartInputs, "run_id", "../up", "not a valid run ID"),
+        (StartInputs, "run_id", "", "not a valid run ID"),
+        (StartInputs, "monitoring_interval", 7, "write 0 (off), 1, 5"),
         (StartInputs, "monitoring_interval", 60, "monitoring_role_arn"),
         (GetParametersForImportInputs, "wrapping_algorithm", "RSAES_PKCS1_V1_5", "2023-10-10"),
         (GetParametersForImportInputs, "wrapping_algorithm", "RSA_AES_KEY_WRAP_SHA_256", "private keys"),
@@ -71,20 +71,25 @@ def test_every_field_has_a_label_and_help_that_a_parameters_cell_can_hold(model)
         (EncryptKeyMaterialInputs, "custody", "none", "accept_no_custody"),
         (EncryptKeyMaterialInputs, "key_material_source", "file", "give its path"),
         (ImportKeyMaterialInputs, "valid_to", "2027-01-01T00:00:00+00:00", "leave it empty"),
-        (ImportKeyMaterialInputs, "expiration_model", "KEY_MATERIAL_EXPIRES", "when it expires"),
+        (ImportKeyMaterialInputs, "expiration_model", "KEY_MATERIAL_EXPIRES", "write the time"),
         (ImportKeyMaterialInputs, "valid_to", "next week", "ISO 8601"),
-        (ImportKeyMaterialInputs, "valid_to", "2027-01-01T00:00:00", "no offset"),
+        (ImportKeyMaterialInputs, "valid_to", "2027-01-01T00:00:00", "no UTC offset"),
         (CreateClusterInputs, "db_cluster_identifier", "Aurora_1", "lower-case"),
         (CreateClusterInputs, "db_cluster_identifier", "a--b", "single hyphens"),
         (CreateClusterInputs, "db_cluster_identifier", "", "give the cluster a name"),
-        (CreateClusterInputs, "database_name", "app-db", "no database name"),
+        (CreateClusterInputs, "database_name", "app-db", "not a valid database name"),
         (CreateClusterInputs, "port", 80, "1150 to 65535"),
         (CreateClusterInputs, "master_username", "admin", "reserved"),
         (CreateClusterInputs, "backup_retention_period", 0, "greater than or equal to 1"),
         (CreateClusterInputs, "backup_retention_period", "7", "a whole number"),
         (CreateClusterInputs, "allowed_cidr", "0.0.0.0/0", "whole internet"),
-        (CreateClusterInputs, "allowed_cidr", "10.0.0.1/16", "no network"),
-        (CreateClusterInputs, "enable_cloudwatch_logs_exports", ["postgresql"], "no log of aurora-mysql"),
+        (CreateClusterInputs, "allowed_cidr", "10.0.0.1/16", "not a valid network"),
+        (
+            CreateClusterInputs,
+            "enable_cloudwatch_logs_exports",
+            ["postgresql"],
+            "is not a log of aurora-mysql; choose from",
+        ),
         (CreateClusterInputs, "serverless_max_capacity", 0.7, "steps of 0.5"),
     ],
 )
@@ -139,7 +144,7 @@ def test_yaml_dates_and_numbers_become_what_is_meant(tmp_path):
     file.write_text("expiration_model: KEY_MATERIAL_EXPIRES\nvalid_to: 2027-06-30T00:00:00+00:00\n")
     assert ImportKeyMaterialInputs.read(read_parameters(file)).valid_to == "2027-06-30T00:00:00+00:00"
     file.write_text("account_id: 123456789012\n")
-    with pytest.raises(InputError, match="quoted string"):
+    with pytest.raises(InputError, match="12 digits in quotes"):
         check_parameters(read_parameters(file))
 
 

@@ -1,8 +1,8 @@
-"""What each step asks for: one frozen model per step, with types, limits, labels and help.
+"""Inputs of the steps: one frozen model per step, with types, limits, labels and help texts.
 
-Forms, papermill's parameters cells, parameter files and tests all read these declarations; there is no
-other list of parameters. Only what can be judged without AWS is judged here: what only AWS can tell (does
-the role exist, is the version on offer) is the pre-flight's and the plans' work.
+Forms, papermill's parameters cells, parameter files and tests all read these declarations; there is no other list of
+parameters. Only rules that need no AWS call are checked here. The pre-flight and the plans check the rest, such as
+whether a role exists or a version is available.
 """
 
 from __future__ import annotations
@@ -41,25 +41,29 @@ PATH = {"format": "path"}
 
 
 def choice(label: str, explanation: str, default: Any, **limits: Any) -> Any:
+    """Return a field of a model: its label and help text in forms, its default, and pydantic's limits (`ge`, `le`)."""
     return Field(default=default, title=label, description=explanation, validate_default=True, **limits)
 
 
 class Inputs(BaseModel):
-    """What every step asks for: the run it belongs to."""
+    """Inputs of every step: the run that it belongs to."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    # What no form asks: what the notebook has read before its form is shown.
+    # Fields that forms leave out: the notebook reads them before it shows its form.
     not_in_form: ClassVar[frozenset[str]] = frozenset({"run_id", "exercises"})
 
-    # Whether a form that is opened again starts from what was applied before.
+    # Whether a reopened form starts from the values that were applied last.
     remembered: ClassVar[bool] = True
 
     _edits: tuple[Edit, ...] = PrivateAttr(default=())
 
     run_id: str = choice("Run", "Name of the run folder that the steps share.", "demo")
     exercises: bool = choice(
-        "Exercises", "Make the mistake at the end: in the sandbox only, in an account of its own.", True, exclude=True
+        "Exercises",
+        "Run the deliberate mistake at the end of the notebook, in a separate account of the sandbox.",
+        True,
+        exclude=True,
     )
 
     @property
@@ -68,7 +72,7 @@ class Inputs(BaseModel):
         return self._edits
 
     def with_edits(self, edits: Iterable[Edit]) -> Self:
-        """Return these inputs with a note of what differs from the parameters, and who changed it."""
+        """Return a copy of these inputs that carries `edits`: what differs from the parameters, and who changed it."""
         noted = self.model_copy()
         noted._edits = tuple(edits)
         return noted
@@ -81,7 +85,7 @@ class Inputs(BaseModel):
     def _run_id(cls, value: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", value):
             raise ValueError(
-                f"{value!r} is no run id: 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+                f"{value!r} is not a valid run ID: write 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit"
             )
         return value
 
@@ -103,7 +107,7 @@ class Inputs(BaseModel):
 
 
 def _problem(problem: Any) -> tuple[str, str]:
-    """Say one pydantic problem in a sentence that names the value and the way out."""
+    """Return one pydantic problem as field and message; the message names the value and what to write instead."""
     field = ".".join(str(part) for part in problem["loc"])
     value, kind, context = problem["input"], problem["type"], problem.get("ctx", {})
     if kind == "value_error" and not field:  # two fields that do not go together: the message names one
@@ -114,7 +118,7 @@ def _problem(problem: Any) -> tuple[str, str]:
     if field == "account_id":
         return (
             field,
-            f"{value!r} is not text; write it as a quoted string of 12 digits, since YAML eats zeros",
+            f"{value!r} is not text; write 12 digits in quotes, because YAML drops leading zeros of a number",
         )
     if kind == "literal_error":
         return (
@@ -135,27 +139,35 @@ def _problem(problem: Any) -> tuple[str, str]:
 
 
 def nearest(value: str, expected: str) -> str:
+    """Return `; did you mean 'x'?` for the closest of the quoted names in `expected`, or an empty text."""
     near = difflib.get_close_matches(value, re.findall(r"'([^']*)'", expected), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 identifier = matching(
     r"(?=.{1,63}$)[a-z](?:-?[a-z0-9])*",
-    "is no identifier: 1 to 63 lower-case letters, digits and single hyphens, beginning with a letter and "
+    "is not a valid identifier: write 1 to 63 lower-case letters, digits and single hyphens, beginning with a letter and "
     "not ending in a hyphen",
 )
 
 
 def check_tags(values: dict[str, str]) -> dict[str, str]:
+    """Return `values`, checked as tags of AWS resources; raise ValueError for one that AWS or the runbook rejects.
+
+    AWS allows 50 tags per resource (RDS user guide, USER_Tagging); 10 are reserved for the run's own.
+    """
     if len(values) > 40:
-        raise ValueError(f"{len(values)} tags are too many: AWS takes 50, of which 10 are kept for the run")
+        raise ValueError(
+            f"{len(values)} tags exceed the limit of 40: AWS allows 50, and 10 are reserved for the run; remove some"
+        )
     for key, value in values.items():
         if not re.fullmatch(r"[\w\s+=.:/@-]{1,128}", key) or key.lower().startswith(("aws:", "runbook:")):
             raise ValueError(
-                f"tag {key!r}: 1 to 128 letters, digits, spaces or + - = . _ : / @, not beginning with aws: or runbook:"
+                f"tag {key!r} is not a valid key: write 1 to 128 letters, digits, spaces or + - = . _ : / @, "
+                "not beginning with aws: or runbook:"
             )
         if not re.fullmatch(r"[\w\s+=.:/@-]{0,256}", value):
             raise ValueError(
-                f"tag {key!r} has the value {value!r}: at most 256 letters, digits, spaces or + - = . _ : / @"
+                f"tag {key!r} has the value {value!r}: write at most 256 letters, digits, spaces or + - = . _ : / @"
             )
     return values

@@ -1,4 +1,4 @@
-"""What 00 asks for, and the table of all inputs: one model per step."""
+"""Inputs of 00, and the headings under which forms group the fields of all steps."""
 
 from __future__ import annotations
 
@@ -18,42 +18,46 @@ from runbook_lib.inputs.rds import ClusterChoices
 
 
 class _Target(Inputs):
-    """Where the run works."""
+    """The target of the run."""
 
-    target: Literal["sandbox", "aws"] = choice("Target", "sandbox: a simulation on this machine. aws: real.", "sandbox")
-    account_id: str = choice(
-        "Account", "12 digits. With target aws it must equal the account you are signed in to.", ""
+    target: Literal["sandbox", "aws"] = choice(
+        "Target", "sandbox: a simulation of AWS on this machine. aws: your AWS account.", "sandbox"
     )
-    region: str = choice("Region", "Region of the key and the cluster; the post's is London.", "eu-west-2")
+    account_id: str = choice("Account", "12 digits. With target aws: the account that you are signed in to.", "")
+    region: str = choice(
+        "Region", "AWS Region of the key and the cluster. The AWS post uses London, eu-west-2.", "eu-west-2"
+    )
 
     @field_validator("account_id")
     @classmethod
     def _account(cls, value: str) -> str:
         if value and not re.fullmatch(r"\d{12}", value):
-            raise ValueError(f"{value!r} is no account id: a quoted string of 12 digits, or '' for not given")
+            raise ValueError(f"{value!r} is not a valid account ID; write 12 digits in quotes, or '' for none")
         return value
 
     @field_validator("region")
     @classmethod
     def _region(cls, value: str) -> str:
         if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-\d", value):
-            raise ValueError(f"{value!r} is no Region; write e.g. 'eu-west-2'")
+            raise ValueError(f"{value!r} is not a valid Region; write e.g. 'eu-west-2'")
         return value
 
     @model_validator(mode="after")
     def _deliberate(self) -> Self:
         if self.target == "aws" and not self.account_id:
-            raise ValueError("account_id: '' with target aws; write the 12 digits of the account you mean, in quotes")
+            raise ValueError(
+                "account_id: '' is not possible with target aws; write the 12 digits of the account, in quotes"
+            )
         return self
 
 
 class StartInputs(ClusterChoices, KeyNames, _Target):
-    """00_start: where the run works, and the choices that can be checked before a key costs money."""
+    """00_start: the target of the run, and the inputs that can be checked before anything incurs costs."""
 
     not_in_form: ClassVar[frozenset[str]] = frozenset({"exercises"})
 
 
-# The headings of a form, and what stands under each; what is not named here comes first, under none.
+# The headings of a form and the fields under each; a field that is not named here comes first, without a heading.
 GROUPS: dict[str, tuple[str, ...]] = {
     "Key": ("key_alias", "key_description", "key_administrators", "key_users", "grant_rds_service_linked_role",
             "allow_key_deletion"),
@@ -66,8 +70,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "enable_cloudwatch_logs_exports"),
     "Backup and protection": ("backup_retention_period", "deletion_protection", "copy_tags_to_snapshot"),
     "Tags": ("tags",),
-    "Only for material made in an HSM": (
+    "Only for key material in an HSM": (
         "pkcs11_module", "pkcs11_token_label", "pkcs11_key_label", "pkcs11_pin_from"),
-    "Who keeps the original": (
+    "Key material backup": (
         "custody", "recovery_public_keys", "accept_no_custody", "accept_plaintext_file", "keep_plaintext_file"),
 }  # fmt: skip
