@@ -1,6 +1,6 @@
-"""The library behind the Aurora BYOK runbook's notebooks; what stands in `__all__` is what notebooks import.
+"""The library behind the Aurora BYOK runbook's notebooks; notebooks import the names in `__all__`.
 
-Names are looked up when they are first used, so that importing one does not load the rest.
+Names are loaded on first use, so that importing one does not load the others.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-# Each public name and the module that holds it; a name that is the module's own is that module.
+# Each public name and its module; a name in _OBJECTS is an object of the module, any other is the module itself.
 _HOME = {
     "clean_up": "steps.clean_up",
     "create_cluster": "steps.create_cluster",

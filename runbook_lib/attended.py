@@ -1,4 +1,4 @@
-"""Whether a person sits at this kernel."""
+"""Whether a person is working interactively with this kernel."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 
 
 def is_attended() -> bool:
-    """Say whether a person sits at this kernel and can use widgets: JupyterLab yes, papermill and nbval no.
+    """Return whether a person can answer prompts and use widgets: in JupyterLab yes, in papermill and nbval no.
 
-    RUNBOOK_ATTENDED=1 or 0 decides where it is set.
+    The environment variable RUNBOOK_ATTENDED overrides this: 1 for yes, 0 for no.
     """
-    if (told := os.environ.get("RUNBOOK_ATTENDED", "")) in ("0", "1"):
-        return told == "1"
+    if (forced := os.environ.get("RUNBOOK_ATTENDED", "")) in ("0", "1"):
+        return forced == "1"
     try:
         from IPython import get_ipython
     except ImportError:

@@ -1,4 +1,4 @@
-"""Checks: claims about what was made, each with the expected value, the actual one and the call that told it."""
+"""Checks: claims about resources and files, each with expected value, actual value and the call it was read from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """One claim held against what AWS says."""
+    """One claim, with the values that it compares and their source."""
 
     claim: str
     expected: str
@@ -25,12 +25,12 @@ class Check:
 
     @property
     def outcome(self) -> str:
-        """The word for `passed`."""
+        """`passed` or `FAILED`."""
         return "passed" if self.passed else "FAILED"
 
 
 class Checks:
-    """Claims about what was made, each with the expected value, the actual one and the call that told it."""
+    """Claims about `about`, each with expected value, actual value and the call or file that it was read from."""
 
     def __init__(self, about: str) -> None:
         self.about = about
@@ -41,7 +41,7 @@ class Checks:
         self._checks.append(Check(claim, as_text(expected), as_text(actual), source, expected == actual))
 
     def holds(self, claim: str, expected: str, actual: object, test: Callable[[Any], bool], *, source: str) -> None:
-        """Add a claim that holds when `test(actual)` is true; `expected` says in words what it asks."""
+        """Add a claim that holds when `test(actual)` is true; `expected` states the condition in words."""
         self._checks.append(Check(claim, expected, as_text(actual), source, bool(test(actual))))
 
     @property
@@ -51,7 +51,7 @@ class Checks:
 
     @property
     def passed(self) -> bool:
-        """True when there is at least one claim and all hold."""
+        """Whether there is at least one claim and all hold."""
         return bool(self._checks) and all(check.passed for check in self._checks)
 
     @property
@@ -68,11 +68,11 @@ class Checks:
                 if not c.passed
             ]
             raise VerificationFailed(
-                f"{self.summary}: {'; '.join(failed) or 'nothing was checked'}; find out who changed it before going on"
+                f"{self.summary}: {'; '.join(failed) or 'nothing was checked'}; find out what changed it, then run the step again"
             )
 
     def to_frame(self) -> pandas.DataFrame:
-        """Return the claims as a pandas DataFrame: claim, expected, actual and source as texts, passed as Booleans."""
+        """Return a pandas DataFrame, one row per claim: claim, expected, actual and source (str), passed (bool)."""
         rows = [(c.claim, c.expected, c.actual, c.source, c.passed) for c in self._checks]
         frame = Table(self.about, ("claim", "expected", "actual", "source", "passed"), rows).to_frame()
         return frame.astype({"passed": bool})

@@ -125,7 +125,7 @@ class EncryptedKeyMaterialInvalid(RunbookError, ValueError):
 
 
 class RecoveryKeyInvalid(RunbookError, ValueError):
-    """A recovery key is not an RSA key of at least 2048 bits in PEM form, or the keys are too few, too many or repeated."""
+    """A recovery key is repeated, or not an RSA key of at least 2048 bits in PEM form, or too few or many are given."""
 
 
 class RecoverySourceInvalid(RunbookError, ValueError):

@@ -1,7 +1,7 @@
-"""Files that hold a secret, and folders: made, read and destroyed so that only their owner has them. Knows no secret.
+"""Create, read and destroy files and folders that only their owner may access; write files atomically.
 
-A name proves nothing: between making a file and deleting it somebody may have put another one there. Whatever is
-deleted later than it was made is held against the digest or the identity that was recorded when it was made.
+A name does not identify a file: between writing and deleting it, somebody may have put another one there. A file that
+is deleted later is therefore first compared with the digest or the identity that was recorded when it was written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LIMIT = 64 * 1024
 
 
 def private_folder(path: Path, *, parents: bool = False) -> Path:
-    """Return the folder, made with mode 0700 unless it is there; with `parents` those above it too.
+    """Create the folder with mode 0700 if it does not exist, with `parents` those above it too; return it.
 
     Raises `FileNotWritable`.
     """
@@ -36,13 +36,13 @@ def private_folder(path: Path, *, parents: bool = False) -> Path:
     except OSError as error:
         instead = "or give --runs-dir DIR" if parents else "then run this again"
         raise FileNotWritable(
-            f"cannot make {path} ({error.strerror}); make room or mend the permissions, {instead}"
+            f"cannot create {path} ({error.strerror}); free disk space or fix the permissions, {instead}"
         ) from error
     return path
 
 
 def read_private(path: Path) -> bytearray:
-    """Return the content of a regular file that only its owner may read; a symbolic link is not followed.
+    """Return the content of a regular file that only its owner may read; symbolic links are not followed.
 
     At most 64 KiB, in a buffer that the caller can overwrite. Raises `PrivateFileUnsafe`.
     """
@@ -55,10 +55,10 @@ def read_private(path: Path) -> bytearray:
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise PrivateFileUnsafe(f"{path} is no regular file; give the path of one")
+            raise PrivateFileUnsafe(f"{path} is not a regular file; give the path of one")
         if found.st_mode & 0o077:
             raise PrivateFileUnsafe(
-                f"{path} can be read by others (mode {found.st_mode & 0o777:04o}); chmod 600 {path}"
+                f"{path} can be read by others (mode {found.st_mode & 0o777:04o}); run: chmod 600 {path}"
             )
         content = bytearray(LIMIT)
         del content[os.readv(descriptor, [content]) :]
@@ -68,9 +68,9 @@ def read_private(path: Path) -> bytearray:
 
 
 def write_private(path: Path, content: bytes | bytearray) -> list[int]:
-    """Write a new file of mode 0600, whatever the umask; what lies there already is not overwritten.
+    """Write a new file with mode 0600, whatever the umask; an existing file is never overwritten.
 
-    Return its identity, for `is_the_very`. Raises `FileNotWritable`.
+    Returns the file's identity, for `is_the_very`. Raises `FileNotWritable`.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -81,19 +81,19 @@ def write_private(path: Path, content: bytes | bytearray) -> list[int]:
             return _identity(os.fstat(descriptor))
     except OSError as error:
         raise FileNotWritable(
-            f"cannot write {path} ({error.strerror}); give a place that is free and that you may write"
+            f"cannot write {path} ({error.strerror}); give a path that does not exist, in a folder that you may write"
         ) from error
 
 
 def _identity(found: os.stat_result) -> list[int]:
-    """Return inode number and time of the last change (ns): no copy has both, and nobody can set the second."""
+    """Return the inode number and the change time (ns): no copy has both, and no program can set the second."""
     return [found.st_ino, found.st_ctime_ns]
 
 
 def is_the_very(path: Path, made: Sequence[int]) -> bool:
-    """Return whether this is the file that `write_private` made, untouched since: no copy of it, put back under its name.
+    """Return whether this is the file that `write_private` wrote, unchanged since, and not a copy under its name.
 
-    A changed mode, a hard link or a renaming counts as a change.
+    A changed mode, a hard link and a renaming count as changes.
     """
     try:
         found = os.lstat(path)
@@ -103,7 +103,7 @@ def is_the_very(path: Path, made: Sequence[int]) -> bool:
 
 
 def holds(path: Path, digest: str) -> bool:
-    """Return whether this is a regular file, and no link, whose content has this SHA-256."""
+    """Return whether this is a regular file, not a link, whose content has this SHA-256 (hex)."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode) and sha256(path.read_bytes()).hexdigest() == digest
     except OSError:
@@ -111,7 +111,7 @@ def holds(path: Path, digest: str) -> bool:
 
 
 def aside(path: Path) -> Path:
-    """Return the first free name `<name>.kept-N` beside a file."""
+    """Return the first path `<name>.kept-N` beside a file that does not exist."""
     number = 1
     while os.path.lexists(other := path.with_name(f"{path.name}.kept-{number}")):
         number += 1
@@ -119,7 +119,7 @@ def aside(path: Path) -> Path:
 
 
 def keep_aside(path: Path) -> str:
-    """Rename a regular file that is about to be overwritten to `<name>.kept-N`; return that name, or "" for none there.
+    """Rename a regular file to `<name>.kept-N` before its name is used; return the new name, or "" if none exists.
 
     Raises `FileNotWritable`.
     """
@@ -129,24 +129,24 @@ def keep_aside(path: Path) -> str:
         other = aside(path)
         os.rename(path, other)
     except OSError as error:
-        raise FileNotWritable(f"cannot rename {path} ({error.strerror}); move it away yourself") from error
+        raise FileNotWritable(f"cannot rename {path} ({error.strerror}); move it away manually") from error
     return other.name
 
 
 def destroy(path: Path, *, made: Sequence[int] | None = None) -> bool:
-    """Overwrite a regular file with zeros and remove it; return whether that was done.
+    """Overwrite a regular file with zeros and delete it; return whether that was done.
 
-    With `made`, the identity that `write_private` returned, any other file under this name is kept.
+    With `made`, the identity that `write_private` returned, any other file of this name is kept.
 
-    Overwriting reaches the file's present blocks. Journals, copies of the file system and flash memory may keep
-    older ones: no program can promise more. Raises `FileNotWritable`.
+    Overwriting reaches the blocks that the file has now. Journals, snapshots of the file system and flash memory may
+    keep older blocks. Raises `FileNotWritable`.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise FileNotWritable(f"cannot destroy {path} ({error.strerror}); remove it yourself") from error
+        raise FileNotWritable(f"cannot destroy {path} ({error.strerror}); delete it manually") from error
     try:
         found = os.fstat(descriptor)
         if made is not None and _identity(found) != list(made):
@@ -156,7 +156,7 @@ def destroy(path: Path, *, made: Sequence[int] | None = None) -> bool:
             os.fsync(descriptor)
         os.unlink(path)
     except OSError as error:
-        raise FileNotWritable(f"cannot destroy {path} ({error.strerror}); remove it yourself") from error
+        raise FileNotWritable(f"cannot destroy {path} ({error.strerror}); delete it manually") from error
     finally:
         os.close(descriptor)
     return True
@@ -171,10 +171,10 @@ def utc_stamp(moment: datetime | None = None) -> str:
 
 
 def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Write `content` to `path` with mode 0600, whole or not at all: temporary file, flush, rename.
+    """Write `content` to `path` atomically, with mode 0600: temporary file, fsync, rename.
 
-    Without `durable` it is whole for whoever reads it, but may be lost with the power. Raises `FileNotWritable`, naming
-    the path and the system's reason.
+    Without `durable` there is no fsync: readers still see the whole file, but a power failure may lose it.
+    Raises `FileNotWritable`.
     """
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{HALF_WRITTEN}{path.name}.")
@@ -197,12 +197,12 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
             os.close(folder)
     except OSError as error:
         raise FileNotWritable(
-            f"cannot write {path} ({error.strerror or error}); make room or mend the permissions, then run the step again"
+            f"cannot write {path} ({error.strerror or error}); free disk space or fix the permissions, then run this again"
         ) from error
 
 
 def zip_files(files: Mapping[str, bytes]) -> bytes:
-    """Return a zip of `files`; each has mode 0600 when it is unpacked."""
+    """Return a zip archive of `files` (name to content); each unpacks with mode 0600."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():

@@ -1,4 +1,4 @@
-"""A plan: the changes that a step will make, in order; `apply` takes this very value."""
+"""A plan: the changes that a step will make, in order; `apply` takes this same value."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _SIGN = {"create": "+", "keep": "=", "change": "~", "delete": "-", "refuse": "!"
 
 @dataclass(frozen=True)
 class Change:
-    """One row of a plan: what will be done to one resource, and the request that does it.
+    """One row of a plan: what will be done to one resource, by which calls and with which request parameters.
 
-    Raises `ValueError` for a row that keeps its resource and names calls.
+    Raises `ValueError` for a row with action `keep` that names calls.
     """
 
     action: Action
@@ -34,13 +34,13 @@ class Change:
     def __post_init__(self) -> None:
         if self.action == "keep" and self.calls:
             raise ValueError(
-                f"a row that keeps {self.resource!r} names the calls {self.calls!r}; write what they do to it"
+                f"a row that keeps {self.resource!r} names the calls {self.calls!r}; use the action that they perform"
             )
 
 
 @dataclass(frozen=True)
 class Edit:
-    """One value that is not the parameter's: the field, who changed it, the parameter, the value now."""
+    """One value that differs from the parameter: field, who changed it, value before, value now."""
 
     name: str
     who: str
@@ -50,7 +50,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Scope:
-    """Where a plan may be applied: one run folder, and the target, account and Region that its run is fixed to."""
+    """Where a plan may be applied: one run folder, with the target, account and Region that its run is fixed to."""
 
     run_folder: str
     target: str
@@ -60,17 +60,17 @@ class Scope:
 
 @dataclass
 class Confirmation:
-    """Whether a person has confirmed a plan; the one thing about a plan that changes after it was shown."""
+    """Whether a person has confirmed a plan; the only part of a plan that changes after it was shown."""
 
     given: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a step will change, in order. `apply` takes this very value; nothing has changed yet.
+    """What a step will change, in order. `apply` takes this same value; nothing has changed yet.
 
-    `inputs` is the model that it was made from. `made_for` are fingerprints of what the run's steps had done when it was
-    made: it is for that state of that run and no other.
+    `inputs` is the model that the plan is based on. `made_for` holds fingerprints of the steps' records at the time of
+    planning: the plan applies to that state of that run only.
     """
 
     step: str
@@ -84,15 +84,15 @@ class Plan:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The inputs by name, as the page shows them; empty for a plan that asks for nothing."""
+        """The inputs by name, as the notebook shows them; empty for a plan without inputs."""
         return dict(self.inputs.model_dump()) if self.inputs is not None else {}
 
     def change(self, resource: str) -> Change:
-        """Return the row of `resource`."""
+        """Return the first row of `resource`. Raises `StopIteration` if there is none."""
         return next(change for change in self.changes if change.resource == resource)
 
     def require_applicable(self) -> None:
-        """Raise `PlanRefused`, naming each row that must not be made."""
+        """Raise `PlanRefused`, naming each row with action `refuse`."""
         refused = [
             f"{change.resource} {change.name}: {change.detail}" for change in self.changes if change.action == "refuse"
         ]
@@ -107,14 +107,14 @@ class Plan:
 
     @property
     def edits_in_words(self) -> list[str]:
-        """What was changed against the parameters, and by whom."""
+        """One line per edit: who changed which field, from which value to which."""
         return [
             f"{edit.who}: {edit.name}: {as_text(edit.before) or '(empty)'} → {as_text(edit.now) or '(empty)'}"
             for edit in self.edits
         ]
 
     def edit_of(self, name: str) -> Edit | None:
-        """Return the edit of a field, or None."""
+        """Return the edit of the field `name`, or None."""
         return next((edit for edit in self.edits if edit.name == name), None)
 
     def to_frame(self) -> pandas.DataFrame:

@@ -1,4 +1,4 @@
-"""What the process that kernels are forked from has ready: all that a notebook imports, and the models of AWS's services."""
+"""What the parent of forked kernels loads: every module that a notebook imports, and botocore's service models."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from runbook_lib.aws.session import Session
 from runbook_lib.pages import pictures
 from runbook_lib.run import steps
 
-# What the steps call; another service works too, and its model is read when it is first needed.
+# The services that the steps call. The model of any other service is loaded when it is first used.
 SERVICES = ("cloudtrail", "ec2", "iam", "kms", "rds", "secretsmanager", "sts")
 
 
 def everything() -> None:
-    """Import every public module and read the models; nothing is called, and no credentials are looked for."""
+    """Import every public module and load the service models; no AWS call is made and no credentials are read."""
     for name in runbook_lib.__all__:
         getattr(runbook_lib, name)
     import_module("runbook_lib.aws.waiting")

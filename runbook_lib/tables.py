@@ -1,4 +1,4 @@
-"""Tables and texts, each with a plain and an HTML face; templates and colours for all that a page shows."""
+"""Tables and texts with a plain and an HTML representation; templates and colours for notebook outputs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from markupsafe import Markup
 if TYPE_CHECKING:
     import pandas
 
-_LONGEST_NAME = 38  # rds:DescribeDBClusterParameterGroups and names like it are never broken
-# Words carry the meaning, colours only repeat it; each has a contrast of at least 4 to 1 on white and on JupyterLab's dark grey.
+_LONGEST_NAME = 38  # names such as rds:DescribeDBClusterParameterGroups are never broken
+# Words carry the meaning, colours only repeat it. Contrast: at least 4 to 1 on white and on JupyterLab's dark grey.
 _COLOUR = {
     "create": "#238a43",
     "keep": "#727a83",
@@ -26,11 +26,12 @@ _COLOUR = {
 
 
 def as_text(value: object) -> str:
+    """Return a text as it is, and any other value as JSON."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _wrapping(text: str) -> str:
-    """Return how a cell breaks its lines: between words, and only what is longer than a name within one."""
+    """Return the CSS for line breaks in a cell: between words, and inside a word only if it is longer than a name."""
     longest = max(map(len, text.split()), default=0)
     breaking = "overflow-wrap:anywhere;min-width:11em" if longest > _LONGEST_NAME else "overflow-wrap:normal"
     return f"{breaking};min-width:11em" if len(text) > 40 and longest <= _LONGEST_NAME else breaking
@@ -45,7 +46,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["colour"] = _COLOUR
-    environment.globals["wbr"] = Markup(":<wbr>")  # a name of an IAM action may break after its service
+    environment.globals["wbr"] = Markup(":<wbr>")  # the name of an IAM action may break after its service prefix
     environment.filters["wrapping"] = _wrapping
     environment.filters["as_text"] = as_text
     return environment
@@ -55,13 +56,13 @@ TEMPLATES = _environment()
 
 
 def load_templates() -> None:
-    """Read and compile the templates, which is otherwise done when each is first used."""
+    """Compile all templates now; otherwise each is compiled on first use."""
     for name in TEMPLATES.list_templates():
         TEMPLATES.get_template(name)
 
 
 class Table:
-    """Rows under headings, with a caption; `rows` holds the values for programs."""
+    """Rows under column headings, with a caption; `rows` holds the values themselves, as tuples."""
 
     def __init__(self, caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         self.caption = caption
@@ -69,7 +70,7 @@ class Table:
         self.rows = [tuple(row) for row in rows]
 
     def to_frame(self) -> pandas.DataFrame:
-        """Return the rows as a pandas DataFrame: the columns are the table's headings, the values are those of `rows`."""
+        """Return a pandas DataFrame with the headings as columns and the values of `rows`, dtype object."""
         import pandas
 
         return pandas.DataFrame(self.rows, columns=list(self.columns), dtype=object)
@@ -87,7 +88,7 @@ class Table:
 
 
 class Text:
-    """Plain text, such as a policy or commands, shown with its line breaks; escaped."""
+    """Plain text, such as a policy or commands, shown with its line breaks and escaped in HTML."""
 
     def __init__(self, caption: str, text: str) -> None:
         self.caption = caption

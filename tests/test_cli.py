@@ -38,7 +38,7 @@ def test_bad_parameters_are_refused_before_anything_is_called(world, words, fiel
 FILES = {
     "not a mapping": ("- a\n- b\n", "mapping"),
     "nested": ("tags:\n  a: {b: c}\n", "tags"),
-    "an account id as a number": ("target: aws\naccount_id: 123456789012\n", "quoted string"),
+    "an account id as a number": ("target: aws\naccount_id: 123456789012\n", "12 digits in quotes"),
     "a YAML tag": ("key_alias: !!python/object/apply:os.system [ls]\n", "YAML"),
     "twice": ("region: eu-west-2\nregion: eu-west-1\n", "region"),
     "not YAML": ("key_alias: [\n", "YAML"),

@@ -159,7 +159,9 @@ def test_a_place_where_nothing_can_be_written_is_refused_in_one_line(world):
     done = world.runbook(
         "run", "--run-id", "nowhere", "--runs-dir", "/sys/kernel/runs", code=1, RUNBOOK_SANDBOX_ENDPOINT=url
     )
-    rule = r"error: cannot make /sys/kernel/runs \(.+\); make room or mend the permissions, or give --runs-dir DIR"
+    rule = (
+        r"error: cannot create /sys/kernel/runs \(.+\); free disk space or fix the permissions, or give --runs-dir DIR"
+    )
     assert re.fullmatch(rule, done.stderr.strip())
     assert [] == world.calls()
 

@@ -31,7 +31,7 @@ def test_what_lies_there_already_is_not_overwritten(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "there")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     for name in ("there", "link", "dangling"):
-        with pytest.raises(FileNotWritable, match="give a place that is free"):
+        with pytest.raises(FileNotWritable, match="give a path that does not exist"):
             write_private(tmp_path / name, SECRET)
     assert b"before" == (tmp_path / "there").read_bytes()
     assert not (tmp_path / "nowhere").exists()
@@ -51,7 +51,7 @@ def test_destroying_does_not_follow_a_link(tmp_path):
     """What it points to is somebody else's."""
     put(tmp_path / "precious", b"untouched")
     (tmp_path / "f").symlink_to(tmp_path / "precious")
-    with pytest.raises(FileNotWritable, match="remove it yourself"):
+    with pytest.raises(FileNotWritable, match="delete it manually"):
         destroy(tmp_path / "f")
     assert b"untouched" == (tmp_path / "precious").read_bytes()
 

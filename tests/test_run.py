@@ -99,9 +99,9 @@ def test_the_last_good_state_is_offered_and_is_never_behind(run, tmp_path):
     """Beside a damaged state.json lies a copy of the newest state, and the error says how to go on with it."""
     run.intend("01_create_key", "kms:CreateKey")
     (run.path / STATE).write_bytes((run.path / STATE).read_bytes()[:-9])
-    with pytest.raises(RunUnreadable, match=r"the last good one is state\.last-good\.json .0 steps finished") as told:
+    with pytest.raises(RunUnreadable, match=r"the last good copy is state\.last-good\.json .0 steps finished") as told:
         Run.open("demo", runs_dir=tmp_path)
-    subprocess.run(str(told.value).rpartition("to go on with it: ")[2].split(), check=True)
+    subprocess.run(str(told.value).rpartition("to resume from it, run: ")[2].split(), check=True)
     assert Run.open("demo", runs_dir=tmp_path).is_unclear("01_create_key", "kms:CreateKey")
 
 

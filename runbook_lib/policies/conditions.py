@@ -1,8 +1,8 @@
-"""Conditions of policies: does a Condition hold in a context, does a name match a pattern. Pure.
+"""Evaluate the conditions of policies and match names against patterns. Pure: no AWS call, no file.
 
-The one reader of conditions, for the project's key policies and for the sandbox. It knows the operators of the IAM
-user guide (reference_policies_elements_condition_operators) but for IP addresses and binaries, and refuses what it
-does not know: a policy that has not been understood is not judged.
+Used for the runbook's key policies and by the sandbox. Supports the operators of the IAM user guide
+(reference_policies_elements_condition_operators) except those for IP addresses and binary values. Raises
+`PolicyInvalid` for any other operator instead of guessing its result.
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ from runbook_lib.errors import PolicyInvalid
 
 
 def listed(value: Any) -> list[Any]:
-    """Return a list of one or more: policies write both."""
+    """Return a list; policies write a single value without one."""
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def like(value: str, pattern: str) -> bool:
-    """Say whether a value matches a pattern with `*` and `?`; brackets mean themselves, as in IAM."""
+    """Return whether a value matches a pattern with `*` and `?`; brackets are literal, as in IAM."""
     return fnmatch.fnmatchcase(value, pattern.replace("[", "[[]"))
 
 
 def names(action: str, patterns: Any) -> bool:
-    """Say whether one of the patterns of an Action names this action; case does not count there."""
+    """Return whether one of the patterns of an Action matches this action, ignoring case."""
     return any(like(action.lower(), str(pattern).lower()) for pattern in listed(patterns))
 
 
 def holds(condition: Mapping[str, Any], context: Mapping[str, Any]) -> bool:
-    """Say whether every operator and key of a Condition holds; key names have no case, a key may have many values.
+    """Return whether a Condition holds in a context of condition keys and values.
 
-    Raises `PolicyInvalid` for an operator that is not known here.
+    Key names are compared without case; a key may have several values. Raises `PolicyInvalid` for an unsupported
+    operator.
     """
     found = {key.lower(): value for key, value in context.items()}
     return all(
@@ -45,7 +46,7 @@ def holds(condition: Mapping[str, Any], context: Mapping[str, Any]) -> bool:
 
 def _mapping(operator: str, asked: Any) -> Mapping[str, Any]:
     if not isinstance(asked, Mapping):
-        raise PolicyInvalid(f"condition operator {operator!r} has no keys and values; read the policy yourself")
+        raise PolicyInvalid(f"condition operator {operator!r} has no keys and values; review the policy manually")
     return asked
 
 
@@ -98,7 +99,9 @@ def _ordered(order: Callable[[Any, Any], bool], parse: Callable[[str], Any], val
     try:
         wanted = parse(text)
     except ValueError:
-        raise PolicyInvalid(f"{text!r} in a condition is no number or date; read the policy yourself") from None
+        raise PolicyInvalid(
+            f"{text!r} in a condition is not a valid number or date; review the policy manually"
+        ) from None
     try:
         return order(parse(value), wanted)
     except ValueError:
@@ -117,4 +120,4 @@ def _text(value: Any) -> str:
 
 
 def _unknown(operator: str) -> PolicyInvalid:
-    return PolicyInvalid(f"condition operator {operator!r} is not one that this reader knows; read the policy yourself")
+    return PolicyInvalid(f"condition operator {operator!r} is not supported here; review the policy manually")

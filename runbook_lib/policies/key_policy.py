@@ -1,4 +1,4 @@
-"""Build the key policy of the run's key as a plain document; nothing here calls AWS."""
+"""Build the key policy of the run's key as a plain document; no AWS call."""
 
 from __future__ import annotations
 
@@ -47,9 +47,11 @@ def key_policy(
 ) -> dict[str, Any]:
     """Return the key policy of an Aurora storage key.
 
-    Administrators manage the key and cannot use it; users may have RDS create grants in this Region and account
-    and nothing else; the service-linked role of RDS is the post's key user. `dns_suffix` is the partition's, such as
-    `amazonaws.com`.
+    Administrators manage the key and cannot use it. Users can only create grants through RDS, in this Region and
+    account ("Determining the use of KMS keys", Aurora user guide, Overview.Encryption.Keys). With
+    `rds_service_linked_role`, the service-linked role of RDS is a key user too, as in the AWS post.
+
+    `key_administrators` and `key_users` are ARNs. `dns_suffix` is that of the partition, such as `amazonaws.com`.
     """
     statements: list[dict[str, Any]] = [
         {
@@ -111,5 +113,5 @@ def key_policy(
 
 
 def principal_arn(text: str, *, account_id: str, partition: str = "aws") -> str:
-    """Return the ARN of `role/Name`, `user/Name` (paths included) or of an ARN as it is."""
+    """Return the ARN for `role/Name` or `user/Name` (paths included); an ARN is returned unchanged."""
     return text if text.startswith("arn:") else f"arn:{partition}:iam::{account_id}:{text}"

@@ -1,4 +1,4 @@
-"""Key policies as plain dicts, and a reader that says who may do what. Pure: no AWS, no files.
+"""Read policies: validate and compare them, and evaluate who may do what. Pure: no AWS call, no file.
 
 Sources: "Key policies in AWS KMS" (KMS developer guide, key-policy-default) and "Determining the use of KMS keys"
 (Aurora user guide, Overview.Encryption.Keys).
@@ -20,12 +20,12 @@ _NEGATED = ("NotPrincipal", "NotAction", "NotResource")
 
 
 def validate(policy: Mapping[str, Any]) -> None:
-    """Raise `PolicyInvalid` for what KMS would refuse, or would accept in silence to no effect."""
+    """Raise `PolicyInvalid`, naming each statement that KMS would reject or accept without effect."""
     problems = []
     for number, statement in enumerate(_statements(policy), 1):
         name = statement.get("Sid") or f"statement {number}"
         if negated := [part for part in _NEGATED if part in statement]:
-            problems.append(f"{name} has {negated[0]}, which names everything else: say what is meant itself")
+            problems.append(f"{name} has {negated[0]}, which matches everything else; name what is meant instead")
             continue
         problems += [
             f"{name} has no {part}, so it has no effect"
@@ -33,18 +33,18 @@ def validate(policy: Mapping[str, Any]) -> None:
             if not statement.get(part)
         ]
         if "*" in _principals(statement) and statement.get("Effect") == "Allow" and not statement.get("Condition"):
-            problems.append(f"{name} lets everybody in: name principals, or add a condition")
+            problems.append(f"{name} allows everyone: name principals, or add a condition")
     size = len(json.dumps(policy).encode())
     if size > QUOTA_BYTES:
-        problems.append(f"it has {size} bytes, KMS takes {QUOTA_BYTES}: name fewer principals")
+        problems.append(f"it has {size} bytes, KMS accepts {QUOTA_BYTES}: name fewer principals")
     if not problems and not _can_be_changed(policy):
-        problems.append("nobody could change it any more (kms:PutKeyPolicy): keep the statement of the account's root")
+        problems.append("no principal could change it (kms:PutKeyPolicy): keep the statement of the account root")
     if problems:
-        raise PolicyInvalid(f"the key policy would not do what it says: {'; '.join(problems)}")
+        raise PolicyInvalid(f"the key policy is not valid: {'; '.join(problems)}")
 
 
 def _can_be_changed(policy: Mapping[str, Any]) -> bool:
-    """Say whether somebody may put another policy, unconditionally, and is not denied it."""
+    """Return whether a principal is allowed kms:PutKeyPolicy without condition, and not denied it."""
     statements = [one for one in _statements(policy) if names("kms:PutKeyPolicy", one["Action"])]
     denied = {name for one in statements if one.get("Effect") == "Deny" for name in _principals(one)}
     allowed = {
@@ -61,34 +61,32 @@ def _principals(statement: Mapping[str, Any]) -> list[str]:
     if isinstance(principal, str):
         return [principal]
     if not isinstance(principal, Mapping):
-        raise PolicyInvalid(
-            f"the Principal {principal!r} is neither a name nor a mapping; write e.g. {{'AWS': 'arn:…'}}"
-        )
+        raise PolicyInvalid(f"the Principal {principal!r} is not a name or a mapping; write e.g. {{'AWS': 'arn:…'}}")
     return [str(one) for value in principal.values() for one in listed(value)]
 
 
 def _statements(policy: Any) -> list[Mapping[str, Any]]:
-    """Return the statements; raise `PolicyInvalid` for what is no policy."""
+    """Return the statements. Raises `PolicyInvalid` for a malformed policy."""
     if not isinstance(policy, Mapping):
-        raise PolicyInvalid(f"a policy is an object with a Statement, not {type(policy).__name__}; read it yourself")
+        raise PolicyInvalid(f"a policy is an object with a Statement, not {type(policy).__name__}; review it manually")
     statements = listed(policy.get("Statement") or [])
     for number, statement in enumerate(statements, 1):
         if not isinstance(statement, Mapping) or not isinstance(statement.get("Sid", ""), str):
-            raise PolicyInvalid(f"statement {number} is no statement; read the policy yourself")
+            raise PolicyInvalid(f"statement {number} is not an object; review the policy manually")
         if not isinstance(statement.get("Condition") or {}, Mapping):
-            raise PolicyInvalid(f"statement {number} has a Condition that is no object; read the policy yourself")
+            raise PolicyInvalid(f"statement {number} has a Condition that is not an object; review the policy manually")
         if statement.get("Effect", "Allow") not in ("Allow", "Deny"):
-            raise PolicyInvalid(f"statement {number} has the Effect {statement['Effect']!r}; it is Allow or Deny")
+            raise PolicyInvalid(f"statement {number} has the Effect {statement['Effect']!r}; write Allow or Deny")
     return statements
 
 
 def _readable(policy: Any) -> list[Mapping[str, Any]]:
-    """Return the statements; raise `PolicyInvalid` for one that says what it does not mean."""
+    """Return the statements. Raises `PolicyInvalid` for one with NotPrincipal, NotAction or NotResource."""
     statements = _statements(policy)
     for statement in statements:
         if negated := [part for part in _NEGATED if part in statement]:
             raise PolicyInvalid(
-                f"{statement.get('Sid') or 'a statement'} has {negated[0]}, which this reader does not judge; read it yourself"
+                f"{statement.get('Sid') or 'a statement'} has {negated[0]}, which is not evaluated here; review the policy manually"
             )
     return statements
 
@@ -96,9 +94,9 @@ def _readable(policy: Any) -> list[Mapping[str, Any]]:
 def permitted(
     policies: Iterable[Mapping[str, Any]], *, action: str, resource: str, context: Mapping[str, Any] | None = None
 ) -> bool | None:
-    """Say what IAM policies of a caller say of an `action` on a `resource` (an ARN, or `*` for none).
+    """Evaluate a caller's IAM policies for an `action` on a `resource` (an ARN, or `*` for none).
 
-    True for an Allow, False for an explicit Deny (which wins), None when no statement concerns it.
+    Returns False for an explicit Deny, else True for an Allow, else None: no statement applies. Raises `PolicyInvalid`.
     """
     found: bool | None = None
     for policy in policies:
@@ -116,9 +114,10 @@ def permitted(
 
 
 def allows(policy: Mapping[str, Any], *, principal: str, action: str, context: Mapping[str, str] | None = None) -> bool:
-    """Say whether the policy itself allows `principal` (an ARN) the `action`; an explicit deny wins.
+    """Return whether the policy itself allows `principal` (an ARN) the `action`; an explicit Deny wins.
 
-    The statement for the account's root is not counted for others: it only lets IAM policies speak.
+    The statement for the account root counts for no other principal: it only enables IAM policies.
+    Raises `PolicyInvalid`.
     """
     allowed = False
     for statement in _readable(policy):
@@ -133,7 +132,7 @@ def allows(policy: Mapping[str, Any], *, principal: str, action: str, context: M
 
 
 def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Say whether two policies are the same, however lists of one and the order of lists are written."""
+    """Return whether two policies are equal, ignoring the order of lists and lists of one value."""
     return bool(_normal(one) == _normal(other))
 
 
@@ -147,12 +146,12 @@ def _normal(value: Any) -> Any:
 
 
 def _is_root(principal: str) -> bool:
-    """Say whether a principal is an account, for which IAM policies speak."""
+    """Return whether a principal is the account root, which enables IAM policies."""
     return bool(re.fullmatch(r"\d{12}|arn:[^:]+:iam::\d{12}:root", principal))
 
 
 def who_may(policy: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return one row per statement and principal: who, may do what, on which condition."""
+    """Return one row per statement and principal: `who`, `may` or `may not`, `only if`. Raises `PolicyInvalid`."""
     rows = []
     for statement in _readable(policy):
         actions = [str(action) for action in listed(statement.get("Action") or [])]

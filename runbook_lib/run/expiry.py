@@ -1,4 +1,4 @@
-"""How long imported material still lives, in words and in seconds; reads the run's record, calls nobody."""
+"""Time until the imported key material expires, in words and in seconds, from the run's record; no AWS call."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from runbook_lib.run.run import Run
 
 
 def valid_to(run: Run) -> datetime | None:
-    """Return when the run's material expires; None when it does not, or none was imported."""
-    told = ImportRecord.so_far(run).valid_to
-    return datetime.fromisoformat(told) if told else None
+    """Return when the key material expires (UTC); None if it does not expire or was not imported."""
+    recorded = ImportRecord.so_far(run).valid_to
+    return datetime.fromisoformat(recorded) if recorded else None
 
 
 def seconds_left(run: Run, *, now: datetime | None = None) -> int | None:
-    """Return the seconds until the material expires, negative after that; None when it does not."""
+    """Return the seconds until the key material expires, negative after that; None if it does not expire."""
     end = valid_to(run)
     return None if end is None else int((end - (now or datetime.now(UTC))).total_seconds())
 
 
 def in_words(run: Run, *, now: datetime | None = None) -> str:
-    """Return such as `expires at 2027-06-30 00:00 UTC, in 217 days`; "" when nothing was imported."""
+    """Return a text such as `expires at 2027-06-30 00:00 UTC, in 217 days`; "" if nothing was imported."""
     imported = ImportRecord.so_far(run)
     end, left = valid_to(run), seconds_left(run, now=now)
     if not imported.key_material_id:

@@ -1,4 +1,4 @@
-"""Where notebooks, parameter files and runs lie: in a checkout, or inside the installed package."""
+"""The folders of notebooks, parameter files and runs: in a checkout, or inside the installed package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent  # runbook_lib/
 
 
 def checkout() -> Path | None:
-    """Return the checkout that this package is imported from, or None when it is installed elsewhere."""
+    """Return the checkout that this package is imported from, or None if it is installed without one."""
     top = _PACKAGE.parent
     return top if (top / "notebooks").is_dir() and (top / "pyproject.toml").is_file() else None
 
@@ -29,9 +29,9 @@ def parameters_folder() -> Path:
 
 
 def runs_folder(given: Path | str | None = None) -> Path:
-    """Return the folder of the runs: `given`, else RUNBOOK_RUNS_DIR, else `runs` in the checkout.
+    """Return the runs folder: `given`, else RUNBOOK_RUNS_DIR, else `runs` in the checkout.
 
-    Raises `InputError` when none of the three says where.
+    Raises `InputError` if there is none of the three.
     """
     if given:
         return Path(given).expanduser().absolute()
@@ -50,7 +50,7 @@ def runs_folder(given: Path | str | None = None) -> Path:
 
 
 def shown(path: Path) -> str:
-    """Return `path` as a person reads it: relative to the checkout or the present folder where that is shorter."""
+    """Return `path` for display: relative to the checkout or the current folder if it is inside one, else absolute."""
     for base in (checkout(), Path.cwd()):
         if base and path.is_relative_to(base):
             return str(path.relative_to(base))

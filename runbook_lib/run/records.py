@@ -1,7 +1,7 @@
-"""What each step leaves for the others, as typed records; state.json holds the same fields as JSON.
+"""Typed records: what each step leaves for the others; state.json holds the same fields as JSON.
 
-`X.from_run(run)` needs the step to have finished; `X.so_far(run)` takes what was noted until now, with empty values for
-the rest. A run folder is input: a record of other types is refused in one line. Nothing secret belongs in a record.
+`X.from_run(run)` requires that the step has finished. `X.so_far(run)` returns what is recorded until now, with empty
+values for the rest. A run folder is input: a record of wrong types is refused with one line. No record holds a secret.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from runbook_lib.run.run import Run
 
 
 class StepRecord(BaseModel):
-    """The record of one step. Fields that this version does not know are left out; `needed` must not be empty."""
+    """The record of one step. Unknown fields are ignored; the fields in `needed` must not be empty after the step."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
@@ -32,7 +32,7 @@ class StepRecord(BaseModel):
     def from_run(cls, run: Run) -> Self:
         """Return the record of the finished step.
 
-        Raises `StepMissing`, naming the notebook to run, and `RunUnreadable` for a record without what it needs.
+        Raises `StepMissing`, naming the notebook to run, and `RunUnreadable` if a needed field is empty or wrong.
         """
         run.require_finished(cls.step)
         record = cls.so_far(run)
@@ -42,7 +42,7 @@ class StepRecord(BaseModel):
 
     @classmethod
     def so_far(cls, run: Run) -> Self:
-        """Return what the step has recorded until now, finished or not. Raises `RunUnreadable`."""
+        """Return what the step has recorded until now, finished or not. Raises `RunUnreadable` for a wrong type."""
         try:
             return cls.model_validate_json(json.dumps(run.made(cls.step)))
         except ValidationError as error:
@@ -58,7 +58,7 @@ def _damaged(run: Run, step: str, what: str) -> str:
 
 
 class StartRecord(StepRecord):
-    """00: who started the run, and the names that were checked."""
+    """00: the caller that started the run, and the names that were checked."""
 
     step = steps.START
     needed = ("db_cluster_identifier",)
@@ -85,7 +85,7 @@ class KeyRecord(StepRecord):
 
 
 class WrappingRequest(BaseModel):
-    """The request of GetParametersForImport, in AWS's own names."""
+    """The request of GetParametersForImport, under AWS's own parameter names."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
@@ -95,7 +95,7 @@ class WrappingRequest(BaseModel):
 
 
 class ImportParameters(StepRecord):
-    """02: the wrapping public key and import token, by file name and SHA-256."""
+    """02: the wrapping public key and import token, as file names and SHA-256."""
 
     step = steps.GET_PARAMETERS_FOR_IMPORT
     needed = ("key_arn", "parameters_valid_to", "sha256")
@@ -113,17 +113,17 @@ class ImportParameters(StepRecord):
 
     @property
     def as_request(self) -> dict[str, str]:
-        """The request of GetParametersForImport, to be sent again."""
+        """The request parameters of GetParametersForImport, to send it again."""
         return self.request.model_dump()
 
     @property
     def valid_to(self) -> datetime:
-        """When the import token expires, by AWS's clock."""
+        """When the import token expires, as AWS answered (ParametersValidTo)."""
         return datetime.fromisoformat(self.parameters_valid_to)
 
 
 class PlaintextFile(BaseModel):
-    """PlaintextKeyMaterial.bin as 03 wrote it: its identity on disk and the key check value of its content."""
+    """PlaintextKeyMaterial.bin as 03 wrote it: its identity on disk (`files.write_private`) and its key check value."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
@@ -134,7 +134,7 @@ class PlaintextFile(BaseModel):
 class MaterialRecord(StepRecord):
     """03 (and each later rotation): one set of encrypted key material with its custody.
 
-    `set` is the fingerprint of custody.json, `files` the SHA-256 of each file, `made_with` the inputs it was made with.
+    `set` is the SHA-256 of custody.json, `files` that of each file, `made_with` the inputs that the set is based on.
     """
 
     step = steps.ENCRYPT_KEY_MATERIAL
@@ -152,19 +152,19 @@ class MaterialRecord(StepRecord):
 
     @property
     def custody(self) -> CustodyRecord:
-        """Who keeps the material. Raises `StepMissing` when nothing was made yet."""
+        """Who keeps a backup of the key material. Raises `StepMissing` if there is no set yet."""
         if self.custody_record is None:
             raise StepMissing(f"this run has no custody record; run notebooks/{self.step}.ipynb first")
         return self.custody_record
 
     @property
     def shown_check_value(self) -> str:
-        """The key check value, or words where nobody here knows it."""
+        """The key check value, or `unknown here` if the key material was wrapped elsewhere."""
         return self.key_check_value or "unknown here"
 
 
 class ImportRecord(StepRecord):
-    """04: the material in the key. `valid_to` is empty where it does not expire."""
+    """04: the key material in the KMS key. `valid_to` is empty if it does not expire."""
 
     step = steps.IMPORT_KEY_MATERIAL
     needed = ("expiration_model",)
@@ -180,12 +180,12 @@ class ImportRecord(StepRecord):
 
     @property
     def expires(self) -> str:
-        """When the material expires, as a sentence says it."""
+        """A phrase: when the key material expires, or that it does not."""
         return f"expires at {self.valid_to}" if self.valid_to else "does not expire"
 
 
 class ClusterRecord(StepRecord):
-    """05: one DB cluster with what was made for it."""
+    """05: one DB cluster, with the resources that were created for it."""
 
     step = steps.CREATE_CLUSTER
     needed = ("db_cluster_identifier", "db_cluster_resource_id", "db_instance_identifiers")
@@ -201,7 +201,7 @@ class ClusterRecord(StepRecord):
 
 
 class VerificationRecord(StepRecord):
-    """06: when the evidence was gathered last, and what it says."""
+    """06: when the evidence was last gathered, and its verdict."""
 
     step = steps.VERIFY_ENCRYPTION
     needed = ("verified_at", "verdict")
@@ -212,7 +212,7 @@ class VerificationRecord(StepRecord):
 
 
 class DrillRecord(StepRecord):
-    """80: what was seen without the material (`without`), with other material, and after it came back (`after`)."""
+    """80: what was observed without the key material (`without`), with other material, and after reimport (`after`)."""
 
     step = steps.RECOVERY_DRILL
 
@@ -223,7 +223,7 @@ class DrillRecord(StepRecord):
 
 
 class CleanUpRecord(StepRecord):
-    """90: what applied plans said would be deleted (`planned`), what was (`gone`), and when the key is deleted."""
+    """90: what applied plans listed for deletion (`planned`), what is deleted (`gone`), and the key's deletion date."""
 
     step = steps.CLEAN_UP
 
@@ -233,12 +233,12 @@ class CleanUpRecord(StepRecord):
 
 
 def clusters(run: Run) -> tuple[ClusterRecord, ...]:
-    """Return the clusters that the run has recorded; one today. Raises `RunUnreadable`."""
+    """Return the clusters that the run has recorded, at most one. Raises `RunUnreadable`."""
     record = ClusterRecord.so_far(run)
     return (record,) if record.db_cluster_identifier else ()
 
 
 def materials(run: Run) -> tuple[MaterialRecord, ...]:
-    """Return the sets of key material that the run has recorded, oldest first; one today. Raises `RunUnreadable`."""
+    """Return the sets of key material that the run has recorded, oldest first, at most one. Raises `RunUnreadable`."""
     record = MaterialRecord.so_far(run)
     return (record,) if record.set else ()

@@ -1,8 +1,7 @@
-"""The run folder: what the steps of one run leave for each other, and who is writing.
+"""The run folder: the records and artefacts that the steps of one run share, and the lock for its one writer.
 
 A run is a folder `runs/<run_id>` with state.json (one section per step), artefacts and the executed notebooks.
-This module knows files and locks; it knows neither AWS nor what any step does. Nothing secret belongs in it:
-identifiers and artefact names only.
+This module knows files and locks, and neither AWS nor any step. state.json holds identifiers and file names, no secret.
 
 Format 1 of state.json:
 `{"format": 1, "run_id", "created", "target": {"target", "account_id", "region", "sandbox_id"}, "steps":
@@ -43,7 +42,7 @@ HOLDER_TOKEN = "RUNBOOK_LOCK_TOKEN"  # noqa: S105 - names an environment variabl
 
 
 def _checked(text: str) -> dict[str, Any]:
-    """Return a state; raise ValueError, saying what is wrong, for what is none. A newer format is not looked into."""
+    """Return the parsed state; raise ValueError, naming what is wrong. A newer format is not checked further."""
     state = json.loads(text)
     if not isinstance(state, dict) or type(state.get("format")) is not int:
         raise ValueError("no format number")
@@ -75,11 +74,11 @@ class Run:
         finished = [name for name in self.steps if self.is_finished(name)]
         return f"Run({self.run_id!r}: {len(finished)} steps finished)"
 
-    # Making and opening --------------------------------------------------------------------------
+    # Creating and opening ------------------------------------------------------------------------
 
     @classmethod
     def create(cls, run_id: str, *, runs_dir: Path | None = None, target: Mapping[str, str]) -> Run:
-        """Make the folder of a new run (0700) that is fixed to `target`.
+        """Create the folder (0700) of a new run that is fixed to `target`: target, account_id, region and sandbox_id.
 
         Raises `FileNotWritable`.
         """
@@ -100,7 +99,7 @@ class Run:
     def open(cls, run_id: str, *, runs_dir: Path | None = None) -> Run:
         """Open an existing run.
 
-        Raises `RunNotFound`, `RunUnreadable`.
+        Raises `RunNotFound` and `RunUnreadable`.
         """
         path = runs_folder(runs_dir) / run_id
         run = cls(path, {})
@@ -115,23 +114,23 @@ class Run:
             text = file.read_text(encoding="utf-8")
         except FileNotFoundError:
             if self._had_steps():
-                raise RunUnreadable(f"{file} is gone; {self._out_of_damage()}") from None
+                raise RunUnreadable(f"{file} does not exist any more; {self._out_of_damage()}") from None
             raise RunNotFound(f"there is no run {self.path.name!r} in {self.path.parent}; {advice}") from None
         except UnicodeDecodeError as error:
             raise RunUnreadable(f"{file} is damaged ({error}); {self._out_of_damage()}") from None
         except OSError as error:
-            raise RunNotFound(f"{file} cannot be read ({error.strerror}); mend its permissions, or {advice}") from error
+            raise RunNotFound(f"{file} cannot be read ({error.strerror}); fix its permissions, or {advice}") from error
         try:
             self._state = _checked(text)
         except ValueError as error:
             raise RunUnreadable(f"{file} is damaged ({error}); {self._out_of_damage()}") from None
         if self._state["format"] > FORMAT:
             raise RunUnreadable(
-                f"{file} has format {self._state['format']}, this version knows {FORMAT}; update aurora-byok-runbook"
+                f"{file} has format {self._state['format']}, this version supports {FORMAT}; update aurora-byok-runbook"
             )
 
     def _had_steps(self) -> bool:
-        """Say whether the copy of a state that is gone has steps; one without is of a run that had not begun."""
+        """Return whether the last good copy of a deleted state.json has steps; without steps the run had not begun."""
         try:
             return bool(_checked((self.path / LAST_GOOD).read_text(encoding="utf-8"))["steps"])
         except FileNotFoundError:
@@ -145,30 +144,30 @@ class Run:
             steps = _checked(copy_of.read_text(encoding="utf-8"))["steps"]
         except (OSError, ValueError):
             return (
-                f"move the folder {self.path} away, look in the account for resources tagged runbook:run-id = "
+                f"move the folder {self.path} away, search the account for resources tagged runbook:run-id = "
                 f"{self.path.name}, and start a new run"
             )
         finished = sum(section.get("status") == "finished" for section in steps.values())
         return (
-            f"the last good one is {LAST_GOOD} ({finished} steps finished); to go on with it: "
+            f"the last good copy is {LAST_GOOD} ({finished} steps finished); to resume from it, run: "
             f"cp {copy_of} {self.path / STATE}"
         )
 
     def _save(self) -> None:
-        """Write the copy first, so that it is never behind: what is noted there may have been done, never the reverse."""
+        """Write the copy first, so that it never lags: it may name a request that was not sent, never the reverse."""
         content = (json.dumps(self._state, indent=1, ensure_ascii=False) + "\n").encode()
         write_whole(self.path / LAST_GOOD, content, durable=False)
         write_whole(self.path / STATE, content)
 
     def set_aside(self) -> Path:
-        """Rename the folder to the first free `<run_id>-N`; return where it lies now."""
+        """Rename the folder to the first `<run_id>-N` that does not exist; return the new path."""
         number = 1
         while (other := self.path.with_name(f"{self.path.name}-{number}")).exists():
             number += 1
         os.rename(self.path, other)
         return other
 
-    # What stands in it -----------------------------------------------------------------------------
+    # Reading --------------------------------------------------------------------------------------
 
     @property
     def run_id(self) -> str:
@@ -185,11 +184,11 @@ class Run:
 
     @property
     def steps(self) -> dict[str, dict[str, Any]]:
-        """A copy of the section of each step that was begun."""
+        """A copy of the section of each step that has begun, by step name."""
         return copy.deepcopy(self._state["steps"])
 
     def is_finished(self, step: str) -> bool:
-        """Say whether `step` has finished."""
+        """Return whether `step` has finished."""
         return bool(self._state["steps"].get(step, {}).get("status") == "finished")
 
     def require_finished(self, step: str) -> None:
@@ -198,12 +197,12 @@ class Run:
             raise StepMissing(f"run {self.run_id!r} has no record of {step}; run notebooks/{step}.ipynb first")
 
     def record(self, step: str) -> dict[str, Any]:
-        """Return what `step` left for the others, as state.json holds it; `records` has it typed. Raises `StepMissing`."""
+        """Return the record of a finished `step` as JSON data; `records` has it typed. Raises `StepMissing`."""
         self.require_finished(step)
         return self.made(step)
 
     def made(self, step: str) -> dict[str, Any]:
-        """Return what `step` has recorded so far, finished or not; empty when it was never begun."""
+        """Return what `step` has recorded so far, finished or not; empty if it has not begun."""
         return copy.deepcopy(self._state["steps"].get(step, {}).get("record", {}))
 
     # Writing: one section, by its step ------------------------------------------------------------
@@ -214,7 +213,7 @@ class Run:
         )
 
     def begin(self, step: str, *, inputs: Mapping[str, Any]) -> None:
-        """Note that `step` is being applied with `inputs`; what it recorded before is kept."""
+        """Record that `step` is being applied with `inputs`; its earlier record is kept."""
         section = self._section(step)
         section.update(status="started", inputs=dict(inputs))
         section.pop("finished", None)
@@ -227,22 +226,22 @@ class Run:
             self._save()
 
     def intend(self, step: str, what: str) -> None:
-        """Note, before a create is sent, that it is about to be."""
+        """Record the intent: the request `what` is about to be sent."""
         self._section(step)["intents"][what] = {"at": utc_stamp(), "outcome": "unclear"}
         self._save()
 
     def settle(self, step: str, what: str, outcome: str) -> None:
-        """Note how a create that was announced by `intend` ended."""
+        """Record the outcome of a request whose intent was recorded."""
         self._section(step)["intents"][what]["outcome"] = outcome
         self._save()
 
     def is_unclear(self, step: str, what: str) -> bool:
-        """Say whether a create was announced whose outcome nobody has seen."""
+        """Return whether an intent for `what` is recorded and its outcome is not."""
         intents = self._state["steps"].get(step, {}).get("intents", {})
         return bool(intents.get(what, {}).get("outcome") == "unclear")
 
     def was_sent(self, step: str, what: str) -> bool:
-        """Say whether a create was announced and may have taken effect, whether or not its result was noted."""
+        """Return whether an intent for `what` is recorded and AWS did not refuse the request."""
         intents = self._state["steps"].get(step, {}).get("intents", {})
         return what in intents and intents[what].get("outcome") != "refused"
 
@@ -257,24 +256,24 @@ class Run:
     # Artefacts ----------------------------------------------------------------------------------------
 
     def write(self, name: str, content: bytes) -> Path:
-        """Write the artefact `name` (0600, whole or not at all)."""
+        """Write the artefact `name` atomically, with mode 0600; return its path. Raises `FileNotWritable`."""
         write_whole(self.path / name, content)
         return self.path / name
 
     def read(self, name: str) -> bytes:
-        """Return the artefact `name`; raise `ArtefactMissing` when it is gone."""
+        """Return the content of the artefact `name`. Raises `ArtefactMissing`."""
         try:
             return (self.path / name).read_bytes()
         except OSError as error:
             raise ArtefactMissing(
-                f"{self.path / name} cannot be read ({error.strerror}); run again the step that leaves it"
+                f"{self.path / name} cannot be read ({error.strerror}); run the step that writes it again"
             ) from error
 
     # One writer ---------------------------------------------------------------------------------------
 
     @contextmanager
     def locked(self, *, what: str) -> Iterator[None]:
-        """Hold the run's lock while something is applied or written; state.json is read again first.
+        """Hold the run's lock while applying or writing; state.json is read again first.
 
         Raises `RunLocked`, naming the holder.
         """
@@ -285,9 +284,9 @@ class Run:
 
 @contextmanager
 def run_lock(path: Path, *, what: str) -> Iterator[None]:
-    """Hold the lock of the run folder `path`; lent to the processes that the holder starts.
+    """Hold the lock of the run folder `path`; processes that the holder starts share it.
 
-    The lock is the system's own (flock): it ends with the process that holds it, however it dies.
+    The lock is an flock of the operating system: it is released when the process ends, however it ends.
     Raises `RunLocked`, naming the holder, and `FileNotWritable`.
     """
     if _is_lent(path):
@@ -297,10 +296,10 @@ def run_lock(path: Path, *, what: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise RunLocked(f"run {path.name!r} is held by {_holder(path)}; wait for it, or stop it") from None
+        raise RunLocked(f"run {path.name!r} is held by {_holder(path)}; wait until it ends, or stop it") from None
     except OSError as error:
         raise FileNotWritable(
-            f"cannot lock {path} ({error.strerror}); make room or mend the permissions, then run this again"
+            f"cannot lock {path} ({error.strerror}); free disk space or fix the permissions, then run this again"
         ) from error
     token = secrets.token_hex(8)
     before = os.environ.get(HOLDER_TOKEN)
@@ -320,13 +319,13 @@ def run_lock(path: Path, *, what: str) -> Iterator[None]:
 
 
 def _sweep(path: Path) -> None:
-    """Destroy what a process that was killed left half written; the lock is held, so nobody else is writing."""
+    """Destroy temporary files of a killed process; the lock is held, so no other process is writing."""
     for left in (*path.glob(f"{HALF_WRITTEN}*"), *path.glob(f"*/{HALF_WRITTEN}*")):
         destroy(left)
 
 
 def _is_lent(path: Path) -> bool:
-    """Say whether the process that holds the lock started this one and lent it."""
+    """Return whether the process that holds the lock started this one, and so shares it."""
     token = os.environ.get(HOLDER_TOKEN)
     try:
         return bool(token) and json.loads((path / _HOLDER).read_text()).get("token") == token
