@@ -64,7 +64,7 @@ def test_the_page_also_tells_how_to_see_that_it_is_the_right_one(tmp_path):
     (check,) = re.findall(r"^hexkey=.*\n.*$", readme, re.M)
     put(folder / "PlaintextKeyMaterial.bin", KNOWN)
     assert shell(check, folder=folder).strip() == "1A0B2D"
-    assert "print 1A0B2D" in readme
+    assert "must be 1A0B2D" in readme
     put(folder / "PlaintextKeyMaterial.bin", bytes(range(32)))
     assert shell(check, folder=folder).strip() == "377822"
 
@@ -88,7 +88,7 @@ def test_another_key_and_a_damaged_copy_do_not_open(tmp_path):
     (name,) = [name for name in found.files if name.startswith("KeyMaterial.")]
     content = found.files[name]
     for wrong, key in ((content, private_key(2048, 1)), (content[:-1], private_key(2048)), (b"", private_key(2048))):
-        with pytest.raises(EncryptedKeyMaterialInvalid, match="not for this recovery key, or damaged"):
+        with pytest.raises(EncryptedKeyMaterialInvalid, match="for another recovery key, or damaged"):
             recovery_copies.open_copy(wrong, key)
     assert KeyMaterial(KNOWN) == recovery_copies.open_copy(content, private_key(2048))
 
@@ -171,9 +171,9 @@ def test_a_training_key_says_what_it_is(tmp_path):
     ("pem", "words"),
     [
         (lambda: private_pem(private_key(2048)), "this is a private key"),
-        (lambda: public_der(private_key(2048)), "no public key in PEM form"),
-        (lambda: b"", "no public key in PEM form"),
-        (lambda: public_pem(private_key(1024)), "RSA key of 2048 bits or more"),
+        (lambda: public_der(private_key(2048)), "not a valid public key in PEM form"),
+        (lambda: b"", "not a valid public key in PEM form"),
+        (lambda: public_pem(private_key(1024)), "RSA key of at least 2048 bits"),
     ],
     ids=["private", "der", "empty", "small"],
 )
@@ -195,8 +195,8 @@ def test_the_same_recovery_key_twice_is_refused():
 @pytest.mark.parametrize(
     ("stored", "given", "words"),
     [
-        (b"secret", None, "it is encrypted: say where its password is"),
-        (b"secret", "wrong", "another password"),
+        (b"secret", None, "it is encrypted: give recovery_password_from"),
+        (b"secret", "wrong", "the password is wrong"),
         (b"", "secret", "it has no password: give none"),
     ],
 )
@@ -239,7 +239,7 @@ def test_a_component_brought_twice_or_alone_is_refused():
     parts = recovery_copies.split(KeyMaterial(KNOWN), 2)
     with pytest.raises(RecoverySourceInvalid, match="not all of them"):
         recovery_copies.combine(parts[:1])
-    with pytest.raises(RecoverySourceInvalid, match="brought twice"):
+    with pytest.raises(RecoverySourceInvalid, match="provided twice"):
         recovery_copies.combine([parts[0], parts[1], parts[0]])
 
 

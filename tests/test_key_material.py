@@ -112,7 +112,7 @@ def test_overwritten_material_cannot_be_used_by_mistake(public_der):
             one, wrapping_public_key=public_der, wrapping_algorithm="RSAES_OAEP_SHA_256"
         ),
     ):
-        with pytest.raises(ValueError, match="make or open it again"):
+        with pytest.raises(ValueError, match="generate or open it again"):
             use(material)
 
 
@@ -157,9 +157,9 @@ def test_a_line_feed_at_the_end_is_pointed_out(tmp_path):
     [
         (base64.b64encode(KNOWN), "binary", "looks like base64 text .44 bytes.*key_material_encoding: base64"),
         (KNOWN.hex().encode(), "binary", "looks like hex text .64 bytes.*key_material_encoding: hex"),
-        (KNOWN.hex().encode()[:32], "binary", "32 bytes are text, or all alike"),
+        (KNOWN.hex().encode()[:32], "binary", "32 bytes are text or all equal"),
         (b"correct horse battery staple 123", "binary", "can be guessed"),
-        (bytes(32), "binary", "all alike"),
+        (bytes(32), "binary", "all equal"),
         (KNOWN, "hex", "is not hex"),
         (KNOWN, "base64", "is not base64"),
         (KNOWN.hex().encode()[:-1], "hex", "is not hex"),
@@ -255,11 +255,11 @@ def test_a_wrapping_key_is_an_rsa_public_key_in_der_of_the_size_asked_for(privat
     )
     for content, spec, words in (
         (pem, None, "PEM text"),
-        (b"noise", None, "no public key in DER form"),
-        (public_der[:-1], None, "no public key in DER form"),
-        (der(ec.generate_private_key(ec.SECP256R1())), None, "no RSA key"),
-        (der(rsa.generate_private_key(public_exponent=65537, key_size=1024)), None, "no RSA key"),  # noqa: S505
-        (public_der, "RSA_4096", "has 2048 bits, RSA_4096 was asked for"),
+        (b"noise", None, "not a valid public key in DER form"),
+        (public_der[:-1], None, "not a valid public key in DER form"),
+        (der(ec.generate_private_key(ec.SECP256R1())), None, "not an RSA key"),
+        (der(rsa.generate_private_key(public_exponent=65537, key_size=1024)), None, "not an RSA key"),  # noqa: S505
+        (public_der, "RSA_4096", "has 2048 bits, RSA_4096 was requested"),
     ):
         with pytest.raises(WrappingKeyInvalid, match=words):
             key_material.load_wrapping_public_key(content, wrapping_key_spec=spec)
@@ -270,7 +270,7 @@ def test_encrypted_material_has_the_size_of_its_wrapping_key(spec, size):
     """The one thing that can be seen from outside; base64 is told apart from a cut-off file."""
     key_material.check_encrypted_key_material(os.urandom(size), wrapping_key_spec=spec)
     for wrong in (0, size - 1, size + 1):
-        with pytest.raises(EncryptedKeyMaterialInvalid, match=f"has {wrong} bytes, {spec} makes {size}"):
+        with pytest.raises(EncryptedKeyMaterialInvalid, match=f"has {wrong} bytes, {spec} yields {size}"):
             key_material.check_encrypted_key_material(os.urandom(wrong), wrapping_key_spec=spec)
     with pytest.raises(KeyMaterialEncoded, match="is base64 text"):
         key_material.check_encrypted_key_material(base64.encodebytes(os.urandom(size)), wrapping_key_spec=spec)

@@ -37,16 +37,16 @@ def test_from_a_file_without_its_line_feed(tmp_path, end):
 def test_from_a_person_if_one_is_there(monkeypatch):
     """prompt: asked without an echo, or refused where nobody would answer."""
     monkeypatch.setattr(getpass, "getpass", lambda words: SECRET if words == "PIN: " else "")
-    monkeypatch.setattr(secret_sources, "_somebody_is_there", lambda: True)
+    monkeypatch.setattr(secret_sources, "_can_prompt", lambda: True)
     assert SECRET == read_pass_phrase("prompt", what="PIN")
-    monkeypatch.setattr(secret_sources, "_somebody_is_there", lambda: False)
-    with pytest.raises(PassPhraseMissing, match="there is nobody to ask"):
+    monkeypatch.setattr(secret_sources, "_can_prompt", lambda: False)
+    with pytest.raises(PassPhraseMissing, match="nobody can answer a prompt here"):
         read_pass_phrase("prompt", what="PIN")
 
 
 @pytest.mark.parametrize("model", [EncryptKeyMaterialInputs, RecoveryDrillInputs])
 def test_a_password_given_as_a_parameter_is_refused_and_not_quoted(model):
     """It would stand in the notebook for ever: the message must not hold it either."""
-    with pytest.raises(InputError, match="says nowhere to look") as refused:
+    with pytest.raises(InputError, match="this is not a source") as refused:
         model.check({"recovery_password_from": SECRET})
     assert SECRET not in str(refused.value)

@@ -94,8 +94,8 @@ def test_a_training_key_is_found_by_itself(walk):
 
 
 WRONG = {
-    "another recovery key": ("recovery_key", lambda walk: ["--private-key", walk.private(5)], "opens no copy"),
-    "no key": ("recovery_key", lambda walk: [], "no recovery private key was brought"),
+    "another recovery key": ("recovery_key", lambda walk: ["--private-key", walk.private(5)], "opens no backup"),
+    "no key": ("recovery_key", lambda walk: [], "no recovery private key was provided"),
     "a custodian is missing": (
         "split",
         lambda walk: ["--private-key", walk.private(0)],
@@ -104,19 +104,19 @@ WRONG = {
     "one component twice": (
         "split",
         lambda walk: ["--component", opened_component(walk, 0)] * 2 + ["--component", opened_component(walk, 1)],
-        "brought twice",
+        "provided twice",
     ),
     "two components of three": (
         "split",
         lambda walk: [word for n in (0, 1) for word in ("--component", opened_component(walk, n))],
-        "recorded as 1a0b2d",
+        "recorded is 1a0b2d",
     ),
     "other material": (
         "none",
         lambda walk: ["--file", walk.material(bytes(range(32)), "other")],
-        "has key check value 377822, the key's was recorded as 1a0b2d",
+        "has key check value 377822, recorded is 1a0b2d",
     ),
-    "nothing": ("none", lambda walk: [], "no copy was made here"),
+    "nothing": ("none", lambda walk: [], "this run has no key material backup"),
 }
 
 
@@ -218,7 +218,7 @@ def test_the_yearly_check_calls_nobody(walk, monkeypatch):
     walk.start().pair().encrypt(**custody_of("recovery_key", walk))
     monkeypatch.setenv("RUNBOOK_SANDBOX_ENDPOINT", "http://127.0.0.1:9")
     assert "the key material can be restored" in runbook(walk, "demo", "--private-key", walk.private(), "--check")
-    assert "opens no copy" in runbook(walk, "demo", "--private-key", walk.private(5), "--check", code=1)
+    assert "opens no backup" in runbook(walk, "demo", "--private-key", walk.private(5), "--check", code=1)
 
 
 # Where the private key may not come here ----------------------------------------------------------------------

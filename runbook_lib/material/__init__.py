@@ -1,1 +1,1 @@
-"""256 bits of key material and their backups; knows no AWS and no run."""
+"""256 bits of key material and their backups; no AWS call and no run."""

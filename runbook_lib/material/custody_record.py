@@ -1,6 +1,6 @@
-"""The custody record: who keeps the key material, since when, under which algorithm. JSON in custody.json and state.json.
+"""The custody record: who keeps the key material, since when, under which algorithm; JSON in custody.json and state.json.
 
-A typed view of what is on disk; no secret in it. The files that it names are `recovery_copies` and `material_set`.
+A typed view of what is on disk, without secrets. `recovery_copies` and `material_set` write the files that it names.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from runbook_lib.material.request import Custody, Source
 
 
 class Holder(BaseModel):
-    """One custody file and the recovery key that opens it.
+    """One key material backup and the recovery key that opens it.
 
-    `component_check_value` is set where the file holds a component of split material, not the whole of it.
+    `component_check_value` is set if the file holds one component of split key material.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
@@ -28,7 +28,7 @@ class Holder(BaseModel):
 
 
 class HsmFacts(BaseModel):
-    """Where key material was made in a PKCS#11 token, and what the token says of it."""
+    """The PKCS#11 token that keeps the key material, and the attributes that it reports."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
 
@@ -37,9 +37,9 @@ class HsmFacts(BaseModel):
 
 
 class CustodyRecord(BaseModel):
-    """Who keeps the key material. `key_check_value` is empty where the material was wrapped elsewhere.
+    """Who keeps the key material. `key_check_value` is empty if the key material was wrapped elsewhere.
 
-    `kind` is called `custody` in JSON.
+    `kind` is named `custody` in JSON.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow", populate_by_name=True)
@@ -55,20 +55,20 @@ class CustodyRecord(BaseModel):
     @model_validator(mode="after")
     def _token_is_named(self) -> Self:
         if self.source == "pkcs11" and self.hsm is None:
-            raise ValueError("hsm: source pkcs11 without the token")
+            raise ValueError("hsm: missing, but source is pkcs11")
         return self
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as custody.json and state.json hold it: what was never set is left out."""
+        """Return the record as in custody.json and state.json; fields that were never set are left out."""
         return self.model_dump(mode="json", exclude_unset=True, by_alias=True)
 
     @property
     def shown_check_value(self) -> str:
-        """The key check value, or words where nobody here knows it."""
+        """The key check value, or `unknown here` if the key material was wrapped elsewhere."""
         return self.key_check_value or "unknown here"
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return the record as rows for a person: one for each fact, one for each holder."""
+        """Return the record as (name, value) rows for display: one per fact, then one per holder."""
         facts = {name: value for name, value in self.to_json().items() if name not in ("holders", "hsm")}
         shown = [(name.replace("_", " "), str(value)) for name, value in facts.items()]
         for holder in self.holders:

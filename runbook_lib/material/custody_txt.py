@@ -1,4 +1,4 @@
-"""CUSTODY.txt, the page beside the custody files: how to open, check and import again with openssl and aws alone. Pure text."""
+"""CUSTODY.txt, kept with the backups: how to open, check and reimport key material with openssl and the AWS CLI only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHECK = (
 
 
 def custody_readme(record: CustodyRecord, *, key_arn: str) -> str:
-    """Return the text of CUSTODY.txt for a custody record; it holds no secret and needs no software of ours."""
+    """Return the text of CUSTODY.txt for a custody record; it holds no secret, and following it needs no runbook."""
     parts = [
         "Custody of key material imported into AWS KMS",
         _head(record, key_arn),
@@ -35,11 +35,12 @@ def custody_readme(record: CustodyRecord, *, key_arn: str) -> str:
 def _head(record: CustodyRecord, key_arn: str) -> str:
     return (
         f"KMS key          {key_arn}\n"
-        f"Key check value  {record.key_check_value or 'not known where this was made'}\n"
-        f"Made             {record.made_at} by source {record.source}\n"
+        f"Key check value  {record.key_check_value or 'unknown: the key material was wrapped elsewhere'}\n"
+        f"Created          {record.made_at}, source {record.source}\n"
         f"Custody          {record.kind}\n\n"
-        "Whoever loses the original can lose the database: KMS never gives it back. Keep these files in two places at\n"
-        "least, apart from the private keys that open them, and try once a year whether they still open."
+        "KMS never returns key material. If the key material expires or is deleted and you have no backup, the database\n"
+        "is lost. Keep these files in at least two places, apart from the private keys that open them, and test once\n"
+        "a year that they still open."
     )
 
 
@@ -57,14 +58,14 @@ def _holders(record: CustodyRecord, *, out: str) -> str:
 
 _UMASK = "umask 077"
 _WHICH = (
-    "Which private key opens a file? The one whose public half has that SHA-256:\n\n"
+    "A file opens with the private key whose public key has that SHA-256. To print it:\n\n"
     "openssl pkey -in recovery-private.pem -pubout -outform DER | openssl dgst -sha256"
 )
 
 
 def _copies(record: CustodyRecord) -> str:
     return (
-        "To open a copy, any one of them, on a machine without network, with openssl 1.1.1 or newer:\n\n"
+        "To open a backup (any one of them), on a machine without network, with openssl 1.1.1 or newer:\n\n"
         f"{_UMASK}\n{_holders(record, out=PLAINTEXT)}\n\n{_WHICH}"
     )
 
@@ -72,42 +73,45 @@ def _copies(record: CustodyRecord) -> str:
 def _components(record: CustodyRecord) -> str:
     number = len(record.holders)
     return (
-        f"The material is the XOR of {number} components, all of which are needed. Each custodian opens one:\n\n"
+        f"The key material is the XOR of {number} components; all of them are needed. Each custodian opens one, with openssl\n"
+        f"1.1.1 or newer:\n\n"
         f"{_UMASK}\n{_holders(record, out='component-{}.bin')}\n\n"
-        f"Together, in one place and in any order:\n\n{XOR}\n\n{_WHICH}"
+        f"Then combine the components on one machine, in any order:\n\n{XOR}\n\n{_WHICH}"
     )
 
 
 def _token(record: CustodyRecord) -> str:
     token = record.hsm.model_dump() if record.hsm else {}
     return (
-        f"The material is in the HSM token {token['token_label']!r} (serial {token['token_serial']}), under the key label\n"
-        f"{token['key_label']!r}, and was never outside it in clear. Nothing here can replace the token: keep its backup."
+        f"The key material is in the HSM token {token['token_label']!r} (serial {token['token_serial']}), under the key label\n"
+        f"{token['key_label']!r}, and was never outside it in clear. No file here can replace the token: keep its backup."
     )
 
 
 def _plaintext(record: CustodyRecord) -> str:
     kept = "kept after the import on purpose" if record.keep_plaintext_file else "destroyed after the import"
-    return f"The material lies in clear in {PLAINTEXT}, which is for training only. It is {kept}."
+    return f"The key material is in clear in {PLAINTEXT}, for training only. The file is {kept}."
 
 
 def _none(record: CustodyRecord) -> str:
-    return "No copy was made here: the original is kept where it was made, or nobody has it."
+    return "No backup was created here. It is kept where the key material was created, or there is none."
 
 
 def _check(record: CustodyRecord) -> str:
     if not record.key_check_value:
-        return "Its key check value is not known here. Where the original is, with openssl 3:\n\n" + _CHECK
+        return (
+            "The key check value is unknown here. To compute it where the key material is, with openssl 3:\n\n" + _CHECK
+        )
     return (
-        f"To see that it is the right one (openssl 3; be alone on the machine, the command line can be seen); this must\n"
-        f"print {record.key_check_value.upper()}:\n\n{_CHECK}"
+        f"To check the key material, with openssl 3 (other users of the machine can see the command line, so there must be\n"
+        f"none). The output must be {record.key_check_value.upper()}:\n\n{_CHECK}"
     )
 
 
 def _again(key_arn: str) -> str:
     digest = openssl_digest(RSAES_OAEP_SHA_256)
     return (
-        "To import it again: runbook recover RUN. Or by hand, where the aws command reaches the key's account:\n\n"
+        "To import it again, run: runbook recover RUN. Or use the AWS CLI with credentials for the account of the KMS key:\n\n"
         f"aws kms get-parameters-for-import --key-id {key_arn} \\\n"
         f"  --wrapping-algorithm {RSAES_OAEP_SHA_256} --wrapping-key-spec RSA_4096 --output text \\\n"
         "  --query '[PublicKey,ImportToken]' | tr '\\t' '\\n' > parameters.txt\n"

@@ -1,7 +1,7 @@
-"""Step 3 on a machine without AWS and network: the bundle that 02 hands over, and the archive that comes back. Pure bytes.
+"""Offline wrapping: the bundle that 02 hands over to a machine without network, and the hand-back archive. Pure bytes.
 
-The bundle holds what is public: the wrapping key, what it is for and until when; never the import token. What comes
-back is one set of `material_set`.
+The bundle holds public data only: the wrapping key, its purpose and its expiry; never the import token. The hand-back
+archive holds one set of `material_set`.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _LIMIT = 2**20
 
 @dataclass(frozen=True)
 class Bundle:
-    """What was handed over: the wrapping key with its facts, and until when it can be imported with."""
+    """The content of a hand-over bundle: the wrapping key with its facts, and when its import token expires (UTC)."""
 
     wrapping: Wrapping
     valid_to: datetime
 
 
 def is_archive(content: bytes) -> bool:
-    """Say whether this is a zip, such as a hand-back, and not a bare EncryptedKeyMaterial.bin."""
+    """Return whether this is a zip, such as a hand-back archive, and not a bare EncryptedKeyMaterial.bin."""
     return content.startswith(b"PK\x03\x04")
 
 
 def make_bundle(wrapping: Wrapping, *, valid_to: datetime) -> bytes:
-    """Return the hand-over bundle (zip) for the wrapping key; the import token is no part of it."""
+    """Return the hand-over bundle (zip) for the wrapping key; it does not contain the import token."""
     facts = {
         "format": FORMAT,
         "key_arn": wrapping.key_arn,
@@ -58,96 +58,104 @@ def make_bundle(wrapping: Wrapping, *, valid_to: datetime) -> bytes:
 
 
 def read_bundle(content: bytes, *, now: datetime) -> Bundle:
-    """Return what a bundle holds after checking it against itself.
+    """Return the content of a bundle (zip), after checking that its files belong together.
 
-    Raises `HandOverInvalid`, `WrappingKeyInvalid`, and `ImportTokenExpired` when its time is over.
+    Raises `HandOverInvalid`, `WrappingKeyInvalid`, and `ImportTokenExpired` if it has expired at `now`.
     """
     files = _unzip(content, wanted=(PUBLIC_KEY, FACTS), what="the hand-over bundle")
     try:
         facts = json.loads(files[FACTS])
-        told = {name: facts[name] for name in ("key_arn", "wrapping_key_spec", "wrapping_algorithm")}
+        named = {name: facts[name] for name in ("key_arn", "wrapping_key_spec", "wrapping_algorithm")}
         valid_to, digest, number = (
             datetime.fromisoformat(facts["valid_to"]),
             facts["wrapping_public_key_sha256"],
             facts["format"],
         )
     except (ValueError, KeyError, TypeError):
-        raise HandOverInvalid(f"{FACTS} of the hand-over bundle is damaged; bring the bundle again") from None
+        raise HandOverInvalid(
+            f"{FACTS} of the hand-over bundle is damaged; copy hand-over.zip from the run folder again"
+        ) from None
     if number > FORMAT:
         raise HandOverInvalid(
-            f"the bundle has format {number}, this version knows {FORMAT}; update aurora-byok-runbook"
+            f"the bundle has format {number}, this version supports {FORMAT}; update aurora-byok-runbook"
         )
-    if told["wrapping_key_spec"] not in key_material.WRAPPING_KEY_SPECS:
+    if named["wrapping_key_spec"] not in key_material.WRAPPING_KEY_SPECS:
         raise HandOverInvalid(
-            f"{FACTS} names the wrapping key spec {told['wrapping_key_spec']!r}; bring the bundle again"
+            f"{FACTS} names the wrapping key spec {named['wrapping_key_spec']!r}; copy hand-over.zip from the run folder again"
         )
     if key_material.fingerprint(files[PUBLIC_KEY]) != digest:
         raise HandOverInvalid(
-            f"{PUBLIC_KEY} is not the one that {FACTS} names (SHA-256 {digest[:16]}…); bring the bundle again"
+            f"{PUBLIC_KEY} is not the one that {FACTS} names (SHA-256 {digest[:16]}…); copy hand-over.zip from the run folder again"
         )
-    key_material.check_wrapping_algorithm(told["wrapping_algorithm"])
-    key_material.load_wrapping_public_key(files[PUBLIC_KEY], wrapping_key_spec=told["wrapping_key_spec"])
+    key_material.check_wrapping_algorithm(named["wrapping_algorithm"])
+    key_material.load_wrapping_public_key(files[PUBLIC_KEY], wrapping_key_spec=named["wrapping_key_spec"])
     if valid_to <= now:
         raise ImportTokenExpired(
-            f"the bundle was valid until {valid_to:%Y-%m-%d %H:%M} UTC; run 02 again and bring its new bundle"
+            f"the bundle was valid until {valid_to:%Y-%m-%d %H:%M} UTC; run 02 again and use its new hand-over.zip"
         )
-    wrapping = Wrapping(files[PUBLIC_KEY], told["wrapping_algorithm"], told["wrapping_key_spec"], told["key_arn"])
+    wrapping = Wrapping(files[PUBLIC_KEY], named["wrapping_algorithm"], named["wrapping_key_spec"], named["key_arn"])
     return Bundle(wrapping, valid_to)
 
 
 def make_hand_back(material_set: MaterialSet) -> bytes:
-    """Return the archive (zip) that goes back: EncryptedKeyMaterial.bin, the custody files and custody.json."""
+    """Return the hand-back archive (zip): EncryptedKeyMaterial.bin, the backups, CUSTODY.txt and custody.json."""
     return zip_files({**material_set.files, CUSTODY: material_set.manifest})
 
 
 def read_hand_back(content: bytes, wrapping: Wrapping) -> MaterialSet:
-    """Return the set that came back, held against itself and against the wrapping key that was handed over.
+    """Return the set in a hand-back archive, after comparing it with its manifest and with the run's wrapping key.
 
-    Raises `HandOverInvalid`, `ArtefactsMismatch`, `EncryptedKeyMaterialInvalid`.
+    Raises `HandOverInvalid`, `ArtefactsMismatch`, `KeyMaterialEncoded` and `EncryptedKeyMaterialInvalid`.
     """
-    files = _unzip(content, wanted=(CUSTODY, ENCRYPTED), what="what came back")
-    manifest = parse_manifest(files.pop(CUSTODY), advice="bring the archive as it was made")
+    files = _unzip(content, wanted=(CUSTODY, ENCRYPTED), what="the hand-back archive")
+    manifest = parse_manifest(files.pop(CUSTODY), advice="copy hand-back.zip again, unchanged")
     if manifest.wrapping_public_key_sha256 != key_material.fingerprint(wrapping.public_key):
         raise ArtefactsMismatch(
-            "what came back was made with another wrapping key than this run's; run `runbook wrap` with this run's hand-over.zip"
+            "the hand-back archive was made with another wrapping key than this run's; run `runbook wrap` with this run's "
+            "hand-over.zip"
         )
     if manifest.key_arn != wrapping.key_arn:
         raise ArtefactsMismatch(
-            f"what came back was made for {manifest.key_arn}, this run's key is {wrapping.key_arn}; run `runbook wrap` "
+            f"the hand-back archive is for {manifest.key_arn}, this run's key is {wrapping.key_arn}; run `runbook wrap` "
             "with this run's hand-over.zip"
         )
     if manifest.custody.kind == "file":
-        raise HandOverInvalid("what came back leaves the original in clear over there; wrap it with another custody")
+        raise HandOverInvalid(
+            "the hand-back archive has custody 'file', which leaves key material in clear on the offline machine; run "
+            "`runbook wrap` with another --custody"
+        )
     if strange := sorted(name for name in files if not belongs(name)):
         raise HandOverInvalid(
-            f"what came back holds {strange[0]!r}, which is no file of a set; bring the archive as it was"
+            f"the hand-back archive contains an unexpected file, {strange[0]!r}; copy hand-back.zip again, unchanged"
         )
     if set(files) != set(manifest.files):
         odd = sorted(set(files) ^ set(manifest.files))
         raise HandOverInvalid(
-            f"what came back and its {CUSTODY} differ in {', '.join(odd)}; bring the archive again, whole"
+            f"the hand-back archive and its {CUSTODY} differ in {', '.join(odd)}; copy hand-back.zip again, unchanged"
         )
     for name, digest in manifest.files.items():
         if key_material.fingerprint(files[name]) != digest:
-            raise HandOverInvalid(f"{name} came back changed (its SHA-256 differs); bring the archive again")
+            raise HandOverInvalid(
+                f"{name} in the hand-back archive was changed (its SHA-256 differs); copy hand-back.zip again"
+            )
     key_material.check_encrypted_key_material(files[ENCRYPTED], wrapping_key_spec=wrapping.key_spec)
     return MaterialSet(manifest.custody, manifest.key_arn, manifest.wrapping_public_key_sha256, files)
 
 
 def _unzip(content: bytes, *, wanted: tuple[str, ...], what: str) -> dict[str, bytes]:
-    """Return the files of a small flat zip; names with folders, big files and absent ones are refused."""
+    """Return the files of a small flat zip. Raises `HandOverInvalid` for folders, too large or missing files."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = archive.infolist()
             if any("/" in entry.filename or "\\" in entry.filename for entry in entries):
-                raise HandOverInvalid(f"{what} holds folders; bring the archive as it was made")
+                raise HandOverInvalid(f"{what} contains folders; copy it again, unchanged")
             if sum(entry.file_size for entry in entries) > _LIMIT:
-                raise HandOverInvalid(f"{what} is larger than {_LIMIT} bytes; bring the archive as it was made")
+                raise HandOverInvalid(f"{what} is larger than {_LIMIT} bytes; copy it again, unchanged")
             files = {entry.filename: archive.read(entry) for entry in entries}
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise HandOverInvalid(f"{what} is no whole zip ({error}); bring it again") from error
+        raise HandOverInvalid(f"{what} is not a complete zip ({error}); copy it again") from error
     if missing := [name for name in wanted if name not in files]:
-        raise HandOverInvalid(f"{what} holds no {missing[0]}; bring the archive as it was made")
+        raise HandOverInvalid(f"{what} contains no {missing[0]}; copy it again, unchanged")
     return files
 
 
@@ -161,11 +169,11 @@ def _readme(facts: Mapping[str, Any]) -> str:
         f"Wrapping algorithm  {facts['wrapping_algorithm']}\n"
         f"Wrapping key        {PUBLIC_KEY}, SHA-256 {facts['wrapping_public_key_sha256']}\n"
         f"Valid until         {facts['valid_to']}\n\n"
-        "Compare the SHA-256 with the operator by another way than the one that this bundle took. There is nothing\n"
-        "secret in here; the import token stays with the operator.\n\n"
+        "Verify the SHA-256 with the operator over a separate channel. This bundle contains no secret; the import token\n"
+        "stays with the operator.\n\n"
         "With the runbook installed:\n\n"
         f"runbook wrap {BUNDLE} --recovery-public-key recovery-public.pem\n\n"
-        f"It makes {HAND_BACK}: bring that back, and keep its KeyMaterial.* files. With openssl 1.1.1 or newer alone:\n\n"
+        f"Return {HAND_BACK} to the operator and keep the KeyMaterial.* files. Or use openssl 1.1.1 or newer:\n\n"
         "umask 077\n"
         f"openssl dgst -sha256 {PUBLIC_KEY}\n"
         "openssl rand -out PlaintextKeyMaterial.bin 32\n"
@@ -176,6 +184,6 @@ def _readme(facts: Mapping[str, Any]) -> str:
         "  -inkey recovery-public.pem -pubin -pkeyopt rsa_padding_mode:oaep \\\n"
         "  -pkeyopt rsa_oaep_md:sha256 -pkeyopt rsa_mgf1_md:sha256\n"
         "shred -u PlaintextKeyMaterial.bin\n\n"
-        f"Keep KeyMaterial.recovery.bin: it is the only copy. Bring back {ENCRYPTED} ({size} bytes), and give it to 03 as\n"
-        "key_material_source wrapped with custody none.\n"
+        f"Keep KeyMaterial.recovery.bin: it is the only backup. Return {ENCRYPTED} ({size} bytes) to the operator, for\n"
+        "step 03 with key_material_source wrapped and custody none.\n"
     )

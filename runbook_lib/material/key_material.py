@@ -1,6 +1,6 @@
-"""Key material in memory: made, read, encrypted for KMS, recognised by its key check value. No AWS, no state.
+"""Key material in memory: generate it, read it, encrypt it for KMS, compute its key check value. No AWS call, no run.
 
-Who keeps the original is `custody`; the run's files are `wrapping`.
+Backups are in `recovery_copies`, the files of a set in `material_set`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ REFUSED_WRAPPING_ALGORITHMS = {
     "RSAES_PKCS1_V1_5": "AWS has not supported it since 2023-10-10.",
     "RSA_AES_KEY_WRAP_SHA_256": "it wraps private keys, not the 32 bytes of a symmetric key.",
     "RSA_AES_KEY_WRAP_SHA_1": "it wraps private keys, not the 32 bytes of a symmetric key.",
-    "SM2PKE": "it exists in the China Regions only.",
+    "SM2PKE": "it is available in the China Regions only.",
 }
 WRAPPING_KEY_SPECS = {"RSA_4096": 4096, "RSA_3072": 3072, "RSA_2048": 2048}
 Encoding = Literal["binary", "hex", "base64"]
@@ -43,12 +43,11 @@ _HASHES: dict[str, type[hashes.HashAlgorithm]] = {RSAES_OAEP_SHA_256: hashes.SHA
 
 
 class KeyMaterial:
-    """256 bits of key material, in memory only; `with` overwrites them at the end.
+    """256 bits of key material, in memory only; a `with` block overwrites them at its end.
 
-    Overwriting reaches this object's own buffer, and what it was made from if that was a bytearray. Copies that
-    Python or a library made on the way (an argument as `bytes`, a page swapped out, a core dump) are out of its
-    reach: keep the process short and the machine trusted. Reading the bytes after that raises
-    `ValueError`, so that zeros are never encrypted by mistake.
+    Overwriting reaches this object's own buffer, and the bytearray that it was created from. It does not reach copies
+    that Python or a library made (an argument as `bytes`, a swapped-out page, a core dump), so keep the process short
+    and the machine trusted. Reading the bytes afterwards raises `ValueError`, so zeros are never encrypted by mistake.
     """
 
     __slots__ = ("_buffer", "_wiped")
@@ -67,7 +66,7 @@ class KeyMaterial:
 
     @classmethod
     def generate(cls) -> KeyMaterial:
-        """Draw 256 bits from the operating system's random source."""
+        """Return 256 bits from the operating system's random source (`os.urandom`)."""
         return cls(os.urandom(LENGTH))
 
     @classmethod
@@ -84,7 +83,7 @@ class KeyMaterial:
 
     @property
     def key_check_value(self) -> str:
-        """Six hex digits by which two parties see that they hold the same material.
+        """Six hex digits with which two parties can check that they hold the same key material.
 
         The first three bytes of an AES-CMAC over one zero block, as AWS Payment Cryptography defines it for AES
         keys (docs.aws.amazon.com/payment-cryptography: ImportKey, KeyCheckValue).
@@ -94,9 +93,9 @@ class KeyMaterial:
         return mac.finalize()[:3].hex()
 
     def __bytes__(self) -> bytes:
-        """A copy of the 32 bytes, for a cipher. Raises `ValueError` once it was overwritten."""
+        """A copy of the 32 bytes. Raises `ValueError` after they were overwritten."""
         if self._wiped:
-            raise ValueError("this key material was overwritten; make or open it again")
+            raise ValueError("this key material was overwritten; generate or open it again")
         return bytes(self._buffer)
 
     def wipe(self) -> None:
@@ -128,7 +127,7 @@ class KeyMaterial:
 
 
 def _refuse_length(content: bytes) -> NoReturn:
-    """Raise for material of a wrong length, in words that say what it looks like."""
+    """Raise `KeyMaterialLength`, or `KeyMaterialEncoded` if the content looks like hex or base64 text."""
     kind = ""
     if re.fullmatch(rb"[0-9A-Fa-f\s]{64,}", content):
         kind = "hex"
@@ -140,7 +139,7 @@ def _refuse_length(content: bytes) -> NoReturn:
         )
     newline = "; its last byte is a line feed, which a text tool may have added" if content.endswith(b"\n") else ""
     raise KeyMaterialLength(
-        f"key material is exactly 32 bytes (256 bits), this is {len(content)}{newline}; bring the right file"
+        f"key material is exactly 32 bytes (256 bits), this is {len(content)}{newline}; provide the right file"
     )
 
 
@@ -148,8 +147,8 @@ def _decoded(content: bytearray, encoding: Encoding) -> bytearray:
     if encoding == "binary":
         if len(content) == LENGTH and (re.fullmatch(rb"[\x20-\x7e\s]*", content) or len(set(content)) == 1):
             raise KeyMaterialEncoded(
-                "these 32 bytes are text, or all alike: such a key can be guessed; bring 32 bytes of a random source, or set "
-                "key_material_encoding to what the file is"
+                "these 32 bytes are text or all equal, so the key can be guessed; provide 32 bytes of a random source, or set "
+                "key_material_encoding to the file's encoding"
             )
         return content
     try:
@@ -159,18 +158,24 @@ def _decoded(content: bytearray, encoding: Encoding) -> bytearray:
         )
     except (ValueError, binascii.Error):
         # from None: the cause would quote the content
-        raise KeyMaterialEncoded(f"the file is not {encoding}; set key_material_encoding to what it is") from None
+        raise KeyMaterialEncoded(
+            f"the file is not {encoding}; set key_material_encoding to the file's encoding"
+        ) from None
 
 
 def check_wrapping_algorithm(wrapping_algorithm: str) -> None:
-    """Raise `WrappingKeyInvalid`, with the reason, for what cannot wrap the material of a symmetric key."""
+    """Raise `WrappingKeyInvalid`, with the reason, for an algorithm that cannot wrap a symmetric key's material."""
     if wrapping_algorithm not in WRAPPING_ALGORITHMS:
         reason = REFUSED_WRAPPING_ALGORITHMS.get(wrapping_algorithm, "it is unknown.")
         raise WrappingKeyInvalid(f"{wrapping_algorithm!r} is refused: {reason} Use {RSAES_OAEP_SHA_256}.")
 
 
 def oaep(wrapping_algorithm: str) -> padding.OAEP:
-    """Return the OAEP padding of a wrapping algorithm: one hash for both the label and MGF1, as KMS expects."""
+    """Return the OAEP padding of a wrapping algorithm: the same hash for the label and for MGF1, as KMS expects.
+
+    Source: "Wrapping algorithms", KMS developer guide, importing-keys-get-public-key-and-token. Raises
+    `WrappingKeyInvalid`.
+    """
     check_wrapping_algorithm(wrapping_algorithm)
     algorithm = _HASHES[wrapping_algorithm]
     return padding.OAEP(mgf=padding.MGF1(algorithm()), algorithm=algorithm(), label=None)
@@ -179,7 +184,7 @@ def oaep(wrapping_algorithm: str) -> padding.OAEP:
 def encrypt_key_material(material: KeyMaterial, *, wrapping_public_key: bytes, wrapping_algorithm: str) -> bytes:
     """Encrypt key material with the wrapping key (DER) of GetParametersForImport.
 
-    Returns 256, 384 or 512 bytes, as long as the wrapping key.
+    Returns 256, 384 or 512 bytes, the length of the wrapping key. Raises `WrappingKeyInvalid`.
     """
     public_key = load_wrapping_public_key(wrapping_public_key)
     return public_key.encrypt(bytes(material), oaep(wrapping_algorithm))
@@ -188,26 +193,26 @@ def encrypt_key_material(material: KeyMaterial, *, wrapping_public_key: bytes, w
 def load_wrapping_public_key(der: bytes, *, wrapping_key_spec: str | None = None) -> rsa.RSAPublicKey:
     """Load a wrapping key: an RSA public key, DER SubjectPublicKeyInfo. Raises `WrappingKeyInvalid`."""
     if der.lstrip().startswith(b"-----BEGIN"):
-        raise WrappingKeyInvalid(
-            "the wrapping key is PEM text; KMS gives it as DER: use WrappingPublicKey.bin as it came"
-        )
+        raise WrappingKeyInvalid("the wrapping key is PEM text; KMS returns DER; use WrappingPublicKey.bin unchanged")
     try:
         key = serialization.load_der_public_key(der)
     except (ValueError, TypeError) as error:
-        raise WrappingKeyInvalid("this is no public key in DER form; use WrappingPublicKey.bin as it came") from error
+        raise WrappingKeyInvalid(
+            "this is not a valid public key in DER form; use WrappingPublicKey.bin unchanged"
+        ) from error
     if not isinstance(key, rsa.RSAPublicKey) or key.key_size not in WRAPPING_KEY_SPECS.values():
         raise WrappingKeyInvalid(
-            "the wrapping key is no RSA key of 2048, 3072 or 4096 bits; fetch a new pair with step 02"
+            "the wrapping key is not an RSA key of 2048, 3072 or 4096 bits; run step 02 again for a new pair"
         )
     if wrapping_key_spec and key.key_size != WRAPPING_KEY_SPECS[wrapping_key_spec]:
         raise WrappingKeyInvalid(
-            f"the wrapping key has {key.key_size} bits, {wrapping_key_spec} was asked for; fetch a new pair with step 02"
+            f"the wrapping key has {key.key_size} bits, {wrapping_key_spec} was requested; run step 02 again for a new pair"
         )
     return key
 
 
 def check_encrypted_key_material(content: bytes, *, wrapping_key_spec: str) -> None:
-    """Check the one thing that can be seen from outside: the size.
+    """Check the size of the ciphertext, the only property that can be checked without the private key.
 
     Raises `KeyMaterialEncoded` for base64 text in place of bytes, else `EncryptedKeyMaterialInvalid`.
     """
@@ -216,27 +221,27 @@ def check_encrypted_key_material(content: bytes, *, wrapping_key_spec: str) -> N
         return
     if re.fullmatch(rb"[A-Za-z0-9+/=\s]{300,}", content):
         raise KeyMaterialEncoded(
-            "EncryptedKeyMaterial.bin is base64 text, KMS takes bytes; decode it: openssl base64 -d -A"
+            "EncryptedKeyMaterial.bin is base64 text, KMS accepts bytes only; decode it: openssl base64 -d -A"
         )
     raise EncryptedKeyMaterialInvalid(
-        f"EncryptedKeyMaterial.bin has {len(content)} bytes, {wrapping_key_spec} makes {expected}; wrap the material again, or "
-        "bring the file again: it may be cut off"
+        f"EncryptedKeyMaterial.bin has {len(content)} bytes, {wrapping_key_spec} yields {expected}; wrap the key material "
+        "again, or copy the file again: it may be truncated"
     )
 
 
 def fingerprint(content: bytes) -> str:
-    """Return the SHA-256 of something public, 64 hex digits, to tell files and keys apart."""
+    """Return the SHA-256 of public content as 64 hex digits, to tell files and keys apart."""
     return hashlib.sha256(content).hexdigest()
 
 
 def openssl_digest(wrapping_algorithm: str) -> str:
-    """Return openssl's name for the hash of a wrapping algorithm."""
+    """Return openssl's name for the hash of a wrapping algorithm. Raises `WrappingKeyInvalid`."""
     check_wrapping_algorithm(wrapping_algorithm)
     return {RSAES_OAEP_SHA_256: "sha256", RSAES_OAEP_SHA_1: "sha1"}[wrapping_algorithm]
 
 
 def openssl_commands(*, wrapping_algorithm: str) -> str:
-    """Return the commands that do with openssl (1.1.1 or newer) what `encrypt_key_material` does."""
+    """Return the openssl commands (1.1.1 or newer) that generate key material and encrypt it as `encrypt_key_material` does."""
     digest = openssl_digest(wrapping_algorithm)
     return (
         "openssl rand -out PlaintextKeyMaterial.bin 32\n"
@@ -247,7 +252,7 @@ def openssl_commands(*, wrapping_algorithm: str) -> str:
 
 
 def post_openssl_commands() -> str:
-    """Return the commands of the post: deprecated, and OAEP with SHA-1 only."""
+    """Return the openssl commands of the AWS post: rsautl, which is deprecated and does OAEP with SHA-1 only."""
     return (
         "openssl rand -out PlaintextKeyMaterial.bin 32\n"
         "openssl rsautl -encrypt -in PlaintextKeyMaterial.bin -oaep \\\n"

@@ -1,7 +1,7 @@
 """One set of files with one fingerprint: the encrypted key material, its backups, and custody.json that names them all.
 
-custody.json holds the SHA-256 of each file and is written last, so that a set that was cut off, or mixed from two,
-is recognised. Where the material comes from is `sources`; step 03 writes the set.
+custody.json holds the SHA-256 of each file and is written last, so that an incomplete or mixed set is detected.
+`sources` creates a set, step 03 writes it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CUSTODY = "custody.json"
 
 @dataclass(frozen=True)
 class Wrapping:
-    """What the material is encrypted with, and for which KMS key."""
+    """The wrapping public key (DER) with its algorithm and key spec, and the ARN of the KMS key it belongs to."""
 
     public_key: bytes
     algorithm: str
@@ -40,7 +40,7 @@ class Wrapping:
 
 @dataclass(frozen=True)
 class MaterialSet:
-    """What belongs to one and the same material. `files` are public; `plaintext` is there for custody `file` only."""
+    """All files for one key material. `files` are public; `plaintext` is empty except with custody `file`."""
 
     record: CustodyRecord
     key_arn: str
@@ -75,17 +75,17 @@ def write_set(
     made_in_clear: Sequence[int] = (),
     wrote_in_clear: Callable[[list[int]], Any] = lambda _: None,
 ) -> None:
-    """Put the set in place of the files `instead_of`: those go first, custody.json is written last.
+    """Write the set and replace the files `instead_of`: these are deleted first, custody.json is written last.
 
-    `instead_of` are names whose files the caller has proved to be its own; `made_in_clear` is the identity of
-    the one in clear among them, and `wrote_in_clear` is told that of the new one. Another file whose name the set needs
-    is renamed to `<name>.kept-N`; nothing else in `folder` is touched.
+    `instead_of` names files that the caller has proved to be its own. `made_in_clear` is the identity of the plaintext
+    file among them; `wrote_in_clear` receives the identity of the new one. Any other file whose name the set needs is
+    renamed to `<name>.kept-N`; nothing else in `folder` is changed. Raises `FileNotWritable`.
     """
     remove_set(folder, instead_of, made_in_clear=made_in_clear)
     for name in (CUSTODY, *material_set.files):
         keep_aside(folder / name)
     if material_set.plaintext:
-        # Not through a temporary file, which a kill could leave.
+        # Not through a temporary file, which would remain if the process is killed.
         wrote_in_clear(write_private(folder / PLAINTEXT, material_set.plaintext))
     for name, content in material_set.files.items():
         write(name, content)
@@ -93,7 +93,7 @@ def write_set(
 
 
 def remove_set(folder: Path, names: Collection[str], *, made_in_clear: Sequence[int]) -> None:
-    """Remove these files of a set, custody.json first; material in clear is overwritten, if it is the file that was made."""
+    """Delete these files of a set, custody.json first; the plaintext file is overwritten if its identity matches."""
     if PLAINTEXT in names:
         destroy(folder / PLAINTEXT, made=made_in_clear)
     for name in sorted(set(names) - {PLAINTEXT}, key=lambda name: name != CUSTODY):
@@ -101,7 +101,7 @@ def remove_set(folder: Path, names: Collection[str], *, made_in_clear: Sequence[
 
 
 def unexpected_files(folder: Path, known: Collection[str]) -> list[str]:
-    """Return the names of files that hold material, in clear or encrypted, and are not among the `known` ones."""
+    """Return the names of key material files, in clear or encrypted, that are not among the `known` ones."""
     found = [path.name for path in folder.glob(f"{PREFIX}*.bin")]
     found += [PLAINTEXT] if os.path.lexists(folder / PLAINTEXT) else []
     return sorted(set(found) - set(known))
@@ -113,7 +113,7 @@ def belongs(name: str) -> bool:
 
 
 class Manifest(BaseModel):
-    """custody.json, read: which key and wrapping key the set is for, its custody, and the SHA-256 of each file."""
+    """The content of custody.json: KMS key, wrapping key, custody record, and the SHA-256 of each file."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
@@ -125,7 +125,7 @@ class Manifest(BaseModel):
 
 
 def parse_manifest(content: bytes, *, advice: str) -> Manifest:
-    """Return custody.json; raise `ArtefactsMismatch`, which ends with `advice`, for a damaged one or a newer format."""
+    """Parse custody.json. Raises `ArtefactsMismatch`, ending with `advice`, if it is damaged or of a newer format."""
     try:
         manifest = Manifest.model_validate_json(content)
     except ValidationError:
@@ -138,14 +138,14 @@ def parse_manifest(content: bytes, *, advice: str) -> Manifest:
 
 
 def read_set(read: Callable[[str], bytes], *, fingerprint: str, advice: str) -> Manifest:
-    """Return custody.json after holding every file of the set against it.
+    """Return the content of custody.json after comparing every file of the set with it.
 
-    Raises `ArtefactsMismatch`, which ends with `advice`, when a file is not of the set with this fingerprint, and what
-    `read` raises when one is missing.
+    Raises `ArtefactsMismatch`, ending with `advice`, if a file does not belong to the set with this fingerprint, and
+    what `read` raises if one is missing.
     """
     content = read(CUSTODY)
     if key_material.fingerprint(content) != fingerprint:
-        raise ArtefactsMismatch(f"{CUSTODY} is not the file that 03 left; {advice}")
+        raise ArtefactsMismatch(f"{CUSTODY} is not the file that 03 wrote; {advice}")
     manifest = parse_manifest(content, advice=advice)
     for name, digest in manifest.files.items():
         if key_material.fingerprint(read(name)) != digest:

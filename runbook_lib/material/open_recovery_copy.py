@@ -1,6 +1,6 @@
-"""Open the key material again from what custody kept, in memory: backups, components, an HSM token, a file. No run, no AWS.
+"""Open key material from the recovery sources, in memory: backups, components, an HSM token or a file. No AWS call.
 
-How it is imported into KMS again is `steps/recover`.
+`steps/recover` imports it into KMS again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Read = Callable[[str], bytes]
 
 @dataclass(frozen=True)
 class RecoverySources:
-    """What the operator provides to open the key material: paths, and where passwords are; no secret in it.
+    """What the operator provides to open the key material: paths, and where to read passwords; no secret.
 
     With `pkcs11_module` and no file, the key is used inside the token that the custody record names.
     """
@@ -40,16 +40,16 @@ class RecoverySources:
 
     @property
     def has_files(self) -> bool:
-        """Whether any file is named to open the material from."""
+        """Whether a private key, component or key material file is named."""
         return bool(self.private_keys or self.components or self.material_file)
 
 
 @contextmanager
 def opened(record: CustodyRecord, *, read: Read, sources: RecoverySources) -> Iterator[KeyMaterial]:
-    """Open the original that the custody record tells of; it is overwritten at the end.
+    """Open the key material of a custody record; it is overwritten at the end of the `with` block.
 
-    `read` returns a custody file by name. Raises `RecoverySourceInvalid`,
-    `EncryptedKeyMaterialInvalid`, and `KeyMaterialMismatch` when the key check value is another.
+    `read` returns a backup by file name. Raises `RecoverySourceInvalid`, `EncryptedKeyMaterialInvalid`, and
+    `KeyMaterialMismatch` if the key check value differs from the recorded one.
     """
     with _open(record, read, sources) as material:
         require_check_value(record, material.key_check_value)
@@ -57,11 +57,15 @@ def opened(record: CustodyRecord, *, read: Read, sources: RecoverySources) -> It
 
 
 def require_check_value(record: CustodyRecord, key_check_value: str) -> None:
-    """Hold a key check value against the recorded one: a hint, not yet the proof. Raises `KeyMaterialMismatch`."""
+    """Compare a key check value with the recorded one, as a first check. Raises `KeyMaterialMismatch`.
+
+    The proof is the import: KMS accepts only the key material that the key had.
+    """
     recorded = record.key_check_value
     if recorded and key_check_value and recorded != key_check_value:
         raise KeyMaterialMismatch(
-            f"this material has key check value {key_check_value}, the key's was recorded as {recorded}; bring the original"
+            f"this key material has key check value {key_check_value}, recorded is {recorded}; provide the key material that was "
+            "imported"
         )
 
 
@@ -75,24 +79,25 @@ def _open(record: CustodyRecord, read: Read, sources: RecoverySources) -> KeyMat
         keys = [read_private_key(path, password_from=sources.password_from) for path in sources.private_keys]
         return _together(record, read, keys) if record.kind == "split" else _any_copy(record, read, keys)
     kept = {
-        "hsm": "it is in the HSM token",
+        "hsm": "the key material is in the HSM token",
         "file": f"{recovery_copies.PLAINTEXT} was destroyed or moved",
-        "none": "no copy was made here",
+        "none": "this run has no key material backup",
     }
     raise RecoverySourceInvalid(
-        f"{kept[record.kind]}; bring the original as a file, or have it wrapped where it is (--hand-over)"
+        f"{kept[record.kind]}; provide the key material as a file, or have it wrapped where it is kept (--hand-over)"
     )
 
 
 def _holder_of(record: CustodyRecord, key: rsa.RSAPrivateKey) -> Holder:
-    """Return the line of the record that a private key opens. Raises `RecoverySourceInvalid`."""
+    """Return the backup that a private key opens. Raises `RecoverySourceInvalid`."""
     name = recovery_copies.key_fingerprint(key.public_key())
     for holder in record.holders:
         if holder.recovery_key_sha256 == name:
             return holder
     wanted = ", ".join(holder.recovery_key_sha256[:8] for holder in record.holders)
     raise RecoverySourceInvalid(
-        f"the private key brought (public half SHA-256 {name[:8]}…) opens no copy of this material; they are for {wanted}"
+        f"the private key provided (SHA-256 of its public key {name[:8]}…) opens no backup of this key material; provide one of "
+        f"{wanted}"
     )
 
 
@@ -100,19 +105,19 @@ def _any_copy(record: CustodyRecord, read: Read, keys: list[rsa.RSAPrivateKey]) 
     if not keys:
         wanted = ", ".join(holder.recovery_key_sha256[:8] for holder in record.holders)
         raise RecoverySourceInvalid(
-            f"no recovery private key was brought; the copies are for {wanted}: bring one of these"
+            f"no recovery private key was provided; the backups open with {wanted}: provide one of these"
         )
     holder = _holder_of(record, keys[0])
     return recovery_copies.open_copy(read(holder.file), keys[0], algorithm=holder.algorithm)
 
 
 def _together(record: CustodyRecord, read: Read, keys: list[rsa.RSAPrivateKey]) -> KeyMaterial:
-    """Open each custodian's component and put them together. Raises `RecoverySourceInvalid`."""
+    """Open each custodian's component and combine them. Raises `RecoverySourceInvalid` and `KeyMaterialMismatch`."""
     there = {holder.file: key for key in keys for holder in (_holder_of(record, key),)}
     if missing := [holder for holder in record.holders if holder.file not in there]:
         lacking = ", ".join(holder.recovery_key_sha256[:8] for holder in missing)
         raise RecoverySourceInvalid(
-            f"{len(missing)} of {len(record.holders)} components are missing; bring the private keys of {lacking} too"
+            f"{len(missing)} of {len(record.holders)} components are missing; provide the private keys of {lacking} too"
         )
     parts = []
     try:
@@ -122,7 +127,7 @@ def _together(record: CustodyRecord, read: Read, keys: list[rsa.RSAPrivateKey]) 
             if part.key_check_value != holder.component_check_value:
                 raise KeyMaterialMismatch(
                     f"{holder.file} has check value {part.key_check_value}, recorded is {holder.component_check_value}; "
-                    "bring the file that belongs to this set"
+                    "provide the file that belongs to this set"
                 )
         return recovery_copies.combine(parts)
     finally:
@@ -131,7 +136,7 @@ def _together(record: CustodyRecord, read: Read, keys: list[rsa.RSAPrivateKey]) 
 
 
 def check_opens(record: CustodyRecord, *, read: Read, sources: RecoverySources) -> str:
-    """Open the key material and wipe it again; return its key check value. Raises what `wrap` raises."""
+    """Open the key material, then overwrite it; return its key check value. Raises what `wrap` raises."""
     if _in_token(record, sources):
         from runbook_lib.material import pkcs11
 
@@ -147,16 +152,17 @@ def _in_token(record: CustodyRecord, sources: RecoverySources) -> bool:
 
 
 def _token(record: CustodyRecord, sources: RecoverySources) -> HsmToken:
-    """Return where the key is: its labels as recorded, module and PIN as provided."""
+    """Return the location of the key: labels as recorded, module and PIN source as provided."""
     token = record.hsm
-    assert token is not None  # the record of source pkcs11 has it  # noqa: S101
+    assert token is not None  # always set with source pkcs11  # noqa: S101
     return HsmToken(sources.pkcs11_module, token.token_label, token.key_label, sources.pin_from or "prompt")
 
 
 def wrap(record: CustodyRecord, wrapping: Wrapping, *, read: Read, sources: RecoverySources) -> tuple[bytes, str]:
-    """Encrypt the key material for KMS; return that, and its key check value.
+    """Encrypt the key material with the wrapping key; return EncryptedKeyMaterial.bin and the key check value.
 
-    A key in an HSM token is wrapped without leaving it. Raises what `opened` and `pkcs11.open_key` raise.
+    A key in an HSM token is wrapped inside the token. Raises what `opened`, `pkcs11.open_key` and
+    `HsmKey.encrypt_to` raise.
     """
     if _in_token(record, sources):
         from runbook_lib.material import pkcs11

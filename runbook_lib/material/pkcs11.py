@@ -1,7 +1,7 @@
-"""Key material inside an HSM, through PKCS#11: made, recognised and wrapped there, never outside it in clear.
+"""Key material inside an HSM, through PKCS#11: created, identified and wrapped there, never outside it in clear.
 
-Needs the extra `hsm` (python-pkcs11) and the vendor's library. The PIN comes from `pass_phrases`. The key must be
-extractable, since KMS needs it, but only wrapped: it is sensitive, so the token gives it to nobody in clear.
+Needs the extra `hsm` (python-pkcs11) and the vendor's library. `secret_sources` reads the PIN. The key must be
+extractable, so that it can be wrapped for KMS, and sensitive, so that the token never returns it in clear.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from runbook_lib.material.key_material import LENGTH, RSAES_OAEP_SHA_1, RSAES_OA
 from runbook_lib.material.request import HsmToken
 from runbook_lib.material.secret_sources import read_pass_phrase
 
-# Any modulus of 2048 bits: what is wrapped to try it out is a throw-away key.
+# Any 2048-bit modulus will do: only a throw-away key is wrapped with it, to test the token.
 _PROBE = rsa.RSAPublicNumbers(65537, (1 << 2047) + (1 << 1024) + 1)
 
 
@@ -34,7 +34,7 @@ class HsmKey:
 
     @property
     def key_check_value(self) -> str:
-        """The key check value, computed by the token (AES-CMAC over one zero block); "" where it cannot."""
+        """The key check value, computed by the token (AES-CMAC over one zero block); "" if the token cannot."""
         import pkcs11
 
         try:
@@ -44,43 +44,45 @@ class HsmKey:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the record says of token and key; no secret in it."""
+        """The facts about token and key for the custody record; no secret."""
         from pkcs11 import Attribute
 
-        def told(attribute: Any) -> bool:
+        def flag(attribute: Any) -> bool:
             return bool(self._key[attribute])
 
         return {
             **token_facts(self._token),
             "key_label": self._label,
             "was_there_before": self._found,
-            "made_in_token": told(Attribute.LOCAL),
-            "always_sensitive": told(Attribute.ALWAYS_SENSITIVE),
+            "made_in_token": flag(Attribute.LOCAL),
+            "always_sensitive": flag(Attribute.ALWAYS_SENSITIVE),
             "oaep": self.algorithms,
         }
 
     def best_algorithm(self) -> str:
-        """Return the strongest OAEP that the token can do. Raises `HsmIncapable`."""
+        """Return the strongest wrapping algorithm that the token supports. Raises `HsmIncapable`."""
         if not self.algorithms:
-            raise HsmIncapable(f"token {self._token.label!r} wraps with no OAEP that KMS takes; use another token")
+            raise HsmIncapable(
+                f"token {self._token.label!r} supports no OAEP wrapping that KMS accepts; use another token"
+            )
         return self.algorithms[0]
 
     def encrypt_to(self, public_key: rsa.RSAPublicKey, algorithm: str) -> bytes:
-        """Have the token wrap the key with an RSA public key. Raises `HsmIncapable`."""
+        """Wrap the key with an RSA public key inside the token; return the ciphertext. Raises `HsmIncapable`."""
         if algorithm not in self.algorithms:
             raise HsmIncapable(incapable(str(self._token.label), self.algorithms, algorithm))
         return _wrap(self._session, self._key, public_key.public_numbers(), algorithm)
 
 
 def incapable(label: str, algorithms: list[str], algorithm: str) -> str:
-    """Return the line that says what the token can do in place of what was asked."""
-    can = " and ".join(algorithms) or "none that KMS takes"
+    """Return the error message for a token that does not support `algorithm`, with what it supports instead."""
+    can = " and ".join(algorithms) or "no algorithm that KMS accepts"
     way = f"set wrapping_algorithm: {algorithms[0]} and run 02 and 03 again" if algorithms else "use another token"
-    return f"token {label!r} cannot wrap with {algorithm}, it can do {can}; {way}"
+    return f"token {label!r} cannot wrap with {algorithm}, it supports {can}; {way}"
 
 
 def token_facts(token: Any) -> dict[str, str]:
-    """Return which token this is."""
+    """Return label, serial number and model of the token."""
     serial = token.serial
     return {
         "token_label": str(token.label),
@@ -90,7 +92,7 @@ def token_facts(token: Any) -> dict[str, str]:
 
 
 def oaep_algorithms(session: Any) -> list[str]:
-    """Return which wrapping algorithms the token really does, best first: each is tried, on a throw-away key."""
+    """Return the wrapping algorithms that the token supports, best first; each is tried on a throw-away key."""
     import pkcs11
     from pkcs11 import Attribute, KeyType
 
@@ -130,12 +132,14 @@ def _wrap(session: Any, key: Any, numbers: rsa.RSAPublicNumbers, algorithm: str)
     finally:
         public.destroy()
     if len(wrapped) * 8 != (numbers.n.bit_length() + 7) // 8 * 8:
-        raise HsmIncapable(f"the token answered {len(wrapped)} bytes to a wrap with {algorithm}; use another token")
+        raise HsmIncapable(
+            f"the token returned {len(wrapped)} bytes for {algorithm}, not the key's length; use another token"
+        )
     return bytes(wrapped)
 
 
 def find_token(token: HsmToken) -> Any:
-    """Return the token of that label; no PIN is needed. Raises `HsmUnavailable`."""
+    """Return the token with this label; no PIN is needed. Raises `HsmUnavailable`."""
     try:
         import pkcs11
     except ImportError:
@@ -146,22 +150,24 @@ def find_token(token: HsmToken) -> Any:
         library = pkcs11.lib(token.module)
     except pkcs11.PKCS11Error as error:
         raise HsmUnavailable(
-            f"pkcs11_module {token.module!r} is no PKCS#11 library that loads ({error}); give the vendor's .so"
+            f"pkcs11_module {token.module!r} cannot be loaded as a PKCS#11 library ({error}); give the path of the vendor's .so"
         ) from error
     try:
         return library.get_token(token_label=token.token_label)
     except pkcs11.NoSuchToken:
-        there = ", ".join(repr(str(token.label)) for token in library.get_tokens()) or "none"
-        raise HsmUnavailable(f"there is no token {token.token_label!r}; the module shows: {there}") from None
+        found = ", ".join(repr(str(token.label)) for token in library.get_tokens()) or "none"
+        raise HsmUnavailable(
+            f"token {token.token_label!r} does not exist; the module has: {found}; give one of these labels"
+        ) from None
     except pkcs11.MultipleTokensReturned:
-        raise HsmUnavailable(f"several tokens are called {token.token_label!r}; give each a label of its own") from None
+        raise HsmUnavailable(f"several tokens have the label {token.token_label!r}; give each its own label") from None
 
 
 @contextmanager
 def open_key(where: HsmToken, *, create: bool) -> Iterator[HsmKey]:
-    """Log in to the token and find the key by its label; with `create`, make it there if it is not.
+    """Log in to the token and find the key by its label; with `create`, create the key if it does not exist.
 
-    Raises `HsmUnavailable` (module, token, PIN, key), `PassPhraseMissing`.
+    Raises `HsmUnavailable` (module, token, PIN or key), `HsmIncapable` and `PassPhraseMissing`.
     """
     token, label = find_token(where), where.key_label
     import pkcs11
@@ -171,37 +177,41 @@ def open_key(where: HsmToken, *, create: bool) -> Iterator[HsmKey]:
         session = token.open(rw=create, user_pin=pin)
     except (pkcs11.PinIncorrect, pkcs11.PinLenRange, pkcs11.PinInvalid):
         raise HsmUnavailable(
-            f"token {token.label!r} refuses the PIN; it locks after a few wrong ones, so look before you try again"
+            f"token {token.label!r} refuses the PIN; a token locks after a few wrong PINs, so check it before you try again"
         ) from None
     except pkcs11.PKCS11Error as error:
-        raise HsmUnavailable(f"token {token.label!r} cannot be opened ({_name(error)}); ask its officer") from None
+        raise HsmUnavailable(
+            f"token {token.label!r} cannot be opened ({_name(error)}); ask its security officer"
+        ) from None
     with session:
         keys = list(
             session.get_objects({pkcs11.Attribute.CLASS: pkcs11.ObjectClass.SECRET_KEY, pkcs11.Attribute.LABEL: label})
         )
         if len(keys) > 1:
             raise HsmUnavailable(
-                f"{len(keys)} keys in token {token.label!r} are called {label!r}; give one another label"
+                f"{len(keys)} keys in token {token.label!r} have the label {label!r}; change one label"
             )
         if not keys and not create:
-            raise HsmUnavailable(f"token {token.label!r} has no key {label!r}; bring the token that made the material")
+            raise HsmUnavailable(
+                f"token {token.label!r} has no key {label!r}; provide the token that created the key material"
+            )
         key = _checked(keys[0], label) if keys else _generate(session, token, label)
         yield HsmKey(session, token, key, label, found=bool(keys))
 
 
 def _checked(key: Any, label: str) -> Any:
-    """Return a key that was there already if KMS can take it. Raises `HsmIncapable`."""
+    """Return an existing key if it can be imported into KMS. Raises `HsmIncapable`."""
     from pkcs11 import Attribute, KeyType
 
     if key.key_type != KeyType.AES or key[Attribute.VALUE_LEN] != LENGTH:
-        raise HsmIncapable(f"the key {label!r} is no AES key of 256 bits; give another key label")
+        raise HsmIncapable(f"the key {label!r} is not a 256-bit AES key; give another key label")
     if not key[Attribute.EXTRACTABLE]:
-        raise HsmIncapable(f"the key {label!r} may not leave the token, not even wrapped; give another key label")
+        raise HsmIncapable(f"the key {label!r} is not extractable, so it cannot be wrapped; give another key label")
     return key
 
 
 def _generate(session: Any, token: Any, label: str) -> Any:
-    """Make the key in the token: kept there, sensitive, to be wrapped and recognised and nothing else."""
+    """Create the key in the token: persistent, sensitive, extractable, and for signing (AES-CMAC) only."""
     import pkcs11
     from pkcs11 import Attribute, KeyType, MechanismFlag
 
@@ -216,7 +226,7 @@ def _generate(session: Any, token: Any, label: str) -> Any:
         )
     except pkcs11.PKCS11Error as error:
         raise HsmIncapable(
-            f"token {token.label!r} makes no AES key of 256 bits ({_name(error)}); use another"
+            f"token {token.label!r} cannot create a 256-bit AES key ({_name(error)}); use another token"
         ) from None
 
 
@@ -225,7 +235,7 @@ def _name(error: Exception) -> str:
 
 
 def capabilities(where: HsmToken) -> list[str] | None:
-    """Return which wrapping algorithms the token can do, best first; None where it tells nothing without a PIN.
+    """Return the wrapping algorithms that the token supports, best first; None if that needs a PIN.
 
     Raises `HsmUnavailable`.
     """

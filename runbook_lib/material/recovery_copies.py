@@ -1,7 +1,7 @@
-"""Who keeps the original key material: copies encrypted to recovery public keys, the record of them, and how to open them.
+"""Key material backups: encrypt to recovery public keys, whole or split into components, record them, and open them.
 
-A copy is RSA-OAEP over the 32 bytes, nothing around it, so that `openssl pkeyutl` alone opens it years from now.
-Components of split material are `components`; the run's files are `material_set`.
+A backup is RSA-OAEP over the 32 bytes without any container, so that `openssl pkeyutl` alone opens it years from now.
+`material_set` names the files.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ TRAINING_LABEL = b"TRAINING ONLY: this recovery key was made by the sandbox and 
 
 @dataclass(frozen=True)
 class CustodyCopy:
-    """One recipient's file: its name, the recovery key's fingerprint, the algorithm, and the encrypted bytes.
+    """One key material backup: file name, SHA-256 of the recovery public key, algorithm, ciphertext.
 
-    `component_check_value` is set where the file holds a component of split material, not the whole of it.
+    `component_check_value` is set if the file holds one component of split key material.
     """
 
     name: str
@@ -53,7 +53,7 @@ class CustodyCopy:
     component_check_value: str = ""
 
     def as_holder(self, *, training_only: bool) -> Holder:
-        """Return what the custody record says of this copy; no secret in it."""
+        """Return the entry for the custody record; no secret."""
         facts: dict[str, Any] = {
             "file": self.name,
             "recovery_key_sha256": self.recovery_key,
@@ -69,20 +69,24 @@ def load_recovery_public_key(pem: bytes) -> rsa.RSAPublicKey:
     """Load a recovery public key: RSA, PEM, 2048 bits or more. Raises `RecoveryKeyInvalid`."""
     if b"PRIVATE KEY" in pem:
         raise RecoveryKeyInvalid(
-            "this is a private key; give its public half (openssl rsa -in recovery-private.pem -pubout) and keep the private "
-            "one away from here"
+            "this is a private key; give its public key (openssl rsa -in recovery-private.pem -pubout) and keep the private "
+            "key off this machine"
         )
     try:
         key = serialization.load_pem_public_key(pem)
     except (ValueError, TypeError) as error:
-        raise RecoveryKeyInvalid("this is no public key in PEM form; make one with openssl rsa -pubout") from error
+        raise RecoveryKeyInvalid(
+            "this is not a valid public key in PEM form; create one with openssl rsa -pubout"
+        ) from error
     if not isinstance(key, rsa.RSAPublicKey) or key.key_size < SMALLEST:
-        raise RecoveryKeyInvalid(f"a recovery key is an RSA key of {SMALLEST} bits or more; make another")
+        raise RecoveryKeyInvalid(
+            f"this is not an RSA key of at least {SMALLEST} bits; create one with openssl genrsa -aes256 4096"
+        )
     return key
 
 
 def load_recovery_public_keys(pems: Sequence[bytes]) -> list[rsa.RSAPublicKey]:
-    """Load several, which must differ. Raises `RecoveryKeyInvalid`."""
+    """Load several recovery public keys (PEM). Raises `RecoveryKeyInvalid`, also if two are the same."""
     keys = [load_recovery_public_key(pem) for pem in pems]
     names = [key_fingerprint(key) for key in keys]
     for name in names:
@@ -94,7 +98,7 @@ def load_recovery_public_keys(pems: Sequence[bytes]) -> list[rsa.RSAPublicKey]:
 
 
 def key_fingerprint(key: rsa.RSAPublicKey) -> str:
-    """Return the SHA-256 of a public key's DER SubjectPublicKeyInfo."""
+    """Return the SHA-256 (hex) of a public key's DER SubjectPublicKeyInfo."""
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return fingerprint(der)
 
@@ -102,7 +106,7 @@ def key_fingerprint(key: rsa.RSAPublicKey) -> str:
 def copies(
     keys: Sequence[rsa.RSAPublicKey], encrypt_to: Callable[[rsa.RSAPublicKey, str], bytes], *, algorithm: str
 ) -> list[CustodyCopy]:
-    """Return one copy per recovery key, each made by `encrypt_to(key, algorithm)`: here, or inside an HSM."""
+    """Return one backup per recovery key, encrypted by `encrypt_to(key, algorithm)`, here or inside an HSM."""
     made = []
     for key in keys:
         name = key_fingerprint(key)
@@ -121,21 +125,24 @@ def load_recovery_private_key(pem: bytes | bytearray, *, password: str | None = 
     try:
         key = serialization.load_pem_private_key(bytes(pem), password.encode() if password else None)
     except TypeError:
-        wanted = "it is encrypted: say where its password is" if not password else "it has no password: give none"
+        wanted = "it is encrypted: give recovery_password_from" if not password else "it has no password: give none"
         raise RecoveryKeyInvalid(f"this private key cannot be loaded; {wanted}") from None
     except ValueError:
         raise RecoveryKeyInvalid(
-            "this private key cannot be loaded: another password, or no private key in PEM form; bring the right one"
+            "this private key cannot be loaded: the password is wrong, or it is not a private key in PEM form; "
+            "provide the right one"
         ) from None
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise RecoveryKeyInvalid("a recovery key is an RSA key; give the private half of the one that the copy names")
+        raise RecoveryKeyInvalid(
+            "this is not an RSA key; give the recovery private key that the name of the backup identifies"
+        )
     return key
 
 
 def open_any_copy(content: bytes, private_key: rsa.RSAPrivateKey) -> KeyMaterial:
-    """Open a recovery copy whose algorithm nobody recorded: SHA-256, or SHA-1 as many HSMs make it.
+    """Open a backup whose algorithm is not recorded: OAEP with SHA-256, else with SHA-1, as many HSMs use.
 
-    Raises `EncryptedKeyMaterialInvalid`.
+    Raises `EncryptedKeyMaterialInvalid`, `KeyMaterialLength` and `KeyMaterialEncoded`.
     """
     try:
         return open_copy(content, private_key)
@@ -144,19 +151,22 @@ def open_any_copy(content: bytes, private_key: rsa.RSAPrivateKey) -> KeyMaterial
 
 
 def open_copy(content: bytes, private_key: rsa.RSAPrivateKey, *, algorithm: str = RSAES_OAEP_SHA_256) -> KeyMaterial:
-    """Open a recovery copy; raise `EncryptedKeyMaterialInvalid` for another key's copy or a damaged one."""
+    """Decrypt a backup. Raises `EncryptedKeyMaterialInvalid` if it is for another key or damaged.
+
+    Raises `KeyMaterialLength` and `KeyMaterialEncoded` if the content is not 32 raw bytes.
+    """
     padding = oaep(algorithm)
     try:
         opened = bytearray(private_key.decrypt(content, padding))
     except ValueError:
         raise EncryptedKeyMaterialInvalid(
-            "this copy is not for this recovery key, or damaged; try the key that its name tells"
+            "this backup is for another recovery key, or damaged; use the key that its file name identifies"
         ) from None
     return KeyMaterial(opened)
 
 
 def open_command(name: str, *, algorithm: str = RSAES_OAEP_SHA_256, out: str = PLAINTEXT) -> str:
-    """Return the openssl command that opens a copy without any software of ours."""
+    """Return the openssl command that decrypts a backup without the runbook."""
     digest = openssl_digest(algorithm)
     return (
         f"openssl pkeyutl -decrypt -in {name} -out {out} -inkey recovery-private.pem \\\n"
@@ -165,7 +175,7 @@ def open_command(name: str, *, algorithm: str = RSAES_OAEP_SHA_256, out: str = P
 
 
 def make_training_recovery_key() -> tuple[bytes, bytes]:
-    """Return a recovery key pair (private, public; PEM) that says of itself that it is for training only."""
+    """Return a recovery key pair (private, public; PEM) that is labelled as for training only."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=3072)
     private_pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -177,7 +187,7 @@ def make_training_recovery_key() -> tuple[bytes, bytes]:
 
 
 def training_public_key(private_pem: bytes) -> bytes:
-    """Return the public half (PEM) of a training pair whose file has gone."""
+    """Return the public key (PEM) of a training pair whose file was deleted."""
     public = load_recovery_private_key(private_pem).public_key()
     return TRAINING_LABEL + public.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -194,9 +204,9 @@ def record(
     made_at: datetime,
     **facts: Any,
 ) -> CustodyRecord:
-    """Return the custody record of these copies.
+    """Return the custody record of these backups.
 
-    `training` names the fingerprints of keys that protect nothing real; `facts` is what only one kind of custody has.
+    `training` holds the fingerprints of training keys; `facts` are fields that only one kind of custody has.
     """
     return CustodyRecord(
         custody=custody,
@@ -214,7 +224,9 @@ FEWEST, MOST = 2, 9
 def split(material: KeyMaterial, number: int) -> list[KeyMaterial]:
     """Split material into `number` components, all of which are needed. Raises `RecoveryKeyInvalid`."""
     if not FEWEST <= number <= MOST:
-        raise RecoveryKeyInvalid(f"{number} components are not {FEWEST} to {MOST}; give as many custodians' keys")
+        raise RecoveryKeyInvalid(
+            f"{number} components are not {FEWEST} to {MOST}; give that many recovery public keys, one per custodian"
+        )
     last = bytearray(bytes(material))
     made = []
     for _ in range(number - 1):
@@ -226,14 +238,16 @@ def split(material: KeyMaterial, number: int) -> list[KeyMaterial]:
 
 
 def combine(components: Sequence[KeyMaterial]) -> KeyMaterial:
-    """Put components together again, in any order; that they are all there only the key check value tells.
+    """Combine components (XOR), in any order. Only the key check value shows whether all of them were given.
 
-    Raises `RecoverySourceInvalid` for fewer than two, or for one that was brought twice.
+    Raises `RecoverySourceInvalid` for fewer than two components, or for a repeated one.
     """
     if len(components) < FEWEST:
-        raise RecoverySourceInvalid(f"{len(components)} component is not all of them; bring every custodian's")
+        raise RecoverySourceInvalid(
+            f"{len(components)} component is not all of them; provide the component of every custodian"
+        )
     if any(one == other for place, one in enumerate(components) for other in components[:place]):
-        raise RecoverySourceInvalid("a component was brought twice; bring every custodian's once")
+        raise RecoverySourceInvalid("a component was provided twice; provide the component of every custodian once")
     whole = bytearray(LENGTH)
     for component in components:
         for place, byte in enumerate(bytes(component)):
@@ -242,7 +256,7 @@ def combine(components: Sequence[KeyMaterial]) -> KeyMaterial:
 
 
 def seal_components(material: KeyMaterial, keys: Sequence[rsa.RSAPublicKey]) -> list[CustodyCopy]:
-    """Split the material and encrypt one component to each custodian's recovery public key."""
+    """Split the key material and encrypt one component to each custodian's recovery public key."""
     sealed = []
     for number, (key, component) in enumerate(zip(keys, split(material, len(keys)), strict=True), 1):
         with component:

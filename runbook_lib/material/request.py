@@ -1,6 +1,6 @@
-"""What a caller asks for when it makes a set of key material: the source, its files, the HSM token, the custody.
+"""The request for a set of key material: source, files, HSM token and custody.
 
-Plain values, so that this folder needs no inputs model. The models of `inputs` make one with `request()`.
+Plain values, so that this folder does not depend on `inputs`; the inputs of 03 create one with `request()`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Custody = Literal["recovery_key", "hsm", "file", "none", "split"]
 
 @dataclass(frozen=True)
 class HsmToken:
-    """Where key material lies in a PKCS#11 token, and where its PIN comes from (`prompt`, `env:NAME`, `file:PATH`)."""
+    """A key in a PKCS#11 token, and where to read the PIN (`prompt`, `env:NAME` or `file:PATH`)."""
 
     module: str
     token_label: str
@@ -26,9 +26,9 @@ class HsmToken:
 
 @dataclass(frozen=True)
 class MaterialRequest:
-    """One request for a set of key material; paths and labels only, no secret.
+    """A request for a set of key material; paths and labels only, no secret.
 
-    `file` is the path for the sources file, wrapped and recovery. `keep_plaintext_file` is for custody `file` only.
+    `file` is the path for the sources file, wrapped and recovery. `keep_plaintext_file` applies to custody `file`.
     """
 
     source: Source = "generate"

@@ -1,6 +1,6 @@
-"""Where key material comes from: each source yields one set, encrypted with the wrapping key, with custody of the original.
+"""Sources of key material: each yields one set, encrypted with the wrapping key, with its backups.
 
-Used by 03 and by `runbook wrap`; knows neither a run nor AWS. The HSM itself is `hsm`.
+Used by 03 and by `runbook wrap`; no run and no AWS call. `pkcs11` accesses the HSM.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def make_set(
     recovery_public_keys: Sequence[bytes],
     now: datetime | None = None,
 ) -> MaterialSet:
-    """Make the set that is asked for; the material is in memory for as long as this takes.
+    """Create the requested set; the key material is in memory during this call only.
 
-    `recovery_public_keys` are PEM. Raises what `key_material`, `custody`, `components`, `hsm` and `hand_over` raise.
+    `recovery_public_keys` are PEM. Raises what `key_material`, `recovery_copies`, `pkcs11` and `hand_over` raise.
     """
     public_key = key_material.load_wrapping_public_key(wrapping.public_key, wrapping_key_spec=wrapping.key_spec)
     keys = recovery_copies.load_recovery_public_keys(recovery_public_keys)
@@ -83,7 +83,7 @@ def make_set(
 
 
 def _material(request: MaterialRequest) -> KeyMaterial:
-    """Make the material, or read it, or open a custody copy of it."""
+    """Generate the key material, read it from a file, or open a backup of it."""
     path = Path(request.file).expanduser()
     if request.source == "generate":
         return KeyMaterial.generate()
@@ -106,10 +106,12 @@ def read_private_key(path: str, *, password_from: str = "") -> rsa.RSAPrivateKey
 
 
 def read_public(path: str) -> bytes:
-    """Return the content of a file that holds nothing secret, a megabyte at most. Raises `ArtefactMissing`."""
+    """Return the content of a file without secrets, at most 1 MiB of it. Raises `ArtefactMissing`."""
     try:
         descriptor = os.open(Path(path).expanduser(), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             return file.read(2**20) or b""
     except OSError as error:
-        raise ArtefactMissing(f"{path!r} cannot be read ({error.strerror}); give the path of a file") from error
+        raise ArtefactMissing(
+            f"{path!r} cannot be read ({error.strerror}); give the path of an existing file"
+        ) from error
