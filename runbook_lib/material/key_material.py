@@ -173,8 +173,7 @@ def check_wrapping_algorithm(wrapping_algorithm: str) -> None:
 def oaep(wrapping_algorithm: str) -> padding.OAEP:
     """Return the OAEP padding of a wrapping algorithm: the same hash for the label and for MGF1, as KMS expects.
 
-    Source: "Wrapping algorithms", KMS developer guide, importing-keys-get-public-key-and-token. Raises
-    `WrappingKeyInvalid`.
+    Source: KMS developer guide, importing-keys-get-public-key-and-token. Raises `WrappingKeyInvalid`.
     """
     check_wrapping_algorithm(wrapping_algorithm)
     algorithm = _HASHES[wrapping_algorithm]
