@@ -16,7 +16,7 @@ BAD_USAGE = (
     errors.InputError,
     errors.ParameterFileInvalid,
     errors.ParameterChanged,
-    errors.ConfirmationMissing,
+    errors.NotConfirmed,
 )
 
 

@@ -44,7 +44,7 @@ class Outlook:
 def look_ahead(given: Mapping[str, Any], *, runs_dir: Path) -> Outlook:
     """Return what a run with these parameters would do in its target.
 
-    Raises `InputError`, `WrongTarget` and `CredentialsMissing`. Whatever else would stop a run is a check
+    Raises `InputError`, `WrongRegion`, `WrongAccount` and `CredentialsMissing`. Whatever else would stop a run is a check
     that fails.
     """
     check_parameters(given)

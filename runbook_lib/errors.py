@@ -69,8 +69,12 @@ class FileNotWritable(RunbookError):
 # The target ------------------------------------------------------------------------------------------
 
 
-class WrongTarget(RunbookError):
-    """The account or Region is not the one that the run is fixed to, or the Region is unknown or not enabled."""
+class WrongAccount(RunbookError):
+    """The caller's AWS account is not the one that the run is fixed to."""
+
+
+class WrongRegion(RunbookError):
+    """A Region is unknown, or not enabled in the account."""
 
 
 class WrongEndpoint(RunbookError):
@@ -179,7 +183,7 @@ class PlanOutdated(RunbookError):
     """The form was edited, or another step applied, after the plan was shown; nothing was applied."""
 
 
-class ConfirmationMissing(RunbookError):
+class NotConfirmed(RunbookError):
     """A deletion was not confirmed, or the confirmation names another resource."""
 
 

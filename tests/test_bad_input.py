@@ -71,7 +71,7 @@ class Desk:
 
 def test_a_region_that_does_not_exist(desk):
     """The nearest Region is named, and no run is made."""
-    desk.fails("00_start", errors.WrongTarget, ["'eu-west-9'", "did you mean 'eu-west-"], region="eu-west-9")
+    desk.fails("00_start", errors.WrongRegion, ["'eu-west-9'", "did you mean 'eu-west-"], region="eu-west-9")
     assert not desk.path.exists()
 
 

@@ -219,7 +219,7 @@ def test_credentials_that_expire_in_the_middle_stop_it_resumably(desk, code):
     """The import was about to be sent: sign in again, run again, and it is there once."""
     go(*STEPS[:4])
     desk.ask("/runbook/faults", {"operation": "kms:ImportKeyMaterial", "kind": "error", "status": 400, "code": code})
-    with pytest.raises(errors.NoCredentials, match="sign in again, then repeat the command"):
+    with pytest.raises(errors.CredentialsMissing, match="sign in again, then repeat the command"):
         go("04_import_key_material")
     go(*STEPS[4:])
     assert desk.report("desk")["verified"]

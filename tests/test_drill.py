@@ -9,10 +9,10 @@ from walk import FAST, KNOWN, custody_of
 
 from runbook_lib.aws import sandbox_process
 from runbook_lib.errors import (
-    ConfirmationMissing,
     EncryptedKeyMaterialInvalid,
     KeyMaterialMismatch,
     KeyNotUsable,
+    NotConfirmed,
     ParameterChanged,
     PlanRefused,
     RecoverySourceInvalid,
@@ -213,7 +213,7 @@ def test_with_target_aws_the_drill_only_reads(walk):
 def test_with_target_aws_a_throw_away_cluster_must_be_named_exactly(under):
     """Another name is refused; the run's own lets the drill begin."""
     step = as_aws(under)
-    with pytest.raises(ConfirmationMissing, match="this run's cluster is 'aurora-byok'"):
+    with pytest.raises(NotConfirmed, match="this run's cluster is 'aurora-byok'"):
         recovery_drill.plan(step, asked(throw_away_db_cluster_identifier="production"))
     plan = recovery_drill.plan(step, asked(throw_away_db_cluster_identifier="aurora-byok"))
     assert ["keep", "delete", "keep", "create", "change"] == [change.action for change in plan.changes]

@@ -54,7 +54,7 @@ def test_one_block_is_kept_current_and_ends_as_done(shown):
 
 def test_an_interrupted_wait_says_so_where_it_was_shown_and_how_to_go_on(shown):
     """The saved page does not claim to be waiting still, and the error is one line."""
-    with pytest.raises(Interrupted, match=r"interrupted the wait for cluster c; run this cell again to resume it"):
+    with pytest.raises(WaitInterrupted, match=r"interrupted the wait for cluster c; run this cell again to resume it"):
         wait_that_ends_with(KeyboardInterrupt())
     assert "■ interrupted · cluster c" in shown[-1]
     assert "… creating" in shown[-1]

@@ -158,7 +158,7 @@ def test_a_run_is_bound_to_its_own_sandbox(sandbox):
     from runbook_lib.run.paths import runs_folder
 
     target = {"target": "sandbox", "account_id": "123456789012", "region": "eu-west-2", "sandbox_id": "another"}
-    with pytest.raises(SandboxGone, match="start the run again"):
+    with pytest.raises(SandboxEnded, match="start the run again"):
         session_for(target, runs_dir=runs_folder())
     assert (
         session_for({**target, "sandbox_id": sandbox.sandbox_id}, runs_dir=runs_folder()).account_id == "123456789012"

@@ -25,7 +25,7 @@ from cells import run_cells
 from runbook_lib.aws.sandbox_process import Sandbox
 from runbook_lib.aws.session import Session, _access_key, sandbox_session
 from runbook_lib.aws.waiting import wait_until_available
-from runbook_lib.errors import CredentialsMissing, WrongEndpoint, WrongTarget
+from runbook_lib.errors import CredentialsMissing, WrongAccount, WrongEndpoint
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import all_steps
 
@@ -172,7 +172,7 @@ def test_the_account_is_checked_before_every_step(monkeypatch, tmp_path: Path, n
         return AWSResponse(request.url, 200, {"date": "Wed, 25 Nov 2026 00:00:00 GMT"}, raw)
 
     monkeypatch.setattr(botocore.httpsession.URLLib3Session, "send", answer)
-    with pytest.raises(WrongTarget, match=f"signed in to account {OTHER}, the run is for {ACCOUNT}"):
+    with pytest.raises(WrongAccount, match=f"signed in to account {OTHER}, the run is for {ACCOUNT}"):
         run_cells(name, run_id="real")
     assert 1 == len(sent)
     assert "GetCallerIdentity" in sent[0]
@@ -300,9 +300,9 @@ def test_nothing_is_sent_once_the_credentials_are_of_another_account(aws, sessio
     client.describe_db_clusters(DBClusterIdentifier="c")
     aws.sign_in(THEIRS)
     for _ in range(2):
-        with pytest.raises(WrongTarget, match=f"signed in to account {OTHER}, the run is for {ACCOUNT}"):
+        with pytest.raises(WrongAccount, match=f"signed in to account {OTHER}, the run is for {ACCOUNT}"):
             client.delete_db_cluster(DBClusterIdentifier="c", SkipFinalSnapshot=True)
-    with pytest.raises(WrongTarget, match=f"signed in to account {OTHER}"):
+    with pytest.raises(WrongAccount, match=f"signed in to account {OTHER}"):
         session.identity()
     assert [MINE, THEIRS] == aws.asked()
     assert [("DescribeDBClusters", MINE)] == aws.acted()
@@ -328,7 +328,7 @@ def test_another_key_of_the_same_account_goes_on(aws, session, retry):
 def test_a_first_call_asks_whose_credentials_they_are(aws, session):
     """Also when nobody called identity() before."""
     aws.sign_in(THEIRS)
-    with pytest.raises(WrongTarget):
+    with pytest.raises(WrongAccount):
         session.client("rds").describe_db_clusters()
     assert [] == aws.acted()
 
@@ -338,7 +338,7 @@ def test_a_session_without_an_account_stays_in_the_one_that_it_found(aws):
     session = Session(target="aws", region="eu-west-2")
     session.client("rds").describe_db_clusters()
     aws.sign_in(THEIRS)
-    with pytest.raises(WrongTarget, match=f"signed in to account {OTHER}, the run is for {ACCOUNT}"):
+    with pytest.raises(WrongAccount, match=f"signed in to account {OTHER}, the run is for {ACCOUNT}"):
         session.client("rds").describe_db_clusters()
     assert [("DescribeDBClusters", MINE)] == aws.acted()
 
@@ -347,7 +347,7 @@ def test_a_retry_of_the_sdk_is_checked_like_the_first_attempt(aws, session):
     """botocore signs each attempt afresh: the second would go to the other account."""
     client, aws.faults = session.client("rds"), [503]
     aws.then = lambda: aws.sign_in(THEIRS) if aws.acted() else None
-    with pytest.raises(WrongTarget):
+    with pytest.raises(WrongAccount):
         client.delete_db_cluster(DBClusterIdentifier="c", SkipFinalSnapshot=True)
     assert [("DeleteDBCluster", MINE)] == aws.acted()
 
@@ -368,7 +368,7 @@ def test_accounts_that_change_with_every_look(aws, session):
     for _ in range(9):
         try:
             session.client("rds").delete_db_cluster(DBClusterIdentifier="c", SkipFinalSnapshot=True)
-        except WrongTarget:
+        except WrongAccount:
             refused += 1
     assert {ACCOUNT} == {account_of(key) for _, key in aws.acted()}
     assert (9, 9) == (len(aws.acted()) + refused, len(aws.asked()))
@@ -385,7 +385,7 @@ def test_threads_ask_once_and_send_nothing_elsewhere(aws, session):
         for _ in range(500):
             try:
                 client.describe_db_clusters()
-            except WrongTarget:
+            except WrongAccount:
                 return "refused"
             if len(aws.acted()) > 40 and not switched.is_set():
                 switched.set()
@@ -402,7 +402,7 @@ def test_a_wait_ends_when_the_account_changes(aws, session):
     """In the middle of an hour's wait, and before it takes the other account's cluster for its own."""
     said: list[str] = []
     aws.then = lambda: aws.sign_in(THEIRS) if len(aws.acted()) == 3 else None
-    with pytest.raises(WrongTarget, match=f"signed in to account {OTHER}"):
+    with pytest.raises(WrongAccount, match=f"signed in to account {OTHER}"):
         wait_until_available(session, "c", instances=1, timeout_minutes=1, poll_seconds=0, say=said.append)
     assert [("DescribeDBClusters", MINE)] * 3 == aws.acted()
     assert ["cluster c: creating"] == said
@@ -448,7 +448,7 @@ def test_a_presigned_url_is_checked_too(aws, session):
     client = session.client("rds")
     session.identity()
     aws.sign_in(THEIRS)
-    with pytest.raises(WrongTarget):
+    with pytest.raises(WrongAccount):
         client.generate_presigned_url("delete_db_cluster", {"DBClusterIdentifier": "c"})
 
 
@@ -462,7 +462,7 @@ def test_the_request_itself_is_looked_at_as_it_leaves(aws, session, key):
         request.context["signing"]["request_credentials"] = Credentials(key, "s", "t")
 
     client.meta.events.register_last("before-sign", sign_otherwise)
-    with pytest.raises(WrongTarget):
+    with pytest.raises(WrongAccount):
         client.describe_db_clusters()
     assert [] == aws.acted()
 

@@ -46,8 +46,9 @@ from runbook_lib.errors import (
     CredentialsMissing,
     SandboxEnded,
     SandboxUnavailable,
+    WrongAccount,
     WrongEndpoint,
-    WrongTarget,
+    WrongRegion,
 )
 
 _EXPIRED = {
@@ -179,7 +180,7 @@ class Session:
         elif event_name.rpartition(".")[2] != _WHO:
             identity = self._identities.get(_access_key(request))
             if identity is None:
-                raise WrongTarget(
+                raise WrongAccount(
                     "an AWS run was about to send a request signed with credentials whose account was not checked; "
                     "nothing was sent; run this again"
                 )
@@ -191,7 +192,7 @@ class Session:
             self._seen = (parsedate_to_datetime(date).astimezone(UTC), time.monotonic())
         details = parsed.get("Error", {})
         if details.get("Code") in _EXPIRED:
-            raise NoCredentials(
+            raise CredentialsMissing(
                 f"AWS does not accept the credentials ({details['Code']}); sign in again, then repeat the command"
             )
         if details.get("Code") in _DENIED:
@@ -220,7 +221,7 @@ class Session:
         if isinstance(exception, NoCredentialsError | PartialCredentialsError | SSOError):
             raise CredentialsMissing(f"{exception}; {_SIGN_IN}") from exception
         if isinstance(exception, EndpointConnectionError) and self.endpoint_url:
-            raise SandboxGone(_ended(f"the sandbox at {self.endpoint_url} does not respond")) from exception
+            raise SandboxEnded(_ended(f"the sandbox at {self.endpoint_url} does not respond")) from exception
 
     # Who, where, when -----------------------------------------------------------------------------------
 
@@ -236,13 +237,13 @@ class Session:
     def identity(self) -> dict[str, str]:
         """Return `Account`, `Arn` and `UserId` of the current caller (sts:GetCallerIdentity).
 
-        STS is called once for each access key. Raises `NoCredentials`, `WrongAccount` or `WrongRegion`.
+        STS is called once for each access key. Raises `CredentialsMissing`, `WrongAccount` or `WrongRegion`.
         """
         try:
             _, identity = self._caller()
         except (BotoConnectionError, HTTPClientError) as error:
             if self.endpoint_url:
-                raise SandboxGone(_ended(f"the sandbox at {self.endpoint_url} does not respond")) from error
+                raise SandboxEnded(_ended(f"the sandbox at {self.endpoint_url} does not respond")) from error
             raise WrongRegion(
                 f"AWS does not respond in Region {self.region!r} ({error}); check the Region's name and the network"
             ) from error
@@ -251,7 +252,7 @@ class Session:
     def _caller(self) -> tuple[Credentials, dict[str, str]]:
         """Return the current credentials, frozen, and their identity from STS.
 
-        Raises `NoCredentials`, `WrongAccount`, and botocore's connection errors, which a wait retries.
+        Raises `CredentialsMissing`, `WrongAccount`, and botocore's connection errors, which a wait retries.
         """
         try:
             found = self._boto.get_credentials()
@@ -289,7 +290,7 @@ class Session:
 
     def _require_account(self, identity: Mapping[str, str]) -> None:
         if self._expected_account and identity["Account"] != self._expected_account:
-            raise WrongTarget(
+            raise WrongAccount(
                 f"you are signed in to account {identity['Account']}, the run is for {self._expected_account}; "
                 "sign in to the run's account and start the notebook or command again, or correct account_id"
             )
@@ -366,9 +367,9 @@ def session_for(target: Mapping[str, str], *, runs_dir: Path) -> Session:
         try:
             sandbox = sandbox_process.find(runs_dir)
         except SandboxUnavailable as error:
-            raise SandboxGone(_ended(str(error))) from error
+            raise SandboxEnded(_ended(str(error))) from error
         if sandbox is None or sandbox.sandbox_id != target["sandbox_id"]:
-            raise SandboxGone(_ended("the sandbox of this run has ended"))
+            raise SandboxEnded(_ended("the sandbox of this run has ended"))
         session = sandbox_session(sandbox, region=target["region"], account_id=target["account_id"])
     else:
         session = Session(target="aws", region=target["region"], account_id=target["account_id"])

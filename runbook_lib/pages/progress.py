@@ -85,7 +85,7 @@ _current: ContextVar[Progress | None] = ContextVar("progress", default=None)
 def interruptible() -> Iterator[None]:
     """Let a person interrupt a wait: the progress table shows it, and one line says how to resume.
 
-    Raises `Interrupted` instead of KeyboardInterrupt in an attended session.
+    Raises `WaitInterrupted` instead of KeyboardInterrupt in an attended session.
     """
     token = _current.set(None)
     try:
@@ -95,7 +95,7 @@ def interruptible() -> Iterator[None]:
         if progress is None or not is_attended():
             raise
         progress.end("interrupted")
-        raise Interrupted(
+        raise WaitInterrupted(
             f"you interrupted the wait for {progress.waiting_for}; run this cell again to resume it"
         ) from None
     finally:

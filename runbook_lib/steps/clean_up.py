@@ -14,7 +14,7 @@ from runbook_lib.aws import ec2, kms, rds
 from runbook_lib.aws.retry import poll
 from runbook_lib.aws.session import Session, error_code
 from runbook_lib.checks import Checks
-from runbook_lib.errors import ConfirmationMissing, WaitTimedOut
+from runbook_lib.errors import NotConfirmed, WaitTimedOut
 from runbook_lib.inputs.rds import CleanUpInputs
 from runbook_lib.plan import Action, Change, Plan
 from runbook_lib.run.records import CleanUpRecord, ClusterRecord, KeyRecord, StartRecord, VerificationRecord
@@ -174,7 +174,7 @@ def is_confirmed(step: OpenStep, asked: CleanUpInputs) -> bool:
     """
     typed = asked.confirm_db_cluster_identifier
     if typed and typed != cluster_name(step):
-        raise ConfirmationMissing(
+        raise NotConfirmed(
             f"confirm_db_cluster_identifier is {typed!r}, the run's cluster is {cluster_name(step)!r}; nothing was "
             "deleted: type that name to delete it"
         )

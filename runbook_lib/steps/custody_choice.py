@@ -16,7 +16,7 @@ TRAINING = "TRAINING-recovery-{}-key{}.pem"
 def custody_changes(step: OpenStep, inputs: EncryptKeyMaterialInputs) -> list[Change]:
     """Return the rows that say who keeps the key material.
 
-    Raises `CustodyMissing` when the material would have no backup, and `PlaintextRefused` for a plaintext file, each with
+    Raises `CustodyRefused` when the material would have no backup, and `CustodyRefused` for a plaintext file, each with
     target aws and unless the parameter that accepts it is set.
     """
     match inputs.custody:
@@ -45,12 +45,12 @@ def custody_changes(step: OpenStep, inputs: EncryptKeyMaterialInputs) -> list[Ch
 def _in_clear(step: OpenStep, inputs: EncryptKeyMaterialInputs) -> Change:
     real = step.run.target["target"] == "aws"
     if real and not inputs.accept_plaintext_file:
-        raise PlaintextRefused(
+        raise CustodyRefused(
             f"custody 'file' writes {PLAINTEXT} unencrypted, for training only; use custody recovery_key, or set "
             "accept_plaintext_file: true"
         )
     if real and not (inputs.keep_plaintext_file or inputs.accept_no_custody):
-        raise CustodyMissing(
+        raise CustodyRefused(
             f"the key material would have no backup: {PLAINTEXT} is destroyed after the import; set keep_plaintext_file or "
             "accept_no_custody: true, or use custody recovery_key"
         )
@@ -65,7 +65,7 @@ def _recovery_keys(step: OpenStep, inputs: EncryptKeyMaterialInputs) -> list[str
     if step.run.target["target"] == "sandbox":
         number = recovery_copies.FEWEST if inputs.custody == "split" else 1
         return [f"{_training(i)} (created for training)" for i in range(1, number + 1)]
-    raise CustodyMissing(
+    raise CustodyRefused(
         "recovery_public_keys is empty with target aws; create a key pair where it will be kept (openssl genrsa -aes256 -out "
         "recovery-private.pem 4096; openssl rsa -in recovery-private.pem -pubout -out recovery-public.pem) and set it to "
         "the path of recovery-public.pem"

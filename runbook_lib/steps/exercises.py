@@ -78,7 +78,7 @@ class Attempt(Text):
 def try_it(step: OpenStep, *, answer: str = "", enabled: bool = True) -> Text:
     """Make this step's mistake; return its error, and whether `answer` (a, b or c) is right.
 
-    Does nothing when `enabled` is false or the target is aws. Raises `PracticeFailed` when the sandbox returns another
+    Does nothing when `enabled` is false or the target is aws. Raises `VerificationFailed` when the sandbox returns another
     error than AWS documents.
     """
     exercise = EXERCISES[step.name]
@@ -95,9 +95,13 @@ def try_it(step: OpenStep, *, answer: str = "", enabled: bool = True) -> Text:
     except KeyMaterialLength as error:
         code, message = type(error).__name__, str(error)
     else:
-        raise PracticeFailed(f"{exercise.title}: the call succeeded, {exercise.error} was expected; report this bug")
+        raise VerificationFailed(
+            f"{exercise.title}: the call succeeded, {exercise.error} was expected; report this bug"
+        )
     if code != exercise.error:
-        raise PracticeFailed(f"{exercise.title}: AWS returned {code}, {exercise.error} was expected; report this bug")
+        raise VerificationFailed(
+            f"{exercise.title}: AWS returned {code}, {exercise.error} was expected; report this bug"
+        )
     return Attempt(exercise, f"{code}: {message}", answer)
 
 

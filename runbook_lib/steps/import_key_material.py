@@ -152,7 +152,7 @@ _REFUSALS: dict[str, str] = {
 def apply(step: OpenStep, plan: Plan) -> str:
     """Import the material; return the key's state.
 
-    Sending it twice is harmless: KMS accepts the same material again. Raises `ImportRefused` with KMS's error code.
+    Sending it twice is harmless: KMS accepts the same material again. Raises `AwsCallFailed` with KMS's error code.
     """
     change = plan.change("key material")
     key_id = KeyRecord.from_run(step.run).key_id
@@ -203,7 +203,7 @@ def _read_set(step: OpenStep) -> tuple[bytes, bytes]:
     return token, encrypted
 
 
-def _refused(step: OpenStep, key_id: str, error: ClientError) -> ImportRefused:
+def _refused(step: OpenStep, key_id: str, error: ClientError) -> AwsCallFailed:
     """Return the error for KMS's refusal, and record it when it proves that nothing was imported.
 
     The refusal may answer a repeated request whose first attempt took effect: then the key is no longer PendingImport.
@@ -213,8 +213,8 @@ def _refused(step: OpenStep, key_id: str, error: ClientError) -> ImportRefused:
     words = f"{error_code(error)}: {reason}" if reason else error_text(error)
     if state == "PendingImport" or error_code(error) == "IncorrectKeyMaterialException":
         step.run.settle(step.name, IMPORT, "refused")
-        return ImportRefused(words if reason else f"{words}; nothing was imported")
-    return ImportRefused(
+        return AwsCallFailed(words if reason else f"{words}; nothing was imported")
+    return AwsCallFailed(
         f"{words}; but the key is {state}: an earlier attempt may have taken effect; run this step again"
     )
 

@@ -144,7 +144,7 @@ def apply(step: OpenStep, plan: Plan) -> Recovered:
     """Import the material that the key had, and start the clusters of the plan.
 
     KMS compares the material with the KeyMaterialId, so that a successful import is the proof (KMS API, ImportKeyMaterial:
-    EXISTING_KEY_MATERIAL). Raises `MaterialNotProved` for other material, `ImportRefused`, and what reading the recovery
+    EXISTING_KEY_MATERIAL). Raises `KeyMaterialMismatch` for other material, `AwsCallFailed`, and what reading the recovery
     sources raises.
     """
     asked: RecoverInputs = plan.inputs
@@ -186,14 +186,14 @@ def _prove(step: OpenStep, change: Change, *, encrypted: bytes, token: bytes) ->
         answer = step.client("kms").import_key_material(**request, ImportType="EXISTING_KEY_MATERIAL")
     except ClientError as error:
         if error_code(error) == "IncorrectKeyMaterialException":
-            raise MaterialNotProved(
+            raise KeyMaterialMismatch(
                 f"{error_code(error)}: this is not the material that the key had; nothing was changed; provide the material "
                 "that was imported"
             ) from error
-        raise ImportRefused(f"{error_text(error)}; nothing was changed; run this again") from error
+        raise AwsCallFailed(f"{error_text(error)}; nothing was changed; run this again") from error
     proved, expected = answer.get("KeyMaterialId"), request["KeyMaterialId"]
     if proved != expected:
-        raise MaterialNotProved(
+        raise KeyMaterialMismatch(
             f"KMS returned KeyMaterialId {proved}, the key had {expected}; review the key's materials manually"
         )
     metadata = kms.wait_for_state(step.session, request["KeyId"], lambda state: state != "PendingImport")

@@ -17,9 +17,9 @@ from runbook_lib.aws.session import error_code
 from runbook_lib.aws.waiting import statuses, wait_until_available
 from runbook_lib.checks import Checks
 from runbook_lib.errors import (
-    ConfirmationMissing,
     KeyMaterialMismatch,
     KeyNotUsable,
+    NotConfirmed,
     PlanOutdated,
     StepMissing,
     WaitFailed,
@@ -149,7 +149,7 @@ def apply(step: OpenStep, plan: Plan) -> Table | str:
 def lose_material(step: OpenStep, plan: Plan) -> Table | str:
     """Encrypt a line, prove the backup by importing it, delete the material, and return the effects.
 
-    Resumes when it is called again after an interruption. Raises, before anything is deleted, `MaterialNotProved` when
+    Resumes when it is called again after an interruption. Raises, before anything is deleted, `KeyMaterialMismatch` when
     KMS refuses the backup, and `PlanOutdated` when another cluster uses the key.
     """
     if _only_reads(plan):
@@ -195,7 +195,7 @@ def _seconds(step: OpenStep) -> float:
 
 
 def try_other_material(step: OpenStep, plan: Plan) -> Table | str:
-    """Send KMS 256 other random bits, properly wrapped; return its error. Raises `MaterialNotProved` if it accepts them."""
+    """Send KMS 256 other random bits, properly wrapped; return its error. Raises `KeyMaterialMismatch` if it accepts them."""
     if _only_reads(plan):
         return f"{_READS}."
     with step.applying(plan):
@@ -215,7 +215,7 @@ def try_other_material(step: OpenStep, plan: Plan) -> Table | str:
         except ClientError as error:
             seen = {"other material": error_code(error)}
         else:
-            raise MaterialNotProved(
+            raise KeyMaterialMismatch(
                 "KMS accepted other material as the key's own; stop, and review the key's materials manually (kms:ListKeyRotations)"
             )
         step.run.note(step.name, **{"other_material": seen["other material"]})

@@ -21,7 +21,7 @@ from runbook_lib.errors import (
     RunNotFound,
     RunUnreadable,
     StepMissing,
-    WrongTarget,
+    WrongRegion,
 )
 from runbook_lib.files import private_folder
 from runbook_lib.inputs.start import StartInputs
@@ -57,7 +57,7 @@ def open_run(asked: StartInputs, *, form: Form | None = None, runs_dir: Path | s
     With target `sandbox`, start the sandbox if none runs; set aside a run whose sandbox has ended, and print that. With
     target `aws`, require the account that the caller is signed in to. `apply` refuses a plan once `form` was edited.
 
-    Raises `WrongTarget`, `CredentialsMissing`, `ParameterChanged`, `FileNotWritable`.
+    Raises `WrongRegion`, `WrongAccount`, `CredentialsMissing`, `ParameterChanged`, `FileNotWritable`.
     """
     folder = runs_folder(runs_dir)
     try:
@@ -65,7 +65,7 @@ def open_run(asked: StartInputs, *, form: Form | None = None, runs_dir: Path | s
         lock = filelock.FileLock(folder / ".start.lock", mode=0o600)
         lock.acquire(timeout=60)
     except OSError as error:
-        raise RunNotWritable(
+        raise FileNotWritable(
             f"cannot use the runs folder {folder} ({error}); fix its permissions, or pass --runs-dir DIR"
         ) from error
     try:
@@ -85,7 +85,7 @@ def _earlier(run_id: str) -> dict[str, tuple[Any, str]]:
     """Return the values that run `run_id` was started with, for a form that is opened again; empty for a new run."""
     try:
         return OpenStep(START, Run.open(run_id)).earlier()
-    except (RunNotFound, RunDamaged, RunFormatTooNew):
+    except (RunNotFound, RunUnreadable):
         return {}  # `open_run` reports the problem
 
 
@@ -110,7 +110,7 @@ def _run(run_id: str, folder: Path, target: dict[str, str]) -> Run:
 def target_session(inputs: StartInputs, folder: Path) -> tuple[Session, str]:
     """Return a session for the requested target, its account checked, and the sandbox's id ("" for AWS).
 
-    Raises `WrongTarget`, `CredentialsMissing`.
+    Raises `WrongRegion`, `WrongAccount`, `CredentialsMissing`.
     """
     require_region(inputs.region)
     if inputs.target == "aws":
@@ -126,13 +126,13 @@ def target_session(inputs: StartInputs, folder: Path) -> tuple[Session, str]:
 
 
 def require_region(region: str) -> None:
-    """Raise `WrongTarget` for a Region that the SDK does not know."""
+    """Raise `WrongRegion` for a Region that the SDK does not know."""
     known = known_regions()
     if region.startswith(("cn-", "us-gov-", "eusc-", "us-iso")):
         return  # another partition; the first call to AWS tells whether it exists
     if region not in known:
         near = difflib.get_close_matches(region, known, n=1)
-        raise WrongTarget(
+        raise WrongRegion(
             f"region {region!r} is unknown{f'; did you mean {near[0]!r}?' if near else f'; choose one of {known}'}"
         )
 
