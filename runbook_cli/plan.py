@@ -14,7 +14,8 @@ from botocore.exceptions import ClientError
 
 from runbook_cli.parameters import check_parameters
 from runbook_cli.run_state import target_label
-from runbook_lib.aws.session import Session, error_text
+from runbook_lib.aws.answers import error_text
+from runbook_lib.aws.session import Session
 from runbook_lib.checks import Checks
 from runbook_lib.errors import AccessDenied
 from runbook_lib.inputs.start import StartInputs

@@ -104,7 +104,7 @@ def test_an_unwritable_runs_folder_is_named(world):
 
 def test_a_second_runner_is_told_who_holds_the_run(world):
     """One lock per run folder, named with its holder."""
-    from runbook_lib.run.run import run_lock
+    from runbook_lib.run.lock import run_lock
 
     (world.folder / "held").mkdir(mode=0o700)
     with run_lock(world.folder / "held", what="a test"):

@@ -211,7 +211,7 @@ def test_a_parameter_that_changed_is_refused_before_anything_is_called(world: An
 @pytest.mark.slow
 def test_a_run_that_another_process_holds_fails_alone(world: Any, tmp_path: Path) -> None:
     """One lock for each run; whoever holds it is named, the others finish."""
-    from runbook_lib.run.run import run_lock
+    from runbook_lib.run.lock import run_lock
 
     paths = files(tmp_path, "held", "free")
     (world.folder / "held").mkdir()

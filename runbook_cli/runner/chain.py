@@ -23,8 +23,9 @@ from runbook_lib.aws.seats import sandbox_account
 from runbook_lib.errors import StepFailed, WaitFailed, WaitTimedOut
 from runbook_lib.inputs.rds import VerifyEncryptionInputs
 from runbook_lib.inputs.start import StartInputs
+from runbook_lib.run.lock import run_lock
 from runbook_lib.run.paths import notebooks_folder, shown
-from runbook_lib.run.run import Run, run_lock
+from runbook_lib.run.run import Run
 from runbook_lib.run.steps import CLEAN_UP, CREATE_CLUSTER, VERIFY_ENCRYPTION, Step, all_steps, chain
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from runbook_cli.runner.chain import Chain
 from runbook_cli.runner.jobs import FAILED, VERIFIED, WAITING
 from runbook_cli.runner.run_folder import open_run
 from runbook_lib.errors import RunbookError
-from runbook_lib.run.run import HOLDER_TOKEN
+from runbook_lib.run.lock import HOLDER_TOKEN
 from runbook_lib.run.steps import VERIFY_ENCRYPTION
 
 LINE = "line"

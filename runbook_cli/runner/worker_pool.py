@@ -19,7 +19,7 @@ from runbook_cli.runner.jobs import FAILED, QUEUED, RUNNING, WAITING, Job
 from runbook_cli.runner.run_folder import PrintLine, make_folder, parameters_of_run
 from runbook_cli.runner.worker import LINE, work
 from runbook_lib.errors import RunbookError
-from runbook_lib.run.run import HOLDER_TOKEN, run_lock
+from runbook_lib.run.lock import HOLDER_TOKEN, run_lock
 
 
 class WorkerPool:

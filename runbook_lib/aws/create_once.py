@@ -13,8 +13,8 @@ from typing import Generic, TypeVar
 
 from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientError
 
+from runbook_lib.aws.answers import THROTTLED, error_code, error_text
 from runbook_lib.aws.retry import find_until_visible
-from runbook_lib.aws.session import THROTTLED, error_code, error_text
 from runbook_lib.errors import AwsCallFailed, OutcomeUnclear
 from runbook_lib.run.run import Run
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from runbook_lib.aws.session import Session, error_code
+from runbook_lib.aws.answers import error_code
+from runbook_lib.aws.session import Session
 from runbook_lib.errors import PreflightFailed
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from runbook_lib.aws.answers import error_code
 from runbook_lib.aws.retry import find_until_visible
-from runbook_lib.aws.session import Session, error_code
+from runbook_lib.aws.session import Session
 from runbook_lib.errors import KeyNotUsable
 
 SERVICE_LINKED_ROLE = "AWSServiceRoleForRDS"

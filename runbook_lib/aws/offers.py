@@ -9,7 +9,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from runbook_lib.aws.session import Session, error_code
+from runbook_lib.aws.answers import error_code
+from runbook_lib.aws.session import Session
 from runbook_lib.errors import PreflightFailed
 
 # Series with long-term support, newest first, as of 2026-11 (Aurora release calendars); no API returns it.

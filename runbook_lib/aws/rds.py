@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from runbook_lib.aws.session import Session, error_code
+from runbook_lib.aws.answers import error_code
+from runbook_lib.aws.session import Session
 
 
 def find_cluster(session: Session, identifier: str) -> dict[str, Any] | None:

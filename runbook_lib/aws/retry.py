@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from botocore.exceptions import ClientError
 
-from runbook_lib.aws.session import error_code
+from runbook_lib.aws.answers import error_code
 from runbook_lib.checks import Checks
 
 T = TypeVar("T")

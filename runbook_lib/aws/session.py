@@ -38,11 +38,10 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from runbook_lib.aws import sandbox_process
+from runbook_lib.aws.answers import error_text, raise_for_answer
 from runbook_lib.aws.partitions import host_suffixes
 from runbook_lib.aws.sandbox_accounts import ACCOUNT_HEADER
 from runbook_lib.errors import (
-    AccessDenied,
-    AwsCallFailed,
     CredentialsMissing,
     SandboxEnded,
     SandboxUnavailable,
@@ -50,38 +49,6 @@ from runbook_lib.errors import (
     WrongEndpoint,
     WrongRegion,
 )
-
-_EXPIRED = {
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "RequestExpired",
-    "InvalidClientTokenId",
-    "UnrecognizedClientException",
-}
-_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
-
-
-THROTTLED = frozenset(
-    {
-        "ThrottlingException",
-        "Throttling",
-        "RequestLimitExceeded",
-        "TooManyRequestsException",
-        "RequestThrottled",
-        "LimitExceeded",
-    }
-)
-
-
-def error_code(error: ClientError) -> str:
-    """Return the AWS error code of `error`, such as `NotFoundException`."""
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def error_text(error: ClientError) -> str:
-    """Return code and message of `error` in one line."""
-    details = error.response.get("Error", {})
-    return f"{details.get('Code', 'error')}: {' '.join(str(details.get('Message', '')).split())}"
 
 
 class Session:
@@ -190,32 +157,7 @@ class Session:
         date = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
         if date:
             self._seen = (parsedate_to_datetime(date).astimezone(UTC), time.monotonic())
-        details = parsed.get("Error", {})
-        if details.get("Code") in _EXPIRED:
-            raise CredentialsMissing(
-                f"AWS does not accept the credentials ({details['Code']}); sign in again, then repeat the command"
-            )
-        if details.get("Code") in _DENIED:
-            call, message = (
-                f"{model.service_model.signing_name}:{model.name}",
-                " ".join(str(details.get("Message", "")).split()),
-            )
-            named = re.search(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)", message)
-            action = named[1] if named else call  # AWS names an implied action, such as kms:TagResource
-            raise AccessDenied(
-                f"you may not call {call}{f': it needs {action}' if action != call else ''} ({message}); allow {action} for "
-                "your role (runbook permissions prints each step's policy), then run this again"
-            )
-
-        status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if retried and (
-            details.get("Code") in THROTTLED or status >= 500
-        ):  # `create_once` handles creates, which are sent once
-            word = "keeps throttling" if details.get("Code") in THROTTLED else "keeps failing on"
-            raise AwsCallFailed(
-                f"AWS {word} {model.service_model.signing_name}:{model.name} ({details.get('Code')}) after several "
-                "attempts; wait a minute, then run this again"
-            )
+        raise_for_answer(parsed, f"{model.service_model.signing_name}:{model.name}", retried=retried)
 
     def _after_call_error(self, exception: Exception, **_: Any) -> None:
         if isinstance(exception, NoCredentialsError | PartialCredentialsError | SSOError):

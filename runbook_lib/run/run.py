@@ -13,32 +13,24 @@ from __future__ import annotations
 import copy
 import json
 import os
-import secrets
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from runbook_lib.errors import (
     ArtefactMissing,
-    FileNotWritable,
-    RunLocked,
     RunNotFound,
     RunUnreadable,
     StepMissing,
 )
-from runbook_lib.files import HALF_WRITTEN, destroy, private_folder, utc_stamp, write_whole
+from runbook_lib.files import private_folder, utc_stamp, write_whole
+from runbook_lib.run.lock import run_lock
 from runbook_lib.run.paths import runs_folder
 
 FORMAT = 1
 STATE, LAST_GOOD = "state.json", "state.last-good.json"
 _TARGET = ("target", "account_id", "region", "sandbox_id")
-_LOCK = ".lock"
-_HOLDER = ".lock-holder.json"
-HOLDER_TOKEN = "RUNBOOK_LOCK_TOKEN"  # noqa: S105 - names an environment variable, holds no secret
 
 
 def _checked(text: str) -> dict[str, Any]:
@@ -280,65 +272,6 @@ class Run:
         with run_lock(self.path, what=what):
             self.reload()
             yield
-
-
-@contextmanager
-def run_lock(path: Path, *, what: str) -> Iterator[None]:
-    """Hold the lock of the run folder `path`; processes that the holder starts share it.
-
-    The lock is an flock of the operating system: it is released when the process ends, however it ends.
-    Raises `RunLocked`, naming the holder, and `FileNotWritable`.
-    """
-    if _is_lent(path):
-        yield
-        return
-    lock = filelock.FileLock(path / _LOCK, mode=0o600)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise RunLocked(f"run {path.name!r} is held by {_holder(path)}; wait until it ends, or stop it") from None
-    except OSError as error:
-        raise FileNotWritable(
-            f"cannot lock {path} ({error.strerror}); free disk space or fix the permissions, then run this again"
-        ) from error
-    token = secrets.token_hex(8)
-    before = os.environ.get(HOLDER_TOKEN)
-    try:
-        holder = {"token": token, "pid": os.getpid(), "host": socket.gethostname(), "what": what, "since": utc_stamp()}
-        write_whole(path / _HOLDER, json.dumps(holder).encode())
-        os.environ[HOLDER_TOKEN] = token
-        _sweep(path)
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(HOLDER_TOKEN, None)
-        else:
-            os.environ[HOLDER_TOKEN] = before
-        (path / _HOLDER).unlink(missing_ok=True)
-        lock.release()
-
-
-def _sweep(path: Path) -> None:
-    """Destroy temporary files of a killed process; the lock is held, so no other process is writing."""
-    for left in (*path.glob(f"{HALF_WRITTEN}*"), *path.glob(f"*/{HALF_WRITTEN}*")):
-        destroy(left)
-
-
-def _is_lent(path: Path) -> bool:
-    """Return whether the process that holds the lock started this one, and so shares it."""
-    token = os.environ.get(HOLDER_TOKEN)
-    try:
-        return bool(token) and json.loads((path / _HOLDER).read_text()).get("token") == token
-    except (OSError, ValueError):
-        return False
-
-
-def _holder(path: Path) -> str:
-    try:
-        holder = json.loads((path / _HOLDER).read_text())
-        return f"{holder['what']} (process {holder['pid']} on {holder['host']} since {holder['since']})"
-    except (OSError, ValueError, KeyError):
-        return "another process"
 
 
 def all_runs(runs_dir: Path | None = None) -> list[Run]:

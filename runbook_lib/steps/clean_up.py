@@ -11,8 +11,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from runbook_lib.aws import ec2, kms, rds
+from runbook_lib.aws.answers import error_code
 from runbook_lib.aws.retry import poll
-from runbook_lib.aws.session import Session, error_code
+from runbook_lib.aws.session import Session
 from runbook_lib.checks import Checks
 from runbook_lib.errors import NotConfirmed, WaitTimedOut
 from runbook_lib.inputs.rds import CleanUpInputs

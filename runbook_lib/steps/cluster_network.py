@@ -6,6 +6,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from runbook_lib.aws.answers import error_code
 from runbook_lib.aws.create_once import create_once
 from runbook_lib.aws.ec2 import (
     ec2_tags,
@@ -18,7 +19,6 @@ from runbook_lib.aws.ec2 import (
     tags_of,
 )
 from runbook_lib.aws.retry import retry_until_visible
-from runbook_lib.aws.session import error_code
 from runbook_lib.inputs.rds import PORTS, CreateClusterInputs
 from runbook_lib.plan import Change
 from runbook_lib.steps.cluster_request import AS_IT_IS

@@ -7,9 +7,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from runbook_lib.aws import kms, offers, rds
+from runbook_lib.aws.answers import error_code, error_text
 from runbook_lib.aws.create_once import create_once
 from runbook_lib.aws.retry import retry_until_passed, retry_until_visible
-from runbook_lib.aws.session import error_code, error_text
 from runbook_lib.checks import Checks
 from runbook_lib.errors import KeyNotUsable, StepMissing
 from runbook_lib.inputs.rds import CreateClusterInputs

@@ -10,10 +10,10 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from runbook_lib.aws import kms
+from runbook_lib.aws.answers import error_code
 from runbook_lib.aws.create_once import create_once
 from runbook_lib.aws.kms import SERVICE_LINKED_ROLE
 from runbook_lib.aws.retry import find_until_visible, retry_until_passed, retry_until_visible
-from runbook_lib.aws.session import error_code
 from runbook_lib.checks import Checks
 from runbook_lib.errors import AccessDenied, KeyNotUsable, StepMissing
 from runbook_lib.inputs.kms import CreateKeyInputs

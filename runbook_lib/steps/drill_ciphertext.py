@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from botocore.exceptions import ClientError
 
-from runbook_lib.aws.session import error_code
+from runbook_lib.aws.answers import error_code
 from runbook_lib.files import holds, keep_aside
 from runbook_lib.material import key_material
 from runbook_lib.run.records import DrillRecord, KeyRecord

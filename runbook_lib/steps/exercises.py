@@ -16,7 +16,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from runbook_lib.attended import is_attended
-from runbook_lib.aws.session import Session, error_code
+from runbook_lib.aws.answers import error_code
+from runbook_lib.aws.session import Session
 from runbook_lib.errors import KeyMaterialLength, VerificationFailed
 from runbook_lib.material import key_material
 from runbook_lib.run.steps import (

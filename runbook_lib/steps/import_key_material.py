@@ -8,8 +8,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from runbook_lib.aws import kms
+from runbook_lib.aws.answers import error_code, error_text
 from runbook_lib.aws.retry import retry_until_passed
-from runbook_lib.aws.session import error_code, error_text
 from runbook_lib.checks import Checks
 from runbook_lib.errors import (
     ArtefactsMismatch,

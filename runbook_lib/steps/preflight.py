@@ -8,7 +8,8 @@ from functools import partial
 from botocore.exceptions import ClientError
 
 from runbook_lib.aws import ec2, kms, offers, rds
-from runbook_lib.aws.session import Session, error_code, error_text
+from runbook_lib.aws.answers import error_code, error_text
+from runbook_lib.aws.session import Session
 from runbook_lib.checks import Checks
 from runbook_lib.errors import (
     PreflightFailed,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from runbook_lib.aws import kms, rds
-from runbook_lib.aws.session import error_code, error_text
+from runbook_lib.aws.answers import error_code, error_text
 from runbook_lib.errors import AwsCallFailed, InputError, KeyMaterialMismatch, KeyNotUsable, StepMissing
 from runbook_lib.files import destroy, holds, keep_aside, private_folder, utc_stamp
 from runbook_lib.inputs.kms import ImportKeyMaterialInputs, RecoverInputs

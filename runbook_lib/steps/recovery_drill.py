@@ -11,9 +11,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from runbook_lib.aws import kms, rds
+from runbook_lib.aws.answers import error_code
 from runbook_lib.aws.rds import KeyUser
 from runbook_lib.aws.retry import poll
-from runbook_lib.aws.session import error_code
 from runbook_lib.aws.waiting import statuses, wait_until_available
 from runbook_lib.checks import Checks
 from runbook_lib.errors import (

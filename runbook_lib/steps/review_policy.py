@@ -7,8 +7,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from runbook_lib.aws.answers import error_code
 from runbook_lib.aws.partitions import dns_suffix
-from runbook_lib.aws.session import Session, error_code
+from runbook_lib.aws.session import Session
 from runbook_lib.errors import PreflightFailed
 from runbook_lib.inputs.kms import CreateKeyInputs
 from runbook_lib.policies import key_policy as policy_builder

@@ -1,0 +1,70 @@
+"""What an answer of AWS means: error codes, and the typed error for what no caller can handle better."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from runbook_lib.errors import AccessDenied, AwsCallFailed, CredentialsMissing
+
+_EXPIRED = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "RequestExpired",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+}
+
+_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+
+THROTTLED = frozenset(
+    {
+        "ThrottlingException",
+        "Throttling",
+        "RequestLimitExceeded",
+        "TooManyRequestsException",
+        "RequestThrottled",
+        "LimitExceeded",
+    }
+)
+
+
+def error_code(error: ClientError) -> str:
+    """Return the AWS error code of `error`, such as `NotFoundException`."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def error_text(error: ClientError) -> str:
+    """Return code and message of `error` in one line."""
+    details = error.response.get("Error", {})
+    return f"{details.get('Code', 'error')}: {' '.join(str(details.get('Message', '')).split())}"
+
+
+def raise_for_answer(parsed: Mapping[str, Any], call: str, *, retried: bool) -> None:
+    """Raise the typed error for an answer that no caller can handle better; `call` is such as `kms:CreateKey`.
+
+    Raises `CredentialsMissing` for expired or unknown credentials, `AccessDenied`, which names the action that is lacking,
+    and, for a call that the SDK has `retried` already, `AwsCallFailed` for throttling and server errors. A create is sent
+    once, and `create_once` judges its answer.
+    """
+    error = parsed.get("Error", {})
+    code, message = error.get("Code"), " ".join(str(error.get("Message", "")).split())
+    if code in _EXPIRED:
+        raise CredentialsMissing(
+            f"AWS does not accept the credentials ({code}); sign in again, then repeat the command"
+        )
+    if code in _DENIED:
+        named = re.search(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)", message)
+        action = named[1] if named else call  # AWS names an implied action, such as kms:TagResource
+        needs = f": it needs {action}" if action != call else ""
+        raise AccessDenied(
+            f"you may not call {call}{needs} ({message}); allow {action} for your role (runbook permissions prints each "
+            "step's policy), then run this again"
+        )
+    status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if retried and (code in THROTTLED or status >= 500):
+        word = "keeps throttling" if code in THROTTLED else "keeps failing on"
+        raise AwsCallFailed(f"AWS {word} {call} ({code}) after several attempts; wait a minute, then run this again")
