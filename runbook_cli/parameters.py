@@ -39,7 +39,8 @@ def known_parameters() -> set[str]:
 def check_parameters(given: Mapping[str, Any]) -> None:
     """Check a flat mapping of parameters for all steps, before any AWS call.
 
-    Raises `InputError` (with the closest name) or `InputError`; both list all problems.
+    Raises `InputError`, which lists every unknown name with the closest known one or, if all names are known, every
+    invalid value.
     """
     names = known_parameters()
     unknown = []

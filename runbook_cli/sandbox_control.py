@@ -49,7 +49,7 @@ def send_command(runs_dir: Path, path: str, body: Any, *, method: str = "POST") 
         with error:
             raise InputError([("command", str(json.load(error)["error"]))]) from error
     except (OSError, ValueError) as error:
-        raise SandboxUnavailable(f"no sandbox answers at {url}: {error}") from error
+        raise SandboxUnavailable(f"the sandbox at {url} did not respond ({error}); start one with runbook run or runbook lab, then repeat the command") from error
 
 
 def advance(runs_dir: Path, span: str) -> str:

@@ -101,7 +101,7 @@ def _end_control(thread: Any) -> None:
 
 
 def _send_ready(connection: socket.socket) -> None:
-    """Tell the requester that the sockets are bound: a client that connects before retries only after 0.1 s."""
+    """Tell the requester that the sockets are bound: a client that connects earlier fails, and retries after 0.1 s."""
     with connection:
         try:
             protocol.send_line(connection, {"ready": True})

@@ -34,7 +34,7 @@ def private_folder(path: Path, *, parents: bool = False) -> Path:
         for folder in (*reversed(missing), path):
             folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        instead = "or give --runs-dir DIR" if parents else "then run this again"
+        instead = "or give --runs-dir DIR" if parents else "then run the cell or command again"
         raise FileNotWritable(
             f"cannot create {path} ({error.strerror}); free disk space or fix the permissions, {instead}"
         ) from error
@@ -86,7 +86,7 @@ def write_private(path: Path, content: bytes | bytearray) -> list[int]:
 
 
 def _identity(found: os.stat_result) -> list[int]:
-    """Return the inode number and the change time (ns): no copy has both, and no program can set the second."""
+    """Return the inode number and the change time (ns): a copy has other values, and a program cannot set the change time."""
     return [found.st_ino, found.st_ctime_ns]
 
 
@@ -197,7 +197,7 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
             os.close(folder)
     except OSError as error:
         raise FileNotWritable(
-            f"cannot write {path} ({error.strerror or error}); free disk space or fix the permissions, then run this again"
+            f"cannot write {path} ({error.strerror or error}); free disk space or fix the permissions, then run the cell or command again"
         ) from error
 
 

@@ -113,8 +113,8 @@ def serve(
 ) -> None:
     """Serve JupyterLab until interrupted, then stop it, its kernels, and the sandbox if this call started it.
 
-    Whoever has the token is the learner. It lies in files that only their owner can read, is on no command line and in
-    no environment, and is printed only without a browser.
+    The JupyterLab token grants full access to the session. It is stored in files that only their owner can read, never
+    passed on a command line or in an environment variable, and printed only if no browser is opened.
 
     Raises `LabUnavailable` and `SandboxUnavailable`.
     """

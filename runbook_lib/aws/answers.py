@@ -1,4 +1,4 @@
-"""What an answer of AWS means: error codes, and the typed error for what no caller can handle better."""
+"""AWS error responses: their codes, and the typed errors for those that all callers handle alike."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def raise_for_answer(parsed: Mapping[str, Any], call: str, *, retried: bool) -> 
         action = named[1] if named else call  # AWS names an implied action, such as kms:TagResource
         needs = f": it needs {action}" if action != call else ""
         raise AccessDenied(
-            f"you may not call {call}{needs} ({message}); allow {action} for your role (runbook permissions prints each "
-            "step's policy), then run this again"
+            f"you are not authorized to call {call}{needs} ({message}); allow {action} for your role (runbook permissions prints each "
+            "step's policy), then run the cell or command again"
         )
     status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if retried and (code in THROTTLED or status >= 500):
         word = "keeps throttling" if code in THROTTLED else "keeps failing on"
-        raise AwsCallFailed(f"AWS {word} {call} ({code}) after several attempts; wait a minute, then run this again")
+        raise AwsCallFailed(f"AWS {word} {call} ({code}) after several attempts; wait a minute, then run the cell or command again")

@@ -58,7 +58,7 @@ def create_once(run: Run, step: str, what: str, *, find: Callable[[], T | None],
         if (found := attempts.found()) is not None:
             return found
     raise OutcomeUnclear(
-        f"the outcome of {what} is unknown ({attempts.reason}); run this again: it searches for the resource before it creates one"
+        f"the outcome of {what} is unknown ({attempts.reason}); run the cell or command again: it searches for the resource before it creates one"
     )
 
 
@@ -82,7 +82,7 @@ class _Attempts(Generic[T]):
         self._response_lost, self.reason = True, reason
 
     def refused(self, error: ClientError, *, last: bool) -> None:
-        """Return when a later attempt may succeed; raise otherwise.
+        """Return if the request may be sent again; otherwise raise the error that ends the attempts.
 
         A refusal does not tell whether an earlier attempt, whose response was lost, took effect.
         """
@@ -96,7 +96,7 @@ class _Attempts(Generic[T]):
         if error_code(error) not in THROTTLED:
             raise error
         if last:
-            raise AwsCallFailed(f"AWS keeps throttling ({self.reason}); wait a minute, then run this again") from error
+            raise AwsCallFailed(f"AWS keeps throttling ({self.reason}); wait a minute, then run the cell or command again") from error
 
 
 def _back_off(target: str, attempt: int) -> None:

@@ -82,7 +82,7 @@ def identify(url: str, *, timeout: float = _ANSWER_TIMEOUT) -> Sandbox:
     """Return the sandbox at `url`. Raises `SandboxUnavailable` when it is not a sandbox."""
     answer = call(url, "/runbook/identity", timeout=timeout)
     if not isinstance(answer, dict) or not isinstance(answer.get("sandbox_id"), str):
-        raise SandboxUnavailable(f"what answers at {url} is not a sandbox of this runbook")
+        raise SandboxUnavailable(f"the server at {url} is not a sandbox of this runbook")
     return Sandbox(url=url.rstrip("/"), sandbox_id=answer["sandbox_id"])
 
 

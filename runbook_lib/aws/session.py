@@ -149,7 +149,7 @@ class Session:
             if identity is None:
                 raise WrongAccount(
                     "an AWS run was about to send a request signed with credentials whose account was not checked; "
-                    "nothing was sent; run this again"
+                    "nothing was sent; run the cell or command again"
                 )
             self._require_account(identity)
 
@@ -225,7 +225,7 @@ class Session:
         except ClientError as error:
             raise CredentialsMissing(f"AWS refused the credentials ({error_text(error)}); sign in again") from error
         except BotoCoreError as error:
-            raise CredentialsMissing(f"{error}; sign in, then run this again") from error
+            raise CredentialsMissing(f"{error}; sign in, then run the cell or command again") from error
         finally:
             self._sign_sts_with.credentials = None
         return {name: answer[name] for name in ("Account", "Arn", "UserId")}

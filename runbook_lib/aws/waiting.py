@@ -21,17 +21,17 @@ from runbook_lib.inputs.rds import POLL_SECONDS
 from runbook_lib.pages.progress import Progress
 
 HOPELESS = {
-    "inaccessible-encryption-credentials": "its key was inaccessible for seven days; restore it from a backup",
+    "inaccessible-encryption-credentials": "its KMS key was inaccessible for more than seven days; restore the cluster from a snapshot or backup",
     "inaccessible-encryption-credentials-recoverable": "its key is inaccessible; enable the key, or import its "
     "material again with `runbook recover`, then start the cluster",
     "cloning-failed": "cloning failed; delete the cluster and run step 05 again",
     "migration-failed": "migration failed; delete the cluster and run step 05 again",
     "deleting": "it is being deleted; wait for that and run step 05 again",
     "failed": "creation failed permanently; delete the cluster and run step 05 again",
-    "incompatible-network": "its subnets or zones do not fit; fix the network",
-    "incompatible-parameters": "its parameter group does not fit; fix the group",
+    "incompatible-network": "RDS cannot use its VPC, for example because a subnet has no free IP address; correct the subnets or the subnet group",
+    "incompatible-parameters": "its parameter group has a value that the engine version or instance class does not support; correct the parameter group",
     "insufficient-capacity": "the zone has no capacity for the instance class; choose another class",
-    "storage-full": "its storage is full; free disk space",
+    "storage-full": "its storage is full; delete data that is no longer needed, or contact AWS Support",
     "stopped": "it is stopped; start it (rds:StartDBCluster)",
     "stopping": "it is being stopped; start it when it is stopped (rds:StartDBCluster)",
 }
@@ -102,7 +102,7 @@ class Watch:
             raise WaitFailed(f"cluster {identifier!r} does not exist; run notebooks/05_create_cluster.ipynb again")
         for name, status in (found or {}).items():
             if status in HOPELESS:
-                raise WaitFailed(f"{name} is {status}: {HOPELESS[status]}; then run this again")
+                raise WaitFailed(f"{name} is {status}: {HOPELESS[status]}; then run the cell or command again")
         return found is not None and len(found) > self._instances[identifier] and set(found.values()) == {AVAILABLE}
 
     def too_late(self, identifier: str, minutes: float) -> WaitTimedOut:
@@ -111,7 +111,7 @@ class Watch:
             f"{name} is {status}" for name, status in self.found(identifier).items() if status != AVAILABLE
         )
         return WaitTimedOut(
-            f"after {minutes:g} minutes {late or 'instances are missing'}; run this again to keep waiting, "
+            f"after {minutes:g} minutes {late or 'instances are missing'}; run the cell or command again to keep waiting, "
             "or raise wait_timeout_minutes"
         )
 

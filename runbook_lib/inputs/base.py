@@ -61,7 +61,7 @@ class Inputs(BaseModel):
     run_id: str = choice("Run", "Name of the run folder that the steps share.", "demo")
     exercises: bool = choice(
         "Exercises",
-        "Run the deliberate mistake at the end of the notebook, in a separate account of the sandbox.",
+        "Run the exercise at the end of the notebook, which causes an AWS error on purpose, in a separate account of the sandbox.",
         True,
         exclude=True,
     )

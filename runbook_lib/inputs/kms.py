@@ -212,8 +212,8 @@ class EncryptKeyMaterialInputs(Inputs):
             )
         if (self.custody == "hsm") > (source == "pkcs11") or (source == "pkcs11" and self.custody in ("file", "split")):
             raise ValueError(
-                f"custody: {self.custody!r} is not possible with key_material_source {source!r}; key material in an HSM "
-                "stays there ('hsm') or is encrypted there to recovery keys ('recovery_key'), other material cannot be 'hsm'"
+                f"custody: {self.custody!r} is not possible with key_material_source {source!r}; with 'pkcs11' write "
+                "'hsm', 'recovery_key' or 'none'; with any other source write 'recovery_key', 'split', 'file' or 'none'"
             )
         if self.custody == "split" and len(self.recovery_public_keys) == 1:
             raise ValueError(

@@ -201,11 +201,11 @@ def load_wrapping_public_key(der: bytes, *, wrapping_key_spec: str | None = None
         ) from error
     if not isinstance(key, rsa.RSAPublicKey) or key.key_size not in WRAPPING_KEY_SPECS.values():
         raise WrappingKeyInvalid(
-            "the wrapping key is not an RSA key of 2048, 3072 or 4096 bits; run step 02 again for a new pair"
+            "the wrapping key is not an RSA key of 2048, 3072 or 4096 bits; run step 02 again to download a new wrapping public key and import token"
         )
     if wrapping_key_spec and key.key_size != WRAPPING_KEY_SPECS[wrapping_key_spec]:
         raise WrappingKeyInvalid(
-            f"the wrapping key has {key.key_size} bits, {wrapping_key_spec} was requested; run step 02 again for a new pair"
+            f"the wrapping key has {key.key_size} bits, {wrapping_key_spec} was requested; run step 02 again to download a new wrapping public key and import token"
         )
     return key
 

@@ -105,7 +105,7 @@ def _any_copy(record: CustodyRecord, read: Read, keys: list[rsa.RSAPrivateKey]) 
     if not keys:
         wanted = ", ".join(holder.recovery_key_sha256[:8] for holder in record.holders)
         raise RecoverySourceInvalid(
-            f"no recovery private key was provided; the backups open with {wanted}: provide one of these"
+            f"no recovery private key was provided; provide one whose public key has a SHA-256 that begins with one of: {wanted}"
         )
     holder = _holder_of(record, keys[0])
     return recovery_copies.open_copy(read(holder.file), keys[0], algorithm=holder.algorithm)

@@ -125,7 +125,7 @@ def load_recovery_private_key(pem: bytes | bytearray, *, password: str | None = 
     try:
         key = serialization.load_pem_private_key(bytes(pem), password.encode() if password else None)
     except TypeError:
-        wanted = "it is encrypted: give recovery_password_from" if not password else "it has no password: give none"
+        wanted = "it is encrypted: set recovery_password_from (--password-from)" if not password else "it has no password: leave recovery_password_from (--password-from) empty"
         raise RecoveryKeyInvalid(f"this private key cannot be loaded; {wanted}") from None
     except ValueError:
         raise RecoveryKeyInvalid(
@@ -225,7 +225,7 @@ def split(material: KeyMaterial, number: int) -> list[KeyMaterial]:
     """Split material into `number` components, all of which are needed. Raises `RecoveryKeyInvalid`."""
     if not FEWEST <= number <= MOST:
         raise RecoveryKeyInvalid(
-            f"{number} components are not {FEWEST} to {MOST}; give that many recovery public keys, one per custodian"
+            f"{number} recovery public keys were given; custody 'split' needs {FEWEST} to {MOST}, one per custodian"
         )
     last = bytearray(bytes(material))
     made = []

@@ -71,10 +71,10 @@ def who_holds_which_key() -> Picture:
     canvas.text(450, 340, "Without the key material nothing above can be decrypted: keep a backup of it.",
                 size=13, colour=INK, anchor="ms")  # fmt: skip
     return canvas.picture(
-        "Who holds which key. You hold the key material, 256 bits, and backups of it, encrypted to keys that you keep. AWS "
-        "KMS holds the KMS key: your material, imported in wrapped form, cannot be exported from it. Aurora holds a data "
-        "key, in plaintext in memory only, and with its volume the same data key encrypted under the KMS key; KMS "
-        "generates it and decrypts it. Storage, snapshots and backups are encrypted with the data key."
+        "Who holds which key. You hold the key material (256 bits) and its backups, which are encrypted with your recovery "
+        "public keys. AWS KMS holds the KMS key; the key material that you imported cannot be exported from it. KMS generates "
+        "the data key and decrypts it for Aurora. Aurora keeps the plaintext data key in memory only, and stores the encrypted "
+        "data key with the volume. Storage, snapshots and backups are encrypted with the data key."
     )
 
 

@@ -42,7 +42,7 @@ def run_lock(path: Path, *, what: str) -> Iterator[None]:
         raise RunLocked(f"run {path.name!r} is held by {_holder(path)}; wait until it ends, or stop it") from None
     except OSError as error:
         raise FileNotWritable(
-            f"cannot lock {path} ({error.strerror}); free disk space or fix the permissions, then run this again"
+            f"cannot lock {path} ({error.strerror}); free disk space or fix the permissions, then run the cell or command again"
         ) from error
     token = secrets.token_hex(8)
     before = os.environ.get(HOLDER_TOKEN)

@@ -146,7 +146,7 @@ class Run:
         )
 
     def _save(self) -> None:
-        """Write the copy first, so that it never lags: it may name a request that was not sent, never the reverse."""
+        """Write the backup copy first: after a crash it may name a request that was not sent, but it never lacks one that was."""
         content = (json.dumps(self._state, indent=1, ensure_ascii=False) + "\n").encode()
         write_whole(self.path / LAST_GOOD, content, durable=False)
         write_whole(self.path / STATE, content)

@@ -188,7 +188,7 @@ def apply(step: OpenStep, plan: Plan) -> Table | str:
     Without confirmation nothing is deleted. Resumes when it is called again. Raises `NotConfirmed`, `WaitTimedOut`.
     """
     if not is_confirmed(step, plan.inputs):
-        return f"Nothing was deleted. To delete, type the cluster's name, {cluster_name(step)!r}, and run this again."
+        return f"Nothing was deleted. To delete, type the cluster's name, {cluster_name(step)!r}, and run the cell or command again."
     deletions = [change for change in plan.changes if change.action == "delete"]
     unprotect = [change for change in plan.changes if change.action == "change"]
     rows: list[tuple[str, str, str]] = []
@@ -266,7 +266,7 @@ def _wait_deleted(step: OpenStep, find: Callable[[], object], name: str) -> None
     print(f"{name}: deleting")
     _, deleted = poll(find, until=lambda found: found is None, every=every, timeout=timeout)
     if not deleted:
-        raise WaitTimedOut(f"{name} is still being deleted; run this again to resume")
+        raise WaitTimedOut(f"{name} is still being deleted; run the cell or command again to resume")
 
 
 # Verify -----------------------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def _key_arn(step: OpenStep) -> str:
     metadata = kms.require_usable(session, key.key_id, region=session.region)
     if metadata["Arn"] != key.key_arn:
         raise KeyNotUsable(
-            f"the key is {metadata['Arn']}, this run's record names {key.key_arn}; review who changed it before going further"
+            f"the key is {metadata['Arn']}, this run's record names {key.key_arn}; check state.json of this run and the CloudTrail events of the key before you continue"
         )
     if metadata.get("CurrentKeyMaterialId", imported.key_material_id) != imported.key_material_id:
         raise KeyNotUsable(
@@ -132,7 +132,7 @@ def _instance_change(step: OpenStep, inputs: CreateClusterInputs, name: str, req
     found = rds.find_instance(step.session, name)
     if found is None:
         role = "writer" if name.endswith("-1") else "reader"
-        detail = f"{role}, {inputs.db_instance_class}, not public, failover tier {request['PromotionTier']}"
+        detail = f"{role}, {inputs.db_instance_class}, not publicly accessible, failover priority {request['PromotionTier']}"
         if inputs.monitoring_interval:
             detail += f", Enhanced Monitoring every {inputs.monitoring_interval} s"
         return Change("create", INSTANCE, name, detail, "rds:CreateDBInstance", request)
@@ -274,7 +274,7 @@ def _gather(step: OpenStep, record: ClusterRecord, found: dict[str, Any]) -> Che
     checks.equal("its storage is encrypted", True, found.get("StorageEncrypted"), source=source)
     checks.holds(
         "its status is not a failure",
-        "creating, available or in between",
+        "creating, available, or a status between these two",
         found.get("Status"),
         lambda status: bool(status) and "inaccessible" not in status and "failed" not in status,
         source=source,

@@ -95,7 +95,7 @@ def _key_of_this_run(step: OpenStep, alias_target: str) -> str:
 def _role(step: OpenStep) -> Change:
     if kms.service_linked_role(step.session):
         return Change("keep", ROLE, SERVICE_LINKED_ROLE, "exists", request=_ROLE_REQUEST)
-    detail = "the key policy names it; otherwise RDS creates it with the first DB cluster"
+    detail = "required because the key policy names it; without this step, RDS creates it with the first DB cluster"
     return Change("create", ROLE, SERVICE_LINKED_ROLE, detail, "iam:CreateServiceLinkedRole", _ROLE_REQUEST)
 
 

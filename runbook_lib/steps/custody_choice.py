@@ -16,8 +16,8 @@ TRAINING = "TRAINING-recovery-{}-key{}.pem"
 def custody_changes(step: OpenStep, inputs: EncryptKeyMaterialInputs) -> list[Change]:
     """Return the rows that say who keeps the key material.
 
-    Raises `CustodyRefused` when the material would have no backup, and `CustodyRefused` for a plaintext file, each with
-    target aws and unless the parameter that accepts it is set.
+    Raises `CustodyRefused`, with target aws, if the key material would have no backup or would be written in clear,
+    unless the parameter that accepts it is set.
     """
     match inputs.custody:
         case "recovery_key":

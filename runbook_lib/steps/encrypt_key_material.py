@@ -49,7 +49,7 @@ def plan(step: OpenStep, asked: EncryptKeyMaterialInputs) -> Plan:
     """Plan a new set, or keep the one made with the current wrapping key; call nothing.
 
     Until an import, a new set replaces the old one and its backups. After an import it is refused: only
-    `runbook recover` imports the same material again. Raises `CustodyRefused`, `CustodyRefused`.
+    `runbook recover` imports the same material again. Raises `CustodyRefused`.
     """
     pair, material = ImportParameters.from_run(step.run), MaterialRecord.so_far(step.run)
     if material.set and (kept := _decided(step, ExistingSet(step.run, pair, material, asked))) is not None:

@@ -98,7 +98,7 @@ class ExistingSet:
         return sorted(name for name in now if name in before and now[name] != before[name])
 
     def state(self) -> SetState:
-        """Return the state; files are read only where they decide.
+        """Return the facts for the decision; read the files only if the other facts do not decide.
 
         Step 02 fetches another pair only while the key has no material, and records whether it ever had any. If it never
         had, no import with an older pair took effect.

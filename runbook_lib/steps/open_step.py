@@ -104,8 +104,8 @@ class OpenStep:
         owner = tags.get("runbook:run-id")
         if owner == self.run.run_id:
             return (
-                f"another run {owner!r} created it, not the one in this folder (a colleague's, or one whose folder was "
-                "deleted or moved: restore that folder, or choose another run_id)"
+                f"a run of the same name, {owner!r}, created it, but not the run in this folder (restore the folder of that "
+                "run, or choose another run_id)"
             )
         return f"run {owner!r} created it" if owner else "this run did not create it"
 

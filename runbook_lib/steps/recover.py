@@ -85,7 +85,7 @@ def plan(step: OpenStep, asked: RecoverInputs) -> Plan:
         found = metadata.get("KeyState", "deleted")
         raise KeyNotUsable(
             f"key {key.key_id} is {found}; only an existing key that is not pending deletion accepts material "
-            "(kms:CancelKeyDeletion)"
+            "(if it is PendingDeletion, cancel the deletion with kms:CancelKeyDeletion, then run the command again)"
         )
     material_id = record.key_material_id or metadata.get("CurrentKeyMaterialId", "")
     if not material_id:
@@ -190,7 +190,7 @@ def _prove(step: OpenStep, change: Change, *, encrypted: bytes, token: bytes) ->
                 f"{error_code(error)}: this is not the material that the key had; nothing was changed; provide the material "
                 "that was imported"
             ) from error
-        raise AwsCallFailed(f"{error_text(error)}; nothing was changed; run this again") from error
+        raise AwsCallFailed(f"{error_text(error)}; nothing was changed; run the cell or command again") from error
     proved, expected = answer.get("KeyMaterialId"), request["KeyMaterialId"]
     if proved != expected:
         raise KeyMaterialMismatch(

@@ -4,7 +4,7 @@ The layout is key id (36 bytes), nonce (12), tag (16), AES-256-GCM ciphertext; t
 additional data. A ciphertext can therefore be decrypted outside KMS with the imported bytes, which proves their use.
 
 moto gap: the key id in a ciphertext is not authenticated, so it decrypts under another key with the same bytes; the
-contexts {"a": "bc"} and {"ab": "c"} are equal to it; and rotation makes older ciphertexts undecryptable. Here the
+contexts {"a": "bc"} and {"ab": "c"} are treated as equal; and rotation makes older ciphertexts undecryptable. Here the
 last four bytes of the nonce are a check value over material, key id, context and the eight random bytes before them.
 It binds a ciphertext to its key and identifies the key material.
 """
