@@ -45,7 +45,7 @@ def test_the_cluster_is_compared_field_by_field(made):
 def test_the_instances_are_compared(made):
     """Class, tier and reach of each instance."""
     made.client("rds").modify_db_instance(DBInstanceIdentifier="drift-1", PromotionTier=9, ApplyImmediately=True)
-    assert "PromotionTier is 9, asked 1" in refused("05_create_cluster")
+    assert "PromotionTier is 9, requested 1" in refused("05_create_cluster")
     made.client("rds").modify_db_instance(DBInstanceIdentifier="drift-1", PromotionTier=1, ApplyImmediately=True)
 
 
@@ -58,7 +58,7 @@ def test_a_rule_that_somebody_added_to_the_security_group_is_found(made):
     rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
     ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[rule])
     said = refused("05_create_cluster")
-    assert "allows 0.0.0.0/0 on port 22, asked nothing" in said
+    assert "allows 0.0.0.0/0 on port 22, requested nothing" in said
     ec2.revoke_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[rule])
     go("05_create_cluster")
 
@@ -79,5 +79,5 @@ def test_the_key_is_compared(made):
     before = kms.describe_key(KeyId=key_id)["KeyMetadata"]["Description"]
     kms.update_key_description(KeyId=key_id, Description="mine now")
     said = refused("01_create_key")
-    assert "description is 'mine now', asked 'Aurora storage encryption, imported key material'" in said
+    assert "description is 'mine now', requested 'Aurora storage encryption, imported key material'" in said
     kms.update_key_description(KeyId=key_id, Description=before)

@@ -198,7 +198,7 @@ def test_with_target_aws_the_drill_only_reads(walk):
     given = asked(recovery_private_keys=[walk.private()])
     plan = recovery_drill.plan(step, given)
     assert {"keep"} == {change.action for change in plan.changes}
-    assert "would be deleted and imported again" in repr(plan)
+    assert "only with a throw-away cluster: deleted and imported again" in repr(plan)
     for told in (
         recovery_drill.lose_material(step, plan),
         recovery_drill.try_other_material(step, plan),

@@ -118,7 +118,7 @@ def test_an_hour_is_kept_in_utc_whatever_the_clock_on_the_wall_says():
     assert "Expires at: " in summary(form)
     labelled(form, "Expires at").value = datetime(2027, 6, 30, 3, 30, tzinfo=timezone(timedelta(hours=2)))
     assert "2027-06-30T01:30:00+00:00" == form.value.valid_to
-    assert "2027-06-30T01:30:00+00:00 in UTC" in beside(form, "Expires at")
+    assert "In UTC: 2027-06-30T01:30:00+00:00" in beside(form, "Expires at")
     labelled(form, "Expires at").value = None
     with pytest.raises(InputError, match="valid_to"):
         _ = form.value
