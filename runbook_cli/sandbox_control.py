@@ -49,7 +49,9 @@ def send_command(runs_dir: Path, path: str, body: Any, *, method: str = "POST") 
         with error:
             raise InputError([("command", str(json.load(error)["error"]))]) from error
     except (OSError, ValueError) as error:
-        raise SandboxUnavailable(f"the sandbox at {url} did not respond ({error}); start one with runbook run or runbook lab, then repeat the command") from error
+        raise SandboxUnavailable(
+            f"the sandbox at {url} did not respond ({error}); start one with runbook run or runbook lab, then repeat the command"
+        ) from error
 
 
 def advance(runs_dir: Path, span: str) -> str:

@@ -197,7 +197,8 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
             os.close(folder)
     except OSError as error:
         raise FileNotWritable(
-            f"cannot write {path} ({error.strerror or error}); free disk space or fix the permissions, then run the cell or command again"
+            f"cannot write {path} ({error.strerror or error}); free disk space or fix the permissions, then run "
+            "the cell or command again"
         ) from error
 
 

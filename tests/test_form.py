@@ -20,8 +20,9 @@ from runbook_lib.inputs.kms import (
     ImportKeyMaterialInputs,
 )
 from runbook_lib.inputs.rds import CleanUpInputs, CreateClusterInputs
-from runbook_lib.inputs.start import GROUPS, StartInputs
+from runbook_lib.inputs.start import StartInputs
 from runbook_lib.pages.form import Form, Offer
+from runbook_lib.pages.form_groups import GROUPS
 from runbook_lib.plan import Change, Plan
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import CREATE_KEY, STEP_INPUTS

@@ -7,7 +7,7 @@ from openssl import DIGESTS, oaep_options, openssl, private_key, private_pem, pu
 from unwrap import decrypt_key_material
 
 from runbook_lib.errors import EncryptedKeyMaterialInvalid, KeyMaterialLength
-from runbook_lib.material import key_material
+from runbook_lib.material import key_material, openssl_commands
 from runbook_lib.material.key_material import KeyMaterial
 
 SIZES = (2048, 3072, 4096)
@@ -124,7 +124,7 @@ def test_the_commands_on_the_page_do_what_the_function_does(desk, algorithm, bit
     """`openssl rand` and `openssl pkeyutl`, exactly as notebook 03 shows them."""
     (desk / "PlaintextKeyMaterial.bin").unlink()
     put(desk / "WrappingPublicKey.bin", public_der(private_key(bits)))
-    shell("umask 077\n" + key_material.openssl_commands(wrapping_algorithm=algorithm), folder=desk)
+    shell("umask 077\n" + openssl_commands.openssl_commands(wrapping_algorithm=algorithm), folder=desk)
     wrapped = (desk / "EncryptedKeyMaterial.bin").read_bytes()
     key_material.check_encrypted_key_material(wrapped, wrapping_key_spec=f"RSA_{bits}")
     opened = decrypt_key_material(wrapped, private_key=private_key(bits), wrapping_algorithm=algorithm)
@@ -136,7 +136,7 @@ def test_the_commands_of_the_post_still_run_and_are_sha_1(desk, bits):
     """`openssl rand` and `openssl rsautl`: what they make imports as RSAES_OAEP_SHA_1, and never as SHA_256."""
     (desk / "PlaintextKeyMaterial.bin").unlink()
     put(desk / "WrappingPublicKey.bin", public_der(private_key(bits)))
-    shell("umask 077\n" + key_material.post_openssl_commands(), folder=desk)
+    shell("umask 077\n" + openssl_commands.post_openssl_commands(), folder=desk)
     wrapped = (desk / "EncryptedKeyMaterial.bin").read_bytes()
     key = private_key(bits)
     opened = decrypt_key_material(wrapped, private_key=key, wrapping_algorithm="RSAES_OAEP_SHA_1")

@@ -61,10 +61,13 @@ def raise_for_answer(parsed: Mapping[str, Any], call: str, *, retried: bool) -> 
         action = named[1] if named else call  # AWS names an implied action, such as kms:TagResource
         needs = f": it needs {action}" if action != call else ""
         raise AccessDenied(
-            f"you are not authorized to call {call}{needs} ({message}); allow {action} for your role (runbook permissions prints each "
+            f"you are not authorized to call {call}{needs} ({message}); allow {action} for your role (runbook "
+            "permissions prints each "
             "step's policy), then run the cell or command again"
         )
     status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if retried and (code in THROTTLED or status >= 500):
         word = "keeps throttling" if code in THROTTLED else "keeps failing on"
-        raise AwsCallFailed(f"AWS {word} {call} ({code}) after several attempts; wait a minute, then run the cell or command again")
+        raise AwsCallFailed(
+            f"AWS {word} {call} ({code}) after several attempts; wait a minute, then run the cell or command again"
+        )

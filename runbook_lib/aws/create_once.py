@@ -58,7 +58,8 @@ def create_once(run: Run, step: str, what: str, *, find: Callable[[], T | None],
         if (found := attempts.found()) is not None:
             return found
     raise OutcomeUnclear(
-        f"the outcome of {what} is unknown ({attempts.reason}); run the cell or command again: it searches for the resource before it creates one"
+        f"the outcome of {what} is unknown ({attempts.reason}); run the cell or command again: it searches for "
+        "the resource before it creates one"
     )
 
 
@@ -96,7 +97,9 @@ class _Attempts(Generic[T]):
         if error_code(error) not in THROTTLED:
             raise error
         if last:
-            raise AwsCallFailed(f"AWS keeps throttling ({self.reason}); wait a minute, then run the cell or command again") from error
+            raise AwsCallFailed(
+                f"AWS keeps throttling ({self.reason}); wait a minute, then run the cell or command again"
+            ) from error
 
 
 def _back_off(target: str, attempt: int) -> None:

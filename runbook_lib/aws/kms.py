@@ -59,7 +59,10 @@ def require_usable(session: Session, key_id: str, *, region: str) -> dict[str, A
     if arn.split(":")[3] != region:
         raise KeyNotUsable(f"{arn} is in another Region than the cluster, {region}; use a key in {region}")
     if (metadata["KeySpec"], metadata["KeyUsage"]) != ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT"):
-        raise KeyNotUsable(f"{arn} has key spec {metadata['KeySpec']} and key usage {metadata['KeyUsage']}; Aurora requires a symmetric key for encryption: use the key of step 01")
+        raise KeyNotUsable(
+            f"{arn} has key spec {metadata['KeySpec']} and key usage {metadata['KeyUsage']}; Aurora requires a "
+            "symmetric key for encryption: use the key of step 01"
+        )
     if metadata["Origin"] != "EXTERNAL":
         raise KeyNotUsable(f"{arn} has origin {metadata['Origin']}, not EXTERNAL; use the key of step 01")
     if state != "Enabled":

@@ -21,15 +21,18 @@ from runbook_lib.inputs.rds import POLL_SECONDS
 from runbook_lib.pages.progress import Progress
 
 HOPELESS = {
-    "inaccessible-encryption-credentials": "its KMS key was inaccessible for more than seven days; restore the cluster from a snapshot or backup",
+    "inaccessible-encryption-credentials": "its KMS key was inaccessible for more than seven days; restore the "
+    "cluster from a snapshot or backup",
     "inaccessible-encryption-credentials-recoverable": "its key is inaccessible; enable the key, or import its "
     "material again with `runbook recover`, then start the cluster",
     "cloning-failed": "cloning failed; delete the cluster and run step 05 again",
     "migration-failed": "migration failed; delete the cluster and run step 05 again",
     "deleting": "it is being deleted; wait for that and run step 05 again",
     "failed": "creation failed permanently; delete the cluster and run step 05 again",
-    "incompatible-network": "RDS cannot use its VPC, for example because a subnet has no free IP address; correct the subnets or the subnet group",
-    "incompatible-parameters": "its parameter group has a value that the engine version or instance class does not support; correct the parameter group",
+    "incompatible-network": "RDS cannot use its VPC, for example because a subnet has no free IP address; "
+    "correct the subnets or the subnet group",
+    "incompatible-parameters": "its parameter group has a value that the engine version or instance class does "
+    "not support; correct the parameter group",
     "insufficient-capacity": "the zone has no capacity for the instance class; choose another class",
     "storage-full": "its storage is full; delete data that is no longer needed, or contact AWS Support",
     "stopped": "it is stopped; start it (rds:StartDBCluster)",

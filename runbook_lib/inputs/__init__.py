@@ -9,10 +9,9 @@ from runbook_lib.inputs.kms import (
     RecoveryDrillInputs,
 )
 from runbook_lib.inputs.rds import CleanUpInputs, CreateClusterInputs, VerifyEncryptionInputs
-from runbook_lib.inputs.start import GROUPS, StartInputs
+from runbook_lib.inputs.start import StartInputs
 
 __all__ = [
-    "GROUPS",
     "CleanUpInputs",
     "CreateClusterInputs",
     "CreateKeyInputs",

@@ -160,7 +160,9 @@ class CreateClusterInputs(ClusterChoices):
     database_name: str = choice("Database name", "Name of the first database. Empty: none.", "appdb")
     port: int = choice("Port", "0: the engine's default (3306 or 5432).", 0)
     master_username: str = choice("Master user name", "RDS creates and manages its password.", "dbadmin")
-    allowed_cidr: str = choice("Allowed network", "CIDR block from which the new security group allows inbound traffic. Empty: none.", "")
+    allowed_cidr: str = choice(
+        "Allowed network", "CIDR block from which the new security group allows inbound traffic. Empty: none.", ""
+    )
     promotion_tier: int = choice(
         "Failover priority", "0 (first) to 15. The AWS post keeps the default, 1.", 1, ge=0, le=15
     )

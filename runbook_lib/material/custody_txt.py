@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from runbook_lib.material.custody_record import CustodyRecord
-from runbook_lib.material.key_material import RSAES_OAEP_SHA_256, openssl_digest
-from runbook_lib.material.recovery_copies import PLAINTEXT, open_command
+from runbook_lib.material.key_material import RSAES_OAEP_SHA_256
+from runbook_lib.material.openssl_commands import CHECK, WHICH, open_command, openssl_digest
+from runbook_lib.material.recovery_copies import PLAINTEXT
 
 NAME = "CUSTODY.txt"
 XOR = (
     "python3 -c 'import sys; from functools import reduce; from operator import xor\n"
     'columns = zip(*[open(name, "rb").read() for name in sys.argv[1:]], strict=True)\n'
     "sys.stdout.buffer.write(bytes(reduce(xor, column) for column in columns))' component-*.bin > PlaintextKeyMaterial.bin"
-)
-_CHECK = (
-    f"hexkey=$(od -An -v -tx1 {PLAINTEXT} | tr -d ' \\n')\n"
-    "head -c 16 /dev/zero | openssl mac -cipher AES-256-CBC -macopt hexkey:$hexkey CMAC | cut -c 1-6"
 )
 
 
@@ -57,16 +54,12 @@ def _holders(record: CustodyRecord, *, out: str) -> str:
 
 
 _UMASK = "umask 077"
-_WHICH = (
-    "A file opens with the private key whose public key has that SHA-256. To print it:\n\n"
-    "openssl pkey -in recovery-private.pem -pubout -outform DER | openssl dgst -sha256"
-)
 
 
 def _copies(record: CustodyRecord) -> str:
     return (
         "To open a backup (any one of them), on a machine without network, with openssl 1.1.1 or newer:\n\n"
-        f"{_UMASK}\n{_holders(record, out=PLAINTEXT)}\n\n{_WHICH}"
+        f"{_UMASK}\n{_holders(record, out=PLAINTEXT)}\n\n{WHICH}"
     )
 
 
@@ -76,7 +69,7 @@ def _components(record: CustodyRecord) -> str:
         f"The key material is the XOR of {number} components; all of them are needed. Each custodian opens one, with openssl\n"
         f"1.1.1 or newer:\n\n"
         f"{_UMASK}\n{_holders(record, out='component-{}.bin')}\n\n"
-        f"Then combine the components on one machine, in any order:\n\n{XOR}\n\n{_WHICH}"
+        f"Then combine the components on one machine, in any order:\n\n{XOR}\n\n{WHICH}"
     )
 
 
@@ -100,11 +93,11 @@ def _none(record: CustodyRecord) -> str:
 def _check(record: CustodyRecord) -> str:
     if not record.key_check_value:
         return (
-            "The key check value is unknown here. To compute it where the key material is, with openssl 3:\n\n" + _CHECK
+            "The key check value is unknown here. To compute it where the key material is, with openssl 3:\n\n" + CHECK
         )
     return (
         f"To check the key material, with openssl 3 (other users of the machine can see the command line, so there must be\n"
-        f"none). The output must be {record.key_check_value.upper()}:\n\n{_CHECK}"
+        f"none). The output must be {record.key_check_value.upper()}:\n\n{CHECK}"
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from runbook_lib.errors import ArtefactsMismatch, HandOverInvalid, ImportTokenExpired
 from runbook_lib.files import zip_files
-from runbook_lib.material import key_material
+from runbook_lib.material import key_material, openssl_commands
 from runbook_lib.material.material_set import CUSTODY, ENCRYPTED, MaterialSet, Wrapping, belongs, parse_manifest
 
 FORMAT = 1
@@ -160,7 +160,7 @@ def _unzip(content: bytes, *, wanted: tuple[str, ...], what: str) -> dict[str, b
 
 
 def _readme(facts: Mapping[str, Any]) -> str:
-    digest = key_material.openssl_digest(facts["wrapping_algorithm"])
+    digest = openssl_commands.openssl_digest(facts["wrapping_algorithm"])
     size = key_material.WRAPPING_KEY_SPECS[facts["wrapping_key_spec"]] // 8
     return (
         "Hand-over bundle: encrypt key material for AWS KMS on a machine without network\n\n"

@@ -201,11 +201,13 @@ def load_wrapping_public_key(der: bytes, *, wrapping_key_spec: str | None = None
         ) from error
     if not isinstance(key, rsa.RSAPublicKey) or key.key_size not in WRAPPING_KEY_SPECS.values():
         raise WrappingKeyInvalid(
-            "the wrapping key is not an RSA key of 2048, 3072 or 4096 bits; run step 02 again to download a new wrapping public key and import token"
+            "the wrapping key is not an RSA key of 2048, 3072 or 4096 bits; run step 02 again to download a new "
+            "wrapping public key and import token"
         )
     if wrapping_key_spec and key.key_size != WRAPPING_KEY_SPECS[wrapping_key_spec]:
         raise WrappingKeyInvalid(
-            f"the wrapping key has {key.key_size} bits, {wrapping_key_spec} was requested; run step 02 again to download a new wrapping public key and import token"
+            f"the wrapping key has {key.key_size} bits, {wrapping_key_spec} was requested; run step 02 again to "
+            "download a new wrapping public key and import token"
         )
     return key
 
@@ -231,29 +233,3 @@ def check_encrypted_key_material(content: bytes, *, wrapping_key_spec: str) -> N
 def fingerprint(content: bytes) -> str:
     """Return the SHA-256 of public content as 64 hex digits, to tell files and keys apart."""
     return hashlib.sha256(content).hexdigest()
-
-
-def openssl_digest(wrapping_algorithm: str) -> str:
-    """Return openssl's name for the hash of a wrapping algorithm. Raises `WrappingKeyInvalid`."""
-    check_wrapping_algorithm(wrapping_algorithm)
-    return {RSAES_OAEP_SHA_256: "sha256", RSAES_OAEP_SHA_1: "sha1"}[wrapping_algorithm]
-
-
-def openssl_commands(*, wrapping_algorithm: str) -> str:
-    """Return the openssl commands (1.1.1 or newer) that generate key material and encrypt it as `encrypt_key_material` does."""
-    digest = openssl_digest(wrapping_algorithm)
-    return (
-        "openssl rand -out PlaintextKeyMaterial.bin 32\n"
-        "openssl pkeyutl -encrypt -in PlaintextKeyMaterial.bin -out EncryptedKeyMaterial.bin \\\n"
-        "  -inkey WrappingPublicKey.bin -keyform DER -pubin -pkeyopt rsa_padding_mode:oaep \\\n"
-        f"  -pkeyopt rsa_oaep_md:{digest} -pkeyopt rsa_mgf1_md:{digest}"
-    )
-
-
-def post_openssl_commands() -> str:
-    """Return the openssl commands of the AWS post: rsautl, which is deprecated and does OAEP with SHA-1 only."""
-    return (
-        "openssl rand -out PlaintextKeyMaterial.bin 32\n"
-        "openssl rsautl -encrypt -in PlaintextKeyMaterial.bin -oaep \\\n"
-        "  -inkey WrappingPublicKey.bin -keyform DER -pubin -out EncryptedKeyMaterial.bin"
-    )

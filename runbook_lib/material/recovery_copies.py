@@ -29,7 +29,6 @@ from runbook_lib.material.key_material import (
     KeyMaterial,
     fingerprint,
     oaep,
-    openssl_digest,
 )
 from runbook_lib.material.request import Custody, Source
 
@@ -125,7 +124,11 @@ def load_recovery_private_key(pem: bytes | bytearray, *, password: str | None = 
     try:
         key = serialization.load_pem_private_key(bytes(pem), password.encode() if password else None)
     except TypeError:
-        wanted = "it is encrypted: set recovery_password_from (--password-from)" if not password else "it has no password: leave recovery_password_from (--password-from) empty"
+        wanted = (
+            "it is encrypted: set recovery_password_from (--password-from)"
+            if not password
+            else "it has no password: leave recovery_password_from (--password-from) empty"
+        )
         raise RecoveryKeyInvalid(f"this private key cannot be loaded; {wanted}") from None
     except ValueError:
         raise RecoveryKeyInvalid(
@@ -163,15 +166,6 @@ def open_copy(content: bytes, private_key: rsa.RSAPrivateKey, *, algorithm: str 
             "this backup is for another recovery key, or damaged; use the key that its file name identifies"
         ) from None
     return KeyMaterial(opened)
-
-
-def open_command(name: str, *, algorithm: str = RSAES_OAEP_SHA_256, out: str = PLAINTEXT) -> str:
-    """Return the openssl command that decrypts a backup without the runbook."""
-    digest = openssl_digest(algorithm)
-    return (
-        f"openssl pkeyutl -decrypt -in {name} -out {out} -inkey recovery-private.pem \\\n"
-        f"  -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:{digest} -pkeyopt rsa_mgf1_md:{digest}"
-    )
 
 
 def make_training_recovery_key() -> tuple[bytes, bytes]:

@@ -18,7 +18,8 @@ def check_origin(text: str) -> str:
     """Return `text` if it names the source of a secret, else raise ValueError without quoting it: it may be the secret."""
     if text and not _ORIGIN.fullmatch(text):
         raise ValueError(
-            "this does not say where to read the PIN or password; write 'prompt', 'env:NAME' or 'file:PATH', never the PIN or password itself"
+            "this does not say where to read the PIN or password; write 'prompt', 'env:NAME' or 'file:PATH', "
+            "never the PIN or password itself"
         )
     return text
 

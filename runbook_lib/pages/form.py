@@ -15,7 +15,7 @@ from typing import Any
 from runbook_lib.attended import is_attended
 from runbook_lib.errors import InputError
 from runbook_lib.inputs.base import Inputs
-from runbook_lib.inputs.start import GROUPS
+from runbook_lib.pages.form_groups import GROUPS
 from runbook_lib.plan import Edit
 from runbook_lib.tables import Table
 

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from runbook_lib.aws import ec2, kms, rds
 from runbook_lib.aws.answers import error_code
+from runbook_lib.aws.key_users import who_uses
 from runbook_lib.aws.retry import poll
 from runbook_lib.aws.session import Session
 from runbook_lib.checks import Checks
@@ -146,7 +147,7 @@ def _key(step: OpenStep, inputs: CleanUpInputs, deleted: set[tuple[str, str]]) -
         return [Change("keep", "KMS key", key_id, detail), *aliases]
     users = [
         f"{user.kind} {user.name}"
-        for user in rds.who_uses(session, metadata["Arn"])
+        for user in who_uses(session, metadata["Arn"])
         if (user.kind, user.name) not in deleted and (CLUSTER, user.deleted_with) not in deleted
     ]
     if inputs.final_db_snapshot_identifier:
@@ -188,7 +189,8 @@ def apply(step: OpenStep, plan: Plan) -> Table | str:
     Without confirmation nothing is deleted. Resumes when it is called again. Raises `NotConfirmed`, `WaitTimedOut`.
     """
     if not is_confirmed(step, plan.inputs):
-        return f"Nothing was deleted. To delete, type the cluster's name, {cluster_name(step)!r}, and run the cell or command again."
+        name = cluster_name(step)
+        return f"Nothing was deleted. To delete, type the cluster's name, {name!r}, and run the cell or command again."
     deletions = [change for change in plan.changes if change.action == "delete"]
     unprotect = [change for change in plan.changes if change.action == "change"]
     rows: list[tuple[str, str, str]] = []
@@ -243,7 +245,7 @@ def _is_being_deleted(step: OpenStep, change: Change, error: ClientError) -> boo
 def _delete_key(step: OpenStep, key_id: str, request: dict[str, Any]) -> str:
     """Schedule the key's deletion unless something uses it now; return the outcome in words."""
     metadata = kms.describe(step.session, key_id) or {}
-    if users := rds.who_uses(step.session, str(metadata.get("Arn"))):
+    if users := who_uses(step.session, str(metadata.get("Arn"))):
         return f"kept: still needed by {', '.join(f'{user.kind} {user.name}' for user in users)}"
     return _schedule_deletion(step, request)
 

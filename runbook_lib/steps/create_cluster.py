@@ -50,7 +50,8 @@ def _key_arn(step: OpenStep) -> str:
     metadata = kms.require_usable(session, key.key_id, region=session.region)
     if metadata["Arn"] != key.key_arn:
         raise KeyNotUsable(
-            f"the key is {metadata['Arn']}, this run's record names {key.key_arn}; check state.json of this run and the CloudTrail events of the key before you continue"
+            f"the key is {metadata['Arn']}, this run's record names {key.key_arn}; check state.json of this run "
+            "and the CloudTrail events of the key before you continue"
         )
     if metadata.get("CurrentKeyMaterialId", imported.key_material_id) != imported.key_material_id:
         raise KeyNotUsable(
@@ -132,7 +133,9 @@ def _instance_change(step: OpenStep, inputs: CreateClusterInputs, name: str, req
     found = rds.find_instance(step.session, name)
     if found is None:
         role = "writer" if name.endswith("-1") else "reader"
-        detail = f"{role}, {inputs.db_instance_class}, not publicly accessible, failover priority {request['PromotionTier']}"
+        detail = (
+            f"{role}, {inputs.db_instance_class}, not publicly accessible, failover priority {request['PromotionTier']}"
+        )
         if inputs.monitoring_interval:
             detail += f", Enhanced Monitoring every {inputs.monitoring_interval} s"
         return Change("create", INSTANCE, name, detail, "rds:CreateDBInstance", request)

@@ -11,7 +11,7 @@ import inspect
 from runbook_lib.checks import Checks
 from runbook_lib.errors import ArtefactsMismatch, PlanOutdated, StepMissing
 from runbook_lib.inputs.kms import EncryptKeyMaterialInputs
-from runbook_lib.material import key_material, recovery_copies
+from runbook_lib.material import key_material, openssl_commands, recovery_copies
 from runbook_lib.material.custody_record import CustodyRecord
 from runbook_lib.material.custody_txt import NAME as README
 from runbook_lib.material.material_set import (
@@ -181,13 +181,13 @@ def show_openssl_commands(step: OpenStep) -> Text:
     """Return the openssl commands that do the same with this run's wrapping algorithm."""
     algorithm = ImportParameters.from_run(step.run).request.WrappingAlgorithm
     return Text(
-        f"With openssl 1.1.1 or newer, {algorithm}", key_material.openssl_commands(wrapping_algorithm=algorithm)
+        f"With openssl 1.1.1 or newer, {algorithm}", openssl_commands.openssl_commands(wrapping_algorithm=algorithm)
     )
 
 
 def show_post_commands() -> Text:
     """Return the commands of the AWS post."""
-    return Text("The AWS post's commands (deprecated, SHA-1)", key_material.post_openssl_commands())
+    return Text("The AWS post's commands (deprecated, SHA-1)", openssl_commands.post_openssl_commands())
 
 
 def verify(step: OpenStep) -> Checks:

@@ -97,11 +97,13 @@ def try_it(step: OpenStep, *, answer: str = "", enabled: bool = True) -> Text:
         code, message = type(error).__name__, str(error)
     else:
         raise VerificationFailed(
-            f"{exercise.title}: the call succeeded, {exercise.error} was expected; this is a defect of the sandbox: report it with this line, and set exercises: false to continue"
+            f"{exercise.title}: the call succeeded, {exercise.error} was expected; this is a defect of the "
+            "sandbox: report it with this line, and set exercises: false to continue"
         )
     if code != exercise.error:
         raise VerificationFailed(
-            f"{exercise.title}: AWS returned {code}, {exercise.error} was expected; this is a defect of the sandbox: report it with this line, and set exercises: false to continue"
+            f"{exercise.title}: AWS returned {code}, {exercise.error} was expected; this is a defect of the "
+            "sandbox: report it with this line, and set exercises: false to continue"
         )
     return Attempt(exercise, f"{code}: {message}", answer)
 

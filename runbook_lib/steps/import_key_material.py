@@ -50,7 +50,8 @@ def plan(step: OpenStep, asked: ImportKeyMaterialInputs) -> Plan:
     if metadata is None or metadata["Origin"] != "EXTERNAL" or metadata["KeyState"] == "PendingDeletion":
         found = f"{metadata['Origin']}, {metadata['KeyState']}" if metadata else "deleted"
         raise KeyNotUsable(
-            f"key {key.key_id} is {found}; key material can be imported only into a key of origin EXTERNAL that is not pending deletion: cancel the deletion (kms:CancelKeyDeletion), or start a new run"
+            f"key {key.key_id} is {found}; key material can be imported only into a key of origin EXTERNAL that "
+            "is not pending deletion: cancel the deletion (kms:CancelKeyDeletion), or start a new run"
         )
     name = f"key check value {material.shown_check_value}"
     pair, record = ImportParameters.from_run(step.run), ImportRecord.so_far(step.run)

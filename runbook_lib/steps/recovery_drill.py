@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from runbook_lib.aws import kms, rds
 from runbook_lib.aws.answers import error_code
-from runbook_lib.aws.rds import KeyUser
+from runbook_lib.aws.key_users import KeyUser, who_uses
 from runbook_lib.aws.retry import poll
 from runbook_lib.aws.waiting import statuses, wait_until_available
 from runbook_lib.checks import Checks
@@ -100,7 +100,7 @@ def _drill(step: OpenStep, identifier: str) -> list[Change]:
 
 def _others(step: OpenStep, identifier: str) -> list[str]:
     """Return the clusters and instances under the key that do not belong to the run's cluster."""
-    users = rds.who_uses(step.session, KeyRecord.from_run(step.run).key_arn)
+    users = who_uses(step.session, KeyRecord.from_run(step.run).key_arn)
     return sorted({user.name for user in users if _is_other(user, identifier)})
 
 

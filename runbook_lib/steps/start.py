@@ -96,7 +96,9 @@ def _run(run_id: str, folder: Path, target: dict[str, str]) -> Run:
         return Run.create(run_id, runs_dir=folder, target=target)
     if run.target["target"] == target["target"] == "sandbox" and run.target["sandbox_id"] != target["sandbox_id"]:
         aside = run.set_aside()
-        print(f"the sandbox of run {run_id!r} has ended; its folder was renamed to {aside.name!r}, and a new run {run_id!r} starts")
+        print(
+            f"the sandbox of run {run_id!r} has ended; its folder was renamed to {aside.name!r}, and a new run {run_id!r} starts"
+        )
         return Run.create(run_id, runs_dir=folder, target=target)
     for field in ("target", "account_id", "region"):
         if run.target[field] != target[field]:
