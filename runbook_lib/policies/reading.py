@@ -1,138 +1,127 @@
-"""Read policies: validate and compare them, and evaluate who may do what. Pure: no AWS call, no file.
+"""Judge a key policy: what KMS would refuse, who may do what, and what deserves a warning. Pure: no AWS, no files.
 
-Sources: "Key policies in AWS KMS" (KMS developer guide, key-policy-default) and "Determining the use of KMS keys"
-(Aurora user guide, Overview.Encryption.Keys).
+Sources: "Key policies in AWS KMS" (KMS developer guide, key-policy-overview and key-policy-default) and "Determining
+the use of KMS keys" (Aurora user guide, Overview.Encryption.Keys).
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from runbook_lib.errors import PolicyInvalid
-from runbook_lib.policies.conditions import holds, like, listed, names
-from runbook_lib.policies.key_policy import DELETION
+from runbook_lib.policies import warnings_of
+from runbook_lib.policies.conditions import comparisons
+from runbook_lib.policies.evaluate import ANY_KEY, allows, concerns, permitted
+from runbook_lib.policies.lockout import ACTION, can_be_changed
+from runbook_lib.policies.statements import ELEMENTS, Principal, Statement, read
+from runbook_lib.policies.words import actions_in_words, condition_in_words, is_everything, no_effect
+
+__all__ = ["allows", "permitted", "same", "validate", "warnings", "who_may"]
 
 QUOTA_BYTES = 32 * 1024
-_NEGATED = ("NotPrincipal", "NotAction", "NotResource")
 
 
-def validate(policy: Mapping[str, Any]) -> None:
-    """Raise `PolicyInvalid`, naming each statement that KMS would reject or accept without effect."""
-    problems = []
-    for number, statement in enumerate(_statements(policy), 1):
-        name = statement.get("Sid") or f"statement {number}"
-        if negated := [part for part in _NEGATED if part in statement]:
-            problems.append(f"{name} has {negated[0]}, which matches everything else; name what is meant instead")
-            continue
-        problems += [
-            f"{name} has no {part}, so it has no effect"
-            for part in ("Effect", "Principal", "Action", "Resource")
-            if not statement.get(part)
-        ]
-        if "*" in _principals(statement) and statement.get("Effect") == "Allow" and not statement.get("Condition"):
-            problems.append(f"{name} allows everyone: name principals, or add a condition")
+def validate(policy: Mapping[str, Any], *, account_id: str = "", key_arn: str = ANY_KEY) -> None:
+    """Raise `PolicyInvalid` for what KMS would refuse, or would accept although it has no effect.
+
+    `account_id` is the key's account; without it, principals of any account count. `key_arn` is the key's ARN, with
+    wildcards for what is not known yet.
+    """
+    statements = read(policy)
+    problems = [f"{one.name} {problem}" for one in statements for problem in _problems(one, key_arn)]
     size = len(json.dumps(policy).encode())
     if size > QUOTA_BYTES:
-        problems.append(f"it has {size} bytes, KMS accepts {QUOTA_BYTES}: name fewer principals")
-    if not problems and not _can_be_changed(policy):
-        problems.append("no principal could change it (kms:PutKeyPolicy): keep the statement of the account root")
+        problems.append(f"it has {size} bytes, KMS takes {QUOTA_BYTES}: name fewer principals")
+    if not can_be_changed(policy, account_id=account_id, key_arn=key_arn):
+        problems.append("nobody could change it any more (kms:PutKeyPolicy): keep the statement of the account's root")
     if problems:
         raise PolicyInvalid(f"the key policy is not valid: {'; '.join(problems)}")
 
 
-def _can_be_changed(policy: Mapping[str, Any]) -> bool:
-    """Return whether a principal is allowed kms:PutKeyPolicy without condition, and not denied it."""
-    statements = [one for one in _statements(policy) if names("kms:PutKeyPolicy", one["Action"])]
-    denied = {name for one in statements if one.get("Effect") == "Deny" for name in _principals(one)}
-    allowed = {
-        name
-        for one in statements
-        if one.get("Effect") == "Allow" and not one.get("Condition")
-        for name in _principals(one)
-    }
-    return "*" not in denied and bool(allowed - denied)
+def _problems(statement: Statement, key_arn: str) -> list[str]:
+    """Return what is wrong with one statement."""
+    list(comparisons(statement.condition))
+    if unknown := statement.elements - ELEMENTS:
+        return [f"has {min(unknown)}, which is not an element of a policy"]
+    if statement.not_principal and statement.effect == "Allow":
+        return ["has NotPrincipal, which names everything else: name principals instead"]
+    problems = [f"has no {part}, so it has no effect" for part, value in
+                (("Effect", statement.effect), ("Principal", statement.principals)) if not value]  # fmt: skip
+    if reason := no_effect(statement, key_arn):
+        problems.append(reason)
+    everyone = any(one.is_everyone for one in statement.principals)
+    if everyone and statement.effect == "Allow" and not statement.condition:
+        problems.append("lets everybody in: name principals, or add a condition")
+    return problems
 
 
-def _principals(statement: Mapping[str, Any]) -> list[str]:
-    principal = statement.get("Principal") or {}
-    if isinstance(principal, str):
-        return [principal]
-    if not isinstance(principal, Mapping):
-        raise PolicyInvalid(f"the Principal {principal!r} is not a name or a mapping; write e.g. {{'AWS': 'arn:…'}}")
-    return [str(one) for value in principal.values() for one in listed(value)]
+def warnings(policy: Mapping[str, Any], *, account_id: str = "", key_arn: str = ANY_KEY) -> list[str]:
+    """Return what is allowed to stand but deserves a look: other accounts, everybody, statements without effect."""
+    account = account_id or _own_account(policy)
+    return [
+        f"{statement.name}: {warning}"
+        for statement in read(policy)
+        for warning in warnings_of.statement(statement, account_id=account, key_arn=key_arn)
+    ]
 
 
-def _statements(policy: Any) -> list[Mapping[str, Any]]:
-    """Return the statements. Raises `PolicyInvalid` for a malformed policy."""
-    if not isinstance(policy, Mapping):
-        raise PolicyInvalid(f"a policy is an object with a Statement, not {type(policy).__name__}; review it manually")
-    statements = listed(policy.get("Statement") or [])
-    for number, statement in enumerate(statements, 1):
-        if not isinstance(statement, Mapping) or not isinstance(statement.get("Sid", ""), str):
-            raise PolicyInvalid(f"statement {number} is not an object; review the policy manually")
-        if not isinstance(statement.get("Condition") or {}, Mapping):
-            raise PolicyInvalid(f"statement {number} has a Condition that is not an object; review the policy manually")
-        if statement.get("Effect", "Allow") not in ("Allow", "Deny"):
-            raise PolicyInvalid(f"statement {number} has the Effect {statement['Effect']!r}; write Allow or Deny")
-    return statements
+def who_may(policy: Mapping[str, Any], *, account_id: str = "", key_arn: str = ANY_KEY) -> list[dict[str, str]]:
+    """Return one row per statement and principal: `who`, `may` (for a Deny `may not`), `only if`, any `warning`.
 
-
-def _readable(policy: Any) -> list[Mapping[str, Any]]:
-    """Return the statements. Raises `PolicyInvalid` for one with NotPrincipal, NotAction or NotResource."""
-    statements = _statements(policy)
-    for statement in statements:
-        if negated := [part for part in _NEGATED if part in statement]:
-            raise PolicyInvalid(
-                f"{statement.get('Sid') or 'a statement'} has {negated[0]}, which is not evaluated here; review the policy manually"
-            )
-    return statements
-
-
-def permitted(
-    policies: Iterable[Mapping[str, Any]], *, action: str, resource: str, context: Mapping[str, Any] | None = None
-) -> bool | None:
-    """Evaluate a caller's IAM policies for an `action` on a `resource` (an ARN, or `*` for none).
-
-    Returns False for an explicit Deny, else True for an Allow, else None: no statement applies. Raises `PolicyInvalid`.
+    `account_id` is the key's account. Without it, it is the first account that the policy lets change the policy.
+    Raises `PolicyInvalid` for what is not a policy.
     """
-    found: bool | None = None
-    for policy in policies:
-        for statement in _readable(policy):
-            if not names(action, statement.get("Action") or []):
-                continue
-            if not any(like(resource, str(pattern)) for pattern in listed(statement.get("Resource") or [])):
-                continue
-            if not holds(statement.get("Condition") or {}, context or {}):
-                continue
-            if statement.get("Effect") == "Deny":
-                return False
-            found = True if statement.get("Effect") == "Allow" else found
-    return found
+    account = account_id or _own_account(policy)
+    rows = []
+    for statement in read(policy):
+        may = "may not" if statement.effect == "Deny" else "may"
+        for who, principal in _who(statement):
+            row = {
+                "who": who,
+                may: _may(statement, principal, account, key_arn),
+                "only if": condition_in_words(statement),
+            }
+            found = warnings_of.row(statement, principal, account_id=account, key_arn=key_arn)
+            rows.append(row | ({"warning": "; ".join(found)} if found else {}))
+    return rows
 
 
-def allows(policy: Mapping[str, Any], *, principal: str, action: str, context: Mapping[str, str] | None = None) -> bool:
-    """Return whether the policy itself allows `principal` (an ARN) the `action`; an explicit Deny wins.
+def _who(statement: Statement) -> list[tuple[str, Principal | None]]:
+    if statement.not_principal:
+        return [(f"everyone except {', '.join(one.name for one in statement.principals)}", None)]
+    return [(one.name, one) for one in statement.principals]
 
-    The statement for the account root counts for no other principal: it only enables IAM policies.
-    Raises `PolicyInvalid`.
-    """
-    allowed = False
-    for statement in _readable(policy):
-        named = _principals(statement)
-        if (principal in named or "*" in named) and names(action, statement.get("Action") or []):
-            if not holds(statement.get("Condition") or {}, context or {}):
-                continue
-            if statement.get("Effect") == "Deny":
-                return False
-            allowed = allowed or statement.get("Effect") == "Allow"
-    return allowed
+
+def _may(statement: Statement, principal: Principal | None, account: str, key_arn: str) -> str:
+    """Return what a statement allows or denies a principal."""
+    if reason := no_effect(statement, key_arn):
+        return f"nothing: the statement {reason}"
+    everything = is_everything(statement.action)
+    words = actions_in_words(statement.action)
+    if statement.effect == "Deny":
+        return "everything" if everything else words
+    if not statement.effect:
+        return "nothing: the statement has no Effect, so it has no effect"
+    if principal is None or not principal.is_account:
+        return words
+    whose = "this account" if principal.account == account else f"account {principal.account}"
+    return f"whatever IAM policies of {whose} allow{'' if everything else f', of: {words}'}; nothing by itself"
+
+
+def _own_account(policy: Mapping[str, Any]) -> str:
+    """Return the account of the first principal that a statement lets change the policy; "" for none."""
+    for statement in read(policy):
+        if statement.effect == "Allow" and not statement.not_principal and concerns(statement, ACTION):
+            for principal in statement.principals:
+                if principal.account:
+                    return principal.account
+    return ""
 
 
 def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Return whether two policies are equal, ignoring the order of lists and lists of one value."""
+    """Return whether two policies are the same, however lists of one and the order of lists are written."""
     return bool(_normal(one) == _normal(other))
 
 
@@ -143,55 +132,3 @@ def _normal(value: Any) -> Any:
         items = sorted((_normal(inner) for inner in value), key=lambda item: json.dumps(item, sort_keys=True))
         return items[0] if len(items) == 1 else items
     return value
-
-
-def _is_root(principal: str) -> bool:
-    """Return whether a principal is the account root, which enables IAM policies."""
-    return bool(re.fullmatch(r"\d{12}|arn:[^:]+:iam::\d{12}:root", principal))
-
-
-def who_may(policy: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return one row per statement and principal: `who`, `may` or `may not`, `only if`. Raises `PolicyInvalid`."""
-    rows = []
-    for statement in _readable(policy):
-        actions = [str(action) for action in listed(statement.get("Action") or [])]
-        for principal in _principals(statement):
-            rows.append(
-                {
-                    "who": principal,
-                    "may" if statement.get("Effect") == "Allow" else "may not": _in_words(actions, principal),
-                    "only if": _condition_in_words(statement),
-                }
-            )
-    return rows
-
-
-def _in_words(actions: list[str], principal: str) -> str:
-    if actions == ["kms:*"] and _is_root(principal):
-        return "whatever IAM policies of this account allow; nothing by itself"
-    groups = {
-        "administer it": ("kms:PutKeyPolicy",),
-        "import its material": ("kms:ImportKeyMaterial",),
-        "schedule its deletion": DELETION,
-        "encrypt and decrypt with it": ("kms:Decrypt",),
-        "create grants on it": ("kms:CreateGrant",),
-    }
-    said = [words for words, asked in groups.items() if _matches_any(actions, asked)]
-    return ", ".join(said) or ", ".join(action.removeprefix("kms:") for action in actions)
-
-
-def _matches_any(patterns: list[str], actions: Sequence[str]) -> bool:
-    return any(names(action, patterns) for action in actions)
-
-
-def _condition_in_words(statement: Mapping[str, Any]) -> str:
-    words = {
-        "kms:ViaService": "through {}",
-        "kms:CallerAccount": "called from account {}",
-        "kms:GrantIsForAWSResource": "for a resource of an AWS service",
-    }
-    said = []
-    for asked in (statement.get("Condition") or {}).values():
-        for key, value in asked.items():
-            said.append(words.get(key, f"{key} is {{}}").format(" or ".join(map(str, listed(value)))))
-    return ", ".join(said)

@@ -60,7 +60,8 @@ def build(step: OpenStep, asked: CreateKeyInputs) -> dict[str, Any]:
         key_users=principals(session, asked.key_users),
         rds_service_linked_role=asked.grant_rds_service_linked_role,
     )
-    reading.validate(document)
+    key_arn = f"arn:{session.partition}:kms:{session.region}:{session.account_id}:key/*"
+    reading.validate(document, account_id=session.account_id, key_arn=key_arn)
     return document
 
 
@@ -70,6 +71,12 @@ def show(document: dict[str, Any]) -> Text:
 
 
 def who_may(document: dict[str, Any]) -> Table:
-    """Return the table of who may do what with the key."""
+    """Return the table of who may do what with the key: a row per statement and principal, warnings where needed.
+
+    The key's account is the first one that the policy lets change it: in the policy that `build` returns, its own.
+    """
     rows = reading.who_may(document)
-    return Table("Who may do what with the key", list(rows[0]), [list(row.values()) for row in rows])
+    columns = ["who", "may", *(["may not"] if any("may not" in row for row in rows) else []), "only if"]
+    columns += ["warning"] if any("warning" in row for row in rows) else []
+    head = ["condition" if column == "only if" and "may not" in columns else column for column in columns]
+    return Table("Who may do what with the key", head, [[row.get(column, "") for column in columns] for row in rows])

@@ -19,7 +19,7 @@ from moto.kms.models import Key
 from moto.rds.models import rds_backends
 
 from runbook_lib.errors import PolicyInvalid
-from runbook_lib.policies.reading import permitted
+from runbook_lib.policies.evaluate import Decision, permitted
 from runbook_sandbox import wire
 from runbook_sandbox.iam import required_actions
 from runbook_sandbox.iam.required_actions import Place, RequiredAction
@@ -83,12 +83,17 @@ def refusal(response: Any, service: str, operation: str) -> tuple[int, str, str]
 
 
 def may(account: str, access_key: str, required: RequiredAction, *, region: str, key: Key | None = None) -> bool:
-    """Return whether the caller's own policies allow an action and, for a key, the key policy or its root statement."""
+    """Return whether the caller's own policies allow an action and, for a key, the key policy or its root statement.
+
+    Source: KMS developer guide, determining-access: IAM policies count as far as the key policy lets the account
+    decide; for a key of another account, key policy and IAM policy must both allow.
+    """
     _evaluated[account].append(required.action)
     resource = str(key.arn) if key else _known_path(required.resource, account)
     context = {
-        "aws:RequestedRegion": region, "aws:PrincipalAccount": account, **_resource_tags(resource, account, region),
-        **(_key_context(key, account) if key else {}), **required.context,
+        "aws:RequestedRegion": region, **_resource_tags(resource, account, region),
+        **kms_policy.caller_context(account, access_key), **(kms_policy.key_context(key) if key else {}),
+        **required.context,
     }  # fmt: skip
     try:
         own = permitted(_policies(account, access_key), action=required.action, resource=resource, context=context)
@@ -96,13 +101,10 @@ def may(account: str, access_key: str, required: RequiredAction, *, region: str,
         return False
     if own is False or key is None:
         return own is True
-    names = kms_policy.caller_names(account, access_key)
-    root = {account, f"arn:aws:iam::{account}:root"}
-    if kms_policy.verdict(key.policy, names, required.action, context) is False:
-        return False
-    direct = kms_policy.verdict(key.policy, frozenset(names - root), required.action, context)
-    delegated = kms_policy.verdict(key.policy, frozenset(root), required.action, context)
-    return direct is True or (own is True and delegated is True)
+    decision = kms_policy.key_decision(key, account, access_key, required.action, context)
+    if decision is Decision.ALLOW and account == key.account_id:
+        return True
+    return own is True and decision in (Decision.ALLOW, Decision.ACCOUNT)
 
 
 def _key(required: RequiredAction, response: Any, service: str) -> Key | None:
@@ -111,21 +113,6 @@ def _key(required: RequiredAction, response: Any, service: str) -> Key | None:
         return None
     named = required.resource if required.resource != "*" else wire.raw_parameters(response).get("KeyId")
     return kms_keys.resolve(response.current_account, response.region, str(named)) if named else None
-
-
-def _key_context(key: Key, account: str) -> dict[str, Any]:
-    return {
-        "kms:CallerAccount": account, "kms:KeyOrigin": key.origin, "kms:KeySpec": key.key_spec,
-        "kms:KeyUsage": key.key_usage, "kms:MultiRegion": key.multi_region,
-        **{f"aws:ResourceTag/{tag}": value for tag, value in _key_tags(key).items()},
-    }  # fmt: skip
-
-
-def _key_tags(key: Key) -> dict[str, str]:
-    from moto.kms.models import kms_backends
-
-    listed = kms_backends[key.account_id][key.region].tagger.list_tags_for_resource(key.id)
-    return {tag["TagKey"]: tag["TagValue"] for tag in listed.get("Tags", listed.get("TagList", []))}
 
 
 def _known_path(resource: str, account: str) -> str:

@@ -12,7 +12,7 @@ from moto.core.responses import ActionResult
 from moto.iam.exceptions import InvalidInput
 from moto.iam.responses import IamResponse
 
-from runbook_lib.policies.reading import permitted
+from runbook_lib.policies.evaluate import permitted
 from runbook_sandbox import wire
 from runbook_sandbox.iam import enforcement
 

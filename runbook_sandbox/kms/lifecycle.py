@@ -10,6 +10,7 @@ import copy
 import json
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from moto.kms.models import Key, kms_backends
 
@@ -77,7 +78,7 @@ class LifecycleOperations(KmsBase):
         if origin not in ("AWS_KMS", "EXTERNAL") or "CustomKeyStoreId" in given or "XksKeyId" in given:
             raise error("UnsupportedOperationException", "The sandbox does not support custom key stores.")
         if "Policy" in given:
-            self._check_policy(given["Policy"])
+            self._check_policy(given["Policy"], *self._new_key(origin, spec, usage))
         tags = given.get("Tags", [])
         self._check_tags(tags, already={})
         key = kms_keys.new_key(
@@ -95,9 +96,22 @@ class LifecycleOperations(KmsBase):
             raise error("UnsupportedOperationException", f"The sandbox does not support {spec} keys.")
         return spec or "SYMMETRIC_DEFAULT"
 
-    def _check_policy(self, policy: str) -> None:
+    def _new_key(self, origin: str, spec: str, usage: str) -> tuple[str, dict[str, Any]]:
+        """Return an ARN and the condition keys of the key that is about to be created."""
+        multi_region = self.parameters.get("MultiRegion", False)
+        key_id = f"mrk-{UUID(int=0).hex}" if multi_region else str(UUID(int=0))
+        return f"arn:aws:kms:{self.region}:{self.current_account}:key/{key_id}", {
+            "aws:RequestedRegion": self.region, "kms:KeyOrigin": origin, "kms:KeySpec": spec, "kms:KeyUsage": usage,
+            "kms:MultiRegion": multi_region,
+            **{f"aws:ResourceTag/{tag['TagKey']}": tag["TagValue"] for tag in self.parameters.get("Tags", [])},
+        }  # fmt: skip
+
+    def _check_policy(self, policy: str, key_arn: str, key_context: dict[str, Any]) -> None:
         bypass = self.parameters.get("BypassPolicyLockoutSafetyCheck", False)
-        kms_policy.check(policy, self.current_account, self.access_key, bypass_lockout=bypass)
+        kms_policy.check(
+            policy, self.current_account, self.access_key,
+            key_arn=key_arn, key_context=key_context, bypass_lockout=bypass,
+        )  # fmt: skip
 
     def _check_tags(self, tags: list[dict[str, str]], *, already: dict[str, str]) -> None:
         names = [tag["TagKey"] for tag in tags]
@@ -152,7 +166,7 @@ class LifecycleOperations(KmsBase):
 
     def put_key_policy(self) -> str:
         self._check_policy_name()
-        self._check_policy(self.parameters["Policy"])
+        self._check_policy(self.parameters["Policy"], str(self.key.arn), kms_policy.key_context(self.key))
         self.key.policy = self.parameters["Policy"]
         return "{}"
 
@@ -198,7 +212,8 @@ class LifecycleOperations(KmsBase):
         if region == self.region or key.id in kms_backends[self.current_account][region].keys:
             raise error("AlreadyExistsException", f"A key {key.id} already exists in {region}.")
         if "Policy" in self.parameters:
-            self._check_policy(self.parameters["Policy"])
+            context = {**kms_policy.key_context(key), "aws:RequestedRegion": region}
+            self._check_policy(self.parameters["Policy"], key.arn.replace(f":{self.region}:", f":{region}:"), context)
         replica = self._copy_to(region)
         tags = self.parameters.get("Tags", [])
         self._check_tags(tags, already={})

@@ -1,8 +1,8 @@
 """Key policies: validate them, decide what a principal may do, and check that the policy can still be changed.
 
-moto gap: it accepts any text as a policy, and evaluates only `Deny` on DescribeKey to `*`. This module evaluates
-principals and actions, and `runbook_lib.policies.conditions` the conditions. An Allow for an account's root delegates
-to IAM; without IAM enforcement the caller is an administrator of the account.
+moto gap: it accepts any text as a policy, and evaluates only `Deny` on DescribeKey to `*`. Statements are evaluated by
+`runbook_lib.policies.evaluate`. An Allow for an account's root delegates to IAM; without IAM enforcement the caller is
+an administrator of the account.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from moto.core.exceptions import JsonRESTError
-from moto.kms.models import Key
+from moto.kms.models import Key, kms_backends
 
 from runbook_lib.errors import PolicyInvalid
-from runbook_lib.policies import conditions
-from runbook_lib.policies.conditions import listed
-from runbook_lib.policies.conditions import names as names_action
-from runbook_sandbox.instruments import accounts
+from runbook_lib.policies import evaluate
+from runbook_lib.policies.conditions import comparisons
+from runbook_lib.policies.evaluate import Decision, Request
+from runbook_lib.policies.patterns import listed
+from runbook_lib.policies.statements import ELEMENTS
+from runbook_sandbox.instruments import accounts, clock
 
 QUOTA = 32 * 1024
 
@@ -27,20 +29,20 @@ def _malformed(message: str) -> JsonRESTError:
     return JsonRESTError("MalformedPolicyDocumentException", message)
 
 
-def statements(policy: str) -> list[dict[str, Any]]:
-    """Return a stored policy's statements."""
-    try:
-        parsed = json.loads(policy)
-        return [entry for entry in listed(parsed["Statement"]) if isinstance(entry, dict)]
-    except (ValueError, KeyError, TypeError):
-        return []
-
-
-def check(policy: str, account: str, access_key: str, *, bypass_lockout: bool) -> None:
+def check(
+    policy: str,
+    account: str,
+    access_key: str,
+    *,
+    key_arn: str,
+    key_context: Mapping[str, Any],
+    bypass_lockout: bool,
+) -> None:
     """Reject a policy as CreateKey and PutKeyPolicy do.
 
-    Raises JsonRESTError: LimitExceededException over 32 KB, otherwise MalformedPolicyDocumentException. A
-    statement without Resource or Action is accepted, as by AWS, and has no effect.
+    The policy must allow the caller PutKeyPolicy later, unless that check is bypassed. A statement without Resource or
+    Action, or with a Resource that is not the key, is accepted, as by AWS, and has no effect. Raises JsonRESTError:
+    LimitExceededException over 32 KB, otherwise MalformedPolicyDocumentException.
     """
     if len(policy.encode()) > QUOTA:
         raise JsonRESTError("LimitExceededException", "The key policy is larger than the limit of 32768 bytes.")
@@ -56,23 +58,38 @@ def check(policy: str, account: str, access_key: str, *, bypass_lockout: bool) -
         raise _malformed("Policy statement must not be empty.")
     for entry in listed(parsed["Statement"]):
         _check_statement(entry)
-    if not bypass_lockout and not allows(policy, caller_names(account, access_key), "kms:PutKeyPolicy", {}):
+    request = _request("kms:PutKeyPolicy", account, access_key, key_arn, key_context)
+    if not bypass_lockout and decide(policy, request) not in (Decision.ALLOW, Decision.ACCOUNT):
         raise _malformed("The new key policy will not allow you to update the key policy in the future.")
 
 
 def _check_statement(entry: Any) -> None:
     if not isinstance(entry, dict) or entry.get("Effect") not in ("Allow", "Deny"):
         raise _malformed("Policy statement must have an Effect of Allow or Deny.")
-    unknown = set(entry) - {"Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction",
-                            "Resource", "NotResource", "Condition"}  # fmt: skip
-    if unknown:
+    if unknown := set(entry) - ELEMENTS:
         raise _malformed(f"Syntax errors in policy: unknown element {sorted(unknown)[0]}.")
+    for name in ("Principal", "Action", "Resource"):
+        if name in entry and f"Not{name}" in entry:
+            raise _malformed(f"Syntax errors in policy: {name} and Not{name} exclude each other.")
     for name in ("Action", "NotAction", "Resource", "NotResource"):
         if not all(isinstance(value, str) for value in listed(entry.get(name, ""))):
             raise _malformed(f"Syntax errors in policy: {name} must be text or a list of texts.")
-    if not isinstance(entry.get("Condition", {}), dict):
+    _check_condition(entry.get("Condition", {}))
+    if "NotPrincipal" in entry and entry["Effect"] == "Allow":
+        raise _malformed("Syntax errors in policy: NotPrincipal must be used with Effect Deny.")
+    _check_principal(entry.get("Principal", entry.get("NotPrincipal")))
+
+
+def _check_condition(condition: Any) -> None:
+    if not isinstance(condition, dict):
         raise _malformed("Syntax errors in policy: Condition must be an object.")
-    principal = entry.get("Principal", entry.get("NotPrincipal"))
+    try:
+        list(comparisons(condition))
+    except PolicyInvalid as error:
+        raise _malformed(f"Syntax errors in policy: {str(error).partition(';')[0]}.") from error
+
+
+def _check_principal(principal: Any) -> None:
     if principal is None:
         raise _malformed("Policy contains a statement with no principal.")
     if principal == "*":
@@ -105,75 +122,65 @@ def caller_names(account: str, access_key: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def allows(policy: str, names: frozenset[str], action: str, context: Mapping[str, Any]) -> bool:
-    """Return whether a policy allows `action` to a caller with these names."""
-    return verdict(policy, names, action, context) is True
-
-
-def verdict(policy: str, names: frozenset[str], action: str, context: Mapping[str, Any]) -> bool | None:
-    """Return True for an Allow, False for an explicit Deny (which overrides), None if no statement matches.
-
-    `context` contains condition keys: `{"kms:ViaService": "rds.eu-west-2.amazonaws.com"}`.
-    """
-    found: bool | None = None
-    for entry in statements(policy):
-        if not _concerns(entry, names, action):
-            continue
-        if not _condition(entry.get("Condition", {}), context):
-            continue
-        if entry.get("Effect") == "Deny":
-            return False
-        found = True
-    return found
-
-
-def _concerns(entry: Mapping[str, Any], names: frozenset[str], action: str) -> bool:
-    if "Resource" not in entry and "NotResource" not in entry:
-        return False
-    if "Action" in entry:
-        if not names_action(action, entry["Action"]):
-            return False
-    elif "NotAction" not in entry or names_action(action, entry["NotAction"]):
-        return False
-    if "NotPrincipal" in entry:
-        return not names & _named(entry["NotPrincipal"])
-    return bool(names & _named(entry.get("Principal")))
-
-
-def _named(principal: Any) -> set[str]:
-    if principal == "*":
-        return {"*"}
-    if not isinstance(principal, dict):
-        return set()
-    named = {str(name) for name in listed(principal.get("AWS", []))}
-    return named | {f"arn:aws:iam::{name}:root" for name in named if name.isdigit()}
-
-
-def _condition(condition: Any, context: Mapping[str, Any]) -> bool:
-    """Return whether a Condition matches; False if it has an unknown operator."""
+def decide(policy: str, request: Request) -> Decision:
+    """Return what a stored policy says of a request; NONE for a text that is not a policy."""
     try:
-        return isinstance(condition, dict) and conditions.holds(condition, context)
-    except PolicyInvalid:
-        return False
+        return evaluate.decide(json.loads(policy), request)
+    except (ValueError, PolicyInvalid):
+        return Decision.NONE
+
+
+def caller_context(account: str, access_key: str) -> dict[str, Any]:
+    """Return the condition keys that every request of a caller has.
+
+    Source: IAM user guide, reference_policies_condition-keys (aws:PrincipalArn of a session is its role's ARN).
+    """
+    user_id, arn = accounts.caller(account, access_key)
+    roles = sorted(name for name in caller_names(account, access_key) if ":role/" in name)
+    session = ":assumed-role/" in arn
+    return {
+        "kms:CallerAccount": account, "aws:PrincipalAccount": account, "aws:PrincipalArn": (roles or [arn])[0],
+        "aws:PrincipalType": "AssumedRole" if session else "User", "aws:userid": user_id,
+        "aws:PrincipalIsAWSService": False, "aws:SecureTransport": True, "aws:CurrentTime": clock.now().isoformat(),
+        **({"aws:MultiFactorAuthPresent": False} if session else {"aws:username": arn.rpartition("/")[2]}),
+    }  # fmt: skip
+
+
+def key_context(key: Key) -> dict[str, Any]:
+    """Return the condition keys that every request to a key has: its attributes and tags."""
+    tags = kms_backends[key.account_id][key.region].tagger.list_tags_for_resource(key.id)
+    return {
+        "aws:RequestedRegion": key.region, "kms:KeyOrigin": key.origin, "kms:KeySpec": key.key_spec,
+        "kms:KeyUsage": key.key_usage, "kms:MultiRegion": key.multi_region,
+        **{f"aws:ResourceTag/{tag['TagKey']}": tag["TagValue"] for tag in tags.get("Tags", tags.get("TagList", []))},
+    }  # fmt: skip
+
+
+def _request(action: str, account: str, access_key: str, key_arn: str, context: Mapping[str, Any]) -> Request:
+    own = caller_names(account, access_key) - {"*", account, f"arn:aws:iam::{account}:root"}
+    full = {**caller_context(account, access_key), **context}
+    full.setdefault("aws:ViaAWSService", "kms:ViaService" in full)
+    return Request(action, frozenset(own), account, key_arn=key_arn, context=full)
+
+
+def key_decision(
+    key: Key, account: str, access_key: str, action: str, context: Mapping[str, Any] | None = None
+) -> Decision:
+    """Return what the key's policy says of a caller's `action` ("kms:CreateGrant").
+
+    For a service that acts for the caller pass its conditions: `{"kms:ViaService": "rds.eu-west-2.amazonaws.com",
+    "kms:GrantIsForAWSResource": True}`. The condition keys of the caller and of the key are added here.
+    """
+    full = {**key_context(key), **(context or {})}
+    return decide(key.policy, _request(action, account, access_key, str(key.arn), full))
 
 
 def caller_may(key: Key, account: str, access_key: str, action: str, context: Mapping[str, Any] | None = None) -> bool:
-    """Return whether the key's policy or a grant allows a caller `action` ("kms:CreateGrant").
-
-    For a service that acts for the caller pass its conditions: `{"kms:ViaService": "rds.eu-west-2.amazonaws.com",
-    "kms:GrantIsForAWSResource": True}`. `kms:CallerAccount` and `aws:PrincipalArn` are added here.
-    """
-    names = caller_names(account, access_key)
-    arn = next((name for name in names if ":role/" in name), accounts.caller(account, access_key)[1])
-    full = {
-        "kms:CallerAccount": account, "aws:PrincipalAccount": account, "aws:PrincipalArn": arn,
-        "aws:RequestedRegion": key.region, "kms:KeyOrigin": key.origin, "kms:KeySpec": key.key_spec,
-        "kms:KeyUsage": key.key_usage, "kms:MultiRegion": key.multi_region, **(context or {}),
-    }  # fmt: skip
-    decision = verdict(key.policy, names, action, full)
-    if decision is not None:
-        return decision
-    operation = action.removeprefix("kms:")
+    """Return whether the key's policy or a grant allows a caller `action`; parameters as for `key_decision`."""
+    decision = key_decision(key, account, access_key, action, context)
+    if decision is not Decision.NONE:
+        return decision is not Decision.DENY
+    names, operation = caller_names(account, access_key), action.removeprefix("kms:")
     return any(
         grant.grantee_principal in names and operation in grant.operations for grant in list(key.grants.values())
     )

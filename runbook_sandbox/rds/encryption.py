@@ -15,6 +15,7 @@ from moto import settings
 from moto.core.authorization import ActionAuthenticatorMixin
 from moto.kms.models import Key
 
+from runbook_lib.policies.evaluate import Decision
 from runbook_sandbox.iam import enforcement, required_actions
 from runbook_sandbox.instruments import clock, recorded_calls
 from runbook_sandbox.kms import keys as kms_keys
@@ -91,9 +92,7 @@ def _may(caller: Caller, key: Key, action: str, context: Mapping[str, Any]) -> b
     by_identity = _identity_verdict(caller, action, str(key.arn))
     if by_identity is not None:
         return by_identity
-    names = kms_policy.caller_names(caller.account, caller.access_key)
-    named = names - {caller.account, f"arn:aws:iam::{caller.account}:root"}
-    return kms_policy.allows(key.policy, named, action, {"kms:CallerAccount": caller.account, **context})
+    return kms_policy.key_decision(key, caller.account, caller.access_key, action, context) is Decision.ALLOW
 
 
 def _identity_verdict(caller: Caller, action: str, resource: str) -> bool | None:
