@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -14,6 +15,7 @@ from runbook_lib.inputs.kms import CreateKeyInputs
 from runbook_lib.policies import key_policy as policy_builder
 from runbook_lib.policies import reading
 from runbook_lib.steps import permissions, review_policy
+from runbook_lib.steps.open_step import OpenStep
 
 ACCOUNT = "123456789012"
 ROOT = f"arn:aws:iam::{ACCOUNT}:root"
@@ -163,15 +165,15 @@ PARTITIONS = [
 
 
 @pytest.mark.parametrize(("partition", "region", "via"), PARTITIONS)
-def test_the_key_policy_follows_the_partition(partition, region, via):
+def test_the_key_policy_follows_the_partition(partition, region, via, monkeypatch):
     """01's policy names the account in the partition of the Region, and RDS by that partition's DNS suffix.
 
     KMS compares kms:ViaService with `rds.<region>.<DNS suffix>`; with another suffix the statement never applies.
     """
     user = f"arn:{partition}:iam::{ACCOUNT}:user/Ann"
     session = Session(target="aws", region=region)
-    session.identity = lambda: {"Account": ACCOUNT, "Arn": user, "UserId": "x"}
-    document = review_policy.build(SimpleNamespace(session=session), CreateKeyInputs.check({}))
+    monkeypatch.setattr(session, "identity", lambda: {"Account": ACCOUNT, "Arn": user, "UserId": "x"})
+    document = review_policy.build(cast(OpenStep, SimpleNamespace(session=session)), CreateKeyInputs.check({}))
     assert f"arn:{partition}:iam::{ACCOUNT}:root" == document["Statement"][0]["Principal"]["AWS"]
     assert via == document["Statement"][3]["Condition"]["StringEquals"]["kms:ViaService"]
 
@@ -331,21 +333,37 @@ def test_conditions_are_read_as_iam_reads_them(operator, value, found, expected)
 
 
 @pytest.mark.parametrize(
-    "statement",
+    "condition",
     [
-        {"NotPrincipal": {"AWS": USER}, "Effect": "Deny", "Action": "kms:*"},
-        {"Principal": {"AWS": USER}, "NotAction": "kms:Decrypt"},
-        {"Principal": {"AWS": USER}, "Action": "kms:Sign", "Condition": {"DateLessThan": {"k": "x"}}},
-        {"Principal": {"AWS": USER}, "Action": "kms:Sign", "Condition": {"IpAddress": {"k": "10.0.0.0/8"}}},
-        {"Principal": {"AWS": USER}, "Action": "kms:Sign", "Condition": {"ForEach:StringEquals": {"k": "x"}}},
-        {"Principal": {"AWS": USER}, "Action": "kms:Sign", "Condition": {"StringEquals": "x"}},
+        {"DateLessThan": {"k": "x"}},
+        {"NumericEquals": {"k": "many"}},
+        {"IpAddress": {"k": "10.0.0.0/99"}},
+        {"BinaryEquals": {"k": "?"}},
+        {"ForEach:StringEquals": {"k": "x"}},
+        {"StringEquals": "x"},
+        {"NullIfExists": {"k": "true"}},
+        {"ForAnyValue:Null": {"k": "true"}},
+        {"NumericNotLessThan": {"k": "7"}},
+        {"NotStringEquals": {"k": "7"}},
     ],
 )
-def test_what_the_reader_does_not_judge_it_refuses(statement):
-    """It never answers from a policy that it has not understood."""
-    document = with_statement(**statement)
-    with pytest.raises(PolicyInvalid, match=r"review (it|the policy) manually"):
-        reading.allows(document, principal=USER, action="kms:Sign", context={"k": "2027-01-01"})
+@pytest.mark.parametrize("context", [{}, {"k": "2027-01-01"}])
+def test_a_condition_that_iam_does_not_have_is_refused(condition, context):
+    """It never answers from a policy that it has not understood, whether the request has the key or not."""
+    document = with_statement(Principal={"AWS": USER}, Action="kms:Sign", Condition=condition)
+    for read in (
+        lambda: reading.allows(document, principal=USER, action="kms:Sign", context=context),
+        lambda: reading.validate(document),
+        lambda: reading.who_may(document),
+    ):
+        with pytest.raises(PolicyInvalid, match="review the policy manually"):
+            read()
+
+
+def test_an_element_and_its_negation_exclude_each_other():
+    """A statement with both is not a statement of IAM."""
+    with pytest.raises(PolicyInvalid, match="both Action and NotAction; keep one of them"):
+        reading.who_may(with_statement(Principal={"AWS": USER}, Action="kms:Sign", NotAction="kms:Decrypt"))
 
 
 def test_the_table_says_who_may_do_what_in_words():
