@@ -23,7 +23,9 @@ def many(thing):
 def glob(pattern, text):
     expression = ""
     for letter in pattern:
-        if letter == "*":
+        if letter in "\x01\x02":
+            expression += r"\*" if letter == "\x01" else r"\?"
+        elif letter == "*":
             expression += "(?s:.)*"
         elif letter == "?":
             expression += "(?s:.)"
@@ -48,10 +50,30 @@ def moment(text):
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
+def put_in(text, request):
+    """Replace the policy variables; a wildcard in what is put in is written as a control character."""
+    while "${" in text:
+        before, rest = text.split("${", 1)
+        name, after = rest.split("}", 1)
+        value = None
+        if name in ("*", "?", "$"):
+            value = name
+        else:
+            for known in request:
+                if known.casefold() == name.split(",")[0].strip().casefold() and not isinstance(request[known], list):
+                    value = as_string(request[known])
+            if value is None and "," in name:
+                value = name.split(",")[1].strip().strip("'")
+        if value is None:
+            return "\x03 matches nothing"
+        text = before + value.replace("*", "\x01").replace("?", "\x02") + after
+    return text
+
+
 def compares(operator, asked, got):
     """One value of the policy against one value of the request; the operator without Not, IfExists and For…."""
     if operator == "StringEquals":
-        return asked == got
+        return asked.replace("\x01", "*").replace("\x02", "?") == got
     if operator == "StringEqualsIgnoreCase":
         return asked.casefold() == got.casefold()
     if operator == "StringLike":
@@ -103,7 +125,7 @@ def one_test_is_true(written, asked, request, key):
     for known in request:
         if known.casefold() == key.casefold():
             got = request[known]
-    asked = [as_string(each) for each in many(asked)]
+    asked = [put_in(as_string(each), request) for each in many(asked)]
     got = [as_string(each) for each in many(got)]
     if written == "Null":
         for each in asked:

@@ -21,6 +21,7 @@ ACTION = "IAM reference_policies_elements_action"
 RESOURCE = "IAM reference_policies_elements_resource"
 CONDITION = "IAM reference_policies_elements_condition"
 GLOBAL = "IAM reference_policies_condition-keys"
+VARIABLES = "IAM reference_policies_variables"
 KEY_POLICY = "KMS key-policy-overview"
 DEFAULT = "KMS key-policy-default"
 OTHERS = "KMS key-policy-modifying-external-accounts"
@@ -169,6 +170,21 @@ CONDITION_CASES = [
     ConditionCase(SEVERAL, _BRIEF, {"aws:PrincipalTag/department": "legal", "aws:PrincipalTag/role": "security"}, False),
     ConditionCase(SEVERAL, _BRIEF, {"aws:PrincipalTag/department": "legal"}, True),
     ConditionCase(CONDITION, {"StringEquals": {"AWS:SourceIP": "x"}}, {"aws:sourceip": "x"}, True),
+    # Policy variables
+    ConditionCase(VARIABLES, {"StringLike": {"s3:prefix": "home/${aws:username}/*"}},
+                  {"s3:prefix": "home/Bob/x", "aws:username": "Bob"}, True),
+    ConditionCase(VARIABLES, {"StringLike": {"s3:prefix": "home/${aws:username}/*"}},
+                  {"s3:prefix": "home/Ann/x", "aws:username": "Bob"}, False),
+    ConditionCase(VARIABLES, {"StringLike": {"s3:prefix": "home/${aws:username}/*"}}, {"s3:prefix": "home//x"}, False),
+    ConditionCase(VARIABLES, {"StringLike": {"s3:prefix": "home/${aws:username}"}},
+                  {"s3:prefix": "home/Bob", "aws:username": "B*"}, False),
+    ConditionCase(VARIABLES, {"StringEquals": {"k": "${aws:PrincipalTag/team, 'company-wide'}"}}, {"k": "company-wide"}, True),
+    ConditionCase(VARIABLES, {"StringEquals": {"k": "${aws:PrincipalTag/team, 'company-wide'}"}},
+                  {"k": "company-wide", "aws:PrincipalTag/team": "yellow"}, False),
+    ConditionCase(VARIABLES, {"StringLike": {"k": "a${*}c"}}, {"k": "abc"}, False),
+    ConditionCase(VARIABLES, {"StringLike": {"k": "a${*}c${?}${$}"}}, {"k": "a*c?$"}, True),
+    ConditionCase(VARIABLES, {"StringNotEquals": {"aws:PrincipalAccount": "${aws:ResourceAccount}"}},
+                  {"aws:PrincipalAccount": OWN, "aws:ResourceAccount": OWN}, False),
     # Key policies
     ConditionCase(CONDITIONS, {"StringEquals": {"kms:ViaService": "ec2.us-west-2.amazonaws.com"}}, {}, False),
     ConditionCase(CONDITIONS, {"StringEquals": {"kms:EncryptionContext:AppName": "ExampleApp"}},

@@ -443,3 +443,14 @@ def test_same_sees_through_the_order_and_the_form_of_lists():
     assert reading.same(document, other)
     other["Statement"][-2]["Action"].append("kms:Decrypt")
     assert not reading.same(document, other)
+
+
+def test_variables_are_filled_in_resources():
+    """A caller's own policies may name resources by policy variables; without the key nothing matches."""
+    document = {"Version": "2012-10-17", "Statement": {
+        "Effect": "Allow", "Action": "kms:*", "Resource": "arn:aws:kms:eu-west-2:*:alias/${aws:username}"}}  # fmt: skip
+    alias = f"arn:aws:kms:eu-west-2:{ACCOUNT}:alias/ann"
+    for context, expected in (({"aws:username": "ann"}, True), ({"aws:username": "*"}, None), ({}, None)):
+        assert expected is reading.permitted([document], action="kms:CreateAlias", resource=alias, context=context)
+    with pytest.raises(PolicyInvalid, match="is plain text in this policy; set Version to 2012-10-17"):
+        reading.permitted([{**document, "Version": "2008-10-17"}], action="kms:CreateAlias", resource=alias)

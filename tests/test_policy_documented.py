@@ -39,8 +39,8 @@ def test_there_are_enough_documented_cases():
 @pytest.mark.parametrize("case", CONDITION_CASES, ids=lambda case: f"{case.condition} {case.context}")
 def test_conditions_hold_as_documented(case):
     """An Allow under the condition allows exactly when the page says that the condition holds."""
-    policy = {"Statement": {"Effect": "Allow", "Principal": {"AWS": ALICE}, "Action": "kms:Decrypt", "Resource": "*",
-                            "Condition": case.condition}}  # fmt: skip
+    statement = {"Effect": "Allow", "Principal": {"AWS": ALICE}, "Action": "kms:Decrypt", "Resource": "*"}
+    policy = {"Version": "2012-10-17", "Statement": {**statement, "Condition": case.condition}}
     expected = "Allow" if case.allowed else "None"
     assert expected == read(policy, caller((ALICE, OWN)), "kms:Decrypt", KEY, case.context)
     assert expected == naive_policy.decision(policy, caller((ALICE, OWN)), "kms:Decrypt", KEY, case.context)
@@ -68,8 +68,8 @@ CALLERS = [
     {"arns": [], "account": OWN, "service": ""},
     {"arns": [], "account": "", "service": "rds.amazonaws.com"},
 ]
-TEXTS = ["a", "A", "ab", "a*", "?b", "*", "", "true", "false", "10", "[a]", ALICE, ROLE, "arn:aws:iam::*:role/x*",
-         f"arn:aws:iam::{OWN}:*", OWN]  # fmt: skip
+TEXTS = ["a", "A", "ab", "a*", "?b", "*", "", "true", "false", "10", "[a]", "${n}", "${s, 'a'}", "${*}",
+         ALICE, ROLE, "arn:aws:iam::*:role/x*", f"arn:aws:iam::{OWN}:*", OWN]  # fmt: skip
 NUMBERS, DATES = ["7", "10", "10.0", "-1"], ["2026-01-01T00:00:00Z", "2027-01-01", "1767225600"]
 RANGES, BYTES = ["10.0.0.0/8", "10.1.2.3", "::1", "2001:db8::/32"], ["YQ==", "YWI="]
 ORDERED = ["Equals", "NotEquals", "LessThan", "LessThanEquals", "GreaterThan", "GreaterThanEquals"]
@@ -134,7 +134,9 @@ CONTEXTS = st.fixed_dictionaries(
 
 @settings(max_examples=800, deadline=None)
 @given(
-    policy=st.fixed_dictionaries({"Statement": st.lists(statements(), min_size=1, max_size=4)}),
+    policy=st.fixed_dictionaries(
+        {"Version": st.just("2012-10-17"), "Statement": st.lists(statements(), min_size=1, max_size=4)}
+    ),
     who=st.sampled_from(CALLERS),
     action=st.sampled_from(["kms:Decrypt", "kms:PutKeyPolicy", "kms:DescribeKey"]),
     context=CONTEXTS,

@@ -14,12 +14,13 @@ import base64
 import binascii
 import ipaddress
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from runbook_lib.errors import PolicyInvalid
 from runbook_lib.policies.patterns import arn_like, like, listed
+from runbook_lib.policies.variables import filled
 
 EACH, ANY = "ForAllValues", "ForAnyValue"
 
@@ -80,8 +81,15 @@ def holds(condition: Mapping[str, Any], context: Mapping[str, Any]) -> bool:
     operator or a value that IAM does not have.
     """
     found = {key.lower(): value for key, value in context.items()}
-    results = [comparison_holds(one, found.get(one.key.lower())) for one in comparisons(condition)]
+    results = [comparison_holds(_filled(one, found), found.get(one.key.lower())) for one in comparisons(condition)]
     return all(results)
+
+
+def _filled(comparison: Comparison, context: Mapping[str, Any]) -> Comparison:
+    """Return a comparison with its policy variables replaced; a value whose variable is absent matches nothing."""
+    pattern = comparison.operator.kind in ("StringLike", "ArnEquals", "ArnLike")
+    values = (filled(value, context, pattern=pattern) for value in comparison.values)
+    return replace(comparison, values=tuple(value for value in values if value is not None))
 
 
 def comparison_holds(comparison: Comparison, actual: Any) -> bool:

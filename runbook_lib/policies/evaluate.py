@@ -14,6 +14,7 @@ from typing import Any
 from runbook_lib.policies.conditions import holds
 from runbook_lib.policies.patterns import like, names, overlap
 from runbook_lib.policies.statements import Patterns, Statement, account_of, is_account, read
+from runbook_lib.policies.variables import any_value, filled
 
 ANY_KEY = "arn:*:kms:*:*:key/*"
 
@@ -84,7 +85,8 @@ def covers_key(patterns: Patterns, key_arn: str = ANY_KEY) -> bool:
     if patterns.negated and "*" in key_arn:
         return bool(patterns.values) and not any(like(key_arn, pattern) for pattern in patterns.values)
     return (
-        bool(patterns.values) and any(overlap(pattern, key_arn) for pattern in patterns.values) is not patterns.negated
+        bool(patterns.values)
+        and any(overlap(any_value(pattern), key_arn) for pattern in patterns.values) is not patterns.negated
     )
 
 
@@ -135,9 +137,10 @@ def permitted(
     True for an Allow, False for an explicit Deny (which overrides), None when no statement matches.
     """
     found: bool | None = None
+    known = {key.lower(): value for key, value in (context or {}).items()}
     for policy in policies:
         for statement in read(policy):
-            if not acts_on(statement.action, action) or not _on(statement.resource, resource):
+            if not acts_on(statement.action, action) or not _on(statement.resource, resource, known):
                 continue
             if not holds(statement.condition, context or {}):
                 continue
@@ -147,5 +150,6 @@ def permitted(
     return found
 
 
-def _on(patterns: Patterns, resource: str) -> bool:
-    return bool(patterns.values) and any(like(resource, one) for one in patterns.values) is not patterns.negated
+def _on(patterns: Patterns, resource: str, context: Mapping[str, Any]) -> bool:
+    values = [filled(one, context, pattern=True) for one in patterns.values]
+    return bool(values) and any(one is not None and like(resource, one) for one in values) is not patterns.negated

@@ -17,6 +17,7 @@ from typing import Any
 from runbook_lib.policies.conditions import comparison_holds, comparisons
 from runbook_lib.policies.evaluate import ANY_KEY, Decision, Request, decide
 from runbook_lib.policies.statements import Statement, account_of, is_account, read
+from runbook_lib.policies.variables import has_variable
 
 ACTION = "kms:PutKeyPolicy"
 # Keys that only requests through services, requests for grants and cryptographic operations have.
@@ -68,5 +69,7 @@ def _surely_holds(condition: Mapping[str, Any], context: Mapping[str, Any]) -> b
     known = {key.lower(): value for key, value in context.items()}
     asked = list(comparisons(condition))
     if not all(one.key.lower() in known or one.key.lower().startswith(_ABSENT) for one in asked):
+        return False
+    if any(has_variable(value) for one in asked for value in one.values):
         return False
     return all(comparison_holds(one, known.get(one.key.lower())) for one in asked)

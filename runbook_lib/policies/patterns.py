@@ -6,15 +6,24 @@ import fnmatch
 import functools
 from typing import Any
 
+# Characters for private use stand for wildcards that are none.
+_LITERAL = str.maketrans("*?", "\ue02a\ue03f")
+_ESCAPED = {0xE02A: "[*]", 0xE03F: "[?]"}
+
 
 def listed(value: Any) -> list[Any]:
     """Return a list: a policy may write one value or several."""
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
+def literal(text: str) -> str:
+    """Return a text as part of a pattern for `like` in which its wildcards stand for themselves."""
+    return text.translate(_LITERAL)
+
+
 def like(value: str, pattern: str) -> bool:
     """Return whether a value matches a pattern with `*` and `?`; brackets have no special meaning, as in IAM."""
-    return fnmatch.fnmatchcase(value, pattern.replace("[", "[[]"))
+    return fnmatch.fnmatchcase(value, pattern.replace("[", "[[]").translate(_ESCAPED))
 
 
 def names(action: str, patterns: Any) -> bool:

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 from runbook_lib.errors import PolicyInvalid
 from runbook_lib.policies.patterns import listed
+from runbook_lib.policies.variables import has_variable
 
+_VERSION = "2012-10-17"
 ELEMENTS = frozenset(
     ["Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition"]
 )
@@ -77,7 +79,14 @@ def read(policy: Any) -> list[Statement]:
     """Return the statements of a policy. Raises `PolicyInvalid` where the document is not a policy."""
     if not isinstance(policy, Mapping):
         raise PolicyInvalid(f"a policy is an object with a Statement, not {type(policy).__name__}")
-    return [_statement(number, entry) for number, entry in enumerate(listed(policy.get("Statement") or []), 1)]
+    statements = [_statement(number, entry) for number, entry in enumerate(listed(policy.get("Statement") or []), 1)]
+    if policy.get("Version") != _VERSION and any(_has_variable(one) for one in statements):
+        raise PolicyInvalid(f'"${{…}}" is plain text in this policy; set Version to {_VERSION} for policy variables')
+    return statements
+
+
+def _has_variable(statement: Statement) -> bool:
+    return has_variable(f"{statement.resource.values} {dict(statement.condition)}")
 
 
 def _statement(number: int, entry: Any) -> Statement:

@@ -101,8 +101,8 @@ class LifecycleOperations(KmsBase):
         multi_region = self.parameters.get("MultiRegion", False)
         key_id = f"mrk-{UUID(int=0).hex}" if multi_region else str(UUID(int=0))
         return f"arn:aws:kms:{self.region}:{self.current_account}:key/{key_id}", {
-            "aws:RequestedRegion": self.region, "kms:KeyOrigin": origin, "kms:KeySpec": spec, "kms:KeyUsage": usage,
-            "kms:MultiRegion": multi_region,
+            "aws:RequestedRegion": self.region, "aws:ResourceAccount": self.current_account,
+            "kms:KeyOrigin": origin, "kms:KeySpec": spec, "kms:KeyUsage": usage, "kms:MultiRegion": multi_region,
             **{f"aws:ResourceTag/{tag['TagKey']}": tag["TagValue"] for tag in self.parameters.get("Tags", [])},
         }  # fmt: skip
 

@@ -150,8 +150,8 @@ def key_context(key: Key) -> dict[str, Any]:
     """Return the condition keys that every request to a key has: its attributes and tags."""
     tags = kms_backends[key.account_id][key.region].tagger.list_tags_for_resource(key.id)
     return {
-        "aws:RequestedRegion": key.region, "kms:KeyOrigin": key.origin, "kms:KeySpec": key.key_spec,
-        "kms:KeyUsage": key.key_usage, "kms:MultiRegion": key.multi_region,
+        "aws:RequestedRegion": key.region, "aws:ResourceAccount": key.account_id, "kms:KeyOrigin": key.origin,
+        "kms:KeySpec": key.key_spec, "kms:KeyUsage": key.key_usage, "kms:MultiRegion": key.multi_region,
         **{f"aws:ResourceTag/{tag['TagKey']}": tag["TagValue"] for tag in tags.get("Tags", tags.get("TagList", []))},
     }  # fmt: skip
 
