@@ -72,8 +72,10 @@ def put_in(text, request):
 
 def compares(operator, asked, got):
     """One value of the policy against one value of the request; the operator without Not, IfExists and For…."""
+    if operator in ("StringEquals", "StringEqualsIgnoreCase", "Bool"):
+        asked = asked.replace("\x01", "*").replace("\x02", "?")
     if operator == "StringEquals":
-        return asked.replace("\x01", "*").replace("\x02", "?") == got
+        return asked == got
     if operator == "StringEqualsIgnoreCase":
         return asked.casefold() == got.casefold()
     if operator == "StringLike":
@@ -81,7 +83,10 @@ def compares(operator, asked, got):
     if operator == "Bool":
         return asked.casefold() == got.casefold()
     if operator == "BinaryEquals":
-        return base64.b64decode(asked) == base64.b64decode(got)
+        try:
+            return base64.b64decode(asked) == base64.b64decode(got, validate=True)
+        except ValueError:
+            return False
     if operator in ("ArnEquals", "ArnLike"):
         if asked == "*":
             return got.startswith("arn:")

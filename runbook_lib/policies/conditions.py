@@ -151,7 +151,9 @@ def _binary(text: str) -> bytes:
 
 
 def _within(address: Any, network: Any) -> bool:
-    return bool(address.version == network.version and address.subnet_of(network))
+    """Return whether an address (a range of one) is within a range of its IP version."""
+    one = address.num_addresses == 1
+    return bool(one and address.version == network.version and address.subnet_of(network))
 
 
 def _network(text: str) -> Any:
