@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from runbook_lib.errors import PolicyInvalid
+from runbook_lib.inputs.kms import CreateKeyInputs
 from runbook_lib.policies import reading
-from runbook_lib.steps import review_policy
+from runbook_lib.steps import create_key, review_policy
+from runbook_lib.steps.open_step import OpenStep
 
 OWN, OTHER = "111122223333", "444455556666"
 ROOT, OTHER_ROOT = f"arn:aws:iam::{OWN}:root", f"arn:aws:iam::{OTHER}:root"
@@ -414,3 +417,13 @@ def test_the_table_of_the_notebook_shows_deny_and_warnings():
             FOREIGN,
         ],
     ] == [list(review_policy.who_may(document).columns), *map(list, review_policy.who_may(document).rows)]
+
+
+def test_the_plan_of_the_key_shows_the_warnings():
+    """A headless run sees no table: its plan says which other account the policy lets in."""
+    step = SimpleNamespace(session=SimpleNamespace(account_id=OWN), tags=dict)
+    asked = CreateKeyInputs.check({})
+    document = policy(statement(Principal={"AWS": f"arn:aws:iam::{OTHER}:role/x"}))
+    detail = create_key._key(cast(OpenStep, step), asked, "", document).detail
+    assert "ends in PendingImport; statement 2: arn:aws:iam::444455556666:role/x is of another account" in detail
+    assert create_key._key(cast(OpenStep, step), asked, "", policy()).detail.endswith("ends in PendingImport")

@@ -111,8 +111,9 @@ def _key(step: OpenStep, asked: CreateKeyInputs, key_id: str, document: dict[str
     if key_id and (metadata := kms.describe(step.session, key_id)):
         if differs := _key_differences(step, key_id, metadata, asked, document):
             return Change("refuse", KEY, key_id, "; ".join(differs), "", request)
-        return Change("keep", KEY, key_id, f"created by this run, {metadata['KeyState']}, as requested", "", request)
-    detail = f"origin EXTERNAL, {asked.key_description!r}, state PendingImport"
+        return Change("keep", KEY, key_id, f"created by this run, {metadata['KeyState']}, as asked", "", request)
+    detail = f"origin EXTERNAL, {asked.key_description!r}, ends in PendingImport"
+    detail += "".join(f"; {one}" for one in reading.warnings(document, account_id=step.session.account_id))
     return Change("create", KEY, asked.key_alias, detail, CALL, request)
 
 
