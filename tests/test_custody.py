@@ -195,9 +195,9 @@ def test_the_same_recovery_key_twice_is_refused():
 @pytest.mark.parametrize(
     ("stored", "given", "words"),
     [
-        (b"secret", None, "it is encrypted: give recovery_password_from"),
+        (b"secret", None, "it is encrypted: set recovery_password_from"),
         (b"secret", "wrong", "the password is wrong"),
-        (b"", "secret", "it has no password: give none"),
+        (b"", "secret", "it has no password: leave recovery_password_from"),
     ],
 )
 def test_a_private_key_and_its_password_must_fit(stored, given, words):

@@ -198,7 +198,7 @@ def test_a_choice_that_contradicts_itself_is_bad_usage(walk):
     walk.bring_in()
     for words, said in (
         (("--valid-to", "2027-01-01T00:00:00+00:00", "--does-not-expire"), "give one of them"),
-        (("--valid-to", "tomorrow"), "no ISO 8601 time"),
+        (("--valid-to", "tomorrow"), "is not a valid ISO 8601 time"),
         (("--check", "--hand-over"), "exclude each other"),
     ):
         assert said in runbook(walk, "demo", "--private-key", walk.private(), *words, code=2)
@@ -252,7 +252,7 @@ def test_what_was_wrapped_for_an_older_bundle_or_from_other_material_is_refused(
     runbook(walk, "demo", "--hand-over")
     for name, source, material, words in (
         ("old", tmp_path / "old.zip", KNOWN, "another wrapping key"),
-        ("other", bundle, bytes(range(32)), "recorded as 1a0b2d"),
+        ("other", bundle, bytes(range(32)), "recorded is 1a0b2d"),
     ):
         runbook(walk, str(source), "--source", "file", "--file", walk.material(material, name),
                 "--recovery-public-key", walk.public(), "--out", str(tmp_path / name), command="wrap")  # fmt: skip

@@ -78,7 +78,7 @@ def test_the_help_says_what_is_waited() -> None:
     """The seconds that the form and the parameters cell name for 0 are those that are waited."""
     said = str(VerifyEncryptionInputs.model_fields["poll_seconds"].description)
     aws, sandbox = (f"{waiting.poll_interval(target, 0):g}" for target in ("aws", "sandbox"))
-    assert f"Seconds between two looks; 0: {aws} on AWS, {sandbox} in the sandbox." == said
+    assert f"Seconds between two polls. 0: {aws} on AWS, {sandbox} in the sandbox." == said
     assert 5.0 == waiting.poll_interval("sandbox", 5)
 
 
