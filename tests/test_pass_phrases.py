@@ -47,6 +47,6 @@ def test_from_a_person_if_one_is_there(monkeypatch):
 @pytest.mark.parametrize("model", [EncryptKeyMaterialInputs, RecoveryDrillInputs])
 def test_a_password_given_as_a_parameter_is_refused_and_not_quoted(model):
     """It would stand in the notebook for ever: the message must not hold it either."""
-    with pytest.raises(InputError, match="this is not a source") as refused:
+    with pytest.raises(InputError, match="this does not say where to read the PIN or password") as refused:
         model.check({"recovery_password_from": SECRET})
     assert SECRET not in str(refused.value)

@@ -408,7 +408,7 @@ def test_the_words_for_the_root_are_not_said_of_others():
     ],
 )
 def test_a_policy_that_would_not_do_what_it_says_is_refused(statement, words):
-    """What KMS accepts in silence to no effect, what locks everybody out, and what lets everybody in."""
+    """What KMS accepts in silence to no effect, what locks everybody out, and what allows everyone."""
     with pytest.raises(PolicyInvalid, match=words):
         reading.validate(with_statement(**statement))
 

@@ -207,7 +207,7 @@ def test_a_resource_that_is_the_key_has_effect(elements):
 
 # Warnings -------------------------------------------------------------------------------------------------------
 
-EVERYBODY = "everybody, in every AWS account: name principals, or add a condition on the caller's account"
+EVERYBODY = "everyone, in every AWS account: name principals, or add a condition on the caller's account"
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ EVERYBODY = "everybody, in every AWS account: name principals, or add a conditio
          "account 444455556666 is another account: whatever IAM policies of account 444455556666 allow; "
          "remove it unless its administrators may decide who uses the key"),
         ({"Principal": {"AWS": f"arn:aws:iam::{OTHER}:role/x"}},
-         "arn:aws:iam::444455556666:role/x is of another account, 444455556666 (decrypt with it); "
+         "arn:aws:iam::444455556666:role/x belongs to another account, 444455556666 (decrypt with it); "
          "remove it unless that is intended"),
         ({"Effect": "Deny", "Principal": {"AWS": OTHER}}, None),
         ({"Principal": "*"}, EVERYBODY),
@@ -233,7 +233,7 @@ EVERYBODY = "everybody, in every AWS account: name principals, or add a conditio
         ({"Principal": "*", "Condition": {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}}, None),
         ({"Principal": "*", "Condition": {"ArnLike": {"aws:PrincipalArn": f"arn:aws:iam::{OWN}:role/*"}}}, None),
         ({"Principal": "*", "Condition": {"StringEquals": {"kms:CallerAccount": [OWN, OTHER]}}},
-         "everybody in another account, 444455556666 (decrypt with it); remove it unless that is intended"),
+         "everyone in another account, 444455556666 (decrypt with it); remove it unless that is intended"),
     ],
 )  # fmt: skip
 def test_what_deserves_a_look_is_warned_of(elements, words):
@@ -291,7 +291,7 @@ def test_a_deny_that_leaves_somebody_is_no_lock_out(denied):
 )
 def test_a_deny_for_everybody_in_the_account_is_a_lock_out(denied):
     """However it is written."""
-    with pytest.raises(PolicyInvalid, match="nobody could change it any more"):
+    with pytest.raises(PolicyInvalid, match="no principal could change it"):
         reading.validate(policy(denied), account_id=OWN)
 
 
@@ -299,7 +299,7 @@ def test_another_account_cannot_change_the_policy():
     """PutKeyPolicy has no cross-account use, and a service does not call it."""
     for principal in ({"AWS": OTHER_ROOT}, {"AWS": f"arn:aws:iam::{OTHER}:role/x"}, {"Service": "rds.amazonaws.com"}):
         document = {"Statement": {"Effect": "Allow", "Principal": principal, "Action": "kms:*", "Resource": "*"}}
-        with pytest.raises(PolicyInvalid, match="nobody could change it any more"):
+        with pytest.raises(PolicyInvalid, match="no principal could change it"):
             reading.validate(document, account_id=OWN)
 
 
@@ -377,7 +377,7 @@ EXAMPLES: dict[str, tuple[list[tuple[str, ...]], list[str], str]] = {
     "resource_of_dynamodb": (
         [(ROOT, f"nothing: {OF_DYNAMODB}", "", OF_DYNAMODB)],
         [f"S1Allow: {OF_DYNAMODB}"],
-        "S1Allow has no effect: .* nobody could change it any more",
+        "S1Allow has no effect: .* no principal could change it",
     ),
 }  # fmt: skip
 
@@ -425,5 +425,5 @@ def test_the_plan_of_the_key_shows_the_warnings():
     asked = CreateKeyInputs.check({})
     document = policy(statement(Principal={"AWS": f"arn:aws:iam::{OTHER}:role/x"}))
     detail = create_key._key(cast(OpenStep, step), asked, "", document).detail
-    assert "ends in PendingImport; statement 2: arn:aws:iam::444455556666:role/x is of another account" in detail
+    assert "ends in PendingImport; statement 2: arn:aws:iam::444455556666:role/x belongs to another account" in detail
     assert create_key._key(cast(OpenStep, step), asked, "", policy()).detail.endswith("ends in PendingImport")

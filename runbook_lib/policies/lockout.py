@@ -1,7 +1,7 @@
 """Check that a key policy can still be changed after it is set. Pure.
 
 KMS refuses a policy that does not allow the caller a later PutKeyPolicy (MalformedPolicyDocumentException), unless
-BypassPolicyLockoutSafetyCheck is set. Here the caller is not known, so somebody must be able to: each principal that
+BypassPolicyLockoutSafetyCheck is set. Here the caller is not known, so at least one principal must be able to: each principal that
 the policy names is tried. What a condition asks of the caller's identity is evaluated for that principal; an Allow
 under any other condition does not count, and neither does such a Deny.
 
@@ -32,7 +32,7 @@ _ABSENT = (
 
 
 def can_be_changed(policy: Any, *, account_id: str = "", key_arn: str = ANY_KEY) -> bool:
-    """Return whether somebody, in account `account_id` if given, may call PutKeyPolicy later."""
+    """Return whether a principal, in account `account_id` if given, may call PutKeyPolicy later."""
     for name in _candidates(read(policy)):
         account = account_of(name)
         if not account or (account_id and account != account_id):

@@ -1,4 +1,4 @@
-"""Judge a key policy: what KMS would refuse, who may do what, and what deserves a warning. Pure: no AWS, no files.
+"""Judge a key policy: what KMS would refuse, who may do what, and what to warn about. Pure: no AWS, no files.
 
 Sources: "Key policies in AWS KMS" (KMS developer guide, key-policy-overview and key-policy-default) and "Determining
 the use of KMS keys" (Aurora user guide, Overview.Encryption.Keys).
@@ -33,9 +33,9 @@ def validate(policy: Mapping[str, Any], *, account_id: str = "", key_arn: str = 
     problems = [f"{one.name} {problem}" for one in statements for problem in _problems(one, key_arn)]
     size = len(json.dumps(policy).encode())
     if size > QUOTA_BYTES:
-        problems.append(f"it has {size} bytes, KMS takes {QUOTA_BYTES}: name fewer principals")
+        problems.append(f"it has {size} bytes, KMS accepts {QUOTA_BYTES}: name fewer principals")
     if not can_be_changed(policy, account_id=account_id, key_arn=key_arn):
-        problems.append("nobody could change it any more (kms:PutKeyPolicy): keep the statement of the account's root")
+        problems.append("no principal could change it (kms:PutKeyPolicy): keep the statement of the account's root")
     if problems:
         raise PolicyInvalid(f"the key policy is not valid: {'; '.join(problems)}")
 
@@ -46,19 +46,19 @@ def _problems(statement: Statement, key_arn: str) -> list[str]:
     if unknown := statement.elements - ELEMENTS:
         return [f"has {min(unknown)}, which is not an element of a policy"]
     if statement.not_principal and statement.effect == "Allow":
-        return ["has NotPrincipal, which names everything else: name principals instead"]
+        return ["has NotPrincipal, which matches everything else: name principals instead"]
     problems = [f"has no {part}, so it has no effect" for part, value in
                 (("Effect", statement.effect), ("Principal", statement.principals)) if not value]  # fmt: skip
     if reason := no_effect(statement, key_arn):
         problems.append(reason)
     everyone = any(one.is_everyone for one in statement.principals)
     if everyone and statement.effect == "Allow" and not statement.condition:
-        problems.append("lets everybody in: name principals, or add a condition")
+        problems.append("allows everyone: name principals, or add a condition")
     return problems
 
 
 def warnings(policy: Mapping[str, Any], *, account_id: str = "", key_arn: str = ANY_KEY) -> list[str]:
-    """Return what is allowed to stand but deserves a look: other accounts, everybody, statements without effect."""
+    """Return what is valid but should be reviewed: other accounts, everyone, statements without effect."""
     account = account_id or _own_account(policy)
     return [
         f"{statement.name}: {warning}"

@@ -1,4 +1,4 @@
-"""Warn of statements that a key policy may have but that deserve a look. Pure.
+"""Warn of statements that are valid but should be reviewed. Pure.
 
 Sources: KMS developer guide, key-policy-overview (Principal) and key-policy-modifying-external-accounts; IAM user
 guide, reference_policies_elements_notprincipal.
@@ -52,17 +52,17 @@ def _other_account(found: Statement, principal: Principal) -> str:
             "remove it unless its administrators may decide who uses the key"
         )
     words = actions_in_words(found.action)
-    return f"{principal.name} is of another account, {account} ({words}); remove it unless that is intended"
+    return f"{principal.name} belongs to another account, {account} ({words}); remove it unless that is intended"
 
 
 def _everyone(found: Statement, account_id: str) -> list[str]:
     restricting = [one for one in comparisons(found.condition) if _restricts(one)]
     if not restricting:
-        return ["everybody, in every AWS account: name principals, or add a condition on the caller's account"]
+        return ["everyone, in every AWS account: name principals, or add a condition on the caller's account"]
     accounts = {account_of(value) for one in restricting if one.key.lower() in _ACCOUNTS for value in one.values}
     words = actions_in_words(found.action)
     return [
-        f"everybody in another account, {account} ({words}); remove it unless that is intended"
+        f"everyone in another account, {account} ({words}); remove it unless that is intended"
         for account in sorted(accounts - {"", account_id})
         if account_id
     ]
@@ -70,7 +70,7 @@ def _everyone(found: Statement, account_id: str) -> list[str]:
 
 def _not_principal(found: Statement) -> list[str]:
     if found.effect == "Allow":
-        return ["everybody else is allowed this, in every AWS account: name principals instead of NotPrincipal"]
+        return ["everyone else is allowed this, in every AWS account: name principals instead of NotPrincipal"]
     accounts = {one.account for one in found.principals if one.is_account}
     missing = sorted({one.account for one in found.principals if one.account} - accounts)
     return [
