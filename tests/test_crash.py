@@ -298,7 +298,9 @@ def test_a_run_whose_folder_was_deleted_is_not_taken_up_by_a_new_one_of_its_name
     go(*STEPS[:5])
     shutil.rmtree(desk.folder / "desk")
     before = len(desk.ask("/runbook/calls")["calls"])
-    with pytest.raises(errors.PreflightFailed, match=r"a run of the same name, 'desk', created it, but not the run in this folder"):
+    with pytest.raises(
+        errors.PreflightFailed, match=r"a run of the same name, 'desk', created it, but not the run in this folder"
+    ):
         go("00_start")
     assert [] == [call for call in desk.calls(before) if not re.match(r"\w+:(Describe|Get|List|Lookup)", call)]
 
