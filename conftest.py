@@ -37,6 +37,16 @@ def pytest_configure(config: pytest.Config) -> None:
         runbook_kernels.start()
 
 
+@pytest.hookimpl(trylast=True)  # after pytest-randomly
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of a module marked `in_order` together and in the order of its text, where its first one stands."""
+    marked = [item for item in items if item.get_closest_marker("in_order")]
+    for module in {item.path for item in marked}:
+        walk = sorted((item for item in marked if item.path == module), key=lambda item: item.reportinfo()[1] or 0)
+        first = next(index for index, item in enumerate(items) if item in walk)
+        items[:] = [*items[:first], *walk, *(item for item in items[first:] if item not in walk)]
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Point everything, the kernels of nbval included, at a runs folder of this session's own."""
     folder = tempfile.mkdtemp(prefix="runbook-test-")

@@ -124,7 +124,7 @@ def recover(run_id: str, runs_dir: Path | None, check: bool, hand_over: bool, en
     imports it into the KMS key of the run. KMS accepts only the same key material. Works before and after the key
     material expired or was deleted.
     """
-    from runbook_lib.inputs.kms import RecoverInputs
+    from runbook_lib.inputs.recovery import RecoverInputs
     from runbook_lib.material.open_recovery_copy import check_opens
     from runbook_lib.run.paths import runs_folder, shown
     from runbook_lib.run.records import MaterialRecord

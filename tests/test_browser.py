@@ -18,6 +18,7 @@ from runbook_lib.aws import sandbox_process
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.in_order,
     pytest.mark.skipif(not is_installed(), reason="no chromium on this machine"),
     pytest.mark.xdist_group("browser"),
 ]
@@ -85,7 +86,7 @@ def test_the_start_page_says_what_this_is_and_where_to_begin(walk):
 
 def test_00_starts_the_run_with_a_text_and_a_number_that_were_typed(walk, server):
     """The form is used by keyboard alone, and the plan names what was changed."""
-    walk.go_on_to("form = Form")
+    walk.go_on_to("form = start.form")
     fill(walk, "DB cluster identifier", "orders")
     fill(walk, "Readers", "1")
     walk.see("2 values differ from the parameters.")
@@ -103,7 +104,7 @@ def test_tab_reaches_the_fields_in_the_order_in_which_they_are_read(walk):
     """From the first field of 01's form, Tab goes down the page; every field has its label."""
     walk.follow("01 create key")
     walk.wait_for_notebook("01_create_key")
-    walk.go_on_to("form = Form")
+    walk.go_on_to("form = step.form")
     walk.see("All values are valid")
     walk.see("to choose from")
     walk.field("Alias").focus()
@@ -117,7 +118,7 @@ def test_a_wrong_value_is_told_beside_its_field_and_stops_the_next_cell(walk, se
     """While typing; the cell that reads the form fails in one line; nothing was called for it."""
     fill(walk, "Alias", "orders")
     walk.see("write 'alias/orders'")
-    walk.see("1 value is wrong")
+    walk.see("1 value is not valid")
     read = walk.run("asked = form.value")
     assert "InputError: key_alias: 'orders' does not begin with 'alias/'" in walk.output(read)
     assert "Traceback" not in walk.output(read)
@@ -167,7 +168,7 @@ def test_02_takes_a_choice_and_03_makes_the_material(walk, server):
     """A choice by keyboard; the key material itself is nowhere on the page."""
     walk.follow("02 get parameters for import")
     walk.wait_for_notebook("02_get_parameters_for_import")
-    walk.go_on_to("form = Form")
+    walk.go_on_to("form = step.form")
     walk.field("Wrapping key spec").select_option("RSA_2048")
     plan = walk.go_on_to("plan = get_parameters_for_import.plan")
     assert "Changed in the form: wrapping_key_spec: RSA_4096 → RSA_2048" in walk.output(plan)
@@ -182,12 +183,12 @@ def test_04_imports_with_an_expiry_from_the_calendar(walk, server):
     """A date and time, kept in UTC, named by the plan."""
     walk.follow("04 import key material")
     walk.wait_for_notebook("04_import_key_material")
-    walk.go_on_to("form = Form")
+    walk.go_on_to("form = step.form")
     walk.field("Expiration").select_option("KEY_MATERIAL_EXPIRES")
-    walk.see("with KEY_MATERIAL_EXPIRES; write when it expires")
+    walk.see("with KEY_MATERIAL_EXPIRES; write the time")
     moment = time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time.time() + 100 * 86_400))
     walk.field("Expires at").fill(moment)
-    walk.see("in UTC.")
+    walk.see("In UTC: ")
     plan = walk.go_on_to("plan = import_key_material.plan")
     assert "Changed in the form: expiration_model:" in walk.output(plan)
     assert f"Changed in the form: valid_to: (empty) → {moment}" in walk.output(plan)
@@ -200,7 +201,7 @@ def test_05_begins_with_what_00_checked_and_takes_several_choices(walk, server):
     sandbox(server, "/runbook/progression", {"mode": "seconds", "seconds": 600})
     walk.follow("05 create cluster")
     walk.wait_for_notebook("05_create_cluster")
-    walk.go_on_to("form = Form")
+    walk.go_on_to("form = step.form")
     assert "orders" == walk.field("DB cluster identifier").input_value()
     walk.see("As checked by step 00; the parameter is")
     walk.page.wait_for_function(
@@ -209,7 +210,7 @@ def test_05_begins_with_what_00_checked_and_takes_several_choices(walk, server):
     walk.field("Log exports").select_option(["audit", "error"])
     plan = walk.go_on_to("plan = create_cluster.plan")
     shown = walk.output(plan)
-    assert "As checked by 00: db_cluster_identifier: aurora-byok → orders" in shown
+    assert "As checked by step 00: db_cluster_identifier: aurora-byok → orders" in shown
     assert 'Changed in the form: enable_cloudwatch_logs_exports: [] → ["audit", "error"]' in shown
     walk.go_on_to("pictures.where_it_stands")
 
@@ -226,7 +227,7 @@ def test_the_wait_of_06_is_interrupted_without_harm_and_goes_on(walk, server):
     walk.wait_for_end(apply)
     shown = walk.output(apply)
     assert "■ interrupted · cluster orders" in shown
-    assert "Interrupted: you interrupted the wait" in shown
+    assert "WaitInterrupted: you interrupted the wait" in shown
     assert "Traceback" not in shown
     sandbox(server, "/runbook/progression", {"mode": "immediate"})
     walk.run("verify_encryption.apply")

@@ -19,7 +19,7 @@ from runbook_lib.errors import (
     StepMissing,
     VerificationFailed,
 )
-from runbook_lib.inputs.kms import RecoverInputs, RecoveryDrillInputs
+from runbook_lib.inputs.recovery import RecoverInputs, RecoveryDrillInputs
 from runbook_lib.steps import recover, recovery_drill
 
 LOST = "inaccessible-encryption-credentials-recoverable"

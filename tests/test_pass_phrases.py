@@ -8,7 +8,8 @@ import pytest
 from openssl import put
 
 from runbook_lib.errors import InputError, PassPhraseMissing, PrivateFileUnsafe
-from runbook_lib.inputs.kms import EncryptKeyMaterialInputs, RecoveryDrillInputs
+from runbook_lib.inputs.kms import EncryptKeyMaterialInputs
+from runbook_lib.inputs.recovery import RecoveryDrillInputs
 from runbook_lib.material import secret_sources
 from runbook_lib.material.secret_sources import read_pass_phrase
 

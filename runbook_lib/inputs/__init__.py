@@ -6,9 +6,9 @@ from runbook_lib.inputs.kms import (
     EncryptKeyMaterialInputs,
     GetParametersForImportInputs,
     ImportKeyMaterialInputs,
-    RecoveryDrillInputs,
 )
 from runbook_lib.inputs.rds import CleanUpInputs, CreateClusterInputs, VerifyEncryptionInputs
+from runbook_lib.inputs.recovery import RecoveryDrillInputs
 from runbook_lib.inputs.start import StartInputs
 
 __all__ = [

@@ -17,7 +17,8 @@ from runbook_lib.aws import kms, rds
 from runbook_lib.aws.answers import error_code, error_text
 from runbook_lib.errors import AwsCallFailed, InputError, KeyMaterialMismatch, KeyNotUsable, StepMissing
 from runbook_lib.files import destroy, holds, keep_aside, private_folder, utc_stamp
-from runbook_lib.inputs.kms import ImportKeyMaterialInputs, RecoverInputs
+from runbook_lib.inputs.kms import ImportKeyMaterialInputs
+from runbook_lib.inputs.recovery import RecoverInputs
 from runbook_lib.material import key_material
 from runbook_lib.material.hand_over import BUNDLE, is_archive, make_bundle, read_bundle, read_hand_back
 from runbook_lib.material.material_set import ENCRYPTED, Wrapping

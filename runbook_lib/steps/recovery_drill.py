@@ -24,7 +24,7 @@ from runbook_lib.errors import (
     StepMissing,
     WaitFailed,
 )
-from runbook_lib.inputs.kms import RecoverInputs, RecoveryDrillInputs
+from runbook_lib.inputs.recovery import RecoverInputs, RecoveryDrillInputs
 from runbook_lib.material import key_material
 from runbook_lib.material.key_material import KeyMaterial
 from runbook_lib.material.open_recovery_copy import check_opens
