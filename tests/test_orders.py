@@ -20,6 +20,7 @@ from runbook_lib.aws import sandbox_process
 from runbook_lib.errors import RunbookError
 from runbook_lib.inputs import kms as kms_inputs
 from runbook_lib.inputs import rds as rds_inputs
+from runbook_lib.inputs import recovery as recovery_inputs
 from runbook_lib.inputs import start as start_inputs
 from runbook_lib.material import recovery_copies, wrap_offline
 from runbook_lib.steps import (
@@ -71,7 +72,7 @@ def copies(walk):
 def prove_custody(walk):
     """`runbook recover` with the recovery key: KMS says whether the copy in the folder is the material in the key."""
     step = walk.step("04")
-    asked = kms_inputs.RecoverInputs.check({"recovery_private_keys": [walk.private(0)]})
+    asked = recovery_inputs.RecoverInputs.check({"recovery_private_keys": [walk.private(0)]})
     recover.apply(step, recover.plan(step, asked))
 
 
@@ -257,7 +258,7 @@ def test_r4_the_drill_deletes_no_material_but_the_one_that_it_proved(walk):
     imported(walk).cluster()
     rotate(walk)
     step = walk.step("80")
-    asked = kms_inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
+    asked = recovery_inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
     with suppress(RunbookError):
         recovery_drill.lose_material(step, recovery_drill.plan(step, asked))
     listed = walk.client().list_key_rotations(KeyId=walk.key_id, IncludeKeyMaterial="ALL_KEY_MATERIAL")["Rotations"]
@@ -429,7 +430,7 @@ def test_r8a_the_drill_refuses_while_an_instance_of_others_needs_the_key(walk):
         DBInstanceIdentifier="somebodys", Engine="postgres", DBInstanceClass="db.t4g.medium", AllocatedStorage=20,
         MasterUsername="dbadmin", ManageMasterUserPassword=True, **under_the_key(walk),
     )  # fmt: skip
-    asked = kms_inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
+    asked = recovery_inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
     plan = recovery_drill.plan(walk.step("80"), asked)
     assert ["somebodys" in change.detail for change in plan.changes if change.action == "refuse"] == [True]
 
@@ -438,7 +439,7 @@ def test_r8b_the_drill_looks_again_who_needs_the_key(walk):
     """A cluster restored by somebody while the plan stood there stays available."""
     imported(walk).cluster()
     step = walk.step("80")
-    asked = kms_inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
+    asked = recovery_inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
     plan, client = recovery_drill.plan(step, asked), walk.client("rds")
     client.create_db_cluster(
         DBClusterIdentifier="restored", Engine="aurora-mysql", MasterUsername="dbadmin", ManageMasterUserPassword=True,
@@ -735,7 +736,10 @@ def test_r10m_the_drill_takes_away_only_its_own_ciphertext(walk):
     """What lies under that name is renamed, and the drill's own is gone at the end."""
     imported(walk).cluster()
     put(walk.path / recovery_drill.CIPHERTEXT, b"mine")
-    step, asked = walk.step("80"), kms_inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
+    step, asked = (
+        walk.step("80"),
+        recovery_inputs.RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]}),
+    )
     plan = recovery_drill.plan(step, asked)
     recovery_drill.lose_material(step, plan)
     recovery_drill.try_other_material(step, plan)
