@@ -639,7 +639,7 @@ def test_r10g_03_supersedes_its_own_file_in_clear(walk):
 
 
 def test_r10h_03_supersedes_no_copy_that_was_put_under_a_name_of_its_own(walk):
-    """A copy of another run, brought into the wrong folder."""
+    """A copy of another run, copied into the wrong folder."""
     walk.start().pair().encrypt(recovery_public_keys=[walk.public(0)])
     copy = next(walk.path.glob("KeyMaterial.recovery-*"))
     copy.write_bytes(b"of another run".ljust(256))

@@ -353,7 +353,7 @@ def test_a_retry_of_the_sdk_is_checked_like_the_first_attempt(aws, session):
 
 
 def test_keys_that_change_with_every_look(aws, session):
-    """A role of 15 minutes is taken anew for each request: each is signed with the very key that STS was asked with."""
+    """A role of 15 minutes is assumed again for each request: each is signed with the very key that STS was asked with."""
     aws.run_as_process("show(f'AKIA{n}N1')")
     for _ in range(4):
         session.client("rds").describe_db_clusters()
