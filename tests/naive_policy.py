@@ -51,10 +51,11 @@ def moment(text):
 
 
 def put_in(text, request):
-    """Replace the policy variables; a wildcard in what is put in is written as a control character."""
-    while "${" in text:
+    """Replace the policy variables, once; a wildcard in what is put in is written as a control character."""
+    done = ""
+    while "${" in text and "}" in text.split("${", 1)[1]:
         before, rest = text.split("${", 1)
-        name, after = rest.split("}", 1)
+        name, text = rest.split("}", 1)
         value = None
         if name in ("*", "?", "$"):
             value = name
@@ -66,8 +67,8 @@ def put_in(text, request):
                 value = name.split(",")[1].strip().strip("'")
         if value is None:
             return "\x03 matches nothing"
-        text = before + value.replace("*", "\x01").replace("?", "\x02") + after
-    return text
+        done += before + value.replace("*", "\x01").replace("?", "\x02")
+    return done + text
 
 
 def compares(operator, asked, got):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import naive_policy
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from policy_cases import ALICE, BOB, CONDITION_CASES, KEY, OTHER, OTHER_ROOT, OWN, POLICY_CASES, ROOT
 
@@ -163,6 +163,7 @@ def comparisons(draw):
 
 @settings(max_examples=1500, deadline=None)
 @given(comparisons())
+@example(({"StringEquals": {"s": "${s, 'a'}"}}, {"s": "${n}"}))  # what a variable stands for is text, not a variable
 def test_reader_and_naive_evaluator_agree_on_each_operator(case):
     """Every operator, quantifier and suffix, with the key present, empty or absent."""
     assert naive_policy.condition_is_true(*case) is holds(*case)
