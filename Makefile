@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run lab test test-all crash-matrix audit bench lint notebooks screenshots lock clean
+.PHONY: run lab test test-all crash-matrix fuzz audit bench lint notebooks screenshots lock clean
 
 run: .venv/ready
 	@$(BIN)/runbook run
@@ -21,6 +21,10 @@ test-all: .venv/ready
 # Break the chain at every AWS call and every file write, and run it again. Slow.
 crash-matrix: .venv/ready
 	$(BIN)/python tools/crash_matrix.py
+
+# Search at random, and long, for input on which two implementations differ or a traceback shows.
+fuzz: .venv/ready
+	$(BIN)/pytest -p no:nbval -n auto --hypothesis-profile=search tests/test_policy_documented.py tests/test_properties.py
 
 # List known vulnerabilities of the locked versions, if the vulnerability data can be downloaded.
 audit: .venv/ready

@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from walk import Walk
 
 from runbook_lib.aws import sandbox_process
 from runbook_lib.aws.sandbox_accounts import DEFAULT_ACCOUNT, role_arn
 
 ROOT = Path(__file__).parent.parent
+# The suite takes a fixed sample, the same on every machine; `make fuzz` searches at random, and long.
+settings.register_profile("sample", max_examples=300, derandomize=True, database=None, deadline=None)
+settings.register_profile("search", max_examples=20_000, deadline=None)
+settings.load_profile("sample")
 
 
 class World:

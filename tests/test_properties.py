@@ -30,7 +30,8 @@ from runbook_lib.run.steps import STEP_INPUTS
 from runbook_lib.tables import Table, Text
 
 QUICK = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=settings.default.max_examples // 5,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 FIELDS = sorted(known_parameters())
 HOSTILE = [
