@@ -51,15 +51,11 @@ screenshots: .venv/ready
 
 # Lock the newest versions that pyproject.toml allows, with hashes.
 lock: .venv/ready
-	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-annotate --upgrade --output-file requirements.lock
 
 .venv/ready: requirements.lock pyproject.toml
-	@test -d .venv || $(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
-	@touch $@
+	@PYTHON=$(PYTHON) tools/set_up.sh
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
