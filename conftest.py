@@ -27,6 +27,8 @@ _AWS = (
 def pytest_configure(config: pytest.Config) -> None:
     """Let a plain `pytest --nbval notebooks` compare what can be compared, in this environment."""
     if getattr(config.option, "nbval", False):
+        if getattr(config.option, "numprocesses", None):
+            raise pytest.UsageError("--nbval: the notebooks build on each other and run in one process; omit -n")
         config.option.randomly_reorganize = False  # cells run in their notebook's order
         config.option.nbval_sanitize_with = config.option.nbval_sanitize_with or str(
             _HERE / "tests" / "nbval_sanitize.cfg"

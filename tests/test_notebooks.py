@@ -17,7 +17,7 @@ from runbook_lib.run.paths import notebooks_folder
 from runbook_lib.run.steps import STEP_INPUTS, all_steps, head
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
-from notebooks import parameters_cell
+from notebooks import is_stripped, parameters_cell
 
 STEPS = list(all_steps())
 
@@ -68,11 +68,23 @@ def test_every_code_cell_was_executed_in_order_without_error(name):
 
 
 @pytest.mark.parametrize("name", STEPS)
+def test_a_stripped_notebook_is_noticed(name):
+    """`make lint` refuses a notebook whose outputs, counts or mark for nbstripout were removed."""
+    assert not is_stripped(read(name))
+    without_outputs, without_count, without_mark = read(name), read(name), read(name)
+    for cell in code_cells(without_outputs):
+        cell.outputs = []
+    code_cells(without_count)[-1].execution_count = None
+    del without_mark.metadata["keep_output"]
+    assert [True] * 3 == [is_stripped(one) for one in (without_outputs, without_count, without_mark)]
+
+
+@pytest.mark.parametrize("name", STEPS)
 def test_notebooks_carry_no_widget_state_and_no_traces_of_a_machine(name):
     """What is committed is source and evidence, nothing else."""
     notebook = read(name)
     text = nbformat.writes(notebook)
-    assert {"kernelspec", "language_info"} == set(notebook.metadata)
+    assert {"kernelspec", "language_info", "keep_output"} == set(notebook.metadata)
     assert "application/vnd.jupyter.widget" not in text
     assert not re.search(r"/(home|tmp|root|Users|work)/", text)
 

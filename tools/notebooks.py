@@ -2,7 +2,8 @@
 
 `python tools/notebooks.py` (or `make notebooks`) runs against a fresh sandbox with seeded ids, so that a second
 refresh changes only what is never seeded: key material and what comes from it, and times.
-`--check` executes nothing and exits 1 when a head or parameters cell is not what would be generated.
+`--check` executes nothing and exits 1 when a head or parameters cell is not what would be generated, or when outputs
+or execution counts are missing: the pages are read with their outputs, and nbval compares nothing in a stripped one.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def clean(notebook: Any) -> None:
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
+        "keep_output": True,  # nbstripout keeps the outputs of a notebook with this
     }
     for number, cell in enumerate(notebook.cells, 1):
         tags = cell.metadata.get("tags", [])
@@ -56,32 +58,54 @@ def clean(notebook: Any) -> None:
         cell["id"] = f"cell-{number:02}"
 
 
+def is_stripped(notebook: Any) -> bool:
+    """Return whether a tool such as nbstripout removed outputs, counts, or the metadata that asks it to keep outputs."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    counts = [cell.execution_count for cell in code]
+    return (
+        counts != list(range(1, len(code) + 1))
+        or not any(cell.outputs for cell in code)
+        or notebook.metadata.get("keep_output") is not True
+    )
+
+
+def check() -> int:
+    """Print which notebooks are not up to date or are stripped, and how to repair them; return the exit code."""
+    stale, stripped = [], []
+    for step in all_steps().values():
+        path = notebooks_folder() / f"{step.name}.ipynb"
+        notebook = nbformat.read(path, as_version=4)
+        before = nbformat.writes(notebook)
+        generate(step, notebook)
+        stale += [path.name] if nbformat.writes(notebook) != before else []
+        stripped += [path.name] if is_stripped(notebook) else []
+    if stale:
+        print(f"not up to date: {', '.join(stale)}; run: make notebooks")
+    if stripped:
+        print(f"without outputs or execution counts (nbstripout?): {', '.join(stripped)}; restore them from git, "
+              "or run: make notebooks")  # fmt: skip
+    return 1 if stale or stripped else 0
+
+
 def main() -> int:
     """Refresh, or check, every notebook."""
-    check = "--check" in sys.argv[1:]
-    stale = []
+    if "--check" in sys.argv[1:]:
+        return check()
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(RUNBOOK_RUNS_DIR=folder, RUNBOOK_SANDBOX_SEED=SEED, RUNBOOK_ATTENDED="0")
         os.environ.pop("RUNBOOK_SANDBOX_ENDPOINT", None)
         for step in all_steps().values():
             path = notebooks_folder() / f"{step.name}.ipynb"
             notebook = nbformat.read(path, as_version=4)
-            before = nbformat.writes(notebook)
             generate(step, notebook)
-            if check:
-                stale += [path.name] if nbformat.writes(notebook) != before else []
-                continue
             _execute(notebook)
             clean(notebook)
             nbformat.write(notebook, path)
             print(f"{path.name}: executed")
-        if not check:
-            from runbook_lib.aws import sandbox_process
+        from runbook_lib.aws import sandbox_process
 
-            sandbox_process.stop(Path(folder))
-    if stale:
-        print(f"not up to date: {', '.join(stale)}; run: make notebooks")
-    return 1 if stale else 0
+        sandbox_process.stop(Path(folder))
+    return 0
 
 
 def _execute(notebook: Any) -> None:
