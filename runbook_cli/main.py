@@ -1,4 +1,4 @@
-"""The `runbook` command: the group, and the commands plan, permissions and lab; the others have a module each.
+"""The `runbook` command: the group, and the commands plan and lab; the others have a module each.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or parameters, 3 not confirmed.
 """
@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or parameters, 3 not confirmed.
 from __future__ import annotations
 
 import gc
-import json
 import sys
 from pathlib import Path
 
@@ -15,10 +14,10 @@ import click
 from runbook_cli.clean_up import clean_up
 from runbook_cli.common import parameter_option, print_line, report_errors, runs_dir_option
 from runbook_cli.custody import recover, wrap
+from runbook_cli.permissions import permissions
 from runbook_cli.run_command import run
 from runbook_cli.sandbox_commands import sandbox
 from runbook_cli.status import status
-from runbook_lib import errors
 from runbook_lib.run.paths import runs_folder
 
 
@@ -50,41 +49,6 @@ def plan(parameters: Path | None, runs_dir: Path | None, overrides: tuple[tuple[
 
 
 @main.command()
-@click.argument("step", required=False)
-@click.option(
-    "-f", "parameters", type=click.Path(path_type=Path), help="Parameter file. Default: parameters/sandbox.yaml."
-)
-@parameter_option
-@click.option("--run-id", default="", help="Restrict the tag conditions to this run.")
-@click.option("--partition", type=click.Choice(["aws", "aws-cn", "aws-us-gov"]), default="aws", show_default=True,
-              help="AWS partition of the ARNs.")  # fmt: skip
-@click.option("--key-policy", is_flag=True, help="Print the policy of the KMS key instead; set its roles with -p.")
-@report_errors
-def permissions(
-    step: str | None,
-    parameters: Path | None,
-    overrides: tuple[tuple[str, str], ...],
-    run_id: str,
-    partition: str,
-    key_policy: bool,
-) -> None:
-    """Print the IAM policy that STEP requires.
-
-    STEP is a name or number, such as 01_create_key or 01. Default: one policy for all steps.
-    """
-    from runbook_cli.parameters import values_from
-    from runbook_lib.run.steps import all_steps
-    from runbook_lib.steps import permissions as library
-
-    steps = [name for name in all_steps() if step is None or step in (name, name[:2])]
-    if not steps:
-        raise errors.InputError([("STEP", f"{step!r} is not a step; choose one of {', '.join(all_steps())}")])
-    known = library.values(values_from(parameters, overrides), run_id=run_id, partition=partition)
-    document = library.key_policy(known) if key_policy else library.policy(steps, known)
-    click.echo(json.dumps(document, indent=2))
-
-
-@main.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port; 0 picks a free one.")
 @click.option("--no-browser", is_flag=True, help="Do not open a browser.")
 @click.option(
@@ -103,7 +67,7 @@ def lab(port: int, no_browser: bool, target: str, runs_dir: Path | None) -> None
     serve(runs_folder(runs_dir), port=port, browser=not no_browser, target=target, print_line=print_line)
 
 
-for command in (run, status, clean_up, sandbox, wrap, recover):
+for command in (run, status, clean_up, sandbox, wrap, recover, permissions):
     main.add_command(command)
 
 

@@ -20,6 +20,7 @@ from runbook_lib.checks import Checks
 from runbook_lib.errors import AccessDenied
 from runbook_lib.inputs.start import StartInputs
 from runbook_lib.plan import Plan
+from runbook_lib.policies.patterns import listed
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import START, chain
 from runbook_lib.steps import permissions, preflight
@@ -96,8 +97,12 @@ def _simulated(session: Session, policy: Mapping[str, Any]) -> Iterator[tuple[st
     client, principal = session.client("iam"), session.principal_arn()
     for statement in policy["Statement"]:
         context = [
-            {"ContextKeyName": key, "ContextKeyValues": [value.replace("*", "planned")], "ContextKeyType": "string"}
-            for asked in statement.get("Condition", {}).values()
+            {
+                "ContextKeyName": key,
+                "ContextKeyValues": [one.replace("*", "planned") for one in listed(value)],
+                "ContextKeyType": "stringList" if operator.startswith("For") else "string",
+            }
+            for operator, asked in statement.get("Condition", {}).items()
             for key, value in asked.items()
         ]
         for resource in statement["Resource"]:

@@ -47,16 +47,43 @@ def test_plan_fails_where_a_run_would_not_begin(world):
     assert "and this run did not create it" in done.stdout
 
 
+def actions_of(printed: str) -> set[str]:
+    return {action for statement in json.loads(printed)["Statement"] for action in statement["Action"]}
+
+
 def test_permissions_prints_a_policy_for_the_shell(world):
-    """One step by name or number, and all together; an unknown step is named."""
+    """One step by name or number; without a step, what a schedule needs; what it allows beyond the run goes with it."""
     one = json.loads(world.runbook("permissions", "04", "--run-id", "demo").stdout)
     assert one == json.loads(world.runbook("permissions", "04_import_key_material", "--run-id", "demo").stdout)
     assert ["kms:ImportKeyMaterial"] == one["Statement"][0]["Action"]
-    whole = json.loads(world.runbook("permissions").stdout)
-    actions = {action for statement in whole["Statement"] for action in statement["Action"]}
-    assert {"kms:CreateKey", "rds:CreateDBCluster", "kms:ScheduleKeyDeletion", "secretsmanager:CreateSecret"} <= actions
+    done = world.runbook("permissions")
+    actions = actions_of(done.stdout)
+    assert {"kms:CreateKey", "rds:CreateDBCluster", "secretsmanager:CreateSecret"} <= actions
+    later = {"kms:ScheduleKeyDeletion", "kms:DeleteImportedKeyMaterial", "kms:Decrypt", "rds:DeleteDBCluster"}
+    assert set() == later & actions
     assert "sts:GetCallerIdentity" not in actions
+    assert "- import into another key of origin EXTERNAL the material that it had before, or its first\n" in done.stderr
     assert "'07' is not a step" in world.runbook("permissions", "07", code=2).stderr
+    assert "run_id: '../x' is not a valid run ID" in world.runbook("permissions", "--run-id", "../x", code=2).stderr
+
+
+def test_permissions_of_a_run_are_for_its_key(world):
+    """With the id of a run, its account and its key replace the placeholders, and what only a new key needs is left out."""
+    world.runbook("run", "-p", "wrapping_key_spec", "RSA_2048", "--run-id", "mine", "--quiet")
+    key = world.state("mine")["steps"]["01_create_key"]["record"]["key_arn"]
+    for step in ([], ["80"], ["90"]):
+        done = world.runbook("permissions", *step, "--run-id", "mine")
+        named = {
+            one for statement in json.loads(done.stdout)["Statement"] for one in statement["Resource"] if ":key/" in one
+        }
+        assert {key} == named, step
+        assert "key" not in done.stderr.replace("a KMS key: if its key policy", "")
+    assert set() == {"kms:CreateKey", "kms:TagResource"} & actions_of(
+        world.runbook("permissions", "--run-id", "mine").stdout
+    )
+    before = world.runbook("permissions", "80")
+    assert '"arn:aws:kms:eu-west-2:*:key/KEY_ID"' in before.stdout
+    assert "KEY_ID stands for the run's key" in before.stderr
 
 
 def test_permissions_prints_the_key_policy(world):

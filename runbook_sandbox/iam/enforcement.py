@@ -28,6 +28,7 @@ from runbook_sandbox.kms import keys as kms_keys
 from runbook_sandbox.kms import policy as kms_policy
 
 _evaluated: dict[str, list[str]] = {}
+_ON_ALIASES = ("kms:CreateAlias", "kms:UpdateAlias", "kms:DeleteAlias")
 _DENIALS = {
     "ec2": (403, "UnauthorizedOperation"), "kms": (400, "AccessDeniedException"),
     "secretsmanager": (400, "AccessDeniedException"),
@@ -70,7 +71,7 @@ def refusal(response: Any, service: str, operation: str) -> tuple[int, str, str]
     for required in required_actions.required_actions(
         service, operation, wire.raw_parameters(response), Place(account, region)
     ):
-        key = _key(required, response, service)
+        key = _key(required, account, region)
         if not may(account, access_key, required, region=region, key=key):
             arn = accounts.caller(account, access_key)[1]
             message = (
@@ -90,29 +91,33 @@ def may(account: str, access_key: str, required: RequiredAction, *, region: str,
     """
     _evaluated[account].append(required.action)
     resource = str(key.arn) if key else _known_path(required.resource, account)
+    attributes = {**kms_policy.key_context(key), **kms_policy.key_labels(key)} if key else {}
     context = {
         "aws:RequestedRegion": region, **_resource_tags(resource, account, region),
-        **kms_policy.caller_context(account, access_key), **(kms_policy.key_context(key) if key else {}),
-        **required.context,
+        **kms_policy.caller_context(account, access_key), **attributes, **required.context,
     }  # fmt: skip
+    context.setdefault("aws:ViaAWSService", "kms:ViaService" in context)
     try:
         own = permitted(_policies(account, access_key), action=required.action, resource=resource, context=context)
     except PolicyInvalid:
         return False
     if own is False or key is None:
         return own is True
-    decision = kms_policy.key_decision(key, account, access_key, required.action, context)
+    decision = kms_policy.key_decision(key, account, access_key, required.action, required.context)
+    if decision is Decision.DENY:
+        return False
+    if kms_policy.granted(key, account, access_key, required.action):
+        return True
     if decision is Decision.ALLOW and account == key.account_id:
         return True
     return own is True and decision in (Decision.ALLOW, Decision.ACCOUNT)
 
 
-def _key(required: RequiredAction, response: Any, service: str) -> Key | None:
-    """Return the key that an action concerns: the one named in the request; None for an alias."""
-    if service != "kms" or ":alias/" in required.resource:
-        return None
-    named = required.resource if required.resource != "*" else wire.raw_parameters(response).get("KeyId")
-    return kms_keys.resolve(response.current_account, response.region, str(named)) if named else None
+def _key(required: RequiredAction, account: str, region: str) -> Key | None:
+    """Return the key that an action is authorized on, or None: an alias is a resource of its own."""
+    name = required.resource
+    aliased = ":alias/" in name and required.action in _ON_ALIASES
+    return kms_keys.resolve(account, region, name) if required.action.startswith("kms:") and not aliased else None
 
 
 def _known_path(resource: str, account: str) -> str:

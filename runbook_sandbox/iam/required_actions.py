@@ -6,12 +6,15 @@ service authorization reference, and the required permissions on each operation'
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from runbook_sandbox.kms.base import condition_keys
+from runbook_sandbox.kms.base import condition_keys, encryption_context
+from runbook_sandbox.kms.ciphertexts import Unreadable, key_id_of
+from runbook_sandbox.kms.keys import KEY_ID
 
 Form = Mapping[str, Any]
 MONITORING = "monitoring.rds.amazonaws.com"
@@ -38,6 +41,9 @@ class Place:
         return f"arn:aws:{service}:{self.region if regional else ''}:{self.account}:{name}"
 
 
+_Required = Callable[[Form, Place, dict[str, Any]], list[RequiredAction]]
+
+
 def required_actions(service: str, operation: str, form: Form, place: Place) -> list[RequiredAction]:
     """Return the actions that a request requires; none for GetCallerIdentity, which needs no permission.
 
@@ -49,7 +55,8 @@ def required_actions(service: str, operation: str, form: Form, place: Place) -> 
     if required := _TABLE.get(f"{service}:{operation}"):
         return required(form, place, tags)
     if service == "kms":
-        return [RequiredAction(f"kms:{operation}", str(form.get("KeyId", "*")), {**condition_keys(dict(form)), **tags})]
+        context = {**condition_keys(form), **tags}
+        return [RequiredAction(f"kms:{operation}", _key(form.get("KeyId"), place), context)]
     return [RequiredAction(f"{service}:{operation}", "*", tags)]
 
 
@@ -71,6 +78,11 @@ def _request_tags(tags: Mapping[str, str]) -> dict[str, Any]:
     return context | ({"aws:TagKeys": list(tags)} if tags else {})
 
 
+def _of_resource(action: str, arn: Callable[[Form, Place], str]) -> _Required:
+    """Return a function for an operation on one resource, whose ARN follows from the request."""
+    return lambda form, place, tags: [RequiredAction(action, arn(form, place), tags)]
+
+
 # KMS -----------------------------------------------------------------------------------------------------------
 
 
@@ -86,12 +98,58 @@ def _create_key(form: Form, place: Place, tags: dict[str, Any]) -> list[Required
     ]
 
 
-def _alias(action: str) -> Callable[[Form, Place, dict[str, Any]], list[RequiredAction]]:
+def _key(name: Any, place: Place) -> str:
+    """Return the ARN of a key id; an ARN and an alias as they are; `*` for a request without a key."""
+    text = str(name or "*")
+    return place.arn("kms", f"key/{text}") if KEY_ID.fullmatch(text) else text
+
+
+def _alias(action: str) -> _Required:
+    """Require the action on the alias and on each key that the alias has or gets."""
+
     def required(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
-        alias = RequiredAction(action, place.arn("kms", str(form.get("AliasName"))))
-        return [alias, RequiredAction(action, str(form.get("TargetKeyId", form.get("AliasName"))))]
+        name = str(form.get("AliasName"))
+        keys = [name] if action != "kms:CreateAlias" else []
+        keys += [str(form["TargetKeyId"])] if form.get("TargetKeyId") else []
+        return [RequiredAction(action, place.arn("kms", name)), *(RequiredAction(action, _key(k, place)) for k in keys)]
 
     return required
+
+
+def _of_ciphertext(form: Form, place: Place, named: str) -> str:
+    """Return the key that decrypts: the one named in the request, else the one in the ciphertext."""
+    if form.get(named):
+        return _key(form[named], place)
+    try:
+        return _key(key_id_of(base64.b64decode(str(form.get("CiphertextBlob", "")), validate=True)), place)
+    except (ValueError, Unreadable):
+        return "*"
+
+
+def _decrypt(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
+    return [RequiredAction("kms:Decrypt", _of_ciphertext(form, place, "KeyId"), condition_keys(form))]
+
+
+def _re_encrypt(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
+    source, target = _of_ciphertext(form, place, "SourceKeyId"), _key(form.get("DestinationKeyId"), place)
+    same = {"kms:ReEncryptOnSameKey": str(source == target).lower()}
+    read = encryption_context(form.get("SourceEncryptionContext") or {})
+    written = encryption_context(form.get("DestinationEncryptionContext") or {})
+    return [
+        RequiredAction("kms:ReEncryptFrom", source, {**read, **same}),
+        RequiredAction("kms:ReEncryptTo", target, {**written, **same}),
+    ]
+
+
+def _untag_key(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
+    return [
+        RequiredAction("kms:UntagResource", _key(form.get("KeyId"), place), {"aws:TagKeys": form.get("TagKeys", [])})
+    ]
+
+
+def _unbound(action: str) -> _Required:
+    """Return a function for an action that IAM authorizes on no resource."""
+    return lambda form, place, tags: [RequiredAction(action)]
 
 
 # RDS -----------------------------------------------------------------------------------------------------------
@@ -156,9 +214,9 @@ def _delete_cluster(form: Form, place: Place, tags: dict[str, Any]) -> list[Requ
     return found
 
 
-def _named(action: str, kind: str, parameter: str) -> Callable[[Form, Place, dict[str, Any]], list[RequiredAction]]:
+def _named(action: str, kind: str, parameter: str) -> _Required:
     """Return a function for an operation on one RDS resource, which the request names in `parameter`."""
-    return lambda form, place, tags: [RequiredAction(action, place.arn("rds", f"{kind}:{form.get(parameter)}"), tags)]
+    return _of_resource(action, lambda form, place: place.arn("rds", f"{kind}:{form.get(parameter)}"))
 
 
 # EC2, IAM, Secrets Manager -----------------------------------------------------------------------------------------
@@ -172,10 +230,19 @@ def _create_security_group(form: Form, place: Place, tags: dict[str, Any]) -> li
     )
 
 
-def _security_group(action: str) -> Callable[[Form, Place, dict[str, Any]], list[RequiredAction]]:
-    return lambda form, place, tags: [
-        RequiredAction(action, place.arn("ec2", f"security-group/{form.get('GroupId')}"), tags)
-    ]
+def _security_group(action: str) -> _Required:
+    return _of_resource(action, lambda form, place: place.arn("ec2", f"security-group/{form.get('GroupId')}"))
+
+
+def _ec2_tags(action: str) -> _Required:
+    """Tags of existing resources: without ec2:CreateAction, which only a create has."""
+
+    def required(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
+        named = [str(value) for name, value in form.items() if name.startswith("ResourceId.")]
+        groups = [place.arn("ec2", f"security-group/{name}") if name.startswith("sg-") else "*" for name in named]
+        return [RequiredAction(action, resource, tags) for resource in groups or ["*"]]
+
+    return required
 
 
 def _service_linked_role(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
@@ -184,10 +251,15 @@ def _service_linked_role(form: Form, place: Place, tags: dict[str, Any]) -> list
     return [RequiredAction("iam:CreateServiceLinkedRole", role, {"iam:AWSServiceName": service})]
 
 
-_TABLE: dict[str, Callable[[Form, Place, dict[str, Any]], list[RequiredAction]]] = {
+_TABLE: dict[str, _Required] = {
     "kms:CreateKey": _create_key,
     "kms:CreateAlias": _alias("kms:CreateAlias"),
+    "kms:UpdateAlias": _alias("kms:UpdateAlias"),
     "kms:DeleteAlias": _alias("kms:DeleteAlias"),
+    "kms:Decrypt": _decrypt,
+    "kms:ReEncrypt": _re_encrypt,
+    "kms:UntagResource": _untag_key,
+    "kms:ListAliases": _unbound("kms:ListAliases"),
     "rds:CreateDBCluster": _create_cluster,
     "rds:CreateDBInstance": _create_instance,
     "rds:CreateDBClusterSnapshot": _create_snapshot,
@@ -200,20 +272,21 @@ _TABLE: dict[str, Callable[[Form, Place, dict[str, Any]], list[RequiredAction]]]
     "rds:DeleteDBClusterSnapshot": _named(
         "rds:DeleteDBClusterSnapshot", "cluster-snapshot", "DBClusterSnapshotIdentifier"
     ),
-    "rds:ListTagsForResource": lambda form, place, tags: [
-        RequiredAction("rds:ListTagsForResource", str(form.get("ResourceName")))
-    ],
+    **{f"rds:{name}": _of_resource(f"rds:{name}", lambda form, place: str(form.get("ResourceName")))
+       for name in ("ListTagsForResource", "AddTagsToResource", "RemoveTagsFromResource")},
     "ec2:CreateSecurityGroup": _create_security_group,
     "ec2:AuthorizeSecurityGroupIngress": _security_group("ec2:AuthorizeSecurityGroupIngress"),
     "ec2:DeleteSecurityGroup": _security_group("ec2:DeleteSecurityGroup"),
-    "iam:GetRole": lambda form, place, tags: [
-        RequiredAction("iam:GetRole", place.arn("iam", f"role/{form.get('RoleName')}", regional=False))
-    ],
-    "iam:GetUser": lambda form, place, tags: [
-        RequiredAction("iam:GetUser", place.arn("iam", f"user/{form.get('UserName')}", regional=False))
-    ],
+    "ec2:CreateTags": _ec2_tags("ec2:CreateTags"),
+    "ec2:DeleteTags": _ec2_tags("ec2:DeleteTags"),
+    "iam:GetRole": _of_resource(
+        "iam:GetRole", lambda form, place: place.arn("iam", f"role/{form.get('RoleName')}", regional=False)
+    ),
+    "iam:GetUser": _of_resource(
+        "iam:GetUser", lambda form, place: place.arn("iam", f"user/{form.get('UserName')}", regional=False)
+    ),
     "iam:CreateServiceLinkedRole": _service_linked_role,
-    "secretsmanager:DescribeSecret": lambda form, place, tags: [
-        RequiredAction("secretsmanager:DescribeSecret", str(form.get("SecretId")))
-    ],
-}
+    "secretsmanager:DescribeSecret": _of_resource(
+        "secretsmanager:DescribeSecret", lambda form, place: str(form.get("SecretId"))
+    ),
+}  # fmt: skip

@@ -11,7 +11,8 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from moto.core.exceptions import JsonRESTError
@@ -278,23 +279,41 @@ _NOT_FOR_AWS_MANAGED = frozenset(
 )
 
 
-def condition_keys(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return the kms: condition keys that follow from a request's parameters."""
+def condition_keys(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the kms: condition keys that follow from a request's parameters.
+
+    Source: KMS developer guide, conditions-kms.
+    """
     named = {
         "WrappingAlgorithm": "kms:WrappingAlgorithm", "WrappingKeySpec": "kms:WrappingKeySpec",
         "ExpirationModel": "kms:ExpirationModel", "PendingWindowInDays":
         "kms:ScheduleKeyDeletionPendingWindowInDays", "GranteePrincipal": "kms:GranteePrincipal",
-        "Operations": "kms:GrantOperations", "BypassPolicyLockoutSafetyCheck":
-        "kms:BypassPolicyLockoutSafetyCheck", "EncryptionAlgorithm": "kms:EncryptionAlgorithm",
+        "RetiringPrincipal": "kms:RetiringPrincipal", "Operations": "kms:GrantOperations",
+        "BypassPolicyLockoutSafetyCheck": "kms:BypassPolicyLockoutSafetyCheck",
+        "EncryptionAlgorithm": "kms:EncryptionAlgorithm",
     }  # fmt: skip
     found = {key: parameters[name] for name, key in named.items() if name in parameters}
     if "ValidTo" in parameters:
-        found["kms:ValidTo"] = parameters["ValidTo"].isoformat()
-    encryption = parameters.get("EncryptionContext", parameters.get("SourceEncryptionContext"))
-    for key, value in (encryption or {}).items():
-        found[f"kms:EncryptionContext:{key}"] = value
-    if encryption:
-        found["kms:EncryptionContextKeys"] = list(encryption)
-    if str(parameters.get("KeyId", "")).startswith("alias/"):
-        found["kms:RequestAlias"] = parameters["KeyId"]
+        found["kms:ValidTo"] = _moment(parameters["ValidTo"])
+    constraints = parameters.get("Constraints") or {}
+    if kinds := [name for name in ("EncryptionContextEquals", "EncryptionContextSubset") if constraints.get(name)]:
+        found["kms:GrantConstraintType"] = kinds[0]
+    context = parameters.get("EncryptionContext", parameters.get("SourceEncryptionContext"))
+    found |= encryption_context(context or constraints.get((kinds or [""])[0]) or {})
+    if (name := str(parameters.get("KeyId", ""))).partition(":alias/")[1] or name.startswith("alias/"):
+        found["kms:RequestAlias"] = name[name.find("alias/") :]
     return found
+
+
+def encryption_context(pairs: Mapping[str, str]) -> dict[str, Any]:
+    """Return the condition keys of an encryption context."""
+    found: dict[str, Any] = {f"kms:EncryptionContext:{key}": value for key, value in pairs.items()}
+    return found | ({"kms:EncryptionContextKeys": list(pairs)} if pairs else {})
+
+
+def _moment(value: Any) -> str:
+    """Return a parameter's time (parsed, or seconds since 1970 as sent) in ISO 8601."""
+    try:
+        return (value if isinstance(value, datetime) else datetime.fromtimestamp(value, UTC)).isoformat()
+    except (TypeError, ValueError, OverflowError, OSError):  # the request is refused when it is parsed
+        return str(value)

@@ -103,7 +103,6 @@ class LifecycleOperations(KmsBase):
         return f"arn:aws:kms:{self.region}:{self.current_account}:key/{key_id}", {
             "aws:RequestedRegion": self.region, "aws:ResourceAccount": self.current_account,
             "kms:KeyOrigin": origin, "kms:KeySpec": spec, "kms:KeyUsage": usage, "kms:MultiRegion": multi_region,
-            **{f"aws:ResourceTag/{tag['TagKey']}": tag["TagValue"] for tag in self.parameters.get("Tags", [])},
         }  # fmt: skip
 
     def _check_policy(self, policy: str, key_arn: str, key_context: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from runbook_lib.policies.evaluate import Decision, Request
 from runbook_lib.policies.patterns import listed
 from runbook_lib.policies.statements import ELEMENTS
 from runbook_sandbox.instruments import accounts, clock
+from runbook_sandbox.kms.keys import is_replica
 
 QUOTA = 32 * 1024
 
@@ -147,13 +148,24 @@ def caller_context(account: str, access_key: str) -> dict[str, Any]:
 
 
 def key_context(key: Key) -> dict[str, Any]:
-    """Return the condition keys that every request to a key has: its attributes and tags."""
-    tags = kms_backends[key.account_id][key.region].tagger.list_tags_for_resource(key.id)
+    """Return the condition keys that every request to a key has: its attributes."""
     return {
         "aws:RequestedRegion": key.region, "aws:ResourceAccount": key.account_id, "kms:KeyOrigin": key.origin,
         "kms:KeySpec": key.key_spec, "kms:KeyUsage": key.key_usage, "kms:MultiRegion": key.multi_region,
-        **{f"aws:ResourceTag/{tag['TagKey']}": tag["TagValue"] for tag in tags.get("Tags", tags.get("TagList", []))},
+        **({"kms:MultiRegionKeyType": "REPLICA" if is_replica(key) else "PRIMARY"} if key.multi_region else {}),
     }  # fmt: skip
+
+
+def key_labels(key: Key) -> dict[str, Any]:
+    """Return the condition keys that only IAM policies may use: the key's tags and aliases.
+
+    Source: KMS developer guide, tag-authorization ("supported only in IAM policies") and alias-authorization.
+    """
+    tags = kms_backends[key.account_id][key.region].tagger.list_tags_for_resource(key.id)
+    return {
+        "kms:ResourceAliases": sorted(key.aliases),
+        **{f"aws:ResourceTag/{tag['TagKey']}": tag["TagValue"] for tag in tags.get("Tags", tags.get("TagList", []))},
+    }
 
 
 def _request(action: str, account: str, access_key: str, key_arn: str, context: Mapping[str, Any]) -> Request:
@@ -180,6 +192,11 @@ def caller_may(key: Key, account: str, access_key: str, action: str, context: Ma
     decision = key_decision(key, account, access_key, action, context)
     if decision is not Decision.NONE:
         return decision is not Decision.DENY
+    return granted(key, account, access_key, action)
+
+
+def granted(key: Key, account: str, access_key: str, action: str) -> bool:
+    """Return whether a grant on the key allows a caller `action`."""
     names, operation = caller_names(account, access_key), action.removeprefix("kms:")
     return any(
         grant.grantee_principal in names and operation in grant.operations for grant in list(key.grants.values())

@@ -20,6 +20,7 @@ from runbook_sandbox.iam import enforcement, required_actions
 from runbook_sandbox.instruments import clock, recorded_calls
 from runbook_sandbox.kms import keys as kms_keys
 from runbook_sandbox.kms import policy as kms_policy
+from runbook_sandbox.kms.base import encryption_context
 from runbook_sandbox.rds.errors import bad_combination, raise_error
 from runbook_sandbox.rds.resources import INACCESSIBLE, LOST, RECOVERABLE, Cluster, Encryption, Resource, add_event
 from runbook_sandbox.rds.states import transition
@@ -69,16 +70,28 @@ def usable_key(caller: Caller, name: str, *, service: str = "rds", resource_id: 
     if key is None or kms_keys.state_of(key) != "Enabled" or not kms_keys.is_symmetric(key):
         not_accessible(name)
         raise AssertionError  # for the type checker: the line above raises
-    through = f"{service}.{caller.region}.amazonaws.com"
-    context: dict[str, Any] = {
-        "kms:ViaService": through, "kms:GrantIsForAWSResource": True, "kms:GranteePrincipal": through,
-        "kms:GrantOperations": list(GRANT_OPERATIONS), "kms:EncryptionContextKeys": ["aws:rds:dbc-id"],
-        "kms:EncryptionContext:aws:rds:dbc-id": resource_id,
-    }  # fmt: skip
     needed = ("kms:CreateGrant", "kms:DescribeKey", *(_FOR_SECRETS if service == "secretsmanager" else ()))
-    if not all(_may(caller, key, action, context) for action in needed):
+    contexts = _condition_keys(caller, service, resource_id)
+    if not all(_may(caller, key, action, contexts.get(action, contexts[""])) for action in needed):
         not_accessible(name)
     return key
+
+
+def _condition_keys(caller: Caller, service: str, resource_id: str) -> dict[str, dict[str, Any]]:
+    """Return the condition keys of the requests that a service sends for the caller, by action; "": any other.
+
+    Sources: KMS developer guide, conditions-kms, services-secrets-manager (the encryption context SecretARN).
+    """
+    through = f"{service}.{caller.region}.amazonaws.com"
+    secret = f"arn:aws:secretsmanager:{caller.region}:{caller.account}:secret:rds!cluster-new"
+    pairs = {"SecretARN": secret} if service == "secretsmanager" else {"aws:rds:dbc-id": resource_id}
+    other: dict[str, Any] = {"kms:ViaService": through}
+    use = {**other, **encryption_context(pairs)}
+    grant = {
+        **use, "kms:GrantIsForAWSResource": True, "kms:GranteePrincipal": through,
+        "kms:GrantOperations": list(GRANT_OPERATIONS), "kms:GrantConstraintType": "EncryptionContextSubset",
+    }  # fmt: skip
+    return {"kms:CreateGrant": grant, **dict.fromkeys(_FOR_SECRETS, use), "": other}
 
 
 def _may(caller: Caller, key: Key, action: str, context: Mapping[str, Any]) -> bool:
