@@ -180,7 +180,19 @@ class PlanRefused(RunbookError):
 
 
 class PlanOutdated(RunbookError):
-    """The form was edited, or another step applied, after the plan was shown; nothing was applied."""
+    """What a cell was given is not what was read last, or belongs to another run: nothing was planned or applied.
+
+    The form was edited or could not be read, another step was applied after the plan was shown, or step, plan and
+    inputs are of different runs, accounts or Regions.
+    """
+
+
+class CellsNotRun(RunbookError):
+    """A cell needs what an earlier cell of its page sets, and that cell was not run in this kernel, or failed."""
+
+
+class PlanNotConfirmed(RunbookError):
+    """With target aws, nobody has confirmed the plan that is shown; nothing was applied."""
 
 
 class NotConfirmed(RunbookError):

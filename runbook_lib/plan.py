@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from runbook_lib.errors import PlanRefused
+from runbook_lib.attended import is_attended
+from runbook_lib.errors import PlanNotConfirmed, PlanRefused
 from runbook_lib.tables import TEMPLATES, Table, as_text
 
 if TYPE_CHECKING:
@@ -100,6 +101,20 @@ class Plan:
             raise PlanRefused("nothing was changed: " + "; ".join(refused))
 
     @property
+    def needs_confirmation(self) -> bool:
+        """Whether a person must confirm this plan before it is applied: it changes something in an AWS account."""
+        changes = any(change.action in ("create", "change", "delete") for change in self.changes)
+        return changes and self.scope is not None and self.scope.target == "aws" and is_attended()
+
+    def require_confirmed(self) -> None:
+        """Raise `PlanNotConfirmed` unless the plan needs no confirmation, or a person has given it."""
+        if self.needs_confirmation and not self.confirmation.given:
+            raise PlanNotConfirmed(
+                "nothing was changed: this plan makes changes in your AWS account and is not confirmed; read it, select "
+                "the checkbox below it, then run this cell again"
+            )
+
+    @property
     def summary(self) -> str:
         """The number of rows of each action, such as `2 to create, 1 to keep`."""
         counts = {action: sum(change.action == action for change in self.changes) for action in _SIGN}
@@ -130,6 +145,23 @@ class Plan:
         )
         cost = [f"Cost: {self.cost}"] if self.cost else []
         return "\n".join([repr(table), *self.edits_in_words, *cost])
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """Return a widget with the table and the checkbox where a person must confirm, else nothing of its own."""
+        if not self.needs_confirmation:
+            return {}
+        import ipywidgets
+
+        where = f"account {self.scope.account_id}, {self.scope.region}" if self.scope else ""
+        box = ipywidgets.Checkbox(
+            value=self.confirmation.given,
+            description=f"I have read this plan. Apply may make these changes in {where}.",
+            indent=False,
+            layout={"width": "auto"},
+        )
+        box.observe(lambda change: setattr(self.confirmation, "given", bool(change["new"])), names="value")
+        view: dict[str, Any] = ipywidgets.VBox([ipywidgets.HTML(self._repr_html_()), box])._repr_mimebundle_()
+        return {**view, "text/plain": repr(self), "text/html": self._repr_html_()}
 
     def _repr_html_(self) -> str:
         return TEMPLATES.get_template("plan.html").render(plan=self, sign=_SIGN)

@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("playwright", reason="the browser suite is part of the extra dev")
 from browser import Server, Tab, chromium, is_installed
 
+from runbook_cli.lab import copies
 from runbook_lib.aws import sandbox_process
 
 pytestmark = [
@@ -250,18 +251,18 @@ def test_the_dark_theme_is_readable(walk):
 
 
 @pytest.mark.parametrize("name", ["01_create_key", "06_verify_encryption"])
-def test_a_notebook_that_is_opened_without_a_kernel_is_evidence(walk, server, name):
-    """Form, plan, values used, checks and pictures stand there for whoever opens the saved file; nothing is broken."""
+def test_the_walk_is_kept_in_its_run_and_reads_as_evidence_without_a_kernel(walk, server, name):
+    """Form, plan, values used, checks and pictures are in the run's notebook; the page that all runs share stores nothing."""
     walk.command("docmanager:open", {"path": f"_notebooks/{name}.ipynb"})
     walk.wait_for_notebook(name)
     walk.save()
-    path = server.runs / "_notebooks" / f"{name}.ipynb"
-    saved = path.read_text()
-    assert "vnd.jupyter.widget" not in saved
-    path.with_name("evidence-" + path.name).write_text(saved)
+    assert not copies.has_outputs(json.loads((server.runs / "_notebooks" / f"{name}.ipynb").read_text()))
+    path = server.runs / "demo" / "notebooks" / f"{name}.ipynb"
+    assert "vnd.jupyter.widget" not in path.read_text()
+    assert 0o600 == path.stat().st_mode & 0o777
     without = {"shouldStart": False, "shouldReuse": False}
-    walk.command("docmanager:open", {"path": f"_notebooks/evidence-{name}.ipynb", "kernelPreference": without})
-    walk.wait_for_page(f"evidence-{name}")
+    walk.command("docmanager:open", {"path": f"demo/notebooks/{name}.ipynb", "kernelPreference": without})
+    walk.wait_for_page(f"demo/notebooks/{name}")
     walk.see("Choices: starting values")
     walk.see("All values of this step")
     walk.see(re.compile(r"(\d+) of \1 checks passed"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,7 +12,7 @@ import urllib.request
 
 import pytest
 
-from runbook_cli.lab import lab
+from runbook_cli.lab import copies, lab
 from runbook_lib.aws import sandbox_process
 from runbook_lib.errors import LabUnavailable
 from runbook_lib.run.paths import notebooks_folder
@@ -49,22 +51,51 @@ def test_without_jupyterlab_one_line_says_how_to_get_it(tmp_path, monkeypatch):
         lab.serve(tmp_path)
 
 
-def test_runs_outside_the_checkout_get_a_copy_of_the_notebooks_that_is_kept(tmp_path):
-    """Nothing is written into an installed package, and nobody's answers are overwritten."""
+def read(path):
+    """Return a notebook as JSON."""
+    return json.loads(path.read_text())
+
+
+def test_the_lab_works_on_copies_without_outputs_below_the_runs_folder(tmp_path):
+    """Nobody takes a stored page for a run of their own, and neither checkout nor package is written to."""
     place = lab.place_for(tmp_path)
-    assert (tmp_path, tmp_path / "_notebooks") == (place.root, place.notebooks)
-    copy = place.notebooks / "00_start.ipynb"
-    assert (notebooks_folder() / "00_start.ipynb").read_bytes() == copy.read_bytes()
-    copy.write_text("answers")
-    lab.place_for(tmp_path)
-    assert "answers" == copy.read_text()
+    assert (tmp_path, tmp_path / "_notebooks", ()) == (place.root, place.notebooks, place.edited)
+    assert "/lab/tree/START.md" == place.url_path
+    for source in notebooks_folder().glob("*.ipynb"):
+        assert copies.has_outputs(read(source))
+        assert not copies.has_outputs(read(place.notebooks / source.name))
+        assert copies.digest(read(source)) == copies.digest(read(place.notebooks / source.name))
 
 
-def test_runs_in_the_checkout_work_on_its_own_notebooks():
-    """Whoever cloned it edits what was cloned."""
-    place = lab.place_for(notebooks_folder().parent / "runs")
-    assert (notebooks_folder().parent, notebooks_folder()) == (place.root, place.notebooks)
-    assert "/lab/tree/runs/START.md" == place.url_path
+def test_a_copy_that_nobody_edited_is_renewed_when_the_package_changes(tmp_path, monkeypatch):
+    """With whatever a front end saved in it; the twin, edited, is kept and named."""
+    package = tmp_path / "package"
+    shutil.copytree(notebooks_folder(), package)
+    monkeypatch.setattr(copies, "notebooks_folder", lambda: package)
+    folder = lab.place_for(tmp_path / "runs").notebooks
+    for name, text in (("00_start.ipynb", None), ("01_create_key.ipynb", "my answer")):
+        page = read(folder / name)
+        page["metadata"]["language_info"] = {"name": "python", "version": "3.11.7"}
+        page["cells"][0]["metadata"]["collapsed"] = True
+        if text:
+            page["cells"].append({"cell_type": "markdown", "metadata": {}, "source": [text]})
+        (folder / name).write_text(json.dumps(page))
+    assert ("01_create_key.ipynb",) == lab.place_for(tmp_path / "runs").edited
+    for name in ("00_start.ipynb", "01_create_key.ipynb"):
+        page = read(package / name)
+        page["cells"][0]["source"] = "# Another title"
+        (package / name).write_text(json.dumps(page))
+    assert ("01_create_key.ipynb",) == lab.place_for(tmp_path / "runs").edited
+    assert "# Another title" == read(folder / "00_start.ipynb")["cells"][0]["source"]
+    assert ["my answer"] == read(folder / "01_create_key.ipynb")["cells"][-1]["source"]
+
+
+def test_copies_of_an_earlier_version_lose_the_outputs_of_another_account(tmp_path):
+    """It copied notebooks with their outputs, and noted no digests."""
+    folder = tmp_path / "_notebooks"
+    shutil.copytree(notebooks_folder(), folder)
+    assert () == lab.place_for(tmp_path).edited
+    assert not any(copies.has_outputs(read(page)) for page in folder.glob("*.ipynb"))
 
 
 def test_the_page_is_written_only_when_it_would_say_something_else(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from runbook_cli.lab.start_page import start_page
@@ -67,13 +69,23 @@ def test_a_finished_run_links_its_evidence(run_with):
     assert "[06](demo/notebooks/06_verify_encryption.ipynb)" in page
 
 
-def test_several_runs_stand_beside_each_other_newest_first(run_with):
-    """Four at most: the page stays a page."""
-    runs = [run_with("00_start", run_id=f"run-{number}") for number in range(6)]
-    heading = next(
-        line for line in start_page(runs, target="sandbox", notebooks="n").splitlines() if line.startswith("| step")
-    )
-    assert ["run `run-5`", "run `run-4`", "run `run-3`", "run `run-2`"] == heading.strip("| ").split(" | ")[3:]
+def test_the_walk_of_the_current_run_comes_first_and_other_runs_are_listed_below(run_with):
+    """The page leads to the run that the notebooks work on, not to the newest; the others are listed, newest first."""
+    runs = [run_with("00_start", run_id=f"run-{number}") for number in range(4)]
+    page = start_page(runs, target="sandbox", notebooks="n", current="run-1")
+    assert "**Continue run `run-1`: [01 create key](n/01_create_key.ipynb).**" in page
+    assert "| step | what it does | time | run `run-1` |" in page
+    walk, others = page.split("## Other runs")
+    assert not any(f"run-{number}" in walk for number in (0, 2, 3))
+    assert ["run-3", "run-2", "run-0"] == re.findall(r"^\| `(.+?)` \|", others, re.MULTILINE)
+
+
+def test_with_runs_but_no_current_one_the_page_begins_with_00(run_with):
+    """The notebooks would work on no run that exists yet, so the page does not promise to continue one."""
+    page = start_page([run_with("00_start", run_id="nightly")], target="sandbox", notebooks="n", current="")
+    assert "**Start with [00 start](n/00_start.ipynb).**" in page
+    assert "Continue" not in page
+    assert "| `nightly` |" in page
 
 
 def test_a_run_on_aws_says_so_in_words(run_with):

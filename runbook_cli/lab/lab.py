@@ -23,12 +23,15 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
+from runbook_cli.lab import copies
 from runbook_cli.lab.start_page import start_page
 from runbook_lib.aws import sandbox_process
 from runbook_lib.errors import LabUnavailable
 from runbook_lib.files import private_folder, write_private, write_whole
+from runbook_lib.inputs.base import Inputs
 from runbook_lib.pages.pictures import standing, who_holds_which_key
-from runbook_lib.run.paths import checkout, notebooks_folder
+from runbook_lib.run.current import current_file, read_current
+from runbook_lib.run.paths import shown
 from runbook_lib.run.run import all_runs
 
 PAGE = "START.md"
@@ -47,41 +50,38 @@ class Place:
     root: Path
     notebooks: Path
     runs: Path
+    edited: tuple[str, ...] = ()
 
     @property
     def url_path(self) -> str:
         """The start page's path in JupyterLab."""
         return f"/lab/tree/{(self.runs / PAGE).relative_to(self.root).as_posix()}"
 
-    def from_page(self, path: Path) -> str:
-        """Return `path` as a link from the start page, or an empty string when it does not exist."""
-        return Path(os.path.relpath(path, self.runs)).as_posix() if path.exists() else ""
-
 
 def place_for(runs_dir: Path) -> Place:
-    """Return the checkout if it contains the runs folder, else the runs folder with a copy of the notebooks.
+    """Return the runs folder, with copies of the notebooks that are without outputs and up to date.
 
-    Existing copies are not overwritten: they may have been edited.
+    Edited copies are kept and named. Raises `FileNotWritable`.
     """
-    top = checkout()
-    if top and runs_dir.resolve().is_relative_to(top.resolve()):
-        return Place(top, notebooks_folder(), runs_dir)
-    copy = private_folder(runs_dir / "_notebooks", parents=True)  # no run id starts with an underscore
-    for notebook in sorted(notebooks_folder().glob("*.ipynb")):
-        if not (copy / notebook.name).exists():
-            shutil.copyfile(notebook, copy / notebook.name)
-    return Place(runs_dir, copy, runs_dir)
+    edited = copies.renew(runs_dir)
+    return Place(runs_dir, runs_dir / copies.FOLDER, runs_dir, tuple(edited))
 
 
 def write_page(place: Place, *, target: str) -> None:
     """Write the start page and its pictures, if their content has changed."""
-    top, runs = checkout(), all_runs(place.runs)
-    pictures = {"keys": who_holds_which_key(), **({"run": standing(runs[-1])} if runs else {})}
+    runs = [run for run in all_runs(place.runs) if target == "sandbox" or run.target["target"] == target]
+    name = read_current(current_file(place.runs, target)) or Inputs.model_fields["run_id"].default
+    current = next((run for run in runs if run.path.name == name), None)
+    pictures = {"keys": who_holds_which_key(), **({"run": standing(current)} if current else {})}
     for name, picture in pictures.items():
         _write(place.runs / f"START-{name}.png", picture.png)
-    docs = place.from_page(top / "docs") if top and place.root == top else ""
-    notebooks = place.from_page(place.notebooks)
-    page = start_page(runs, target=target, notebooks=notebooks, docs=docs)
+    page = start_page(
+        runs,
+        target=target,
+        notebooks=place.notebooks.name,
+        current=current.path.name if current else "",
+        edited=place.edited,
+    )
     _write(place.runs / PAGE, page.encode())
 
 
@@ -125,15 +125,17 @@ def serve(
     place = place_for(runs_dir)
     started_here = target == "sandbox" and sandbox_process.find(runs_dir) is None
     interrupted = _set_when_interrupted()
-    server = JupyterLab(place, port)
+    server = JupyterLab(place, port, target)
     try:
         print_line(_target_line(runs_dir, target))
+        for name in place.edited:
+            print_line(f"Kept        {shown(place.notebooks / name)}, which was edited; delete it to get the package's")
         write_page(place, target=target)
         server.start()
         server.wait_until_ready(interrupted)
         if not interrupted.is_set():
-            shown = f"{server.origin}, opening in your browser (if not: --no-browser prints the address)"
-            print_line(f"JupyterLab  {shown if browser else server.url}\nCtrl-C stops everything.")
+            address = f"{server.origin}, opening in your browser (if not: --no-browser prints the address)"
+            print_line(f"JupyterLab  {address if browser else server.url}\nCtrl-C stops everything.")
             if browser and not server.open_browser():
                 print_line(f"No browser could be started; open {server.url}")
         while not interrupted.wait(_POLL_SECONDS):
@@ -166,8 +168,8 @@ def _set_when_interrupted() -> threading.Event:
 class JupyterLab:
     """The JupyterLab process: its token, and a folder for the sockets of its kernels."""
 
-    def __init__(self, place: Place, port: int) -> None:
-        self._place, self._port = place, port
+    def __init__(self, place: Place, port: int, target: str) -> None:
+        self._place, self._port, self._target = place, port, target
         self._token = secrets.token_hex(16)
         # Socket paths must be short, and are removed with this folder. Mode 0700.
         self._runtime = tempfile.mkdtemp(prefix="runbook-lab-", dir="/tmp" if Path("/tmp").is_dir() else None)  # noqa: S108
@@ -197,7 +199,10 @@ class JupyterLab:
             "LabApp.default_url": self._place.url_path,
             "LabApp.app_settings_dir": files("runbook_cli") / "lab" / "settings",
             "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
-            "ContentsManager.pre_save_hook": "runbook_cli.lab.saved_pages.without_widgets",
+            "ContentsManager.pre_save_hook": "runbook_cli.lab.saved_pages.on_save",
+            "MappingKernelManager.kernel_manager_class": "runbook_cli.lab.kernels.LabKernel",
+            "LabKernel.current_run": current_file(self._place.runs, self._target),
+            "LabKernel.lab_target": self._target,
             "KernelManager.transport": "ipc",  # kernels use no TCP ports, which other users could connect to
             "Application.log_level": "ERROR",
         }

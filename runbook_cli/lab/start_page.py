@@ -10,9 +10,10 @@ from html import escape
 
 from runbook_cli.run_state import next_step, target_label
 from runbook_lib.run.run import Run
-from runbook_lib.run.steps import START, all_steps
+from runbook_lib.run.steps import CLEAN_UP, START, all_steps
 
-_SHOWN = 4  # columns of runs; `runbook status` lists all
+_SHOWN = 8  # other runs; `runbook status` lists all
+_HOW_TO_CHANGE = "To work on one of them, type its name into the field Run of 00 and run the cells of 00."
 
 _WHAT = """\
 Amazon Aurora can encrypt its storage with an AWS KMS key whose **key material you import yourself**. Each notebook
@@ -32,42 +33,49 @@ In the form of 00, choose the target `aws` and enter the 12-digit account id. Th
 to another account."""
 
 
-def start_page(runs: Sequence[Run], *, target: str, notebooks: str, docs: str = "") -> str:
+def start_page(
+    runs: Sequence[Run], *, target: str, notebooks: str, current: str | None = None, edited: Sequence[str] = ()
+) -> str:
     """Return the page as Markdown.
 
-    `runs` are all runs, oldest first. `notebooks` and `docs` are paths relative to the page; an empty `docs` omits the
-    links to the documentation.
+    `runs` are the runs to list, oldest first. `current` is the folder name of the run that the notebooks work on, an
+    empty text for none; None: the newest. `notebooks` is a path relative to the page, `edited` names edited notebooks.
     """
-    recent = list(reversed(runs))[:_SHOWN]
+    newest = list(reversed(runs))
+    named = newest[0].path.name if current is None and newest else current
+    run = next((one for one in newest if one.path.name == named), None)
+    others = [one for one in newest if one is not run]
     parts = ["# Encrypt Amazon Aurora with your own key material (BYOK)", _WHAT, _AWS if target == "aws" else _SANDBOX]
-    parts += ["## Steps", *_next(recent, notebooks), _map(recent, notebooks)]
-    if recent:
-        parts += ["## Results", _results(recent)]
+    parts += ["## Steps", *_next(run, notebooks), _map(run, notebooks)]
+    if run is not None:
+        parts += ["## Results", _table_of_runs([run])]
     parts += ["## Who holds which key", "![Described in words in 00 and 05](START-keys.png)"]
-    parts += ["## Good to know", _good_to_know(docs)]
+    if others:
+        parts += ["## Other runs", _HOW_TO_CHANGE, _table_of_runs(others[:_SHOWN])]
+    parts += ["## Good to know", _good_to_know(edited)]
     return "\n\n".join(parts) + "\n"
 
 
-def _next(recent: Sequence[Run], notebooks: str) -> list[str]:
-    if not recent:
+def _next(run: Run | None, notebooks: str) -> list[str]:
+    if run is None:
         return [f"**Start with [00 start]({notebooks}/{START}.ipynb).**"]
-    run = recent[0]
     name = next_step(run)
     if not name:
-        return [f"Run `{run.run_id}` is finished. Start a new one with [00 start]({notebooks}/{START}.ipynb)."]
+        ended = "cleaned up" if run.is_finished(CLEAN_UP) else "finished"
+        return [f"Run `{run.path.name}` is {ended}. Start a new one with [00 start]({notebooks}/{START}.ipynb)."]
     words = all_steps()[name]
     return [
-        f"**Continue run `{run.run_id}`: [{words.number} {words.words}]({notebooks}/{name}.ipynb).**",
+        f"**Continue run `{run.path.name}`: [{words.number} {words.words}]({notebooks}/{name}.ipynb).**",
         "![Described in words in the table below](START-run.png)",
     ]
 
 
-def _map(recent: Sequence[Run], notebooks: str) -> str:
-    heading = ["step", "what it does", "time", *(f"run `{run.run_id}`" for run in recent)]
+def _map(run: Run | None, notebooks: str) -> str:
+    heading = ["step", "what it does", "time", *([f"run `{run.path.name}`"] if run else [])]
     rows = [heading, [":---"] * len(heading)]
     for step in all_steps().values():
         link = f"[{step.number} {step.words}]({notebooks}/{step.name}.ipynb)"
-        rows.append([link, step.line, step.time, *(_standing(run, step.name) for run in recent)])
+        rows.append([link, step.line, step.time, *([_standing(run, step.name)] if run else [])])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -80,29 +88,35 @@ def _standing(run: Run, name: str) -> str:
     return "started" if section else "·"
 
 
-def _results(recent: Sequence[Run]) -> str:
-    rows = ["| run | target | evidence | executed notebooks |", "| :--- | :--- | :--- | :--- |"]
-    for run in recent:
+def _table_of_runs(runs: Sequence[Run]) -> str:
+    rows = ["| run | target | state | evidence | executed notebooks |", "| :--- | :--- | :--- | :--- | :--- |"]
+    for run in runs:
         target = run.target
         label = target_label(target["target"])
         word = label if target["target"] == "sandbox" else f"**{label}**"
-        report = f"[report.html]({run.run_id}/report.html)" if (run.path / "report.html").is_file() else "none yet"
+        name, following = run.path.name, next_step(run)
+        state = "cleaned up" if run.is_finished(CLEAN_UP) else f"next {following[:2]}" if following else "finished"
+        report = f"[report.html]({name}/report.html)" if (run.path / "report.html").is_file() else "none yet"
         executed = sorted((run.path / "notebooks").glob("??_*.ipynb"))
-        links = " ".join(f"[{file.name[:2]}]({run.run_id}/notebooks/{file.name})" for file in executed)
+        links = " ".join(f"[{file.name[:2]}]({name}/notebooks/{file.name})" for file in executed)
         rows.append(
-            f"| `{escape(run.run_id)}` | {word} {target['account_id']} {target['region']} | {report} | {links or 'none'} |"
+            f"| `{escape(name)}` | {word} {target['account_id']} {target['region']} | {state} | {report} | {links or 'none'} |"
         )
     return "\n".join(rows)
 
 
-def _good_to_know(docs: str) -> str:
+def _good_to_know(edited: Sequence[str]) -> str:
     lines = [
         "- This page is updated whenever a step finishes; reload it in the browser (F5).",
         "- A notebook that you open again starts from the values of its run, and keeps existing resources.",
-        "- The notebooks use the run `demo`. To use another, change `run_id` in the parameters cell of each notebook.",
+        "- All notebooks work on the run that you chose last in the form of 00, in the field Run. A `run_id` that you write "
+        "into a parameters cell applies to that notebook only.",
+        "- The notebooks here are copies without outputs. What you execute is kept in the run, as listed above.",
         "- The square button (■) interrupts a cell. This is safe: run the cell again to resume.",
         "- Ctrl-C in the terminal stops JupyterLab, its kernels and the sandbox that it started.",
     ]
-    if docs:
-        lines.append(f"- Further reading: [the sandbox]({docs}/sandbox.md) · [for trainers]({docs}/trainer.md).")
+    lines += [
+        f"- `{name}` was edited and is kept as it is. Delete it and restart the lab to get the package's."
+        for name in edited
+    ]
     return "\n".join(lines)

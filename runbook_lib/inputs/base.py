@@ -37,6 +37,7 @@ def matching(pattern: str, rule: str) -> Any:
     return check
 
 
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 PATH = {"format": "path"}
 
 
@@ -55,6 +56,12 @@ class Inputs(BaseModel):
 
     # Whether a reopened form starts from the values that were applied last.
     remembered: ClassVar[bool] = True
+
+    # Fields that a person types as a confirmation: no draft brings them back.
+    typed_each_time: ClassVar[frozenset[str]] = frozenset()
+
+    # Fields that name where a PIN or password is read: prompt, env:NAME or file:PATH.
+    secret_sources: ClassVar[frozenset[str]] = frozenset()
 
     _edits: tuple[Edit, ...] = PrivateAttr(default=())
 
@@ -83,7 +90,7 @@ class Inputs(BaseModel):
     @field_validator("run_id")
     @classmethod
     def _run_id(cls, value: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", value):
+        if not RUN_ID.fullmatch(value):
             raise ValueError(
                 f"{value!r} is not a valid run ID: write 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit"
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import field_validator, model_validator
 
@@ -110,6 +110,8 @@ class GetParametersForImportInputs(Inputs):
 
 class EncryptKeyMaterialInputs(Inputs):
     """03_encrypt_key_material: where the 256 bits come from, and who keeps a backup of them."""
+
+    secret_sources: ClassVar[frozenset[str]] = frozenset({"recovery_password_from", "pkcs11_pin_from"})
 
     key_material_source: Source = choice(
         "Source",

@@ -252,6 +252,7 @@ class CleanUpInputs(Inputs):
     """90_clean_up: the confirmation, and the waiting period of the key."""
 
     remembered: ClassVar[bool] = False
+    typed_each_time: ClassVar[frozenset[str]] = frozenset({"confirm_db_cluster_identifier"})
 
     confirm_db_cluster_identifier: str = choice(
         "Type the cluster's name to delete",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import field_validator, model_validator
 
@@ -13,6 +13,9 @@ from runbook_lib.material.secret_sources import check_origin
 
 class RecoveryDrillInputs(Inputs):
     """80_recovery_drill: how a key material backup is opened, and which cluster may become inaccessible."""
+
+    typed_each_time: ClassVar[frozenset[str]] = frozenset({"throw_away_db_cluster_identifier"})
+    secret_sources: ClassVar[frozenset[str]] = frozenset({"recovery_password_from"})
 
     recovery_private_keys: list[str] = choice(
         "Recovery private keys",

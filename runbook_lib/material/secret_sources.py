@@ -14,6 +14,11 @@ from runbook_lib.files import read_private
 _ORIGIN = re.compile(r"prompt|env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
 
 
+def names_source(value: object) -> bool:
+    """Return whether `value` names where a secret is read, or is empty, and so is not a secret itself."""
+    return isinstance(value, str) and (not value or bool(_ORIGIN.fullmatch(value)))
+
+
 def check_origin(text: str) -> str:
     """Return `text` if it names the source of a secret, else raise ValueError without quoting it: it may be the secret."""
     if text and not _ORIGIN.fullmatch(text):

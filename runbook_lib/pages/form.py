@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
 from runbook_lib.attended import is_attended
-from runbook_lib.errors import InputError
+from runbook_lib.errors import FileNotWritable, InputError, PlanOutdated
 from runbook_lib.inputs.base import Inputs
 from runbook_lib.pages.form_groups import GROUPS
 from runbook_lib.plan import Edit
@@ -28,12 +28,25 @@ class Offer:
     depends_on: tuple[str, ...] = ()
 
 
+DRAFT = "Draft, not applied yet"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the fields before a person chooses: values with their source, and the draft above them."""
+
+    earlier: Mapping[str, tuple[Any, str]]
+    draft: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Form:
     """A step's choices, starting from its parameters.
 
     `given` holds the parameters by name (a notebook passes `locals()`). In an attended session, a parameter at its
-    default starts from `earlier` instead (the run's recorded values), and `offers` are fetched in the background.
-    `value` is the validated model.
+    default starts from what is `known` instead, `offers` are fetched in the background, and each valid reading passes
+    what was chosen to `keep`. `value` is the validated model.
+
+    `known` is called with None, and again with the name of the run that a person types into the field `run_id`.
     """
 
     def __init__(
@@ -43,39 +56,80 @@ class Form:
         given: Mapping[str, Any],
         earlier: Mapping[str, tuple[Any, str]] | None = None,
         offers: Mapping[str, Offer] | None = None,
+        known: Callable[[str | None], Known] | None = None,
+        keep: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self._model = model
-        self._given = {name: given.get(name, field.default) for name, field in model.model_fields.items()}
+        self._given = {name: given.get(name, declared.default) for name, declared in model.model_fields.items()}
         self._start = dict(self._given)
+        self._base = dict(self._given)
         self._sources: dict[str, str] = {}
+        self._known = known or (lambda _: Known(earlier or {}))
+        self._keep = keep
+        self.failed = False
         self._views: dict[str, Any] = {}
         self._offers = offers or {}
         self._summary: Any = None
         self._view: Any = None
         self._lookups: list[threading.Thread] = []
         if is_attended():
-            self._start_from(earlier or {})
+            self._start_from(self._known(None))
             self._build()
 
-    def _start_from(self, earlier: Mapping[str, tuple[Any, str]]) -> None:
-        """Start from the recorded values where a parameter has its default."""
-        for name, field in self._model.model_fields.items():
-            if name in self._model.not_in_form or name not in earlier or self._given[name] != field.default:
+    def _start_from(self, known: Known) -> None:
+        """Start from the recorded values, and from the draft, where a parameter has its default."""
+        for name, declared in self._model.model_fields.items():
+            self._base[name] = self._start[name] = self._given[name]
+            self._sources.pop(name, None)
+            if name in self._model.not_in_form or self._given[name] != declared.default:
                 continue
-            value, source = earlier[name]
-            if value != self._given[name]:
-                self._start[name], self._sources[name] = value, source
+            if name in known.earlier:
+                self._base[name], source = known.earlier[name]
+                self._set_start(name, self._base[name], source)
+            if name in known.draft:
+                self._set_start(name, known.draft[name], DRAFT)
+
+    def _set_start(self, name: str, value: Any, source: str) -> None:
+        if value != self._start[name]:
+            self._start[name], self._sources[name] = value, source
 
     @property
     def value(self) -> Inputs:
         """The current choices, validated. Raises `InputError`, naming each invalid field."""
+        self.failed = True
         values = self._now()
         edits = [
             Edit(name, self._who_changed(name, value), self._given[name], value)
             for name, value in values.items()
             if value != self._given[name]
         ]
-        return self._model.check(values).with_edits(edits)
+        inputs = self._model.check(values).with_edits(edits)
+        self.failed = False
+        self.keep_draft()
+        return inputs
+
+    def keep_draft(self, keep: Callable[[dict[str, Any]], None] | None = None) -> None:
+        """Pass what differs from the parameters and the recorded values to `keep`; print if it cannot be written."""
+        keep = keep or self._keep
+        if keep is None or not self._views:
+            return
+        now = self._now()
+        try:
+            keep({name: now[name] for name in self._views if name != "run_id" and now[name] != self._base[name]})
+        except FileNotWritable as error:
+            print(f"the draft of this form is not kept: {error}")
+
+    def require_read(self, inputs: Inputs | None = None) -> None:
+        """Raise `PlanOutdated` if the form could not be read, or shows other values than `inputs`."""
+        if self.failed:
+            raise PlanOutdated(
+                "nothing was done: the form above was not read; correct it, then run the cell that reads it again"
+            )
+        if inputs is not None and (changed := self.differs_from(inputs)):
+            raise PlanOutdated(
+                f"nothing was done: the form was edited after it was read ({', '.join(changed)}); run the cells again from "
+                "the one that reads the form"
+            )
 
     def _who_changed(self, name: str, value: Any) -> str:
         kept = name in self._sources and value == self._start[name]
@@ -116,10 +170,12 @@ class Form:
 
         names = [name for name in self._start if name not in self._model.not_in_form]
         for name in names:
-            source = self._sources.get(name, "")
-            note = f"{source}; the parameter is {self._given[name]!r}." if source else ""
             view = FieldView(
-                name, self._model.model_fields[name], self._start[name], note=note, looking=name in self._offers
+                name,
+                self._model.model_fields[name],
+                self._start[name],
+                note=self._note(name),
+                looking=name in self._offers,
             )
             view.on_change(lambda name=name: self._edited(name))
             self._views[name] = view
@@ -138,8 +194,25 @@ class Form:
         self._look_up(list(self._offers))
 
     def _edited(self, name: str) -> None:
+        if name == "run_id":
+            self._start_again()
         self._show_problems()
         self._look_up([other for other, offer in self._offers.items() if name in offer.depends_on])
+
+    def _start_again(self) -> None:
+        """Start from what is known of the run that is typed now; fields that were edited keep their value."""
+        untouched = [name for name, view in self._views.items() if view.read() == self._start[name]]
+        typed = self._views["run_id"].read()
+        self._start_from(self._known(typed))
+        self._base["run_id"] = self._start["run_id"] = typed
+        self._sources.pop("run_id", None)
+        for name in untouched:
+            if name != "run_id":
+                self._views[name].start_again(self._start[name], self._note(name))
+
+    def _note(self, name: str) -> str:
+        source = self._sources.get(name, "")
+        return f"{source}; the parameter is {self._given[name]!r}." if source else ""
 
     def _show_problems(self) -> None:
         """Show each problem beside its field, help beside the others, and a summary below."""
@@ -166,7 +239,7 @@ class Form:
         """Return `label: problem` for each problem, in the order of the form; fields that it does not show come last."""
         order = [name for name in self._in_order if name in problems]
         order += [name for name in problems if name not in order]
-        titles = {name: field.title or name for name, field in self._model.model_fields.items()}
+        titles = {name: declared.title or name for name, declared in self._model.model_fields.items()}
         return [f"{titles.get(name, name)}: {problems[name]}" for name in order]
 
     # Looking up -----------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ class FieldView:
         self._hint = "Looking up what the account offers …" if looking else ""
         self._extra = field.json_schema_extra or {}
         self._start = start
+        self._options: Sequence[str] | None = None
         self.widget = self._fitting(start, looking)
         self.widget.description = field.title or name
         self.widget.style.description_width = "16em"
@@ -98,8 +99,16 @@ class FieldView:
             return "The file exists." if Path(self.widget.value).expanduser().is_file() else "The file does not exist."
         return ""
 
+    def start_again(self, start: Any, note: str) -> None:
+        """Show another starting value, with the note that belongs to it."""
+        self._start, self._note = start, note
+        self._swap(self._fitting(start, bool(self._options)))
+        if self._options:
+            self.offer(self._options)
+
     def offer(self, options: Sequence[str] | None) -> None:
         """Offer `options` for selection; without any (None: the look-up failed), accept typed text."""
+        self._options = options
         if not options:
             self._hint = "The look-up failed: type a value." if options is None else "The account has none."
         else:

@@ -5,7 +5,8 @@ This module knows files and locks, and neither AWS nor any step. state.json hold
 
 Format 1 of state.json:
 `{"format": 1, "run_id", "created", "target": {"target", "account_id", "region", "sandbox_id"}, "steps":
-{<step>: {"status": "started" | "finished", "started", "finished", "inputs", "intents", "record"}}}`.
+{<step>: {"status": "started" | "finished", "started", "finished", "inputs", "intents", "record", "applied"}}}`.
+`applied` holds the inputs of the last apply that ended without an error; it is absent until one has.
 """
 
 from __future__ import annotations
@@ -210,6 +211,19 @@ class Run:
         section.update(status="started", inputs=dict(inputs))
         section.pop("finished", None)
         self._save()
+
+    def applied(self, step: str) -> None:
+        """Record that an apply of `step` has ended without an error, with the inputs that it began with."""
+        section = self._section(step)
+        if section.get("applied") != section["inputs"]:
+            section["applied"] = dict(section["inputs"])
+            self._save()
+
+    def applied_inputs(self, step: str) -> dict[str, Any]:
+        """Return the inputs of the last apply of `step` that ended without an error; empty if none did."""
+        section = self._state["steps"].get(step, {})
+        finished = section.get("inputs", {}) if section.get("status") == "finished" else {}
+        return copy.deepcopy(section.get("applied", finished))
 
     def note(self, step: str, **values: Any) -> None:
         """Add `values` to the record of `step`."""

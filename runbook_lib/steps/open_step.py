@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from hashlib import sha256
@@ -11,34 +12,63 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from runbook_lib.attended import is_attended
 from runbook_lib.aws.session import Session, session_for
 from runbook_lib.errors import PlanOutdated
 from runbook_lib.inputs.base import Inputs
-from runbook_lib.pages.form import Form
+from runbook_lib.pages import cells
+from runbook_lib.pages.form import Form, Known
 from runbook_lib.plan import Change, Plan, Scope
+from runbook_lib.run import drafts
+from runbook_lib.run.current import followed
 from runbook_lib.run.run import Run
-from runbook_lib.run.steps import START, STEP_INPUTS, all_steps
+from runbook_lib.run.steps import CREATE_KEY, START, STEP_INPUTS, all_steps
 from runbook_lib.steps import choices
 
 
 class OpenStep:
     """One step of one run, opened by its notebook."""
 
-    def __init__(self, name: str, run: Run, session: Session | None = None, form: Form | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        run: Run,
+        session: Session | None = None,
+        form: Form | None = None,
+        *,
+        asked_run_id: str = "",
+        notes: Sequence[str] = (),
+    ) -> None:
         self.name = name
-        self.run = run
+        self._run = run
         self._session = session
         self._form = form
+        self._asked_run_id = asked_run_id or run.run_id
+        self._notes = tuple(notes)
+        self._opened = secrets.token_hex(8)
+
+    @property
+    def run(self) -> Run:
+        """The run folder. Raises `PlanOutdated` after a form of this step could not be read."""
+        if self._form is not None:
+            self._form.require_read()
+        return self._run
 
     def __repr__(self) -> str:
-        where = f"{self.name} of run {self.run.run_id!r} · {self.target_word} · {self._place()}"
-        return "\n".join([where, *self._before()])
+        where = f"{self.name} of run {self._run.run_id!r} · {self.target_word} · {self._place()}"
+        return "\n".join([where, *self._notes, *self._before()])
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return, for a person, the attempt that this opening begins, as metadata of the output."""
+        attempt = {"runbook": {"attempt": self._opened}} if is_attended() else {}
+        return {"text/plain": repr(self), "text/html": self._repr_html_()}, attempt
 
     def _repr_html_(self) -> str:
         colour = "color:#dc3e46;" if self.target_word == "REAL AWS" else ""
         lines = [
-            f"{escape(self.name)} of run <b>{escape(self.run.run_id)}</b> · "
+            f"{escape(self.name)} of run <b>{escape(self._run.run_id)}</b> · "
             f"<b style='{colour}'>{self.target_word}</b> · {escape(self._place())}",
+            *(f"<b>{escape(note)}</b>" for note in self._notes),
             *(escape(line) for line in self._before()),
         ]
         return f"<div style='font-size:13px;line-height:1.6'>{'<br>'.join(lines)}</div>"
@@ -46,14 +76,14 @@ class OpenStep:
     @property
     def target_word(self) -> str:
         """SANDBOX or REAL AWS."""
-        return "SANDBOX" if self.run.target["target"] == "sandbox" else "REAL AWS"
+        return "SANDBOX" if self._run.target["target"] == "sandbox" else "REAL AWS"
 
     def _place(self) -> str:
-        return f"account {self.run.target['account_id']} · {self.run.target['region']}"
+        return f"account {self._run.target['account_id']} · {self._run.target['region']}"
 
     def _before(self) -> list[str]:
         """Return what earlier sessions did in this step, one line each."""
-        section = self.run.steps.get(self.name)
+        section = self._run.steps.get(self.name)
         if section is None:
             return []
         if section["status"] != "finished":
@@ -114,29 +144,48 @@ class OpenStep:
     def form(self, given: Mapping[str, Any]) -> Form:
         """Return the form of this step; a notebook passes `locals()`, which holds its parameters.
 
-        `apply` refuses a plan once the form that it was made from is edited.
+        `apply` refuses a plan once the form that it was made from is edited. Raises `PlanOutdated` if the parameters
+        name another run than the one that is open.
         """
+        cells.require_parameters(given)
+        if (run_id := given.get("run_id", self._asked_run_id)) not in (self._asked_run_id, self._run.run_id):
+            raise PlanOutdated(
+                f"nothing was done: run_id is {run_id!r}, but this step was opened for {self._asked_run_id!r}; run the cell "
+                "that opens the step again"
+            )
+        self._form, run, model = None, self._run, STEP_INPUTS[self.name]
         offers = choices.for_step(self.name, lambda: self.session)
-        self._form = Form(STEP_INPUTS[self.name], given=given, earlier=self.earlier(), offers=offers)
+        self._form = Form(
+            model,
+            given={**given, "run_id": run.run_id},
+            offers=offers,
+            known=lambda _: Known(earlier(run, self.name), drafts.read(run, self.name, model)),
+            keep=lambda chosen: drafts.keep(run, self.name, model, chosen),
+        )
+        if is_attended():
+            _SHOWN[self.name] = (run.path, self._form)
         return self._form
 
-    def earlier(self) -> dict[str, tuple[Any, str]]:
-        """Return each value that this step was last applied with, or that step 00 checked, with its source.
-
-        A form that is opened again starts from them.
-        """
-        found: dict[str, tuple[Any, str]] = {}
-        if not STEP_INPUTS[self.name].remembered:
-            return found
-        for name, words in ((START, "As checked by step 00"), (self.name, "As applied before")):
-            section = self.run.steps.get(name, {})
-            found.update({field: (value, words) for field, value in section.get("inputs", {}).items()})
-        return found
-
     def plan(self, inputs: Inputs, changes: Iterable[Change]) -> Plan:
-        """Return the plan of this step with the inputs it was made from, bound to this run, target, account and Region."""
+        """Return the plan of this step with the inputs it was made from, bound to this run, target, account and Region.
+
+        Raises `PlanOutdated` for inputs of another run, or that are not what the form shows.
+        """
+        self.require_read(inputs)
         cost = all_steps()[self.name].cost
         return Plan(self.name, tuple(changes), inputs, inputs.edits, self._scope(), cost, self._done_so_far())
+
+    def require_read(self, inputs: Inputs) -> None:
+        """Raise `PlanOutdated` unless `inputs` are what the form shows, for the run, target, account and Region of this step."""
+        if self._form is not None:
+            self._form.require_read(inputs)
+        fixed = {"run_id": self._run.run_id, **self._run.target}
+        for name in ("run_id", "target", "account_id", "region"):
+            if name in inputs.model_fields_set and (asked := getattr(inputs, name, "")) not in ("", fixed[name]):
+                raise PlanOutdated(
+                    f"nothing was done: {name} is {asked!r}, but this step is open for {fixed[name]!r}; run the cell that "
+                    "opens the step again"
+                )
 
     def _scope(self) -> Scope:
         target = self.run.target
@@ -149,15 +198,15 @@ class OpenStep:
 
     @contextmanager
     def applying(self, plan: Plan, *, begin: bool = True) -> Iterator[None]:
-        """Hold the run's lock and record the inputs while `plan` is applied.
+        """Hold the run's lock and record the inputs while `plan` is applied; at the end, remove the draft of its form.
 
-        Raises, before anything is changed, `PlanRefused`; `PlanOutdated` for a plan of another run, or when the form
-        was edited or any step changed since the plan was made (in another tab, for example); and `RunLocked` when
+        Raises, before anything is changed, `PlanRefused`; `PlanNotConfirmed`; `PlanOutdated` for a plan of another run, or
+        when the form was edited or any step changed since the plan was made (in another tab, for example); and `RunLocked` when
         another process works on the run. The same plan may be applied again: its own changes do not outdate it.
 
         `begin=False` keeps a finished step finished, with its recorded inputs.
         """
-        self._require_current(plan)
+        self.require_current(plan)
         with self.run.locked(what=self.name):
             now = self._done_so_far()
             if changed := sorted(name for name in {*now, *plan.made_for} if now.get(name) != plan.made_for.get(name)):
@@ -168,11 +217,14 @@ class OpenStep:
                 self.run.begin(self.name, inputs=plan.values)
             try:
                 yield
+                if begin:
+                    self.run.applied(self.name)
+                    drafts.remove(self.run, self.name)
             finally:
                 plan.made_for.update(self._done_so_far())
 
-    def _require_current(self, plan: Plan) -> None:
-        """Raise `PlanOutdated` for a plan of another run or another form, and `PlanRefused`."""
+    def require_current(self, plan: Plan) -> None:
+        """Raise `PlanOutdated` for a plan of another run or another form, `PlanRefused`, and `PlanNotConfirmed`."""
         if plan.scope != self._scope():
             raise PlanOutdated(
                 f"nothing was changed: this plan was made for another run, account or Region than run {self.run.run_id!r}; "
@@ -183,14 +235,52 @@ class OpenStep:
                 f"nothing was changed: the form was edited after this plan was shown ({', '.join(changed)}); run the cells "
                 "again from the one that reads the form"
             )
+        if plan.inputs is not None:
+            self.require_read(plan.inputs)
         plan.require_applicable()
+        plan.require_confirmed()
+
+
+def earlier(run: Run, name: str) -> dict[str, tuple[Any, str]]:
+    """Return each value that an earlier step asked for, or that step `name` was applied with, with its source.
+
+    A form that is opened again starts from them. What an apply left unfinished does not count.
+    """
+    found: dict[str, tuple[Any, str]] = {}
+    if not STEP_INPUTS[name].remembered:
+        return found
+    for step, words in (
+        (START, "As checked by step 00"),
+        (CREATE_KEY, "As asked by step 01"),
+        (name, "As applied before"),
+    ):
+        shared = STEP_INPUTS[step].model_fields if step in (START, name) else ("tags",)
+        values = run.applied_inputs(step) if step <= name else {}
+        found.update({field: (values[field], words) for field in shared if field in values})
+    return found
+
+
+# The form of each step that this kernel shows, with the run folder that it belongs to.
+_SHOWN: dict[str, tuple[Path, Form]] = {}
 
 
 def open_step(name: str, *, run_id: str, runs_dir: Path | str | None = None) -> OpenStep:
-    """Open step `name` of run `run_id`.
+    """Open step `name` of run `run_id`, or, in a kernel of `runbook lab`, of its current run.
 
-    Raises `RunNotFound` when 00 has not created the run, and `StepMissing` when 00 has not finished.
+    The current run is taken if `run_id` is as shipped, and the step says so. Raises `RunNotFound` when 00 has not created
+    the run, and `StepMissing` when 00 has not finished.
     """
-    run = Run.open(run_id, runs_dir=Path(runs_dir) if runs_dir else None)
+    cells.install()
+    chosen = followed(run_id)
+    run = Run.open(chosen, runs_dir=Path(runs_dir) if runs_dir else None)
     run.require_finished(START)
-    return OpenStep(name, run)
+    before, form = _SHOWN.get(name, (run.path, None))
+    notes = (
+        []
+        if chosen == run_id
+        else [f"Run {chosen!r} is the current run, chosen in 00; the parameters cell has {run_id!r}."]
+    )
+    if before != run.path:
+        notes.append(f"ANOTHER RUN THAN BEFORE: this page worked on {before.name!r} until now.")
+        form = None
+    return OpenStep(name, run, form=form, asked_run_id=run_id, notes=notes)

@@ -49,6 +49,7 @@ def principals(session: Session, given: list[str]) -> list[str]:
 
 def build(step: OpenStep, asked: CreateKeyInputs) -> dict[str, Any]:
     """Return the validated key policy for these inputs. Raises `PolicyInvalid` and what `principals` raises."""
+    step.require_read(asked)
     session = step.session
     document = policy_builder.key_policy(
         account_id=session.account_id,

@@ -10,6 +10,7 @@ from typing import Any
 
 import filelock
 
+from runbook_lib.attended import is_attended
 from runbook_lib.aws import kms, sandbox_process
 from runbook_lib.aws.seats import sandbox_account
 from runbook_lib.aws.session import Session, known_regions, sandbox_session
@@ -19,20 +20,22 @@ from runbook_lib.errors import (
     ParameterChanged,
     PreflightFailed,
     RunNotFound,
-    RunUnreadable,
+    SandboxEnded,
     StepMissing,
     WrongRegion,
 )
 from runbook_lib.files import private_folder
 from runbook_lib.inputs.start import StartInputs
-from runbook_lib.pages import costs
+from runbook_lib.pages import cells, costs
 from runbook_lib.pages.form import Form
 from runbook_lib.plan import Change, Plan
+from runbook_lib.run import drafts
+from runbook_lib.run.current import make_current
 from runbook_lib.run.paths import runs_folder
 from runbook_lib.run.records import StartRecord
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import START, chain
-from runbook_lib.steps import choices, cluster_network
+from runbook_lib.steps import choices, choose_run, cluster_network
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.preflight import engine_version, gather
 from runbook_lib.tables import Table
@@ -41,13 +44,22 @@ from runbook_lib.tables import Table
 
 
 def form(given: Mapping[str, Any]) -> Form:
-    """Return the form of 00; the notebook passes `locals()`, which holds its parameters."""
+    """Return the form of 00; the notebook passes `locals()`, which holds its parameters.
+
+    For a person it starts from the current run of the lab, and from a new run if that one has ended.
+    """
+    cells.install()
+    cells.require_parameters(given)
+    run_id = str(given.get("run_id", StartInputs.model_fields["run_id"].default))
     return Form(
-        StartInputs, given=given, earlier=_earlier(str(given.get("run_id", ""))), offers=choices.for_step(START, _none)
+        StartInputs,
+        given=given,
+        offers=choices.for_step(START, lambda: _no_session()),
+        known=lambda typed: choose_run.known_at_first(run_id) if typed is None else choose_run.known_of(typed),
     )
 
 
-def _none() -> Session:
+def _no_session() -> Session:
     raise AssertionError("00 offers nothing that needs a session")
 
 
@@ -57,9 +69,23 @@ def open_run(asked: StartInputs, *, form: Form | None = None, runs_dir: Path | s
     With target `sandbox`, start the sandbox if none runs; set aside a run whose sandbox has ended, and print that. With
     target `aws`, require the account that the caller is signed in to. `apply` refuses a plan once `form` was edited.
 
-    Raises `WrongRegion`, `WrongAccount`, `CredentialsMissing`, `ParameterChanged`, `FileNotWritable`.
+    For a person, no folder is set aside: a run that has ended is refused. The run becomes the current one of the lab.
+
+    Raises `WrongRegion`, `WrongAccount`, `CredentialsMissing`, `ParameterChanged`, `FileNotWritable`, and `SandboxEnded`.
     """
-    folder = runs_folder(runs_dir)
+    try:
+        run, session = _open(asked, runs_folder(runs_dir))
+    except BaseException:
+        if form is not None:
+            form.failed = True
+        raise
+    if form is not None:
+        form.keep_draft(lambda chosen: drafts.keep(run, START, StartInputs, chosen))
+    make_current(run.run_id)
+    return OpenStep(START, run, session, form)
+
+
+def _open(asked: StartInputs, folder: Path) -> tuple[Run, Session]:
     try:
         private_folder(folder, parents=True)
         lock = filelock.FileLock(folder / ".start.lock", mode=0o600)
@@ -76,17 +102,9 @@ def open_run(asked: StartInputs, *, form: Form | None = None, runs_dir: Path | s
             "region": asked.region,
             "sandbox_id": sandbox_id,
         }
-        return OpenStep(START, _run(asked.run_id, folder, target), session, form)
+        return _run(asked.run_id, folder, target), session
     finally:
         lock.release()
-
-
-def _earlier(run_id: str) -> dict[str, tuple[Any, str]]:
-    """Return the values that run `run_id` was started with, for a form that is opened again; empty for a new run."""
-    try:
-        return OpenStep(START, Run.open(run_id)).earlier()
-    except (RunNotFound, RunUnreadable):
-        return {}  # `open_run` reports the problem
 
 
 def _run(run_id: str, folder: Path, target: dict[str, str]) -> Run:
@@ -94,6 +112,11 @@ def _run(run_id: str, folder: Path, target: dict[str, str]) -> Run:
         run = Run.open(run_id, runs_dir=folder)
     except RunNotFound:
         return Run.create(run_id, runs_dir=folder, target=target)
+    if is_attended() and (ended := choose_run.why_ended(run)):
+        raise SandboxEnded(
+            f"run_id: {ended}, so that nothing more can be done in it; its folder is kept: choose another run, e.g. "
+            f"{choose_run.free_name(run_id, folder)!r}"
+        )
     if run.target["target"] == target["target"] == "sandbox" and run.target["sandbox_id"] != target["sandbox_id"]:
         aside = run.set_aside()
         print(
@@ -205,6 +228,7 @@ def apply(step: OpenStep, plan: Plan) -> Checks:
 
     Raises `PreflightFailed`, naming everything that is missing; nothing is recorded then.
     """
+    step.require_current(plan)
     asked: StartInputs = plan.inputs
     checks = gather(step, asked)
     failed = [check.actual for check in checks.rows if not check.passed]

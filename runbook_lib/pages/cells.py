@@ -1,0 +1,86 @@
+"""What a kernel does about cells that failed or were run out of order: no name keeps the value of an earlier cell.
+
+A page's cells depend on each other through a few names. When a cell fails, the names that it sets lose their old value;
+a cell that needs a name without a value says in one line which cells to run. An IPython extension: `runbook lab` loads
+it into its kernels, and opening a step loads it into any other.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import runbook_lib
+from runbook_lib.attended import is_attended
+from runbook_lib.errors import CellsNotRun
+
+# The names that the cells of the notebooks set, besides the parameters that each form reads.
+PAGE_NAMES = frozenset(
+    {"run_id", "exercises", "form", "asked", "step", "policy", "plan", "evidence", *runbook_lib.__all__}
+)
+_WHAT_TO_DO = (
+    "run the cells above in order, from the top of the page (menu Run > Run All Above Selected Cell), then this one"
+)
+
+
+def install() -> None:
+    """Load this extension into the kernel of this process, once; do nothing in any other process, or without a person."""
+    shell = _shell()
+    if shell is not None and is_attended():
+        load_ipython_extension(shell)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Let `shell` explain missing names, and forget the names of cells that fail."""
+    if NameError not in shell.custom_exceptions:
+        shell.set_custom_exc((NameError,), _explain)
+        shell.events.register("post_run_cell", _forget)
+
+
+def require_parameters(given: Mapping[str, Any]) -> None:
+    """Raise `CellsNotRun` in a kernel whose parameters cell was not run: its form would show other values than the cell."""
+    if _shell() is not None and "run_id" not in given:
+        raise CellsNotRun(f"the parameters cell was not run in this kernel; {_WHAT_TO_DO}")
+
+
+def _shell() -> Any:
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return None
+    shell = get_ipython()
+    return shell if getattr(shell, "kernel", None) is not None else None
+
+
+def assigned(source: str) -> set[str]:
+    """Return the names that a cell sets; empty for one that is not plain Python."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return set()
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+def _forget(result: Any) -> None:
+    """Remove the names that a failed cell sets: none of them may keep the value of an earlier run of the cell."""
+    if result.success or (shell := _shell()) is None:
+        return
+    for name in assigned(str(result.info.raw_cell)) & PAGE_NAMES:
+        shell.user_ns.pop(name, None)
+
+
+def _explain(
+    shell: Any, kind: type[BaseException], error: NameError, trace: TracebackType, tb_offset: Any = None
+) -> Any:
+    """Show a name that a page's own cell should have set as one line; show any other error as IPython does."""
+    if error.name not in PAGE_NAMES or (trace.tb_next and trace.tb_next.tb_next):
+        lines = shell.InteractiveTB.structured_traceback(kind, error, trace, tb_offset=tb_offset)
+        shell._showtraceback(kind, error, lines)
+        return lines
+    set_by = [source for source in shell.user_ns.get("In", [])[:-1] if error.name in assigned(str(source))]
+    why = "the cell that sets it failed" if set_by else "this kernel is new, or the cell that sets it was not run"
+    shown = CellsNotRun(f"{error.name!r} has no value: {why}; {_WHAT_TO_DO}")
+    shell._showtraceback(CellsNotRun, shown, shown._render_traceback_())
+    return shown._render_traceback_()
