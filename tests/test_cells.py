@@ -55,7 +55,8 @@ def run_cell(kernel):
         return "\n".join(part for part in shown if part)
 
     (folder / ".current-run").unlink(missing_ok=True)
-    run(run("%reset -f"))
+    run("%reset -f")
+    run("In[:] = ['']")
     run.folder = folder
     return run
 
