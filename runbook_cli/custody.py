@@ -64,6 +64,7 @@ def wrap(bundle: str, out: Path, recovery_public_keys: tuple[str, ...], **choice
     record = wrapped.record
     print_line(f"key {wrapped.key_arn}, wrapping key SHA-256 {wrapped.wrapping_public_key_sha256}")
     print_line(f"key check value {record.key_check_value or 'unknown'}, custody {record.kind}")
+    print_line(f"set fingerprint {wrapped.fingerprint}: compare it with the one that the plan of step 03 shows")
     for holder in record.holders:
         component = f", check value {holder.component_check_value}" if holder.component_check_value else ""
         print_line(f"  {holder.file}: for recovery key {holder.recovery_key_sha256[:16]}{component}")
@@ -125,7 +126,7 @@ def recover(run_id: str, runs_dir: Path | None, check: bool, hand_over: bool, en
     material expired or was deleted.
     """
     from runbook_lib.inputs.recovery import RecoverInputs
-    from runbook_lib.material.open_recovery_copy import check_opens
+    from runbook_lib.material.open_recovery_copy import check_opens, differs
     from runbook_lib.run.paths import runs_folder, shown
     from runbook_lib.run.records import MaterialRecord
     from runbook_lib.run.steps import IMPORT_KEY_MATERIAL
@@ -140,7 +141,12 @@ def recover(run_id: str, runs_dir: Path | None, check: bool, hand_over: bool, en
     custody = MaterialRecord.so_far(step.run).custody
     if check:
         value = check_opens(custody, read=step.run.read, sources=library.sources(step.run, asked))
-        print_line(f"the key material can be restored (custody {custody.kind}), {_compared(value)}")
+        if hint := differs(custody, value):
+            raise errors.KeyMaterialMismatch(
+                f"key material was restored (custody {custody.kind}), but with {hint}; the record is not proof: only KMS can "
+                f"tell, when it is imported again: runbook recover {run_id}"
+            )
+        print_line(f"the key material can be restored (custody {custody.kind}), {_compared(value, '')}")
         return
     plan = library.plan(step, asked)
     if hand_over:
@@ -155,7 +161,8 @@ def recover(run_id: str, runs_dir: Path | None, check: bool, hand_over: bool, en
     print_line(repr(plan))
     recovered = library.apply(step, plan)
     if recovered.key_check_value:
-        print_line(f"the key material was restored, {_compared(recovered.key_check_value)}")
+        hint = differs(custody, recovered.key_check_value)
+        print_line(f"the key material was restored, {_compared(recovered.key_check_value, hint)}")
     print_line(f"verified: KMS accepted it as the same key material; the key is {recovered.key_state}")
     library.forget_hand_over(step.run)
     for change in plan.changes:
@@ -164,6 +171,8 @@ def recover(run_id: str, runs_dir: Path | None, check: bool, hand_over: bool, en
     sys.stdout.flush()
 
 
-def _compared(key_check_value: str) -> str:
-    """Return the words for a key check value that was compared with the record; empty: not known to this machine."""
+def _compared(key_check_value: str, hint: str) -> str:
+    """Return the words for a key check value; empty: not known to this machine. `hint`: how it differs from the record."""
+    if hint:
+        return f"{hint}: the record is wrong, as KMS accepted the material"
     return f"key check value {key_check_value} as recorded" if key_check_value else "key check value unknown"

@@ -15,7 +15,7 @@ from runbook_lib.errors import (
     RecoverySourceInvalid,
 )
 from runbook_lib.inputs.kms import EncryptKeyMaterialInputs
-from runbook_lib.material import recovery_copies
+from runbook_lib.material import recovery_copies, recovery_keys
 from runbook_lib.material.key_material import RSAES_OAEP_SHA_256, KeyMaterial, oaep
 from runbook_lib.material.material_set import Wrapping
 from runbook_lib.material.sources import make_set
@@ -39,6 +39,15 @@ def made(tmp_path, keys, **choices):
     return found, folder
 
 
+LABEL = "0f1c2a3b-0000-4000-8000-000000000000.1a0b2d"
+
+
+def page(found):
+    """Return the custody text of a set."""
+    (name,) = [name for name in found.files if name.startswith("CUSTODY.")]
+    return found.files[name].decode()
+
+
 def commands(readme):
     """Return the openssl commands that the page documents, in order."""
     return re.findall(r"^openssl pkeyutl -decrypt (?:.*\\\n)*.*$", readme, re.M)
@@ -52,7 +61,7 @@ def test_a_copy_opens_with_openssl_alone_by_the_command_that_custody_txt_documen
     """Getting the original back depends on no software of ours."""
     found, folder = made(tmp_path, [private_key(bits)])
     put(folder / "recovery-private.pem", private_pem(private_key(bits)))
-    (command,) = commands(found.files["CUSTODY.txt"].decode())
+    (command,) = commands(page(found))
     shell("umask 077\n" + command, folder=folder)
     assert KNOWN == (folder / "PlaintextKeyMaterial.bin").read_bytes()
 
@@ -60,7 +69,7 @@ def test_a_copy_opens_with_openssl_alone_by_the_command_that_custody_txt_documen
 def test_the_page_also_tells_how_to_see_that_it_is_the_right_one(tmp_path):
     """The documented check prints the recorded key check value, and another for other material."""
     found, folder = made(tmp_path, [private_key(2048)])
-    readme = found.files["CUSTODY.txt"].decode()
+    readme = page(found)
     (check,) = re.findall(r"^hexkey=.*\n.*$", readme, re.M)
     put(folder / "PlaintextKeyMaterial.bin", KNOWN)
     assert shell(check, folder=folder).strip() == "1A0B2D"
@@ -73,17 +82,17 @@ def test_the_page_tells_which_private_key_opens_a_file(tmp_path):
     """The fingerprint in record and page is the one that openssl computes from the private key."""
     found, folder = made(tmp_path, [private_key(2048)])
     put(folder / "recovery-private.pem", private_pem(private_key(2048)))
-    (which,) = re.findall(r"^openssl pkey .*$", found.files["CUSTODY.txt"].decode(), re.M)
+    (which,) = re.findall(r"^openssl pkey .*$", page(found), re.M)
     (holder,) = found.record.holders
     assert holder.recovery_key_sha256 in shell(which, folder=folder)
-    assert holder.file == f"KeyMaterial.recovery-{holder.recovery_key_sha256[:8]}.bin"
+    assert holder.file == f"KeyMaterial.recovery-{holder.recovery_key_sha256[:8]}.{LABEL}.bin"
 
 
 def test_another_key_and_a_damaged_copy_do_not_open(tmp_path):
     """The twins, for openssl and for us."""
     found, folder = made(tmp_path, [private_key(2048)])
     put(folder / "recovery-private.pem", private_pem(private_key(2048, 1)))
-    (command,) = commands(found.files["CUSTODY.txt"].decode())
+    (command,) = commands(page(found))
     shell(command, folder=folder, code=1)
     (name,) = [name for name in found.files if name.startswith("KeyMaterial.")]
     content = found.files[name]
@@ -117,7 +126,7 @@ def test_each_holder_has_a_file_and_a_line_in_the_record(tmp_path):
     keys = [private_key(2048), private_key(2048, 1), private_key(3072)]
     found, _ = made(tmp_path, keys)
     holders = found.record.holders
-    assert 3 == len(holders) == len(commands(found.files["CUSTODY.txt"].decode()))
+    assert 3 == len(holders) == len(commands(page(found)))
     for holder, key in zip(holders, keys, strict=True):
         assert KeyMaterial(KNOWN) == recovery_copies.open_copy(found.files[holder.file], key)
     with pytest.raises(EncryptedKeyMaterialInvalid):
@@ -127,7 +136,7 @@ def test_each_holder_has_a_file_and_a_line_in_the_record(tmp_path):
 def test_the_record_is_this_and_holds_no_secret(tmp_path):
     """Who holds what, since when, under which algorithm."""
     found, _ = made(tmp_path, [private_key(2048)])
-    fingerprint = recovery_copies.key_fingerprint(private_key(2048).public_key())
+    fingerprint = recovery_keys.key_fingerprint(private_key(2048).public_key())
     assert {
         "custody": "recovery_key",
         "source": "file",
@@ -135,7 +144,7 @@ def test_the_record_is_this_and_holds_no_secret(tmp_path):
         "made_at": "2026-11-24T12:00:00+00:00",
         "holders": [
             {
-                "file": f"KeyMaterial.recovery-{fingerprint[:8]}.bin",
+                "file": f"KeyMaterial.recovery-{fingerprint[:8]}.{LABEL}.bin",
                 "recovery_key_sha256": fingerprint,
                 "algorithm": "RSAES_OAEP_SHA_256",
                 "training_only": False,
@@ -150,16 +159,16 @@ def test_the_record_is_this_and_holds_no_secret(tmp_path):
 
 def test_a_training_key_says_what_it_is(tmp_path):
     """In the key, in the record and on the page; openssl reads it all the same."""
-    private, public = recovery_copies.make_training_recovery_key()
+    private, public = recovery_keys.make_training_recovery_key()
     assert private.startswith(b"TRAINING ONLY")
     wrapping = Wrapping(public_der(private_key(2048, 9)), "RSAES_OAEP_SHA_256", "RSA_2048", ARN)
     found = make_set(EncryptKeyMaterialInputs.check({}).request(), wrapping, recovery_public_keys=[public], now=WHEN)
     assert [True] == [holder.training_only for holder in found.record.holders]
-    assert "TRAINING ONLY: protects nothing real" in found.files["CUSTODY.txt"].decode()
+    assert "TRAINING ONLY: protects nothing real" in page(found)
     put(tmp_path / "recovery-private.pem", private)
     for name, content in found.files.items():
         put(tmp_path / name, content)
-    shell(commands(found.files["CUSTODY.txt"].decode())[0], folder=tmp_path)
+    shell(commands(page(found))[0], folder=tmp_path)
     opened = KeyMaterial.from_file(put(tmp_path / "o", (tmp_path / "PlaintextKeyMaterial.bin").read_bytes()))
     assert found.record.key_check_value == opened.key_check_value
 
@@ -170,8 +179,8 @@ def test_a_training_key_says_what_it_is(tmp_path):
 @pytest.mark.parametrize(
     ("pem", "words"),
     [
-        (lambda: private_pem(private_key(2048)), "this is a private key"),
-        (lambda: public_der(private_key(2048)), "not a valid public key in PEM form"),
+        (lambda: private_pem(private_key(2048)), "is a private key"),
+        (lambda: public_der(private_key(2048)), "PEM form but DER; convert it: openssl rsa -pubin -inform DER"),
         (lambda: b"", "not a valid public key in PEM form"),
         (lambda: public_pem(private_key(1024)), "RSA key of at least 2048 bits"),
     ],
@@ -180,16 +189,14 @@ def test_a_training_key_says_what_it_is(tmp_path):
 def test_what_is_no_recovery_public_key_is_refused(pem, words):
     """A private key above all: it does not belong here."""
     with pytest.raises(RecoveryKeyInvalid, match=words):
-        recovery_copies.load_recovery_public_key(pem())
+        recovery_keys.load_recovery_public_key(pem())
 
 
 def test_the_same_recovery_key_twice_is_refused():
     """The second copy would protect nothing further."""
     pem = public_pem(private_key(2048))
     with pytest.raises(RecoveryKeyInvalid, match="given 2 times"):
-        recovery_copies.seal(
-            KeyMaterial(KNOWN), [pem, public_pem(private_key(2048, 1)), recovery_copies.TRAINING_LABEL + pem]
-        )
+        recovery_keys.load_recovery_public_keys([pem, public_pem(private_key(2048, 1)), b"another name\n" + pem])
 
 
 @pytest.mark.parametrize(
@@ -203,7 +210,7 @@ def test_the_same_recovery_key_twice_is_refused():
 def test_a_private_key_and_its_password_must_fit(stored, given, words):
     """Each case in its own words; the password is never quoted."""
     with pytest.raises(RecoveryKeyInvalid, match=words) as refused:
-        recovery_copies.load_recovery_private_key(private_pem(private_key(2048), stored), password=given)
+        recovery_keys.load_recovery_private_key(private_pem(private_key(2048), stored), password=given)
     assert "secret" not in str(refused.value)
     assert refused.value.__cause__ is None
 
@@ -247,7 +254,7 @@ def test_custodians_get_the_material_back_by_the_page_alone(tmp_path):
     """Each opens a component with openssl, and the documented line puts them together."""
     keys = [private_key(2048), private_key(2048, 1), private_key(3072)]
     found, folder = made(tmp_path, keys, custody="split")
-    readme = found.files["CUSTODY.txt"].decode()
+    readme = page(found)
     for key, command in zip(keys, commands(readme), strict=True):
         put(folder / "recovery-private.pem", private_pem(key))
         shell("umask 077\n" + command, folder=folder)

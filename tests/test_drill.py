@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from kms_support import wrap as wrapped_by
 from openssl import put
-from walk import FAST, KNOWN, custody_of
+from walk import FAST, KNOWN, OTHER, custody_of
 
 from runbook_lib.aws import sandbox_process
 from runbook_lib.errors import (
@@ -101,7 +101,7 @@ def test_other_material_ends_the_drill_with_nothing_lost(walk):
     )
     walk.bring_in()
     walk.cluster()
-    given = asked(original_file=walk.material(bytes(range(32)), "other"))
+    given = asked(original_file=walk.material(OTHER, "other"))
     step = walk.step("80")
     with pytest.raises(KeyMaterialMismatch, match="not the material that the key had"):
         recovery_drill.lose_material(step, recovery_drill.plan(step, given))

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 from openssl import private_key, put
-from walk import CHECK_VALUE, KNOWN, Walk, custody_of
+from walk import CHECK_VALUE, KNOWN, OTHER, Walk, custody_of
 
 from runbook_lib.aws import sandbox_process
 from runbook_lib.errors import RunbookError
@@ -22,7 +22,7 @@ from runbook_lib.inputs import kms as kms_inputs
 from runbook_lib.inputs import rds as rds_inputs
 from runbook_lib.inputs import recovery as recovery_inputs
 from runbook_lib.inputs import start as start_inputs
-from runbook_lib.material import recovery_copies, wrap_offline
+from runbook_lib.material import recovery_keys, wrap_offline
 from runbook_lib.steps import (
     clean_up,
     create_cluster,
@@ -38,7 +38,6 @@ from runbook_lib.steps import (
     start as start_step,
 )
 
-OTHER = bytes(range(32))
 OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
 FOREVER = {"ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"}
 
@@ -208,7 +207,7 @@ def test_r3b_two_tabs_of_03_with_different_recovery_keys(walk):
     except RunbookError:
         walk.encrypt(recovery_public_keys=[walk.public(1)])
     holder = walk.run.record("03_encrypt_key_material")["custody"]["holders"][0]
-    assert recovery_copies.key_fingerprint(private_key(2048, 1).public_key()) == holder["recovery_key_sha256"]
+    assert recovery_keys.key_fingerprint(private_key(2048, 1).public_key()) == holder["recovery_key_sha256"]
 
 
 def test_r3c_a_file_that_was_put_right_in_place(walk):
@@ -240,7 +239,7 @@ def test_r3d_a_second_hand_back_of_the_same_name(walk, tmp_path):
         brought.write_bytes((folder / "hand-back.zip").read_bytes())
         walk.encrypt(**asked)
     holder = walk.run.record("03_encrypt_key_material")["custody"]["holders"][0]
-    assert recovery_copies.key_fingerprint(private_key(2048, 1).public_key()) == holder["recovery_key_sha256"]
+    assert recovery_keys.key_fingerprint(private_key(2048, 1).public_key()) == holder["recovery_key_sha256"]
 
 
 def test_r3e_other_choices_while_an_import_is_unclear_are_refused(walk, monkeypatch):
@@ -648,7 +647,7 @@ def test_r10h_03_supersedes_no_copy_that_was_put_under_a_name_of_its_own(walk):
     assert copy.read_bytes().startswith(b"of another run")
 
 
-@pytest.mark.parametrize("name", ["EncryptedKeyMaterial.bin", "CUSTODY.txt", "custody.json"])
+@pytest.mark.parametrize("name", ["EncryptedKeyMaterial.bin", "custody.json"])
 @pytest.mark.parametrize("made", [False, True], ids=["first", "superseding"])
 def test_r10i_03_keeps_aside_what_lies_under_the_names_of_its_set(walk, name, made):
     """And its plan says under which name."""

@@ -8,7 +8,7 @@ import stat
 
 import pytest
 from openssl import private_key, put
-from walk import CHECK_VALUE, KNOWN, custody_of
+from walk import CHECK_VALUE, KNOWN, OTHER, custody_of
 
 from runbook_lib.errors import (
     ArtefactMissing,
@@ -21,7 +21,7 @@ from runbook_lib.errors import (
     VerificationFailed,
 )
 from runbook_lib.inputs.kms import EncryptKeyMaterialInputs, GetParametersForImportInputs
-from runbook_lib.material import material_set, recovery_copies
+from runbook_lib.material import material_set, recovery_copies, recovery_keys
 from runbook_lib.material.key_material import KeyMaterial
 from runbook_lib.run.records import MaterialRecord
 from runbook_lib.steps import encrypt_key_material, existing_set, get_parameters_for_import, plaintext_file
@@ -32,7 +32,7 @@ KILLED = 86
 def opened(walk):
     """Open the training copy that lies in the run."""
     (holder,) = walk.run.record("03_encrypt_key_material")["custody"]["holders"]
-    key = recovery_copies.load_recovery_private_key((walk.path / "TRAINING-recovery-private-key.pem").read_bytes())
+    key = recovery_keys.load_recovery_private_key((walk.path / "TRAINING-recovery-private-key.pem").read_bytes())
     return recovery_copies.open_copy((walk.path / holder["file"]).read_bytes(), key)
 
 
@@ -132,7 +132,7 @@ def _encrypt_and_die(walk, *, after):
         os._exit(1)
 
 
-@pytest.mark.parametrize("name", ["EncryptedKeyMaterial.bin", "CUSTODY.txt", "custody.json", "KeyMaterial"])
+@pytest.mark.parametrize("name", ["EncryptedKeyMaterial.bin", "CUSTODY", "custody.json", "KeyMaterial"])
 def test_04_refuses_a_set_that_does_not_match(walk, name):
     """One file of another run, put among the others: each is recognised, nothing is sent."""
     walk.start().pair().encrypt()
@@ -233,7 +233,7 @@ def test_a_key_that_had_material_gets_no_generated_one(walk):
         walk.encrypt()
     for path in walk.path.glob("KeyMaterial.recovery-*.bin"):
         path.unlink()
-    walk.encrypt(key_material_source="file", key_material_file=walk.material(bytes(range(32)), "other"))
+    walk.encrypt(key_material_source="file", key_material_file=walk.material(OTHER, "other"))
     with pytest.raises(AwsCallFailed, match="not the material that the key had"):
         walk.bring_in()
     walk.encrypt(**custody_of("recovery_key", walk))

@@ -30,6 +30,9 @@ from runbook_lib.steps import (
 from runbook_lib.steps.open_step import OpenStep, open_step
 
 KNOWN = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
+OTHER = bytes.fromhex(
+    "43a43b86bed1afa6036a9caab48ca0567b952a3bf732f4d8ea19538557a4e594"
+)  # SHA-256 of b"other material"
 CHECK_VALUE = "1a0b2d"  # its key check value, as openssl gives it
 FAST = {"wrapping_key_spec": "RSA_2048"}
 

@@ -46,7 +46,7 @@ from crash_world import World, files_of, problems_of_a_clean_up, problems_of_a_r
 
 from runbook_lib.aws import retry, sandbox_process  # noqa: E402
 from runbook_lib.aws.session import Session  # noqa: E402
-from runbook_lib.material import recovery_copies  # noqa: E402
+from runbook_lib.material import recovery_keys  # noqa: E402
 from runbook_lib.run.run import Run  # noqa: E402
 from runbook_sandbox.instruments import visibility_delays  # noqa: E402
 
@@ -61,7 +61,7 @@ class Matrix:
 
     def __init__(self, url: str, folder: Path, *, seat: int) -> None:
         self.folder = folder
-        self.attempts = Attempts(url, folder, recovery_copies.make_training_recovery_key())
+        self.attempts = Attempts(url, folder, recovery_keys.make_training_recovery_key())
         self.world = World(url)
         self.seat = seat
         self.files: frozenset[str] = frozenset()

@@ -12,7 +12,7 @@ from crash_attempts import ALIAS, CLUSTER, REGION, RUN_ID, Point
 from runbook_lib.aws import sandbox_process
 from runbook_lib.aws.sandbox_accounts import account_of_seat
 from runbook_lib.aws.session import sandbox_session
-from runbook_lib.material import key_material, recovery_copies
+from runbook_lib.material import key_material, recovery_copies, recovery_keys
 from runbook_lib.run.steps import CLEAN_UP, CREATE_KEY, chain
 
 CREATES = {
@@ -120,7 +120,7 @@ def _custody_problems(world: World, folder: Path, key_id: str, private: bytes) -
     if len(copies) != 1:
         yield f"custody copies: {[path.name for path in copies]}"
         return
-    copy = recovery_copies.open_copy(copies[0].read_bytes(), recovery_copies.load_recovery_private_key(private))
+    copy = recovery_copies.open_copy(copies[0].read_bytes(), recovery_keys.load_recovery_private_key(private))
     for what, material, accepted in (
         ("the custody copy", copy, True),
         ("another key material", key_material.KeyMaterial.generate(), False),

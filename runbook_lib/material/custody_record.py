@@ -5,11 +5,13 @@ A typed view of what is on disk, without secrets. `recovery_copies` and `materia
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from runbook_lib.material.request import Custody, Source
+
+Line = Annotated[str, Field(max_length=1024, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]  # without control characters
 
 
 class Holder(BaseModel):
@@ -20,20 +22,21 @@ class Holder(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
-    file: str
-    recovery_key_sha256: str
-    algorithm: str
+    file: str = Field(pattern=r"^KeyMaterial\.[A-Za-z0-9.-]+\.bin$")
+    recovery_key_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    algorithm: Literal["RSAES_OAEP_SHA_256", "RSAES_OAEP_SHA_1"]
     training_only: bool
-    component_check_value: str = ""
+    component_check_value: str = Field(default="", pattern=r"^([0-9a-f]{6})?$")
 
 
 class HsmFacts(BaseModel):
     """The PKCS#11 token that keeps the key material, and the attributes that it reports."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+    __pydantic_extra__: dict[str, Line | bool | list[Line]] = Field(init=False)
 
-    token_label: str
-    key_label: str
+    token_label: Line
+    key_label: Line
 
 
 class CustodyRecord(BaseModel):
@@ -47,7 +50,7 @@ class CustodyRecord(BaseModel):
     kind: Custody = Field(alias="custody")
     source: Source
     key_check_value: str = Field(pattern=r"^([0-9a-f]{6})?$")
-    made_at: str
+    made_at: Line
     holders: tuple[Holder, ...]
     hsm: HsmFacts | None = None
     keep_plaintext_file: bool = False

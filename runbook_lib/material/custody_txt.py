@@ -1,4 +1,4 @@
-"""CUSTODY.txt, kept with the backups: how to open, check and reimport key material with openssl and the AWS CLI only."""
+"""The custody text, kept with the backups: how to open, check and reimport key material with openssl and the AWS CLI only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from runbook_lib.material.key_material import RSAES_OAEP_SHA_256
 from runbook_lib.material.openssl_commands import CHECK, WHICH, open_command, openssl_digest
 from runbook_lib.material.recovery_copies import PLAINTEXT
 
-NAME = "CUSTODY.txt"
 XOR = (
     "python3 -c 'import sys; from functools import reduce; from operator import xor\n"
     'columns = zip(*[open(name, "rb").read() for name in sys.argv[1:]], strict=True)\n'
@@ -15,8 +14,13 @@ XOR = (
 )
 
 
+def name_of(label: str) -> str:
+    """Return the file name for the set with this label (`recovery_copies.label_of`)."""
+    return f"CUSTODY.{label}.txt"
+
+
 def custody_readme(record: CustodyRecord, *, key_arn: str) -> str:
-    """Return the text of CUSTODY.txt for a custody record; it holds no secret, and following it needs no runbook."""
+    """Return the custody text for a custody record; it holds no secret, and following it needs no runbook."""
     parts = [
         "Custody of key material imported into AWS KMS",
         _head(record, key_arn),

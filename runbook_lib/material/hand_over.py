@@ -8,21 +8,48 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from runbook_lib.errors import ArtefactsMismatch, HandOverInvalid, ImportTokenExpired
 from runbook_lib.files import zip_files
 from runbook_lib.material import key_material, openssl_commands
-from runbook_lib.material.material_set import CUSTODY, ENCRYPTED, MaterialSet, Wrapping, belongs, parse_manifest
+from runbook_lib.material.material_set import (
+    CUSTODY,
+    ENCRYPTED,
+    KEY_ARN,
+    SHA_256,
+    MaterialSet,
+    Wrapping,
+    belongs,
+    parse_manifest,
+    require_backups,
+)
 
 FORMAT = 1
 BUNDLE, HAND_BACK = "hand-over.zip", "hand-back.zip"
 PUBLIC_KEY, FACTS, README = "WrappingPublicKey.bin", "hand-over.json", "README.txt"
 _LIMIT = 2**20
+
+
+class Facts(BaseModel):
+    """The content of hand-over.json."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    format: int = Field(ge=1)
+    key_arn: str = Field(pattern=KEY_ARN)
+    wrapping_key_spec: Literal["RSA_4096", "RSA_3072", "RSA_2048"]
+    wrapping_algorithm: str = Field(pattern=r"^[A-Z0-9_]{1,40}$")
+    wrapping_public_key_sha256: str = Field(pattern=SHA_256)
+    valid_to: AwareDatetime
 
 
 @dataclass(frozen=True)
@@ -63,42 +90,33 @@ def read_bundle(content: bytes, *, now: datetime) -> Bundle:
     Raises `HandOverInvalid`, `WrappingKeyInvalid`, and `ImportTokenExpired` if it has expired at `now`.
     """
     files = _unzip(content, wanted=(PUBLIC_KEY, FACTS), what="the hand-over bundle")
+    again = "copy hand-over.zip from the run folder again"
     try:
-        facts = json.loads(files[FACTS])
-        named = {name: facts[name] for name in ("key_arn", "wrapping_key_spec", "wrapping_algorithm")}
-        valid_to, digest, number = (
-            datetime.fromisoformat(facts["valid_to"]),
-            facts["wrapping_public_key_sha256"],
-            facts["format"],
-        )
-    except (ValueError, KeyError, TypeError):
+        facts = Facts.model_validate_json(files[FACTS])
+    except ValidationError as error:
+        wrong = sorted({".".join(map(str, problem["loc"])) for problem in error.errors()} - {""})
+        which = f" (wrong: {', '.join(wrong)})" if wrong else ""
+        raise HandOverInvalid(f"{FACTS} of the hand-over bundle is damaged{which}; {again}") from None
+    if facts.format > FORMAT:
         raise HandOverInvalid(
-            f"{FACTS} of the hand-over bundle is damaged; copy hand-over.zip from the run folder again"
-        ) from None
-    if number > FORMAT:
-        raise HandOverInvalid(
-            f"the bundle has format {number}, this version supports {FORMAT}; update aurora-byok-runbook"
+            f"the bundle has format {facts.format}, this version supports {FORMAT}; update aurora-byok-runbook"
         )
-    if named["wrapping_key_spec"] not in key_material.WRAPPING_KEY_SPECS:
+    if key_material.fingerprint(files[PUBLIC_KEY]) != facts.wrapping_public_key_sha256:
         raise HandOverInvalid(
-            f"{FACTS} names the wrapping key spec {named['wrapping_key_spec']!r}; copy hand-over.zip from the run folder again"
+            f"{PUBLIC_KEY} is not the one that {FACTS} names (SHA-256 {facts.wrapping_public_key_sha256[:16]}…); {again}"
         )
-    if key_material.fingerprint(files[PUBLIC_KEY]) != digest:
-        raise HandOverInvalid(
-            f"{PUBLIC_KEY} is not the one that {FACTS} names (SHA-256 {digest[:16]}…); copy hand-over.zip from the run folder again"
-        )
-    key_material.check_wrapping_algorithm(named["wrapping_algorithm"])
-    key_material.load_wrapping_public_key(files[PUBLIC_KEY], wrapping_key_spec=named["wrapping_key_spec"])
-    if valid_to <= now:
+    key_material.check_wrapping_algorithm(facts.wrapping_algorithm)
+    key_material.load_wrapping_public_key(files[PUBLIC_KEY], wrapping_key_spec=facts.wrapping_key_spec)
+    if facts.valid_to <= now:
         raise ImportTokenExpired(
-            f"the bundle was valid until {valid_to:%Y-%m-%d %H:%M} UTC; run 02 again and use its new hand-over.zip"
+            f"the bundle was valid until {facts.valid_to:%Y-%m-%d %H:%M} UTC; run 02 again and use its new hand-over.zip"
         )
-    wrapping = Wrapping(files[PUBLIC_KEY], named["wrapping_algorithm"], named["wrapping_key_spec"], named["key_arn"])
-    return Bundle(wrapping, valid_to)
+    wrapping = Wrapping(files[PUBLIC_KEY], facts.wrapping_algorithm, facts.wrapping_key_spec, facts.key_arn)
+    return Bundle(wrapping, facts.valid_to)
 
 
 def make_hand_back(material_set: MaterialSet) -> bytes:
-    """Return the hand-back archive (zip): EncryptedKeyMaterial.bin, the backups, CUSTODY.txt and custody.json."""
+    """Return the hand-back archive (zip): EncryptedKeyMaterial.bin, the backups, the custody text and custody.json."""
     return zip_files({**material_set.files, CUSTODY: material_set.manifest})
 
 
@@ -107,8 +125,12 @@ def read_hand_back(content: bytes, wrapping: Wrapping) -> MaterialSet:
 
     Raises `HandOverInvalid`, `ArtefactsMismatch`, `KeyMaterialEncoded` and `EncryptedKeyMaterialInvalid`.
     """
-    files = _unzip(content, wanted=(CUSTODY, ENCRYPTED), what="the hand-back archive")
-    manifest = parse_manifest(files.pop(CUSTODY), advice="copy hand-back.zip again, unchanged")
+    files, again = (
+        _unzip(content, wanted=(CUSTODY, ENCRYPTED), what="the hand-back archive"),
+        "copy hand-back.zip again",
+    )
+    sealed = files.pop(CUSTODY)
+    manifest = parse_manifest(sealed, advice=f"{again}, unchanged")
     if manifest.wrapping_public_key_sha256 != key_material.fingerprint(wrapping.public_key):
         raise ArtefactsMismatch(
             "the hand-back archive was made with another wrapping key than this run's; run `runbook wrap` with this run's "
@@ -125,43 +147,62 @@ def read_hand_back(content: bytes, wrapping: Wrapping) -> MaterialSet:
             "`runbook wrap` with another --custody"
         )
     if strange := sorted(name for name in files if not belongs(name)):
-        raise HandOverInvalid(
-            f"the hand-back archive contains an unexpected file, {strange[0]!r}; copy hand-back.zip again, unchanged"
-        )
-    if set(files) != set(manifest.files):
-        odd = sorted(set(files) ^ set(manifest.files))
-        raise HandOverInvalid(
-            f"the hand-back archive and its {CUSTODY} differ in {', '.join(odd)}; copy hand-back.zip again, unchanged"
-        )
+        raise HandOverInvalid(f"the hand-back archive contains an unexpected file, {strange[0]!r}; {again}, unchanged")
+    if odd := sorted(set(files) ^ set(manifest.files)):
+        raise HandOverInvalid(f"the hand-back archive and its {CUSTODY} differ in {', '.join(odd)}; {again}, unchanged")
+    require_backups(manifest.custody, files, advice=f"{again}, unchanged")
     for name, digest in manifest.files.items():
         if key_material.fingerprint(files[name]) != digest:
-            raise HandOverInvalid(
-                f"{name} in the hand-back archive was changed (its SHA-256 differs); copy hand-back.zip again"
-            )
+            raise HandOverInvalid(f"{name} in the hand-back archive was changed (its SHA-256 differs); {again}")
     key_material.check_encrypted_key_material(files[ENCRYPTED], wrapping_key_spec=wrapping.key_spec)
-    return MaterialSet(manifest.custody, manifest.key_arn, manifest.wrapping_public_key_sha256, files)
+    return MaterialSet(manifest.custody, manifest.key_arn, manifest.wrapping_public_key_sha256, files, brought=sealed)
 
 
 def _unzip(content: bytes, *, wanted: tuple[str, ...], what: str) -> dict[str, bytes]:
-    """Return the files of a small flat zip. Raises `HandOverInvalid` for folders, too large or missing files."""
+    """Return the files of a small flat zip. Raises `HandOverInvalid`, also for repeated names and unusual compression."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = archive.infolist()
-            if any("/" in entry.filename or "\\" in entry.filename for entry in entries):
-                raise HandOverInvalid(f"{what} contains folders; copy it again, unchanged")
-            if sum(entry.file_size for entry in entries) > _LIMIT:
-                raise HandOverInvalid(f"{what} is larger than {_LIMIT} bytes; copy it again, unchanged")
+            _check_entries(entries, what)
             files = {entry.filename: archive.read(entry) for entry in entries}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except _BROKEN as error:
         raise HandOverInvalid(f"{what} is not a complete zip ({error}); copy it again") from error
     if missing := [name for name in wanted if name not in files]:
         raise HandOverInvalid(f"{what} contains no {missing[0]}; copy it again, unchanged")
     return files
 
 
+# What zipfile and zlib raise for damaged archives; the methods LZMA and bzip2, with errors of their own, are refused.
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    OSError,
+)
+
+
+def _check_entries(entries: Sequence[zipfile.ZipInfo], what: str) -> None:
+    names = [entry.filename for entry in entries]
+    if any("/" in name or "\\" in name for name in names):
+        raise HandOverInvalid(f"{what} contains folders; copy it again, unchanged")
+    if not all(name.isascii() and name.isprintable() for name in names):
+        raise HandOverInvalid(f"{what} contains a file whose name is not printable ASCII; copy it again, unchanged")
+    if len({name.casefold() for name in names}) < len(names):
+        raise HandOverInvalid(f"{what} contains two files of the same name; copy it again, unchanged")
+    if sum(entry.file_size for entry in entries) > _LIMIT:
+        raise HandOverInvalid(f"{what} is larger than {_LIMIT} bytes; copy it again, unchanged")
+    if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries):
+        raise HandOverInvalid(f"{what} is compressed with another method than deflate; copy it again, unchanged")
+
+
 def _readme(facts: Mapping[str, Any]) -> str:
     digest = openssl_commands.openssl_digest(facts["wrapping_algorithm"])
     size = key_material.WRAPPING_KEY_SPECS[facts["wrapping_key_spec"]] // 8
+    backup = f"KeyMaterial.recovery.{facts['key_arn'].rpartition('/')[2]}.{facts['wrapping_public_key_sha256'][:8]}.bin"
     return (
         "Hand-over bundle: encrypt key material for AWS KMS on a machine without network\n\n"
         f"KMS key             {facts['key_arn']}\n"
@@ -180,10 +221,11 @@ def _readme(facts: Mapping[str, Any]) -> str:
         f"openssl pkeyutl -encrypt -in PlaintextKeyMaterial.bin -out {ENCRYPTED} \\\n"
         f"  -inkey {PUBLIC_KEY} -keyform DER -pubin -pkeyopt rsa_padding_mode:oaep \\\n"
         f"  -pkeyopt rsa_oaep_md:{digest} -pkeyopt rsa_mgf1_md:{digest}\n"
-        "openssl pkeyutl -encrypt -in PlaintextKeyMaterial.bin -out KeyMaterial.recovery.bin \\\n"
+        f"openssl pkeyutl -encrypt -in PlaintextKeyMaterial.bin -out {backup} \\\n"
         "  -inkey recovery-public.pem -pubin -pkeyopt rsa_padding_mode:oaep \\\n"
         "  -pkeyopt rsa_oaep_md:sha256 -pkeyopt rsa_mgf1_md:sha256\n"
         "shred -u PlaintextKeyMaterial.bin\n\n"
-        f"Keep KeyMaterial.recovery.bin: it is the only backup. Return {ENCRYPTED} ({size} bytes) to the operator, for\n"
+        f"Keep {backup}: it is the only backup.\n"
+        f"Return {ENCRYPTED} ({size} bytes) to the operator, for "
         "step 03 with key_material_source wrapped and custody none.\n"
     )

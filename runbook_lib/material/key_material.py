@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import hashlib
 import hmac
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -70,16 +72,25 @@ class KeyMaterial:
         return cls(os.urandom(LENGTH))
 
     @classmethod
-    def from_file(cls, path: Path, *, encoding: Encoding = "binary") -> KeyMaterial:
+    def from_file(cls, path: Path, *, encoding: Encoding = "binary", random: bool = True) -> KeyMaterial:
         """Read key material from a regular file that only its owner may read; symbolic links are not followed.
 
+        `random`: refuse bytes that can be guessed, in any encoding; material that was imported before is read without.
         Raises `PrivateFileUnsafe`, `KeyMaterialLength`, `KeyMaterialEncoded`.
         """
         content = read_private(path)
+        decoded = bytearray()
         try:
-            return cls(_decoded(content, encoding))
+            decoded = _decoded(content, encoding)
+            if random and _can_be_guessed(decoded):
+                raise KeyMaterialEncoded(
+                    "these 32 bytes are text, repeated or counted, so the key can be guessed; provide 32 bytes of a random "
+                    "source, or set key_material_encoding to the file's encoding"
+                )
+            return cls(decoded)
         finally:
-            content[:] = bytes(len(content))
+            for buffer in (content, decoded):
+                buffer[:] = bytes(len(buffer))
 
     @property
     def key_check_value(self) -> str:
@@ -143,16 +154,26 @@ def _refuse_length(content: bytes) -> NoReturn:
     )
 
 
+def _can_be_guessed(content: bytearray) -> bool:
+    """Return whether 32 bytes are printable text, few different bytes, a repeated half, or count up or down.
+
+    Of random bytes, one set in more than 2**40 is such.
+    """
+    if len(content) != LENGTH:
+        return False
+    steps = {(after - before) % 256 for before, after in pairwise(content)}
+    is_text = bool(re.fullmatch(rb"[\x20-\x7e\s]*", content))
+    return is_text or len(set(content)) < 12 or content[:16] == content[16:] or len(steps) == 1
+
+
 def _decoded(content: bytearray, encoding: Encoding) -> bytearray:
     if encoding == "binary":
-        if len(content) == LENGTH and (re.fullmatch(rb"[\x20-\x7e\s]*", content) or len(set(content)) == 1):
-            raise KeyMaterialEncoded(
-                "these 32 bytes are text or all equal, so the key can be guessed; provide 32 bytes of a random source, or set "
-                "key_material_encoding to the file's encoding"
-            )
-        return content
+        return bytearray(content)
+    text = b"".join(content.removeprefix(codecs.BOM_UTF8).split())
+    if encoding == "base64":  # with the alphabet of URLs, and unpadded, too
+        text = text.translate(bytes.maketrans(b"-_", b"+/"))
+        text += b"=" * (-len(text) % 4)
     try:
-        text = b"".join(content.split())
         return bytearray(
             bytes.fromhex(text.decode("ascii")) if encoding == "hex" else base64.b64decode(text, validate=True)
         )
@@ -220,9 +241,14 @@ def check_encrypted_key_material(content: bytes, *, wrapping_key_spec: str) -> N
     expected = WRAPPING_KEY_SPECS[wrapping_key_spec] // 8
     if len(content) == expected:
         return
-    if re.fullmatch(rb"[A-Za-z0-9+/=\s]{300,}", content):
+    digits = b"".join(content.split())
+    if re.fullmatch(rb"[0-9A-Fa-f]+", digits) and len(digits) == 2 * expected:
+        raise KeyMaterialEncoded("EncryptedKeyMaterial.bin is hex text, KMS accepts bytes only; decode it: xxd -r -p")
+    if re.fullmatch(rb"[A-Za-z0-9+/=_-]{300,}", digits):
+        lines = "" if b"\n" in content.strip() else " -A"
+        url = "tr -- -_ +/ | " if re.search(rb"[-_]", digits) else ""
         raise KeyMaterialEncoded(
-            "EncryptedKeyMaterial.bin is base64 text, KMS accepts bytes only; decode it: openssl base64 -d -A"
+            f"EncryptedKeyMaterial.bin is base64 text, KMS accepts bytes only; decode it: {url}openssl base64 -d{lines}"
         )
     raise EncryptedKeyMaterialInvalid(
         f"EncryptedKeyMaterial.bin has {len(content)} bytes, {wrapping_key_spec} yields {expected}; wrap the key material "

@@ -12,16 +12,15 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runbook_lib.errors import ArtefactsMismatch
-from runbook_lib.files import destroy, keep_aside, write_private
+from runbook_lib.files import destroy, holds, keep_aside, write_private
 from runbook_lib.material import key_material
 from runbook_lib.material.custody_record import CustodyRecord
-from runbook_lib.material.custody_txt import NAME as README
-from runbook_lib.material.recovery_copies import PLAINTEXT, PREFIX
+from runbook_lib.material.recovery_copies import FEWEST, PLAINTEXT, PREFIX
 
 FORMAT = 1
 ENCRYPTED = "EncryptedKeyMaterial.bin"
@@ -47,10 +46,16 @@ class MaterialSet:
     wrapping_public_key_sha256: str
     files: Mapping[str, bytes] = field(repr=False)
     plaintext: bytes = field(default=b"", repr=False)
+    brought: bytes = field(default=b"", repr=False)
 
     @property
     def manifest(self) -> bytes:
-        """custody.json: `format`, `key_arn`, the custody record, the wrapping key's SHA-256 and that of each file."""
+        """custody.json: `format`, `key_arn`, the custody record, the wrapping key's SHA-256 and that of each file.
+
+        Of a hand-back archive, the very bytes that were `brought`: its fingerprint is the one that both sides compare.
+        """
+        if self.brought:
+            return self.brought
         content = {
             "format": FORMAT,
             "key_arn": self.key_arn,
@@ -79,7 +84,8 @@ def write_set(
 
     `instead_of` names files that the caller has proved to be its own. `made_in_clear` is the identity of the plaintext
     file among them; `wrote_in_clear` receives the identity of the new one. Any other file whose name the set needs is
-    renamed to `<name>.kept-N`; nothing else in `folder` is changed. Raises `FileNotWritable`.
+    renamed to `<name>.kept-N`; nothing else in `folder` is changed. Every file is read back and compared. Raises
+    `FileNotWritable`, and `ArtefactsMismatch` when a file is not what was written.
     """
     remove_set(folder, instead_of, made_in_clear=made_in_clear)
     for name in (CUSTODY, *material_set.files):
@@ -90,6 +96,11 @@ def write_set(
     for name, content in material_set.files.items():
         write(name, content)
     write(CUSTODY, material_set.manifest)
+    for name, content in (*material_set.files.items(), (CUSTODY, material_set.manifest)):
+        if not holds(folder / name, key_material.fingerprint(content)):
+            raise ArtefactsMismatch(
+                f"{folder / name} is not what was written to it; check the disk, then run the cell or command again"
+            )
 
 
 def remove_set(folder: Path, names: Collection[str], *, made_in_clear: Sequence[int]) -> None:
@@ -108,8 +119,33 @@ def unexpected_files(folder: Path, known: Collection[str]) -> list[str]:
 
 
 def belongs(name: str) -> bool:
-    """Return whether a set may hold a public file of this name."""
-    return name in (ENCRYPTED, README) or bool(re.fullmatch(rf"{PREFIX}[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.bin", name))
+    """Return whether a set may hold a public file of this name; the names of earlier versions, too."""
+    part = r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*"
+    return name == ENCRYPTED or bool(re.fullmatch(rf"CUSTODY(\.{part})?\.txt|{PREFIX}{part}\.bin", name))
+
+
+def require_backups(record: CustodyRecord, names: Collection[str], *, advice: str) -> None:
+    """Raise `ArtefactsMismatch`, ending with `advice`, unless each holder has one backup among `names`, and no other is there.
+
+    Names that differ in case only count as one: on some file systems they are.
+    """
+    held = [holder.file for holder in record.holders]
+    backups = [name for name in names if name.startswith(PREFIX)]
+    if len({name.casefold() for name in names}) < len(names) or len(set(held)) < len(held):
+        raise ArtefactsMismatch(f"two files of the set have the same name, so one would replace the other; {advice}")
+    if odd := sorted(set(held) ^ set(backups)):
+        raise ArtefactsMismatch(
+            f"{len(held)} holders, {len(backups)} backups: they differ in {', '.join(odd)}; {advice}"
+        )
+    fewest = {"recovery_key": 1, "split": FEWEST}.get(record.kind, 0)
+    if len(held) < fewest:
+        raise ArtefactsMismatch(
+            f"custody {record.kind!r} has {len(held)} backups, at least {fewest} are needed; {advice}"
+        )
+
+
+KEY_ARN = r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]{1,128}$"
+SHA_256 = r"^[0-9a-f]{64}$"
 
 
 class Manifest(BaseModel):
@@ -117,11 +153,11 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
-    format: int
-    key_arn: str
+    format: int = Field(ge=1)
+    key_arn: str = Field(pattern=KEY_ARN)
     custody: CustodyRecord
-    wrapping_public_key_sha256: str
-    files: dict[str, str]
+    wrapping_public_key_sha256: str = Field(pattern=SHA_256)
+    files: dict[str, Annotated[str, Field(pattern=SHA_256)]]
 
 
 def parse_manifest(content: bytes, *, advice: str) -> Manifest:
@@ -147,6 +183,7 @@ def read_set(read: Callable[[str], bytes], *, fingerprint: str, advice: str) -> 
     if key_material.fingerprint(content) != fingerprint:
         raise ArtefactsMismatch(f"{CUSTODY} is not the file that 03 wrote; {advice}")
     manifest = parse_manifest(content, advice=advice)
+    require_backups(manifest.custody, manifest.files, advice=advice)
     for name, digest in manifest.files.items():
         if key_material.fingerprint(read(name)) != digest:
             value = manifest.custody.key_check_value

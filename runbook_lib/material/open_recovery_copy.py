@@ -5,18 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from runbook_lib.errors import KeyMaterialMismatch, RecoverySourceInvalid
+from runbook_lib.errors import ArtefactMissing, EncryptedKeyMaterialInvalid, RecoverySourceInvalid, RunbookError
 from runbook_lib.material import key_material, recovery_copies
 from runbook_lib.material.custody_record import CustodyRecord, Holder
 from runbook_lib.material.key_material import Encoding, KeyMaterial
 from runbook_lib.material.material_set import Wrapping
+from runbook_lib.material.recovery_keys import key_fingerprint
 from runbook_lib.material.request import HsmToken
 from runbook_lib.material.sources import read_private_key
 
@@ -48,36 +49,31 @@ class RecoverySources:
 def opened(record: CustodyRecord, *, read: Read, sources: RecoverySources) -> Iterator[KeyMaterial]:
     """Open the key material of a custody record; it is overwritten at the end of the `with` block.
 
-    `read` returns a backup by file name. Raises `RecoverySourceInvalid`, `EncryptedKeyMaterialInvalid`, and
-    `KeyMaterialMismatch` if the key check value differs from the recorded one.
+    `read` returns a backup by file name. The record says where to look first; it is not authenticated, so what it says
+    never stops key material that opens. Raises `RecoverySourceInvalid` and `EncryptedKeyMaterialInvalid`.
     """
     with _open(record, read, sources) as material:
-        require_check_value(record, material.key_check_value)
         yield material
 
 
-def require_check_value(record: CustodyRecord, key_check_value: str) -> None:
-    """Compare a key check value with the recorded one, as a first check. Raises `KeyMaterialMismatch`.
+def differs(record: CustodyRecord, key_check_value: str) -> str:
+    """Return, as a clause, that a key check value is not the recorded one; "" if it is, or if either is unknown.
 
-    The proof is the import: KMS accepts only the key material that the key had.
+    The record is a hint. The proof is the import: KMS accepts only the key material that the key had.
     """
     recorded = record.key_check_value
-    if recorded and key_check_value and recorded != key_check_value:
-        raise KeyMaterialMismatch(
-            f"this key material has key check value {key_check_value}, recorded is {recorded}; provide the key material that was "
-            "imported"
-        )
+    if not recorded or not key_check_value or recorded == key_check_value:
+        return ""
+    return f"key check value {key_check_value}, recorded is {recorded}"
 
 
 def _open(record: CustodyRecord, read: Read, sources: RecoverySources) -> KeyMaterial:
     if sources.material_file:
-        return KeyMaterial.from_file(Path(sources.material_file).expanduser(), encoding=sources.encoding)
+        return _from_file(sources.material_file, sources)
     if sources.components:
-        paths = [Path(path).expanduser() for path in sources.components]
-        return recovery_copies.combine([KeyMaterial.from_file(path, encoding=sources.encoding) for path in paths])
+        return recovery_copies.combine([_from_file(path, sources) for path in sources.components])
     if record.kind in ("recovery_key", "split") or record.holders:
-        keys = [read_private_key(path, password_from=sources.password_from) for path in sources.private_keys]
-        return _together(record, read, keys) if record.kind == "split" else _any_copy(record, read, keys)
+        return _together(record, read, sources) if record.kind == "split" else _any_copy(record, read, sources)
     kept = {
         "hsm": "the key material is in the HSM token",
         "file": f"{recovery_copies.PLAINTEXT} was destroyed or moved",
@@ -88,50 +84,70 @@ def _open(record: CustodyRecord, read: Read, sources: RecoverySources) -> KeyMat
     )
 
 
-def _holder_of(record: CustodyRecord, key: rsa.RSAPrivateKey) -> Holder:
-    """Return the backup that a private key opens. Raises `RecoverySourceInvalid`."""
-    name = recovery_copies.key_fingerprint(key.public_key())
-    for holder in record.holders:
-        if holder.recovery_key_sha256 == name:
-            return holder
-    wanted = ", ".join(holder.recovery_key_sha256[:8] for holder in record.holders)
+def _from_file(path: str, sources: RecoverySources) -> KeyMaterial:
+    """Read key material that was imported before: also such as would be refused today."""
+    return KeyMaterial.from_file(Path(path).expanduser(), encoding=sources.encoding, random=False)
+
+
+def _open_with(record: CustodyRecord, read: Read, key: rsa.RSAPrivateKey) -> Iterator[tuple[Holder, KeyMaterial]]:
+    """Yield each backup that a private key opens, the recorded one first. Raises `RecoverySourceInvalid` if there is none."""
+    name, opens, problem = key_fingerprint(key.public_key()), False, None
+    for holder in sorted(record.holders, key=lambda holder: holder.recovery_key_sha256 != name):
+        try:
+            material = recovery_copies.open_any_copy(read(holder.file), key)
+        except (EncryptedKeyMaterialInvalid, ArtefactMissing) as error:
+            problem = problem or (error if holder.recovery_key_sha256 == name else None)
+            continue
+        opens = True
+        yield holder, material
+    if problem and not opens:
+        raise problem
+    if not opens:
+        raise RecoverySourceInvalid(
+            f"the private key provided (SHA-256 of its public key {name[:8]}…) opens no backup of this key material; provide one "
+            f"of {_wanted(record.holders)}"
+        )
+
+
+def _wanted(holders: Iterable[Holder]) -> str:
+    return ", ".join(holder.recovery_key_sha256[:8] for holder in holders)
+
+
+def _any_copy(record: CustodyRecord, read: Read, sources: RecoverySources) -> KeyMaterial:
+    """Open any backup with any of the private keys, each of which is tried. Raises what the first one that fails raises."""
+    problems: list[RunbookError] = []
+    for path in sources.private_keys:
+        try:
+            key = read_private_key(path, password_from=sources.password_from)
+            return next(material for _, material in _open_with(record, read, key))
+        except RunbookError as error:
+            problems.append(error)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        reasons = "; ".join(str(problem) for problem in problems)
+        raise RecoverySourceInvalid(f"none of the {len(problems)} private keys opens a backup: {reasons}")
     raise RecoverySourceInvalid(
-        f"the private key provided (SHA-256 of its public key {name[:8]}…) opens no backup of this key material; provide one of "
-        f"{wanted}"
+        "no recovery private key was provided; provide one whose public key has a SHA-256 that begins with one of: "
+        f"{_wanted(record.holders)}"
     )
 
 
-def _any_copy(record: CustodyRecord, read: Read, keys: list[rsa.RSAPrivateKey]) -> KeyMaterial:
-    if not keys:
-        wanted = ", ".join(holder.recovery_key_sha256[:8] for holder in record.holders)
-        raise RecoverySourceInvalid(
-            f"no recovery private key was provided; provide one whose public key has a SHA-256 that begins with one of: {wanted}"
-        )
-    holder = _holder_of(record, keys[0])
-    return recovery_copies.open_copy(read(holder.file), keys[0], algorithm=holder.algorithm)
-
-
-def _together(record: CustodyRecord, read: Read, keys: list[rsa.RSAPrivateKey]) -> KeyMaterial:
-    """Open each custodian's component and combine them. Raises `RecoverySourceInvalid` and `KeyMaterialMismatch`."""
-    there = {holder.file: key for key in keys for holder in (_holder_of(record, key),)}
-    if missing := [holder for holder in record.holders if holder.file not in there]:
-        lacking = ", ".join(holder.recovery_key_sha256[:8] for holder in missing)
-        raise RecoverySourceInvalid(
-            f"{len(missing)} of {len(record.holders)} components are missing; provide the private keys of {lacking} too"
-        )
-    parts = []
+def _together(record: CustodyRecord, read: Read, sources: RecoverySources) -> KeyMaterial:
+    """Open each custodian's component and combine them. Raises `RecoverySourceInvalid`."""
+    parts: dict[str, KeyMaterial] = {}
     try:
-        for holder in record.holders:
-            part = recovery_copies.open_copy(read(holder.file), there[holder.file], algorithm=holder.algorithm)
-            parts.append(part)
-            if part.key_check_value != holder.component_check_value:
-                raise KeyMaterialMismatch(
-                    f"{holder.file} has check value {part.key_check_value}, recorded is {holder.component_check_value}; "
-                    "provide the file that belongs to this set"
-                )
-        return recovery_copies.combine(parts)
+        for path in sources.private_keys:
+            key = read_private_key(path, password_from=sources.password_from)
+            parts.update((holder.file, part) for holder, part in _open_with(record, read, key))
+        if missing := [holder for holder in record.holders if holder.file not in parts]:
+            raise RecoverySourceInvalid(
+                f"{len(missing)} of {len(record.holders)} components are missing; provide the private keys of "
+                f"{_wanted(missing)} too"
+            )
+        return recovery_copies.combine(list(parts.values()))
     finally:
-        for part in parts:
+        for part in parts.values():
             part.wipe()
 
 
@@ -141,7 +157,6 @@ def check_opens(record: CustodyRecord, *, read: Read, sources: RecoverySources) 
         from runbook_lib.material import pkcs11
 
         with pkcs11.open_key(_token(record, sources), create=False) as key:
-            require_check_value(record, key.key_check_value)
             return key.key_check_value
     with opened(record, read=read, sources=sources) as material:
         return material.key_check_value
@@ -169,7 +184,6 @@ def wrap(record: CustodyRecord, wrapping: Wrapping, *, read: Read, sources: Reco
 
         public_key = key_material.load_wrapping_public_key(wrapping.public_key, wrapping_key_spec=wrapping.key_spec)
         with pkcs11.open_key(_token(record, sources), create=False) as key:
-            require_check_value(record, key.key_check_value)
             return key.encrypt_to(public_key, wrapping.algorithm), key.key_check_value
     with opened(record, read=read, sources=sources) as material:
         encrypted = key_material.encrypt_key_material(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -24,10 +25,12 @@ _PROBE = rsa.RSAPublicNumbers(65537, (1 << 2047) + (1 << 1024) + 1)
 class HsmKey:
     """One AES-256 key in an open session with its token."""
 
-    def __init__(self, session: Any, token: Any, key: Any, key_label: str, *, found: bool) -> None:
+    def __init__(
+        self, session: Any, token: Any, key: Any, key_label: str, *, found: bool, algorithms: list[str]
+    ) -> None:
         self._session, self._token, self._key = session, token, key
         self._label, self._found = key_label, found
-        self.algorithms = oaep_algorithms(session)
+        self.algorithms = algorithms
 
     def __repr__(self) -> str:
         return f"HsmKey({self._label!r} in token {self._token.label!r}, key check value {self.key_check_value})"
@@ -124,7 +127,7 @@ def _wrap(session: Any, key: Any, numbers: rsa.RSAPublicNumbers, algorithm: str)
             Attribute.TOKEN: False,
             Attribute.WRAP: True,
             Attribute.MODULUS: numbers.n.to_bytes((numbers.n.bit_length() + 7) // 8, "big"),
-            Attribute.PUBLIC_EXPONENT: numbers.e.to_bytes(3, "big"),
+            Attribute.PUBLIC_EXPONENT: numbers.e.to_bytes((numbers.e.bit_length() + 7) // 8, "big"),
         }
     )
     try:
@@ -147,8 +150,13 @@ def find_token(token: HsmToken) -> Any:
             "python-pkcs11 is not installed; pip install 'aurora-byok-runbook[hsm]', or choose another source"
         ) from None
     try:
-        library = pkcs11.lib(token.module)
+        library = pkcs11.lib(str(Path(token.module).expanduser()))
     except pkcs11.PKCS11Error as error:
+        if type(error) is not pkcs11.PKCS11Error:  # a return value of C_Initialize
+            raise HsmUnavailable(
+                f"pkcs11_module {token.module!r} loads but does not start ({_name(error)}): see its configuration (SoftHSM: the "
+                "file that SOFTHSM2_CONF names, and its token folder)"
+            ) from error
         raise HsmUnavailable(
             f"pkcs11_module {token.module!r} cannot be loaded as a PKCS#11 library ({error}); give the path of the vendor's .so"
         ) from error
@@ -164,8 +172,10 @@ def find_token(token: HsmToken) -> Any:
 
 
 @contextmanager
-def open_key(where: HsmToken, *, create: bool) -> Iterator[HsmKey]:
+def open_key(where: HsmToken, *, create: bool, algorithm: str = "") -> Iterator[HsmKey]:
     """Log in to the token and find the key by its label; with `create`, create the key if it does not exist.
+
+    Nothing is created in a token that does not support `algorithm`, the wrapping algorithm.
 
     Raises `HsmUnavailable` (module, token, PIN or key), `HsmIncapable` and `PassPhraseMissing`.
     """
@@ -195,8 +205,11 @@ def open_key(where: HsmToken, *, create: bool) -> Iterator[HsmKey]:
             raise HsmUnavailable(
                 f"token {token.label!r} has no key {label!r}; provide the token that created the key material"
             )
+        algorithms = oaep_algorithms(session)
+        if algorithm and algorithm not in algorithms:
+            raise HsmIncapable(incapable(str(token.label), algorithms, algorithm))
         key = _checked(keys[0], label) if keys else _generate(session, token, label)
-        yield HsmKey(session, token, key, label, found=bool(keys))
+        yield HsmKey(session, token, key, label, found=bool(keys), algorithms=algorithms)
 
 
 def _checked(key: Any, label: str) -> Any:

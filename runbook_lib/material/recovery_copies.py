@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from runbook_lib.errors import (
@@ -30,12 +29,11 @@ from runbook_lib.material.key_material import (
     fingerprint,
     oaep,
 )
+from runbook_lib.material.recovery_keys import key_fingerprint
 from runbook_lib.material.request import Custody, Source
 
-SMALLEST = 2048
 PREFIX = "KeyMaterial."
 PLAINTEXT = "PlaintextKeyMaterial.bin"
-TRAINING_LABEL = b"TRAINING ONLY: this recovery key was made by the sandbox and protects nothing real\n"
 
 
 @dataclass(frozen=True)
@@ -64,86 +62,41 @@ class CustodyCopy:
         return Holder(**facts)
 
 
-def load_recovery_public_key(pem: bytes) -> rsa.RSAPublicKey:
-    """Load a recovery public key: RSA, PEM, 2048 bits or more. Raises `RecoveryKeyInvalid`."""
-    if b"PRIVATE KEY" in pem:
-        raise RecoveryKeyInvalid(
-            "this is a private key; give its public key (openssl rsa -in recovery-private.pem -pubout) and keep the private "
-            "key off this machine"
-        )
-    try:
-        key = serialization.load_pem_public_key(pem)
-    except (ValueError, TypeError) as error:
-        raise RecoveryKeyInvalid(
-            "this is not a valid public key in PEM form; create one with openssl rsa -pubout"
-        ) from error
-    if not isinstance(key, rsa.RSAPublicKey) or key.key_size < SMALLEST:
-        raise RecoveryKeyInvalid(
-            f"this is not an RSA key of at least {SMALLEST} bits; create one with openssl genrsa -aes256 4096"
-        )
-    return key
+def label_of(key_arn: str, key_check_value: str, encrypted: bytes) -> str:
+    """Return key id and key check value, which make the names of backups unique where those of several keys are kept.
 
-
-def load_recovery_public_keys(pems: Sequence[bytes]) -> list[rsa.RSAPublicKey]:
-    """Load several recovery public keys (PEM). Raises `RecoveryKeyInvalid`, also if two are the same."""
-    keys = [load_recovery_public_key(pem) for pem in pems]
-    names = [key_fingerprint(key) for key in keys]
-    for name in names:
-        if names.count(name) > 1:
-            raise RecoveryKeyInvalid(
-                f"the recovery key {name[:8]} was given {names.count(name)} times; give each holder's own key once"
-            )
-    return keys
-
-
-def key_fingerprint(key: rsa.RSAPublicKey) -> str:
-    """Return the SHA-256 (hex) of a public key's DER SubjectPublicKeyInfo."""
-    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return fingerprint(der)
+    Without a key check value (a token that computes none), the SHA-256 of EncryptedKeyMaterial.bin takes its place.
+    """
+    return f"{key_arn.rpartition('/')[2]}.{key_check_value or 'set-' + fingerprint(encrypted)[:8]}"
 
 
 def copies(
-    keys: Sequence[rsa.RSAPublicKey], encrypt_to: Callable[[rsa.RSAPublicKey, str], bytes], *, algorithm: str
+    keys: Sequence[rsa.RSAPublicKey],
+    encrypt_to: Callable[[rsa.RSAPublicKey, str], bytes],
+    *,
+    algorithm: str,
+    label: str,
 ) -> list[CustodyCopy]:
     """Return one backup per recovery key, encrypted by `encrypt_to(key, algorithm)`, here or inside an HSM."""
     made = []
     for key in keys:
         name = key_fingerprint(key)
-        made.append(CustodyCopy(f"{PREFIX}recovery-{name[:8]}.bin", name, encrypt_to(key, algorithm), algorithm))
+        file = f"{PREFIX}recovery-{name[:8]}.{label}.bin"
+        made.append(CustodyCopy(file, name, encrypt_to(key, algorithm), algorithm))
     return made
 
 
-def seal(material: KeyMaterial, recovery_public_keys: Sequence[bytes]) -> list[CustodyCopy]:
-    """Encrypt the material to each recovery public key (PEM). Raises `RecoveryKeyInvalid`."""
-    keys = load_recovery_public_keys(recovery_public_keys)
-    return copies(keys, lambda key, name: key.encrypt(bytes(material), oaep(name)), algorithm=RSAES_OAEP_SHA_256)
+def seal(material: KeyMaterial, keys: Sequence[rsa.RSAPublicKey], *, label: str) -> list[CustodyCopy]:
+    """Encrypt the material to each recovery public key."""
 
+    def encrypt_to(key: rsa.RSAPublicKey, algorithm: str) -> bytes:
+        return key.encrypt(bytes(material), oaep(algorithm))
 
-def load_recovery_private_key(pem: bytes | bytearray, *, password: str | None = None) -> rsa.RSAPrivateKey:
-    """Load a recovery private key (PEM). Raises `RecoveryKeyInvalid`."""
-    try:
-        key = serialization.load_pem_private_key(bytes(pem), password.encode() if password else None)
-    except TypeError:
-        wanted = (
-            "it is encrypted: set recovery_password_from (--password-from)"
-            if not password
-            else "it has no password: leave recovery_password_from (--password-from) empty"
-        )
-        raise RecoveryKeyInvalid(f"this private key cannot be loaded; {wanted}") from None
-    except ValueError:
-        raise RecoveryKeyInvalid(
-            "this private key cannot be loaded: the password is wrong, or it is not a private key in PEM form; "
-            "provide the right one"
-        ) from None
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise RecoveryKeyInvalid(
-            "this is not an RSA key; give the recovery private key that the name of the backup identifies"
-        )
-    return key
+    return copies(keys, encrypt_to, algorithm=RSAES_OAEP_SHA_256, label=label)
 
 
 def open_any_copy(content: bytes, private_key: rsa.RSAPrivateKey) -> KeyMaterial:
-    """Open a backup whose algorithm is not recorded: OAEP with SHA-256, else with SHA-1, as many HSMs use.
+    """Open a backup, whatever is recorded: OAEP with SHA-256, else with SHA-1, as many HSMs use.
 
     Raises `EncryptedKeyMaterialInvalid`, `KeyMaterialLength` and `KeyMaterialEncoded`.
     """
@@ -166,26 +119,6 @@ def open_copy(content: bytes, private_key: rsa.RSAPrivateKey, *, algorithm: str 
             "this backup is for another recovery key, or damaged; use the key that its file name identifies"
         ) from None
     return KeyMaterial(opened)
-
-
-def make_training_recovery_key() -> tuple[bytes, bytes]:
-    """Return a recovery key pair (private, public; PEM) that is labelled as for training only."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=3072)
-    private_pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    public_pem = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return TRAINING_LABEL + private_pem, TRAINING_LABEL + public_pem
-
-
-def training_public_key(private_pem: bytes) -> bytes:
-    """Return the public key (PEM) of a training pair whose file was deleted."""
-    public = load_recovery_private_key(private_pem).public_key()
-    return TRAINING_LABEL + public.public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
 
 
 def record(
@@ -249,13 +182,13 @@ def combine(components: Sequence[KeyMaterial]) -> KeyMaterial:
     return KeyMaterial(whole)
 
 
-def seal_components(material: KeyMaterial, keys: Sequence[rsa.RSAPublicKey]) -> list[CustodyCopy]:
+def seal_components(material: KeyMaterial, keys: Sequence[rsa.RSAPublicKey], *, label: str) -> list[CustodyCopy]:
     """Split the key material and encrypt one component to each custodian's recovery public key."""
     sealed = []
     for number, (key, component) in enumerate(zip(keys, split(material, len(keys)), strict=True), 1):
         with component:
             content = key.encrypt(bytes(component), oaep(RSAES_OAEP_SHA_256))
             name = key_fingerprint(key)
-            file = f"{PREFIX}component-{number}-of-{len(keys)}-{name[:8]}.bin"
+            file = f"{PREFIX}component-{number}-of-{len(keys)}-{name[:8]}.{label}.bin"
             sealed.append(CustodyCopy(file, name, content, component_check_value=component.key_check_value))
     return sealed

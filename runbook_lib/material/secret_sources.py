@@ -39,11 +39,11 @@ def read_pass_phrase(origin: str, *, what: str) -> str:
     if kind == "env":
         if not (found := os.environ.get(where, "")):
             raise PassPhraseMissing(f"{what}: the environment variable {where} is not set; set it, or write prompt")
-        return found
+        return _without_line_feed(found)
     if kind == "file":
         content = read_private(Path(where).expanduser())
         try:
-            return content.decode().removesuffix("\n").removesuffix("\r")
+            return _without_line_feed(content.decode())
         except UnicodeDecodeError:
             raise PassPhraseMissing(f"{what}: {where} is not text in UTF-8; give the right file") from None
         finally:
@@ -56,6 +56,11 @@ def read_pass_phrase(origin: str, *, what: str) -> str:
         return getpass.getpass(f"{what}: ")
     except EOFError:
         raise PassPhraseMissing(f"{what}: nothing was typed; try again") from None
+
+
+def _without_line_feed(text: str) -> str:
+    """Return `text` without the line feed that `$(cat file)`'s relatives and editors add."""
+    return text.removesuffix("\n").removesuffix("\r")
 
 
 def _can_prompt() -> bool:

@@ -15,12 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from runbook_lib.errors import ArtefactMissing
 from runbook_lib.files import read_private
-from runbook_lib.material import hand_over, key_material, recovery_copies
+from runbook_lib.material import hand_over, key_material, recovery_copies, recovery_keys
 from runbook_lib.material.custody_record import HsmFacts
-from runbook_lib.material.custody_txt import NAME as README
-from runbook_lib.material.custody_txt import custody_readme
+from runbook_lib.material.custody_txt import custody_readme, name_of
 from runbook_lib.material.key_material import KeyMaterial
-from runbook_lib.material.material_set import ENCRYPTED, MaterialSet, Wrapping
+from runbook_lib.material.material_set import ENCRYPTED, MaterialSet, Wrapping, require_backups
 from runbook_lib.material.request import MaterialRequest
 from runbook_lib.material.secret_sources import read_pass_phrase
 
@@ -37,7 +36,7 @@ def make_set(
     `recovery_public_keys` are PEM. Raises what `key_material`, `recovery_copies`, `pkcs11` and `hand_over` raise.
     """
     public_key = key_material.load_wrapping_public_key(wrapping.public_key, wrapping_key_spec=wrapping.key_spec)
-    keys = recovery_copies.load_recovery_public_keys(recovery_public_keys)
+    keys = recovery_keys.load_recovery_public_keys(recovery_public_keys)
     copies: list[recovery_copies.CustodyCopy] = []
     facts: dict[str, Any] = {}
     check_value, plaintext = "", b""
@@ -50,36 +49,47 @@ def make_set(
         case "pkcs11":
             from runbook_lib.material import pkcs11
 
-            with pkcs11.open_key(request.token, create=True) as key:
+            with pkcs11.open_key(request.token, create=True, algorithm=wrapping.algorithm) as key:
                 check_value, facts = key.key_check_value, {"hsm": HsmFacts(**key.facts)}
                 encrypted = key.encrypt_to(public_key, wrapping.algorithm)
+                label = recovery_copies.label_of(wrapping.key_arn, check_value, encrypted)
                 if keys:
-                    copies = recovery_copies.copies(keys, key.encrypt_to, algorithm=key.best_algorithm())
+                    copies = recovery_copies.copies(keys, key.encrypt_to, algorithm=key.best_algorithm(), label=label)
         case _:
             with _material(request) as material:
                 check_value = material.key_check_value
                 encrypted = key_material.encrypt_key_material(
                     material, wrapping_public_key=wrapping.public_key, wrapping_algorithm=wrapping.algorithm
                 )
-                if request.custody == "split":
-                    copies = recovery_copies.seal_components(material, keys)
-                elif request.custody == "recovery_key":
-                    copies = recovery_copies.seal(material, recovery_public_keys)
-                elif request.custody == "file":
+                copies = _backups(request, material, keys, recovery_copies.label_of(wrapping.key_arn, check_value, b""))
+                if request.custody == "file":
                     plaintext, facts = bytes(material), {"keep_plaintext_file": request.keep_plaintext_file}
-    training = [pem.startswith(recovery_copies.TRAINING_LABEL) for pem in recovery_public_keys]
+    training = zip(keys, recovery_public_keys, strict=True)
     record = recovery_copies.record(
         custody=request.custody,
         source=request.source,
         key_check_value=check_value,
         copies=copies,
-        training=[recovery_copies.key_fingerprint(key) for key, only in zip(keys, training, strict=True) if only],
+        training=[
+            recovery_keys.key_fingerprint(key) for key, pem in training if recovery_keys.is_training_key(key, pem)
+        ],
         made_at=now or datetime.now(UTC),
         **facts,
     )
-    readme = custody_readme(record, key_arn=wrapping.key_arn).encode()
-    files = {ENCRYPTED: encrypted, **{copy.name: copy.content for copy in copies}, README: readme}
+    readme = name_of(recovery_copies.label_of(wrapping.key_arn, check_value, encrypted))
+    text = custody_readme(record, key_arn=wrapping.key_arn).encode()
+    files = {ENCRYPTED: encrypted, **{copy.name: copy.content for copy in copies}, readme: text}
+    require_backups(record, files, advice="give recovery keys whose SHA-256 begin with other digits")
     return MaterialSet(record, wrapping.key_arn, key_material.fingerprint(wrapping.public_key), files, plaintext)
+
+
+def _backups(
+    request: MaterialRequest, material: KeyMaterial, keys: Sequence[rsa.RSAPublicKey], label: str
+) -> list[recovery_copies.CustodyCopy]:
+    """Return the backups that the custody asks for; with custody `file` and `none` there are none."""
+    if request.custody == "split":
+        return recovery_copies.seal_components(material, keys, label=label)
+    return recovery_copies.seal(material, keys, label=label) if request.custody == "recovery_key" else []
 
 
 def _material(request: MaterialRequest) -> KeyMaterial:
@@ -100,9 +110,19 @@ def read_private_key(path: str, *, password_from: str = "") -> rsa.RSAPrivateKey
     pem = read_private(Path(path).expanduser())
     try:
         password = read_pass_phrase(password_from, what=f"Password of {path}") if password_from else None
-        return recovery_copies.load_recovery_private_key(pem, password=password)
+        return recovery_keys.load_recovery_private_key(pem, password=password, name=path)
     finally:
         pem[:] = bytes(len(pem))
+
+
+def read_recovery_public_keys(paths: Sequence[str]) -> list[bytes]:
+    """Return the recovery public keys (PEM) in these files, each of them judged.
+
+    Raises `ArtefactMissing` and `RecoveryKeyInvalid`, which name the file.
+    """
+    contents = [read_public(path) for path in paths]
+    recovery_keys.load_recovery_public_keys(contents, paths)
+    return contents
 
 
 def read_public(path: str) -> bytes:

@@ -12,8 +12,9 @@ from runbook_lib.errors import CustodyRefused, FileNotWritable, InputError
 from runbook_lib.files import write_private
 from runbook_lib.material.hand_over import HAND_BACK, make_hand_back, read_bundle
 from runbook_lib.material.material_set import MaterialSet, write_set
+from runbook_lib.material.recovery_keys import CREATE, refuse_training_keys
 from runbook_lib.material.request import MaterialRequest
-from runbook_lib.material.sources import make_set, read_public
+from runbook_lib.material.sources import make_set, read_public, read_recovery_public_keys
 
 
 def wrap_bundle(bundle: str, request: MaterialRequest, *, folder: Path, now: datetime | None = None) -> MaterialSet:
@@ -34,13 +35,13 @@ def wrap_bundle(bundle: str, request: MaterialRequest, *, folder: Path, now: dat
         )
     if request.custody in ("recovery_key", "split") and not request.recovery_public_keys:
         raise CustodyRefused(
-            "no recovery public key was given; create a pair where it will be kept (openssl genrsa -aes256 -out "
-            "recovery-private.pem 4096; openssl rsa -in recovery-private.pem -pubout -out recovery-public.pem) and give "
+            f"no recovery public key was given; create a pair where it will be kept ({CREATE}) and give "
             "--recovery-public-key recovery-public.pem"
         )
-    made = make_set(
-        request, wrapping, recovery_public_keys=[read_public(path) for path in request.recovery_public_keys]
-    )
+    paths = request.recovery_public_keys
+    keys = read_recovery_public_keys(paths)
+    refuse_training_keys(keys, paths)
+    made = make_set(request, wrapping, recovery_public_keys=keys)
     try:
         folder.mkdir(mode=0o700)
         folder.chmod(0o700)

@@ -13,7 +13,8 @@ from runbook_lib.errors import ArtefactsMismatch, PlanOutdated, StepMissing
 from runbook_lib.inputs.kms import EncryptKeyMaterialInputs
 from runbook_lib.material import key_material, openssl_commands, recovery_copies
 from runbook_lib.material.custody_record import CustodyRecord
-from runbook_lib.material.custody_txt import NAME as README
+from runbook_lib.material.hand_over import HAND_BACK, is_archive, read_hand_back
+from runbook_lib.material.key_material import check_encrypted_key_material
 from runbook_lib.material.material_set import (
     CUSTODY,
     ENCRYPTED,
@@ -22,12 +23,12 @@ from runbook_lib.material.material_set import (
     unexpected_files,
     write_set,
 )
-from runbook_lib.material.sources import make_set
+from runbook_lib.material.sources import make_set, read_public
 from runbook_lib.plan import Change, Plan
 from runbook_lib.run.records import ImportParameters, ImportRecord, MaterialRecord
 from runbook_lib.run.steps import GET_PARAMETERS_FOR_IMPORT
-from runbook_lib.steps.custody_choice import custody_changes, recovery_public_keys
-from runbook_lib.steps.existing_set import WRAPPING_PUBLIC_KEY, ExistingSet, decide, wrapped_sha256
+from runbook_lib.steps.custody_choice import custody_changes, recovery_public_keys, require_no_training
+from runbook_lib.steps.existing_set import WRAPPING_PUBLIC_KEY, ExistingSet, check_files, decide, wrapped_sha256
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.plaintext_file import files_of, kept_aside, written
 from runbook_lib.tables import Text
@@ -84,13 +85,30 @@ def _new_set(
         changes.append(Change("delete", "superseded set", material.set[:8], why, request={"set": material.set}))
     source = asked.key_material_source
     changes.append(Change("create", "key material", source, _SOURCES[source].format(asked)))
+    changes += _brought(step, asked) if source == "wrapped" else []
     request = pair.request
     if source == "pkcs11":
         changes.append(_token(asked, request.WrappingAlgorithm))
     under = f"under {request.WrappingKeySpec}, {request.WrappingAlgorithm}"
     changes.append(Change("create", ENCRYPTED, ENCRYPTED, under))
-    changes += kept_aside(step.run, [name for name in (ENCRYPTED, README, CUSTODY) if name not in ours])
+    changes += kept_aside(step.run, [name for name in (ENCRYPTED, CUSTODY) if name not in ours])
     return [*changes, *custody_changes(step, asked)]
+
+
+def _brought(step: OpenStep, asked: EncryptKeyMaterialInputs) -> list[Change]:
+    """Return the row with the fingerprint of a hand-back archive, which covers all of its files.
+
+    Raises what reading it raises, and `CustodyRefused` for a backup that only a training key opens.
+    """
+    wrapping, content = _wrapping(step), read_public(asked.key_material_file)
+    if not is_archive(content):
+        check_encrypted_key_material(content, wrapping_key_spec=wrapping.key_spec)
+        return []
+    returned = read_hand_back(content, wrapping)
+    require_no_training(step.run, returned.record)
+    why = "SHA-256 over all of it; compare it with the fingerprint that `runbook wrap` printed"
+    request = {"fingerprint": returned.fingerprint}
+    return [Change("keep", HAND_BACK, returned.fingerprint, why, request=request)]
 
 
 def _token(asked: EncryptKeyMaterialInputs, algorithm: str) -> Change:
@@ -126,6 +144,9 @@ def apply(step: OpenStep, plan: Plan) -> str:
         if found := unexpected_files(step.run.path, files_of(step.run, material)):
             raise PlanOutdated(f"nothing was changed: {', '.join(found)} {_UNEXPECTED}; then run the plan cell again")
         created = make_set(asked.request(), wrapping, recovery_public_keys=recovery_public_keys(step, asked))
+        shown = [change.request["fingerprint"] for change in plan.changes if change.resource == HAND_BACK]
+        if shown not in ([], [created.fingerprint]):
+            raise PlanOutdated("nothing was changed: the hand-back archive is another than in the plan; run it again")
         _write(step, created, asked)
     return created.record.key_check_value
 
@@ -226,8 +247,7 @@ def _check_custody(checks: Checks, step: OpenStep, material: MaterialRecord) -> 
         lambda kind: bool(copies) or kind in ("hsm", "file", "none"),
         source=CUSTODY,
     )
-    whole = [name for name, digest in material.files.items() if key_material.fingerprint(step.run.read(name)) == digest]
-    checks.equal("every file of the set is unchanged", list(material.files), whole, source="SHA-256 of each file")
+    check_files(checks, step.run, material, claim="every file of the set is unchanged")
 
 
 def _in_words(custody: CustodyRecord) -> str:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from runbook_lib.checks import Checks
 from runbook_lib.errors import ArtefactMissing, ArtefactsMismatch
 from runbook_lib.inputs.kms import EncryptKeyMaterialInputs
 from runbook_lib.material import key_material, recovery_copies
@@ -18,6 +19,7 @@ from runbook_lib.plan import Action
 from runbook_lib.run.records import ImportParameters, ImportRecord, MaterialRecord
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import ENCRYPT_KEY_MATERIAL, IMPORT_KEY_MATERIAL
+from runbook_lib.steps.custody_choice import backup_for_training
 
 WRAPPING_PUBLIC_KEY = "WrappingPublicKey.bin"
 
@@ -110,7 +112,7 @@ class ExistingSet:
         return SetState(imported, sent, self.of_this_pair, not self.changed, usable)
 
     def _is_usable(self) -> bool:
-        if self.material.made_with != self.asked.model_dump():
+        if self.material.made_with != self.asked.model_dump() or backup_for_training(self.run, self.material.custody):
             return False
         try:
             read_custody(self.run, self.material)
@@ -148,3 +150,10 @@ def read_custody(run: Run, material: MaterialRecord) -> None:
     Raises `ArtefactsMismatch` when a file does not belong to this set, and `ArtefactMissing` when one is missing.
     """
     read_set(run.read, fingerprint=material.set, advice=AGAIN)
+
+
+def check_files(checks: Checks, run: Run, material: MaterialRecord, *, claim: str) -> None:
+    """Add the claim that every file of the set is as step 03 wrote it. Raises `ArtefactMissing` when one is missing."""
+    changed = [name for name, digest in material.files.items() if key_material.fingerprint(run.read(name)) != digest]
+    number = f"{len(material.files)} files"
+    checks.equal(claim, number, f"changed: {', '.join(changed)}" if changed else number, source="SHA-256 of each file")

@@ -25,6 +25,7 @@ from runbook_lib.material.material_set import ENCRYPTED
 from runbook_lib.plan import Change, Plan
 from runbook_lib.run.records import ImportParameters, ImportRecord, KeyRecord, MaterialRecord
 from runbook_lib.run.steps import ENCRYPT_KEY_MATERIAL, GET_PARAMETERS_FOR_IMPORT
+from runbook_lib.steps.custody_choice import require_no_training
 from runbook_lib.steps.existing_set import AGAIN, read_custody
 from runbook_lib.steps.get_parameters_for_import import IMPORT_TOKEN, PUBLIC_KEY
 from runbook_lib.steps.open_step import OpenStep
@@ -131,6 +132,7 @@ def _check_set(step: OpenStep) -> None:
             f"{AGAIN}"
         )
     read_custody(step.run, material)
+    require_no_training(step.run, material.custody)
     key_material.check_encrypted_key_material(step.run.read(ENCRYPTED), wrapping_key_spec=pair.request.WrappingKeySpec)
     if pair.valid_to <= step.now():
         if ImportRecord.so_far(step.run).key_material_id:
@@ -148,6 +150,9 @@ _REFUSALS: dict[str, str] = {
     "key, hash or MGF1 hash than step 02 requested; run step 03 again, or wrap it again with the algorithm of README.txt",
     "IncorrectKeyMaterialException": "this is not the material that the key had, or not 32 bytes; provide the same material",
 }
+_NOT_32_BYTES = (
+    "what was wrapped is not 32 bytes (hex text? a line feed at the end?); wrap the 32 raw bytes and run step 03 again"
+)
 
 
 def apply(step: OpenStep, plan: Plan) -> str:
@@ -192,8 +197,12 @@ def _note_plaintext(step: OpenStep, plan: Plan) -> None:
 
 
 def _read_set(step: OpenStep) -> tuple[bytes, bytes]:
-    """Return token and encrypted material, as steps 02 and 03 wrote them. Raises `ArtefactsMismatch`."""
+    """Return token and encrypted material, as steps 02 and 03 wrote them, once every backup was read back and counted.
+
+    Raises `ArtefactsMismatch` and `ArtefactMissing`.
+    """
     pair, material = ImportParameters.from_run(step.run), MaterialRecord.from_run(step.run)
+    read_custody(step.run, material)
     token, encrypted = step.run.read(IMPORT_TOKEN), step.run.read(ENCRYPTED)
     for name, content, digest in (
         (IMPORT_TOKEN, token, pair.sha256[IMPORT_TOKEN]),
@@ -204,6 +213,11 @@ def _read_set(step: OpenStep) -> tuple[bytes, bytes]:
     return token, encrypted
 
 
+def _had_material(step: OpenStep) -> bool:
+    """Return whether the key ever had material, as step 02 or an import of this run recorded."""
+    return bool(ImportParameters.from_run(step.run).key_material_id or ImportRecord.so_far(step.run).key_material_id)
+
+
 def _refused(step: OpenStep, key_id: str, error: ClientError) -> AwsCallFailed:
     """Return the error for KMS's refusal, and record it when it proves that nothing was imported.
 
@@ -211,6 +225,8 @@ def _refused(step: OpenStep, key_id: str, error: ClientError) -> AwsCallFailed:
     """
     state = (kms.describe(step.session, key_id) or {}).get("KeyState")
     reason = _REFUSALS.get(error_code(error))
+    if error_code(error) == "IncorrectKeyMaterialException" and not _had_material(step):
+        reason = _NOT_32_BYTES
     words = f"{error_code(error)}: {reason}" if reason else error_text(error)
     if state == "PendingImport" or error_code(error) == "IncorrectKeyMaterialException":
         step.run.settle(step.name, IMPORT, "refused")

@@ -22,7 +22,7 @@ from runbook_lib.inputs.recovery import RecoverInputs
 from runbook_lib.material import key_material
 from runbook_lib.material.hand_over import BUNDLE, is_archive, make_bundle, read_bundle, read_hand_back
 from runbook_lib.material.material_set import ENCRYPTED, Wrapping
-from runbook_lib.material.open_recovery_copy import RecoverySources, require_check_value, wrap
+from runbook_lib.material.open_recovery_copy import RecoverySources, differs, wrap
 from runbook_lib.material.recovery_copies import PLAINTEXT
 from runbook_lib.material.sources import read_public
 from runbook_lib.plan import Change, Plan
@@ -150,14 +150,14 @@ def apply(step: OpenStep, plan: Plan) -> Recovered:
     """
     asked: RecoverInputs = plan.inputs
     with step.applying(plan, begin=False):
+        custody = MaterialRecord.so_far(step.run).custody
         if asked.encrypted:
-            encrypted, token = take_back(step, asked.encrypted)
-            value = ""
+            encrypted, token, value = take_back(step, asked.encrypted)
         else:
             wrapping, token, _ = fetch_pair(step)
-            custody = MaterialRecord.so_far(step.run).custody
             encrypted, value = wrap(custody, wrapping, read=step.run.read, sources=sources(step.run, asked))
-        state = _prove(step, plan.change(MATERIAL), encrypted=encrypted, token=token)
+        hint = differs(custody, value)
+        state = _prove(step, plan.change(MATERIAL), encrypted=encrypted, token=token, hint=hint)
         for change in plan.changes:
             if change.resource == CLUSTER:
                 step.client("rds").start_db_cluster(**change.request)
@@ -177,8 +177,8 @@ def fetch_pair(step: OpenStep) -> tuple[Wrapping, bytes, datetime]:
     return wrapping, answer["ImportToken"], answer["ParametersValidTo"].astimezone(UTC)
 
 
-def _prove(step: OpenStep, change: Change, *, encrypted: bytes, token: bytes) -> str:
-    """Import the material with the KeyMaterialId of the plan; return the key's state."""
+def _prove(step: OpenStep, change: Change, *, encrypted: bytes, token: bytes, hint: str) -> str:
+    """Import the material with the KeyMaterialId of the plan; return the key's state. `hint` is added to a refusal."""
     request: dict[str, Any] = {**change.request, "ImportToken": token, "EncryptedKeyMaterial": encrypted}
     valid_to = request.get("ValidTo", "")
     if valid_to:
@@ -188,8 +188,8 @@ def _prove(step: OpenStep, change: Change, *, encrypted: bytes, token: bytes) ->
     except ClientError as error:
         if error_code(error) == "IncorrectKeyMaterialException":
             raise KeyMaterialMismatch(
-                f"{error_code(error)}: this is not the material that the key had; nothing was changed; provide the material "
-                "that was imported"
+                f"{error_code(error)}: this is not the material that the key had{f' ({hint})' if hint else ''}; nothing was "
+                "changed; provide the material that was imported"
             ) from error
         raise AwsCallFailed(f"{error_text(error)}; nothing was changed; run the cell or command again") from error
     proved, expected = answer.get("KeyMaterialId"), request["KeyMaterialId"]
@@ -228,21 +228,20 @@ def prepare_hand_over(step: OpenStep) -> Path:
     return step.run.path / FOLDER / BUNDLE
 
 
-def take_back(step: OpenStep, path: str) -> tuple[bytes, bytes]:
-    """Return the encrypted material that was wrapped offline for the prepared bundle, and its import token.
+def take_back(step: OpenStep, path: str) -> tuple[bytes, bytes, str]:
+    """Return what was wrapped offline for the prepared bundle, its import token, and the key check value that it states.
 
-    Raises `StepMissing`, `ImportTokenExpired`, `HandOverInvalid`, `ArtefactsMismatch`, `KeyMaterialMismatch`.
+    Raises `StepMissing`, `ImportTokenExpired`, `HandOverInvalid`, `ArtefactsMismatch`.
     """
     if not (step.run.path / FOLDER / BUNDLE).is_file():
         raise StepMissing(f"no bundle was prepared; begin with: runbook recover {step.run.run_id} --hand-over")
     wrapping = read_bundle(step.run.read(f"{FOLDER}/{BUNDLE}"), now=step.now()).wrapping
-    content = read_public(path)
+    content, value = read_public(path), ""
     if is_archive(content):
         returned = read_hand_back(content, wrapping)
-        require_check_value(MaterialRecord.so_far(step.run).custody, returned.record.key_check_value)
-        content = returned.files[ENCRYPTED]
+        content, value = returned.files[ENCRYPTED], returned.record.key_check_value
     key_material.check_encrypted_key_material(content, wrapping_key_spec=wrapping.key_spec)
-    return content, step.run.read(f"{FOLDER}/{TOKEN}")
+    return content, step.run.read(f"{FOLDER}/{TOKEN}"), value
 
 
 def forget_hand_over(run: Run) -> None:

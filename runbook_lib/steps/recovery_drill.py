@@ -27,12 +27,13 @@ from runbook_lib.errors import (
 from runbook_lib.inputs.recovery import RecoverInputs, RecoveryDrillInputs
 from runbook_lib.material import key_material
 from runbook_lib.material.key_material import KeyMaterial
-from runbook_lib.material.open_recovery_copy import check_opens
+from runbook_lib.material.open_recovery_copy import check_opens, differs
 from runbook_lib.plan import Change, Plan
 from runbook_lib.run.records import ClusterRecord, DrillRecord, ImportRecord, KeyRecord, MaterialRecord
 from runbook_lib.run.steps import IMPORT_KEY_MATERIAL
 from runbook_lib.steps import recover
 from runbook_lib.steps.drill_ciphertext import CIPHERTEXT, decrypts, encrypt_a_line, is_ours
+from runbook_lib.steps.existing_set import check_files
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.recover import INACCESSIBLE
 from runbook_lib.tables import Table
@@ -123,7 +124,9 @@ def _opens(step: OpenStep, asked: RecoveryDrillInputs) -> Change:
     custody = MaterialRecord.from_run(step.run).custody
     sources = recover.sources(step.run, _provided(step, asked))
     value = check_opens(custody, read=step.run.read, sources=sources)
-    return Change("keep", "key material backup", custody.kind, f"readable, key check value {value or 'unknown'}")
+    hint = differs(custody, value)
+    stated = f"{hint}: KMS decides" if hint else f"key check value {value or 'unknown'}"
+    return Change("keep", "key material backup", custody.kind, f"readable, {stated}")
 
 
 def _only_reads(plan: Plan) -> bool:
@@ -273,9 +276,7 @@ def verify(step: OpenStep) -> Checks:
     """
     record, material = DrillRecord.so_far(step.run), MaterialRecord.from_run(step.run)
     checks = Checks("The drill")
-    whole = [name for name, digest in material.files.items() if key_material.fingerprint(step.run.read(name)) == digest]
-    claim = "every custody file exists and is unchanged"
-    checks.equal(claim, list(material.files), whole, source="SHA-256 of each file")
+    check_files(checks, step.run, material, claim="every custody file exists and is unchanged")
     if step.run.target["target"] == "sandbox" or record.without:
         if not (record.without and record.after and record.other_material):
             raise StepMissing(
