@@ -125,7 +125,7 @@ def belongs(name: str) -> bool:
 
 
 def require_backups(record: CustodyRecord, names: Collection[str], *, advice: str) -> None:
-    """Raise `ArtefactsMismatch`, ending with `advice`, unless each holder has one backup among `names`, and no other is there.
+    """Raise `ArtefactsMismatch`, ending with `advice`, unless each holder has one backup among `names`, and every backup a holder.
 
     Names that differ in case only count as one: on some file systems they are.
     """

@@ -116,7 +116,7 @@ def require_no_training(run: Run, custody: CustodyRecord) -> None:
     if name := backup_for_training(run, custody):
         raise CustodyRefused(
             f"{name} is encrypted to a training key of the sandbox and protects nothing real; run step 03 again with a "
-            f"recovery key of your own: {CREATE}"
+            f"real recovery key: {CREATE}"
         )
 
 
