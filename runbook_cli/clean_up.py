@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from runbook_cli.common import print_line, report_errors, runs_dir_option
+from runbook_cli.common import echo, echo_lines, print_line, report_errors, runs_dir_option
 from runbook_lib.run.paths import runs_folder
 
 
@@ -49,8 +49,8 @@ def clean_up(
     inputs = CleanUpInputs.check(values)
     step = open_step(CLEAN_UP, run_id=run_id, runs_dir=runs_folder(runs_dir))
     if not library.is_confirmed(step, inputs):
-        click.echo(repr(library.plan(step, inputs)))
-        click.echo(f"Nothing was deleted. To delete: runbook clean-up {run_id} --confirm {library.cluster_name(step)}")
+        echo_lines(repr(library.plan(step, inputs)))
+        echo(f"Nothing was deleted. To delete: runbook clean-up {run_id} --confirm {library.cluster_name(step)}")
         sys.exit(3)
     for line in execute(step.run, values, print_line=print_line):
-        click.echo(f"  {line}")
+        echo(f"  {line}")

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from runbook_lib import errors
+from runbook_lib.texts import visible, visible_lines
 
 BAD_USAGE = (
     errors.InputError,
@@ -29,16 +30,18 @@ def report_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*args, **kwargs)
         except errors.InputError as error:
             for field, message in error.problems:
-                click.echo(f"error: {field}: {message}", err=True)
+                echo(f"error: {field}: {message}", err=True)
             sys.exit(2)
         except errors.RunbookError as error:
-            click.echo(f"error: {error}", err=True)
+            echo(f"error: {error}", err=True)
+            if isinstance(error, errors.StepFailed) and error.output:
+                echo(f"  the executed notebook is {error.output}", err=True)
             sys.exit(2 if isinstance(error, BAD_USAGE) else 1)
         except Exception as error:
             # botocore is imported by the commands that call AWS, not for `runbook --help`.
             if "botocore" not in sys.modules or not _is_from_aws(error):
                 raise
-            click.echo(f"error: {' '.join(str(error).split())}", err=True)
+            echo(f"error: {' '.join(str(error).split())}", err=True)
             sys.exit(1)
 
     return wrapper
@@ -63,7 +66,17 @@ parameter_option = click.option(
 )
 
 
+def echo(line: str, *, err: bool = False) -> None:
+    """Print one line, without control characters: it may quote files, bundles and answers."""
+    click.echo(visible(line), err=err)
+
+
+def echo_lines(text: str) -> None:
+    """Print a text of several lines, such as a table: its values have no line feeds."""
+    click.echo(visible_lines(text))
+
+
 def print_line(line: str) -> None:
     """Print a line and flush it, so that a pipe receives it at once."""
-    click.echo(line)
+    echo(line)
     sys.stdout.flush()

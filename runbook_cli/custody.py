@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from runbook_cli.common import print_line, report_errors, runs_dir_option
+from runbook_cli.common import echo_lines, print_line, report_errors, runs_dir_option
 from runbook_lib import errors
 
 _SOURCES = ("generate", "file", "recovery", "pkcs11")
@@ -158,7 +158,7 @@ def recover(run_id: str, runs_dir: Path | None, check: bool, hand_over: bool, en
         )
         print_line(f"then: runbook recover {run_id} --encrypted hand-back.zip")
         return
-    print_line(repr(plan))
+    echo_lines(repr(plan))
     recovered = library.apply(step, plan)
     if recovered.key_check_value:
         hint = differs(custody, recovered.key_check_value)

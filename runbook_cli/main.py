@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from runbook_cli.clean_up import clean_up
-from runbook_cli.common import parameter_option, print_line, report_errors, runs_dir_option
+from runbook_cli.common import echo, echo_lines, parameter_option, print_line, report_errors, runs_dir_option
 from runbook_cli.custody import recover, wrap
 from runbook_cli.permissions import permissions
 from runbook_cli.run_command import run
@@ -42,9 +42,9 @@ def plan(parameters: Path | None, runs_dir: Path | None, overrides: tuple[tuple[
     from runbook_cli.plan import look_ahead
 
     found = look_ahead(values_from(parameters, overrides), runs_dir=runs_folder(runs_dir))
-    click.echo(found.where)
+    echo(found.where)
     for face in (found.changes, found.checks, found.permissions, found.cost):
-        click.echo(f"\n{face!r}")
+        echo_lines(f"\n{face!r}")
     sys.exit(0 if found.ready else 1)
 
 

@@ -18,8 +18,22 @@ class _DuplicateKey(yaml.constructor.ConstructorError):
     """A mapping has a duplicate key."""
 
 
+class _Alias(yaml.composer.ComposerError):
+    """The text has an alias (*name)."""
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which also rejects duplicate keys; YAML itself keeps the last one."""
+    """YAML's safe loader, which also rejects duplicate keys and aliases.
+
+    YAML itself keeps the last of two keys. Aliases of aliases make a small file grow without bound, and a flat mapping
+    needs none.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+            raise _Alias(None, None, f"*{event.anchor}", event.start_mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -76,6 +90,8 @@ def read_parameters(path: Path) -> dict[str, Any]:
         line = f" at line {where.line + 1}" if where else ""
         if isinstance(error, _DuplicateKey):
             raise ParameterFileInvalid(f"{path} sets {error.problem} twice{line}; remove one") from None
+        if isinstance(error, _Alias):
+            raise ParameterFileInvalid(f"{path} has the alias {error.problem}{line}; write its value instead") from None
         raise ParameterFileInvalid(f"{path} is not valid YAML{line}; write one 'name: value' per line") from None
     except (ValueError, RecursionError) as error:  # an invalid number or date, or too deep nesting
         raise ParameterFileInvalid(f"{path} is not valid YAML ({error}); write one 'name: value' per line") from None

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from runbook_cli.common import parameter_option, report_errors, runs_dir_option
+from runbook_cli.common import echo, echo_lines, parameter_option, report_errors, runs_dir_option
 from runbook_lib import errors
 from runbook_lib.run.paths import runs_folder
 
@@ -52,12 +52,12 @@ def permissions(
     target, key_arn = _of_run(run_id, runs_dir)
     known = library.values({**given, **target}, run_id=run_id, partition=partition, key_arn=key_arn)
     if key_policy:
-        click.echo(json.dumps(library.key_policy(known), indent=2))
+        echo_lines(json.dumps(library.key_policy(known), indent=2))
         return
     policy = library.policy(steps, known)
-    click.echo(json.dumps(policy, indent=2))
+    echo_lines(json.dumps(policy, indent=2))
     for line in _notes(steps, known, len(json.dumps(policy, separators=(",", ":")))):
-        click.echo(line, err=True)
+        echo(line, err=True)
 
 
 def _notes(steps: list[str], known: dict[str, Any], characters: int) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from runbook_cli.common import parameter_option, print_line, report_errors, runs_dir_option
+from runbook_cli.common import echo, parameter_option, print_line, report_errors, runs_dir_option
 from runbook_cli.environment import environment_variables
 from runbook_lib import errors
 from runbook_lib.run.paths import parameters_folder, runs_folder, shown
@@ -88,7 +88,7 @@ def _run_one(
     try:
         done = run_chain(values, run_id=name, runs_dir=runs_folder(runs_dir), print_line=_printer(quiet))
     except errors.StepFailed as error:
-        _report_failure(str(error), parameters, error.run_id, runs_dir, overrides)
+        _report_failure(str(error), parameters, error.run_id, runs_dir, overrides, notebook=error.output)
         sys.exit(1)
     if not quiet:
         path = shown(done.path)
@@ -141,10 +141,15 @@ def _report_failure(
     run_id: str,
     runs_dir: Path | None,
     overrides: tuple[tuple[str, str], ...],
+    *,
+    notebook: str = "",
 ) -> None:
-    """Print what failed, and the command that resumes the run."""
+    """Print what failed, the executed notebook if there is one, and the command that resumes the run."""
     again = _command_to_resume(parameters, run_id, runs_dir, overrides)
-    click.echo(f"error: {problem}\n  fix it, then resume with: {again}", err=True)
+    echo(f"error: {problem}", err=True)
+    if notebook:
+        echo(f"  the executed notebook is {notebook}", err=True)
+    echo(f"  fix it, then resume with: {again}", err=True)
 
 
 def _command_to_resume(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from runbook_cli.common import print_line, report_errors, runs_dir_option
+from runbook_cli.common import echo, print_line, report_errors, runs_dir_option
 from runbook_lib.run.paths import runs_folder
 
 
@@ -35,9 +35,7 @@ def sandbox(context: click.Context, port: int, host: str, seed: int | None, stop
     if context.invoked_subcommand is not None:
         return
     if stop:
-        click.echo(
-            "the sandbox was stopped" if sandbox_process.stop(runs_folder(runs_dir)) else "no sandbox was running"
-        )
+        echo("the sandbox was stopped" if sandbox_process.stop(runs_folder(runs_dir)) else "no sandbox was running")
         return
     sandbox_process.require_installed()
     with quick_imports():
@@ -57,7 +55,7 @@ def advance(runs_dir: Path | None, span: str) -> None:
     """
     from runbook_cli import sandbox_control
 
-    click.echo(f"the sandbox's clock is now {sandbox_control.advance(runs_folder(runs_dir), span)}")
+    echo(f"the sandbox's clock is now {sandbox_control.advance(runs_folder(runs_dir), span)}")
 
 
 @sandbox.command()
@@ -99,4 +97,4 @@ def reset_seat(runs_dir: Path | None, seat: int) -> None:
     """Delete all resources of SEAT, the account of one learner."""
     from runbook_cli import sandbox_control
 
-    click.echo(f"seat {seat}, account {sandbox_control.reset_seat(runs_folder(runs_dir), seat)}, is empty")
+    echo(f"seat {seat}, account {sandbox_control.reset_seat(runs_folder(runs_dir), seat)}, is empty")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from runbook_cli.common import report_errors, runs_dir_option
+from runbook_cli.common import echo, echo_lines, report_errors, runs_dir_option
 from runbook_lib.run.paths import runs_folder, shown
 
 if TYPE_CHECKING:
@@ -27,18 +28,36 @@ def status(run_id: str | None, runs_dir: Path | None, as_json: bool) -> None:
 
     folder = runs_folder(runs_dir)
     runs = [Run.open(run_id, runs_dir=folder)] if run_id else all_runs(folder)
+    now = _now(folder, runs)
     if as_json:
-        rows = [_row(one) for one in runs]
-        click.echo(json.dumps(rows[0] if run_id else rows, indent=1))
+        rows = [_row(one, now) for one in runs]
+        echo_lines(json.dumps(rows[0] if run_id else rows, indent=1))
         return
     if not runs:
-        click.echo(f"no runs in {shown(folder)}; start one with: runbook run")
+        echo(f"no runs in {shown(folder)}; start one with: runbook run")
     for one in runs:
-        for line in _lines(one, with_steps=run_id is not None):
-            click.echo(line)
+        for line in _lines(one, now, with_steps=run_id is not None):
+            echo(line)
 
 
-def _row(run: Run) -> dict[str, Any]:
+def _now(folder: Path, runs: list[Run]) -> dict[str, datetime]:
+    """Return the time by the clock of the runs' own sandbox, by its id; other runs go by this machine's, without a call."""
+    from runbook_lib.aws import sandbox_process
+    from runbook_lib.errors import SandboxUnavailable
+    from runbook_lib.run.expiry import valid_to
+
+    if not any(run.target["sandbox_id"] and valid_to(run) for run in runs):
+        return {}
+    try:
+        sandbox = sandbox_process.find(folder)
+        if sandbox is None:
+            return {}
+        return {sandbox.sandbox_id: datetime.fromisoformat(sandbox_process.call(sandbox.url, "/runbook/clock")["now"])}
+    except SandboxUnavailable:
+        return {}
+
+
+def _row(run: Run, now: dict[str, datetime]) -> dict[str, Any]:
     from runbook_lib.run.expiry import in_words, seconds_left
 
     return {
@@ -46,8 +65,8 @@ def _row(run: Run) -> dict[str, Any]:
         "created": run.created,
         **run.target,
         "steps": _step_rows(run),
-        "key_material": in_words(run),
-        "seconds_until_expiry": seconds_left(run),
+        "key_material": in_words(run, now=now.get(run.target["sandbox_id"])),
+        "seconds_until_expiry": seconds_left(run, now=now.get(run.target["sandbox_id"])),
     }
 
 
@@ -63,7 +82,7 @@ def _step_rows(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def _lines(run: Run, *, with_steps: bool) -> Iterator[str]:
+def _lines(run: Run, now: dict[str, datetime], *, with_steps: bool) -> Iterator[str]:
     """Yield the line of a run, its key material's expiry, and, `with_steps`, a line for each step."""
     from runbook_cli.run_state import next_step, target_label
     from runbook_lib.run.expiry import in_words, seconds_left
@@ -73,7 +92,8 @@ def _lines(run: Run, *, with_steps: bool) -> Iterator[str]:
     state = "cleaned up" if run.is_finished(CLEAN_UP) else f"next {following}" if following else "finished"
     where = f"{target_label(target['target'])} · account {target['account_id']} · {target['region']}"
     yield f"{run.run_id}  {where} · {run.created} · {state}"
-    if (left := in_words(run)) and (with_steps or seconds_left(run) is not None):
+    left = in_words(run, now=now.get(target["sandbox_id"]))
+    if left and (with_steps or seconds_left(run) is not None):
         yield f"  key material {left}; to import it again: runbook recover {run.run_id}"
     for row in _step_rows(run) if with_steps else []:
         yield f"  {row['step']:<30} {row['status']:<9} {row['summary']}".rstrip()

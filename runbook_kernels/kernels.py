@@ -1,7 +1,7 @@
 """Kernels for notebooks that are executed one after another: started ahead, ended in the background.
 
-Works with plain kernels too. Where the system supports it, kernels use Unix sockets in a private folder (0700) in
-place of TCP ports: other users cannot connect, and parallel notebooks cannot take each other's ports.
+Works with plain kernels too. Kernels use Unix sockets in a private folder (0700) in place of TCP ports: other users cannot
+connect, and parallel notebooks cannot take each other's ports. Windows has no such sockets.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from typing import Any
 
 from jupyter_client.manager import KernelManager
 
+from runbook_kernels.errors import UnsafeFolder
 from runbook_kernels.settings import runtime_folder
 
 # The length of sun_path on Linux and macOS, less what jupyter_client and the kernel's number add.
 _LONGEST = 80
 _PREFIX = "kernels-"
+_SOCKETS = sys.platform != "win32"
 
 
 class Kernels:
@@ -29,9 +31,7 @@ class Kernels:
 
     def __init__(self, kernel_name: str = "python3") -> None:
         self.kernel_name = kernel_name
-        base = runtime_folder() or Path(tempfile.gettempdir())
-        _sweep(base)
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))  # mode 0700
+        self._folder = _private_folder()
         self._numbers = count(1)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kernels")
         self._next: Future[Any] | None = None
@@ -73,7 +73,7 @@ class Kernels:
     def _manager(self) -> Any:
         number = next(self._numbers)
         place: dict[str, Any] = {"connection_file": str(self._folder / f"{number}.json")}
-        if sys.platform != "win32" and len(str(self._folder)) <= _LONGEST:
+        if _SOCKETS:
             place |= {"transport": "ipc", "ip": str(self._folder / str(number))}
         return KernelManager(
             kernel_name=self.kernel_name,
@@ -86,6 +86,23 @@ class Kernels:
         more = {"extra_arguments": ["--HistoryManager.hist_file=:memory:"]} if manager.ipykernel else {}
         manager.start_kernel(env=environment, cwd=folder, **more)
         return manager
+
+
+def _private_folder() -> Path:
+    """Return a new folder, mode 0700, with a path that is short enough for sockets. Raises `UnsafeFolder`."""
+    bases = [runtime_folder() or Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108 - a new folder
+    for base in dict.fromkeys(bases):
+        prefix = f"{_PREFIX}{os.getpid()}-"
+        if _SOCKETS and len(os.fsencode(base / f"{prefix}12345678")) > _LONGEST:
+            continue
+        try:
+            _sweep(base)
+            return Path(tempfile.mkdtemp(prefix=prefix, dir=base))
+        except OSError:
+            continue
+    raise UnsafeFolder(
+        f"no folder with a short path for sockets can be written ({', '.join(map(str, bases))}); set TMPDIR"
+    )
 
 
 def _sweep(base: Path) -> None:

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runbook_lib.texts import visible
+
 
 class RunbookError(Exception):
     """Root of all errors of this package; never raised itself."""
+
+    def __str__(self) -> str:
+        """Return the message in one line: it may quote a file or an answer."""
+        return visible(super().__str__())
 
     def _render_traceback_(self) -> list[str]:
         """Show one readable line in a notebook; the cell, and with it the run, still fails."""
@@ -227,8 +233,8 @@ class StepFailed(RunbookError):
     """A step of a headless run failed. `run_id` is the run to resume, `output` the executed notebook or ""."""
 
     def __init__(self, run_id: str, step: str, reason: str, output: str) -> None:
-        self.run_id = run_id
-        super().__init__(f"{step}: {reason}" + (f"\n  the executed notebook is {output}" if output else ""))
+        self.run_id, self.output = run_id, output
+        super().__init__(f"{step}: {reason}")
 
 
 # JupyterLab --------------------------------------------------------------------------------------------------

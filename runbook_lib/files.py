@@ -41,6 +41,23 @@ def private_folder(path: Path, *, parents: bool = False) -> Path:
     return path
 
 
+def require_own_folder(path: Path) -> Path:
+    """Return `path`. Raises `PrivateFileUnsafe` if it exists and belongs to, or can be written by, anybody else."""
+    try:
+        found = path.stat()
+    except OSError:
+        return path
+    if found.st_uid != os.geteuid():
+        raise PrivateFileUnsafe(
+            f"{path} belongs to another user (uid {found.st_uid}); give the path of a folder that belongs to you"
+        )
+    if found.st_mode & 0o022:
+        raise PrivateFileUnsafe(
+            f"{path} can be written by others (mode {stat.S_IMODE(found.st_mode):04o}); run: chmod go-w {path}"
+        )
+    return path
+
+
 def read_private(path: Path) -> bytearray:
     """Return the content of a regular file that only its owner may read; symbolic links are not followed.
 

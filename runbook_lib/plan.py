@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from runbook_lib.attended import is_attended
 from runbook_lib.errors import PlanNotConfirmed, PlanRefused
 from runbook_lib.tables import TEMPLATES, Table, as_text
+from runbook_lib.texts import visible
 
 if TYPE_CHECKING:
     import pandas
@@ -124,7 +125,7 @@ class Plan:
     def edits_in_words(self) -> list[str]:
         """One line per edit: who changed which field, from which value to which."""
         return [
-            f"{edit.who}: {edit.name}: {as_text(edit.before) or '(empty)'} → {as_text(edit.now) or '(empty)'}"
+            visible(f"{edit.who}: {edit.name}: {as_text(edit.before) or '(empty)'} → {as_text(edit.now) or '(empty)'}")
             for edit in self.edits
         ]
 

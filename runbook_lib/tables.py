@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from runbook_lib.texts import visible, visible_lines
+
 if TYPE_CHECKING:
     import pandas
 
@@ -26,8 +28,13 @@ _COLOUR = {
 
 
 def as_text(value: object) -> str:
-    """Return a text as it is, and any other value as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    """Return a text as it is but for control characters, and any other value as JSON."""
+    return visible_lines(value) if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _finished(value: object) -> object:
+    """Return what a template prints: texts, and markup of them, without control characters."""
+    return type(value)(visible_lines(value)) if isinstance(value, str) else value
 
 
 def _wrapping(text: str) -> str:
@@ -44,6 +51,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_finished,
     )
     environment.globals["colour"] = _COLOUR
     environment.globals["wbr"] = Markup(":<wbr>")  # the name of an IAM action may break after its service prefix
@@ -76,11 +84,11 @@ class Table:
         return pandas.DataFrame(self.rows, columns=list(self.columns), dtype=object)
 
     def __repr__(self) -> str:
-        cells = [[as_text(value) for value in row] for row in self.rows]
+        cells = [[visible(as_text(value)) for value in row] for row in self.rows]
         width = [max(len(row[i]) for row in [list(self.columns), *cells]) for i in range(len(self.columns))]
         lines = ["  ".join(value.ljust(n) for value, n in zip(row, width, strict=True)).rstrip() for row in cells]
         heading = "  ".join(value.ljust(n) for value, n in zip(self.columns, width, strict=True)).rstrip()
-        return "\n".join([self.caption, heading, *lines])
+        return "\n".join([visible(self.caption), heading, *lines])
 
     def _repr_html_(self) -> str:
         rows = [[as_text(value) for value in row] for row in self.rows]
@@ -95,7 +103,7 @@ class Text:
         self.text = text
 
     def __repr__(self) -> str:
-        return f"{self.caption}\n{self.text}"
+        return f"{self.caption}\n{visible_lines(self.text)}"
 
     def _repr_html_(self) -> str:
         return TEMPLATES.get_template("text.html").render(caption=self.caption, text=self.text)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from importlib.metadata import entry_points
@@ -168,6 +169,19 @@ def test_sockets_lie_in_a_folder_of_ones_own_which_goes_in_the_end(tmp_path: Pat
         folder = Path(address).parent
         assert ("ipc", 0o700) == (transport, folder.stat().st_mode & 0o777)
     assert not folder.exists()
+
+
+def test_a_long_temporary_folder_does_not_open_tcp_ports(tmp_path: Path, monkeypatch: Any) -> None:
+    """Sockets need short paths: then their folder is made elsewhere, and no kernel listens where other users can connect."""
+    long = tmp_path / ("d" * 100)
+    long.mkdir(mode=0o700)
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
+    with Kernels() as kernels:
+        manager = kernels._manager()
+        assert "ipc" == manager.transport
+        assert not manager.ip.startswith(str(long))
+        assert 0o700 == Path(manager.ip).parent.stat().st_mode & 0o777
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path_factory: Any) -> None:

@@ -173,7 +173,8 @@ def test_the_key_policy_follows_the_partition(partition, region, via, monkeypatc
     user = f"arn:{partition}:iam::{ACCOUNT}:user/Ann"
     session = Session(target="aws", region=region)
     monkeypatch.setattr(session, "identity", lambda: {"Account": ACCOUNT, "Arn": user, "UserId": "x"})
-    document = review_policy.build(cast(OpenStep, SimpleNamespace(session=session)), CreateKeyInputs.check({}))
+    step = SimpleNamespace(session=session, require_read=lambda _: None)
+    document = review_policy.build(cast(OpenStep, step), CreateKeyInputs.check({}))
     assert f"arn:{partition}:iam::{ACCOUNT}:root" == document["Statement"][0]["Principal"]["AWS"]
     assert via == document["Statement"][3]["Condition"]["StringEquals"]["kms:ViaService"]
 
@@ -186,7 +187,8 @@ def test_the_printed_policies_follow_the_partition(partition, region, via):
     key_policy = permissions.key_policy(known)
     assert via == key_policy["Statement"][3]["Condition"]["StringEquals"]["kms:ViaService"]
     conditions = [row.get("Condition", {}) for row in permissions.policy(["05_create_cluster"], known)["Statement"]]
-    assert {"StringEquals": {"kms:ViaService": via}, "Bool": {"kms:GrantIsForAWSResource": "true"}} in conditions
+    asked = {"kms:KeyOrigin": "EXTERNAL", "kms:ViaService": via}
+    assert {"StringEquals": asked, "Bool": {"kms:GrantIsForAWSResource": "true"}} in conditions
 
 
 def test_an_unknown_partition_is_refused():

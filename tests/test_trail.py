@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cells import run_cells, run_steps
@@ -46,6 +46,37 @@ def test_the_context_of_another_cluster_is_called_that():
     """The twin: a data key for another cluster proves nothing for this one."""
     asked = {"encryptionContext": {"aws:rds:dbc-id": "cluster-OTHER"}}
     assert "aws:rds:dbc-id is cluster-OTHER: ANOTHER cluster" == _words(asked, "cluster-THIS")
+
+
+@pytest.mark.parametrize("when", ["before", "between", "after"])
+def test_the_events_are_found_wherever_the_clock_of_aws_stands(shared_world, monkeypatch, when):
+    """Their dates are AWS's: the window is too, and not that of this machine's clock, which may be 25 hours away."""
+    monkeypatch.setenv("RUNBOOK_RUNS_DIR", str(shared_world.folder))
+    monkeypatch.setenv("RUNBOOK_SANDBOX_ENDPOINT", shared_world.sandbox.url)
+    names = [step.name for step in chain()]
+    given = {"run_id": f"clock-{when}", "wrapping_key_spec": "RSA_2048", "key_alias": f"alias/clock-{when}",
+             "db_cluster_identifier": f"clock-{when}"}  # fmt: skip
+    advance = lambda: shared_world.ask("/runbook/clock", {"advance_seconds": 25 * 3600})  # noqa: E731
+    advance() if when == "before" else None
+    run_steps(*names[:5], **given)
+    advance() if when == "between" else None
+    run_steps(names[5], **given)
+    advance() if when == "after" else None
+    run = Run.open(given["run_id"])
+    table = events(session_for(run.target, runs_dir=shared_world.folder), run)
+    assert {"recorded"} == {row[0] for row in table.rows}
+
+
+def test_status_counts_by_the_clock_of_the_sandbox(world):
+    """A run whose material expires in two days of the sandbox has expired when its clock has moved three."""
+    end = (datetime.now(UTC) + timedelta(days=2)).isoformat(timespec="seconds")
+    world.runbook(
+        "run", "--run-id", "a", "-p", "expiration_model", "KEY_MATERIAL_EXPIRES", "-p", "valid_to", end, "--quiet"
+    )
+    assert 0 < json.loads(world.runbook("status", "a", "--json").stdout)["seconds_until_expiry"] < 2 * 86400
+    world.runbook("sandbox", "advance", "3d")
+    assert json.loads(world.runbook("status", "a", "--json").stdout)["seconds_until_expiry"] < -86000
+    assert "expired at" in world.runbook("status", "a").stdout
 
 
 def test_what_has_not_arrived_is_pending(made, monkeypatch):

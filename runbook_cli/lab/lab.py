@@ -135,7 +135,8 @@ def serve(
         server.wait_until_ready(interrupted)
         if not interrupted.is_set():
             address = f"{server.origin}, opening in your browser (if not: --no-browser prints the address)"
-            print_line(f"JupyterLab  {address if browser else server.url}\nCtrl-C stops everything.")
+            print_line(f"JupyterLab  {address if browser else server.url}")
+            print_line("Ctrl-C stops everything.")
             if browser and not server.open_browser():
                 print_line(f"No browser could be started; open {server.url}")
         while not interrupted.wait(_POLL_SECONDS):

@@ -8,6 +8,7 @@ from typing import TextIO
 
 from runbook_cli.runner.jobs import FAILED, VERIFIED, Job
 from runbook_cli.runner.run_folder import PrintLine
+from runbook_lib.texts import visible
 
 
 class ProgressTable:
@@ -51,7 +52,7 @@ def line_of(job: Job, jobs: Sequence[Job]) -> str:
     wide = max(len(one.name) for one in jobs)
     state = job.state.upper() if job.state == FAILED else job.state
     took = f"{job.seconds:6.1f} s" if job.has_ended else " " * 8
-    return f"  {job.name:<{wide}}  {state:<8} {took}  {job.line}".rstrip()
+    return visible(f"  {job.name:<{wide}}  {state:<8} {took}  {job.line}".rstrip())
 
 
 def summary(jobs: Sequence[Job]) -> list[str]:

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+from runbook_lib.aws import kms, rds
 from runbook_lib.aws.session import Session
 from runbook_lib.run.records import ClusterRecord, KeyRecord
 from runbook_lib.run.run import Run
-from runbook_lib.run.steps import CREATE_CLUSTER, START
 from runbook_lib.tables import Table
 
 KEPT = timedelta(days=90)
@@ -40,9 +40,7 @@ def events(session: Session, run: Run) -> Table:
     cloudtrail:LookupEvents.
     """
     key, cluster = KeyRecord.from_run(run), ClusterRecord.from_run(run)
-    # By this machine's clock, which may have been set back meanwhile: start at the earlier of the two.
-    times = run.steps[START]["started"], run.steps[CREATE_CLUSTER]["finished"]
-    began, ended = sorted(map(datetime.fromisoformat, times))
+    began, ended = _life(session, key, cluster)
     began, ended = began - timedelta(hours=1), ended + timedelta(hours=1)
     if session.now() - ended > KEPT:
         return Table(_CAPTION, _HEAD, [("expired", "", "", "CloudTrail's event history covers 90 days", "")])
@@ -60,6 +58,15 @@ def events(session: Session, run: Run) -> Table:
     missing += [] if seen & set(_KEY_EVENTS[4:]) else [_KEY_EVENTS[4]]
     rows += [("pending", name, "", "not delivered yet; delivery takes up to about 15 minutes", "") for name in missing]
     return Table(_CAPTION, _HEAD, rows)
+
+
+def _life(session: Session, key: KeyRecord, cluster: ClusterRecord) -> tuple[datetime, datetime]:
+    """Return when AWS created key and cluster, by its own clock, which dates the events too; this machine's may differ."""
+    now = session.now()
+    described, found = kms.describe(session, key.key_id), rds.find_cluster(session, cluster.db_cluster_identifier)
+    same = found is not None and found["DbClusterResourceId"] == cluster.db_cluster_resource_id
+    began = described["CreationDate"] if described else now - KEPT
+    return min(began, now), max(found["ClusterCreateTime"] if found and same else now, began)
 
 
 def not_read() -> Table:

@@ -12,6 +12,7 @@ import ipaddress
 import json
 import os
 import re
+import site
 import subprocess
 import sys
 import time
@@ -33,15 +34,23 @@ ENDPOINT_VARIABLE = "RUNBOOK_SANDBOX_ENDPOINT"
 HOST_VARIABLE = "RUNBOOK_SANDBOX_HOST"
 SEED_VARIABLE = "RUNBOOK_SANDBOX_SEED"
 # What an interpreter and its libraries need: no credentials, passwords or tokens, since the process outlives its caller.
+# HOME leads to the files of AWS, so it is replaced; packages that were installed for the user are found without it.
 _KEPT = re.compile(
-    r"PYTHON\w*|VIRTUAL_ENV|COVERAGE_\w+|HOME|PATH|TMPDIR|TZ|LANG|LANGUAGE|LC_\w+|LD_\w+|DYLD_\w+|OPENSSL_\w+"
+    r"PYTHON\w*|VIRTUAL_ENV|COVERAGE_\w+|PATH|TMPDIR|TZ|LANG|LANGUAGE|LC_\w+|LD_\w+|DYLD_\w+|OPENSSL_\w+"
     r"|GLIBC_TUNABLES|MALLOC_\w+|MOTO_\w+|RUNBOOK_SANDBOX_\w+"
 )
 _START_TIMEOUT = 30.0
 # A stopped sandbox refuses at once; one that serves thirty learners may respond slowly.
 _ANSWER_TIMEOUT = 60.0
-# The sandbox is always reached directly, whatever proxy the machine has.
-opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+# The sandbox is always reached directly, whatever proxy the machine has; a redirect could lead to another machine.
+opener = urllib.request.OpenerDirector()
+for _handler in (
+    urllib.request.HTTPHandler,
+    urllib.request.HTTPSHandler,
+    urllib.request.HTTPErrorProcessor,
+    urllib.request.HTTPDefaultErrorHandler,
+):
+    opener.add_handler(_handler())
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ def call(url: str, path: str, *, body: object = None, method: str = "GET", timeo
     try:
         with opener.open(request, timeout=timeout) as answer:
             return json.load(answer)
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
         raise SandboxUnavailable(f"no sandbox answers at {url}: {error}") from error
 
 
@@ -90,11 +99,12 @@ def find(runs_dir: Path) -> Sandbox | None:
     """Return the sandbox that is running for this runs folder, or None.
 
     `RUNBOOK_SANDBOX_ENDPOINT` takes precedence over the folder. Its host must be a loopback address or equal
-    `RUNBOOK_SANDBOX_HOST`. Raises `SandboxUnavailable` when it is neither, or does not respond.
+    `RUNBOOK_SANDBOX_HOST`; so must that of the URL in sandbox.json. Raises `SandboxUnavailable` when it is neither, or
+    the endpoint does not respond.
     """
     endpoint = os.environ.get(ENDPOINT_VARIABLE, "").strip()
     if endpoint:
-        _check_endpoint(endpoint)
+        _check_endpoint(endpoint, f"{ENDPOINT_VARIABLE}={endpoint}", "correct or unset it")
         return identify(endpoint)
     noted = _read(runs_dir)
     if noted is None:
@@ -153,30 +163,37 @@ def _has_stopped(noted: dict[str, Any] | None) -> bool:
         return True
 
 
-def _check_endpoint(endpoint: str) -> None:
-    parts = urllib.parse.urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+def _check_endpoint(endpoint: str, named: str, cure: str) -> None:
+    """Raise `SandboxUnavailable` unless this URL is on this machine, or of the host that was allowed explicitly."""
+    try:
+        parts = urllib.parse.urlsplit(endpoint)
+        host, valid = parts.hostname or "", parts.port != 0 and parts.username is None
+    except ValueError:
+        host, valid = "", False
+    if not valid or not host or parts.scheme not in ("http", "https"):
+        raise SandboxUnavailable(f"{named} is not a URL such as http://127.0.0.1:5000; {cure}")
+    if not is_loopback(host) and host != os.environ.get(HOST_VARIABLE):
         raise SandboxUnavailable(
-            f"{ENDPOINT_VARIABLE}={endpoint} is not a URL such as http://127.0.0.1:5000; correct or unset it"
-        )
-    if not is_loopback(parts.hostname) and parts.hostname != os.environ.get(HOST_VARIABLE):
-        raise SandboxUnavailable(
-            f"{ENDPOINT_VARIABLE}={endpoint} is not on this machine; to use it anyway, "
-            f"set {HOST_VARIABLE}={parts.hostname} as well"
+            f"{named} is not on this machine; {cure}, or to use it anyway, set {HOST_VARIABLE}={host} as well"
         )
 
 
 def _read(runs_dir: Path) -> dict[str, Any] | None:
-    """Return the content of sandbox.json, or None if it is missing, damaged or of another format."""
+    """Return the content of sandbox.json, or None if it is missing, damaged or of another format.
+
+    Raises `SandboxUnavailable` for a URL that is not on this machine.
+    """
+    file = runs_dir / FILE_NAME
     try:
-        noted = json.loads((runs_dir / FILE_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        noted = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(noted, dict) or noted.get("format") != FORMAT:
         return None
     if not all(isinstance(noted.get(name), str) for name in ("url", "sandbox_id")):
         return None
-    return noted if urllib.parse.urlsplit(noted["url"]).scheme == "http" else None
+    _check_endpoint(noted["url"], f"the url {noted['url']!r} in {file}", f"delete {file}")
+    return noted
 
 
 def require_installed() -> None:
@@ -197,6 +214,7 @@ def _start(runs_dir: Path, idle_minutes: float) -> Sandbox:
     inherited = os.environ.get("PYTHONPATH")
     environment = {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)}
     environment["PYTHONPATH"] = package_parent + (os.pathsep + inherited if inherited else "")
+    environment |= {"HOME": os.devnull, "PYTHONUSERBASE": site.getuserbase()}
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as output:
         child = subprocess.Popen(  # noqa: S603 - our own interpreter and module

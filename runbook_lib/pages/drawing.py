@@ -14,6 +14,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from runbook_lib.texts import visible_lines
+
 INK, SOFT, LINE, CARD, PANEL = "#1f2328", "#57606a", "#8c959f", "#ffffff", "#f6f8fa"
 GREEN, BLUE, PURPLE, AMBER, RED = "#1a7f37", "#0969da", "#8250df", "#9a6700", "#cf222e"
 _SCALE = 2
@@ -59,7 +61,7 @@ class Canvas:
         colours = [palette[i : i + 4] for i in range(0, len(palette), 4)]
         small.putpalette([part for colour in colours for part in (_WHITE if min(colour) > 248 else colour)], "RGBA")
         small.save(file, "PNG")  # zlib's own level: a tenth larger than its best, seven times as fast
-        return Picture(file.getvalue(), self.width, text)
+        return Picture(file.getvalue(), self.width, visible_lines(text))
 
     def box(
         self, x: float, y: float, w: float, h: float, *, fill: str = PANEL, edge: str = "#d0d7de", thick: float = 1,

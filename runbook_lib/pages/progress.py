@@ -16,6 +16,7 @@ from typing import Any
 
 from runbook_lib.attended import is_attended
 from runbook_lib.errors import WaitInterrupted
+from runbook_lib.texts import visible
 
 _CELL = "padding:2px 14px 2px 0;text-align:left"
 
@@ -62,7 +63,7 @@ class Progress:
         head = f"{word} · {self.waiting_for} · {self._elapsed()}"
         rows = "".join(
             f"<tr><td style='{_CELL}'>{escape(name)}</td>"
-            f"<td style='{_CELL}'>{'✓' if status == 'available' else '…'} {escape(status)}</td></tr>"
+            f"<td style='{_CELL}'>{'✓' if status == 'available' else '…'} {escape(visible(status))}</td></tr>"
             for name, status in self._statuses.items()
         )
         polled = f"Last polled {datetime.now(UTC):%H:%M:%S} UTC."

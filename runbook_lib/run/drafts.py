@@ -27,7 +27,7 @@ def read(run: Run, step: str, model: type[Inputs]) -> dict[str, Any]:
     """Return the draft of `step`: field names of `model` to values; empty if there is none or it is damaged."""
     try:
         kept = json.loads(_file(run, step).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return {name: kept[name] for name in model.model_fields if name in kept} if isinstance(kept, dict) else {}
 

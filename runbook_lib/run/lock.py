@@ -71,8 +71,8 @@ def _is_lent(path: Path) -> bool:
     """Return whether the process that holds the lock started this one, and so shares it."""
     token = os.environ.get(HOLDER_TOKEN)
     try:
-        return bool(token) and json.loads((path / _HOLDER).read_text()).get("token") == token
-    except (OSError, ValueError):
+        return bool(token) and json.loads((path / _HOLDER).read_text())["token"] == token
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return False
 
 
@@ -80,5 +80,5 @@ def _holder(path: Path) -> str:
     try:
         holder = json.loads((path / _HOLDER).read_text())
         return f"{holder['what']} (process {holder['pid']} on {holder['host']} since {holder['since']})"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return "another process"

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from runbook_lib.errors import InputError
+from runbook_lib.files import require_own_folder
 
 _PACKAGE = Path(__file__).resolve().parent.parent  # runbook_lib/
 
@@ -31,14 +32,12 @@ def parameters_folder() -> Path:
 def runs_folder(given: Path | str | None = None) -> Path:
     """Return the runs folder: `given`, else RUNBOOK_RUNS_DIR, else `runs` in the checkout.
 
-    Raises `InputError` if there is none of the three.
+    Raises `InputError` if there is none of the three, and `PrivateFileUnsafe` if others may change the folder.
     """
-    if given:
-        return Path(given).expanduser().absolute()
-    if named := os.environ.get("RUNBOOK_RUNS_DIR"):
-        return Path(named).expanduser().absolute()
+    if named := given or os.environ.get("RUNBOOK_RUNS_DIR"):
+        return require_own_folder(Path(named).expanduser().absolute())
     if top := checkout():
-        return top / "runs"
+        return require_own_folder(top / "runs")
     raise InputError(
         [
             (

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 
 from runbook_lib.errors import (
     ArtefactMissing,
+    InputError,
     RunNotFound,
     RunUnreadable,
     StepMissing,
@@ -32,11 +34,20 @@ from runbook_lib.run.paths import runs_folder
 FORMAT = 1
 STATE, LAST_GOOD = "state.json", "state.last-good.json"
 _TARGET = ("target", "account_id", "region", "sandbox_id")
+# A run's name is a name in the runs folder: it neither climbs out of it nor hides.
+_RUN_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+_PATTERNS = {
+    "run_id": _RUN_ID, "target": "sandbox|aws", "account_id": r"\d{12}", "region": r"[a-z0-9-]{1,40}",
+    "sandbox_id": r"[A-Za-z0-9-]{0,64}",
+}  # fmt: skip
 
 
 def _checked(text: str) -> dict[str, Any]:
     """Return the parsed state; raise ValueError, naming what is wrong. A newer format is not checked further."""
-    state = json.loads(text)
+    try:
+        state = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(state, dict) or type(state.get("format")) is not int:
         raise ValueError("no format number")
     if state["format"] > FORMAT:
@@ -46,10 +57,17 @@ def _checked(text: str) -> dict[str, Any]:
         raise ValueError(f"wrong: {', '.join(wrong)}")
     if wrong := [name for name in _TARGET if not isinstance(state["target"].get(name), str)]:
         raise ValueError(f"wrong in target: {', '.join(wrong)}")
+    if wrong := [
+        name for name, rule in _PATTERNS.items() if not re.fullmatch(rule, {**state, **state["target"]}[name])
+    ]:
+        raise ValueError(f"wrong: {', '.join(wrong)}")
     for name, section in state["steps"].items():
         if not isinstance(section, dict) or section.get("status") not in ("started", "finished"):
             raise ValueError(f"wrong in steps: {name}")
         if not all(isinstance(section.get(part), dict) for part in ("inputs", "intents", "record")):
+            raise ValueError(f"wrong in steps: {name}")
+        times = ("started", "finished") if section["status"] == "finished" else ("started",)
+        if not all(isinstance(section.get(time), str) for time in times):
             raise ValueError(f"wrong in steps: {name}")
         if not all(isinstance(intent, dict) for intent in section["intents"].values()):
             raise ValueError(f"wrong in steps: {name}")
@@ -92,8 +110,11 @@ class Run:
     def open(cls, run_id: str, *, runs_dir: Path | None = None) -> Run:
         """Open an existing run.
 
-        Raises `RunNotFound` and `RunUnreadable`.
+        Raises `InputError` for what is not a run id, `RunNotFound` and `RunUnreadable`.
         """
+        if not re.fullmatch(_RUN_ID, run_id):
+            rule = "letters, digits, '.', '_' or '-', beginning with a letter or digit"
+            raise InputError([("run_id", f"{run_id!r} is not a valid run ID: write {rule}")])
         path = runs_folder(runs_dir) / run_id
         run = cls(path, {})
         run.reload()
@@ -263,17 +284,28 @@ class Run:
 
     def write(self, name: str, content: bytes) -> Path:
         """Write the artefact `name` atomically, with mode 0600; return its path. Raises `FileNotWritable`."""
-        write_whole(self.path / name, content)
-        return self.path / name
+        path = self._inside(name)
+        write_whole(path, content)
+        return path
 
     def read(self, name: str) -> bytes:
-        """Return the content of the artefact `name`. Raises `ArtefactMissing`."""
+        """Return the content of the artefact `name`. Raises `ArtefactMissing`, and `RunUnreadable` for a path elsewhere."""
+        path = self._inside(name)
         try:
-            return (self.path / name).read_bytes()
+            return path.read_bytes()
         except OSError as error:
             raise ArtefactMissing(
-                f"{self.path / name} cannot be read ({error.strerror}); run the step that writes it again"
+                f"{path} cannot be read ({error.strerror}); run the step that writes it again"
             ) from error
+
+    def _inside(self, name: str) -> Path:
+        """Return the path of an artefact; a record that names a file outside of the run folder is damaged."""
+        parts = Path(name).parts
+        if not parts or Path(name).is_absolute() or ".." in parts or not name.isprintable():
+            raise RunUnreadable(
+                f"run {self.run_id!r} names the file {name!r}, which is not one of its folder; restore {self.path} from a backup"
+            )
+        return self.path / name
 
     # One writer ---------------------------------------------------------------------------------------
 
@@ -295,6 +327,6 @@ def all_runs(runs_dir: Path | None = None) -> list[Run]:
     for state in folder.glob(f"*/{STATE}") if folder.is_dir() else ():
         try:
             found.append(Run.open(state.parent.name, runs_dir=folder))
-        except (RunUnreadable, RunNotFound):
+        except (RunUnreadable, RunNotFound, InputError):
             continue
     return sorted(found, key=lambda run: (run.created, run.run_id))

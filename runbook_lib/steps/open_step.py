@@ -24,6 +24,7 @@ from runbook_lib.run.current import followed
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import CREATE_KEY, START, STEP_INPUTS, all_steps
 from runbook_lib.steps import choices
+from runbook_lib.texts import visible
 
 
 class OpenStep:
@@ -56,7 +57,7 @@ class OpenStep:
 
     def __repr__(self) -> str:
         where = f"{self.name} of run {self._run.run_id!r} · {self.target_word} · {self._place()}"
-        return "\n".join([where, *self._notes, *self._before()])
+        return "\n".join(visible(line) for line in [where, *self._notes, *self._before()])
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return, for a person, the attempt that this opening begins, as metadata of the output."""
@@ -68,8 +69,8 @@ class OpenStep:
         lines = [
             f"{escape(self.name)} of run <b>{escape(self._run.run_id)}</b> · "
             f"<b style='{colour}'>{self.target_word}</b> · {escape(self._place())}",
-            *(f"<b>{escape(note)}</b>" for note in self._notes),
-            *(escape(line) for line in self._before()),
+            *(f"<b>{escape(visible(note))}</b>" for note in self._notes),
+            *(escape(visible(line)) for line in self._before()),
         ]
         return f"<div style='font-size:13px;line-height:1.6'>{'<br>'.join(lines)}</div>"
 

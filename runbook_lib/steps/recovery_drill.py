@@ -37,6 +37,7 @@ from runbook_lib.steps.existing_set import check_files
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.recover import INACCESSIBLE
 from runbook_lib.tables import Table
+from runbook_lib.texts import visible
 
 MATERIAL, CLUSTER = "key material", "DB cluster"
 _READS = "Nothing was changed: with target aws the drill only reads, unless a throw-away cluster is named"
@@ -185,7 +186,7 @@ def _wait_lost(step: OpenStep, identifier: str, *, minutes: int) -> str:
         status = str((rds.find_cluster(step.session, identifier) or {}).get("Status", "deleted"))
         if printed[-1:] != [status]:
             printed.append(status)
-            print(f"cluster {identifier}: {status}")
+            print(visible(f"cluster {identifier}: {status}"))
         return status
 
     status, _ = poll(read, until=lambda status: status == INACCESSIBLE, every=_seconds(step), timeout=minutes * 60)

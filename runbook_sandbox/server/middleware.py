@@ -1,13 +1,16 @@
 """Runs before moto's application: access control, control commands, injected faults.
 
-A sandbox has no passwords, so it answers only programs on this machine. A Host header that is not a loopback name
-(DNS rebinding) and an Origin header of another site (a web page in the user's browser) are rejected.
+A sandbox has no passwords, so it answers only programs on this machine, or those that can reach the address that
+`--host` names. A Host header with another name than its own (DNS rebinding) and an Origin header of another site (a web
+page in the user's browser) are rejected.
 """
 
 from __future__ import annotations
 
 import io
+import ipaddress
 import json
+import os
 import re
 import socket
 import time
@@ -18,7 +21,7 @@ from typing import Any
 from moto.moto_api._internal import mock_random
 
 from runbook_lib.aws.sandbox_accounts import ACCOUNT_HEADER, DEFAULT_ACCOUNT
-from runbook_lib.aws.sandbox_process import is_loopback
+from runbook_lib.aws.sandbox_process import HOST_VARIABLE, is_loopback
 from runbook_sandbox import wire
 from runbook_sandbox.instruments import fault_injection, ids, recorded_calls, visibility_delays
 from runbook_sandbox.server import control_commands
@@ -32,9 +35,9 @@ _LARGEST_BODY = 16 * 1024 * 1024
 class Gate:
     """A WSGI application that wraps moto's."""
 
-    def __init__(self, application: Callable[..., Iterable[bytes]], *, any_host: bool) -> None:
+    def __init__(self, application: Callable[..., Iterable[bytes]], *, host: str) -> None:
         self.application = application
-        self.any_host = any_host
+        self._names = set() if is_loopback(host) else _own_names(host)
         self.last_request = time.monotonic()
         self.on_stop: Callable[[], None] | None = None
         self.on_new_identity: Callable[[], None] | None = None
@@ -62,12 +65,17 @@ class Gate:
     def _refusal(self, environ: dict[str, Any]) -> str | None:
         host = environ.get("HTTP_HOST", "")
         name = urllib.parse.urlsplit(f"//{host}").hostname or ""
-        if not self.any_host and not (is_loopback(name) or name.endswith(".localhost")):
-            return f"the sandbox serves this machine only; the Host header names {name or 'no host'}"
+        if not (is_loopback(name) or name.endswith(".localhost") or self._is_own(name)):
+            serves = f"{', '.join(sorted(self._names))} and addresses" if self._names else "this machine only"
+            return f"the sandbox serves {serves}; the Host header names {name or 'no host'}"
         origin = environ.get("HTTP_ORIGIN")
         if origin is not None and urllib.parse.urlsplit(origin).netloc != host:
-            return "the sandbox does not answer web pages of other sites; the Origin header is {origin}"
+            return f"the sandbox does not answer web pages of other sites; the Origin header is {origin}"
         return None
+
+    def _is_own(self, name: str) -> bool:
+        """Return whether a server that serves a network has this name; an address cannot be rebound."""
+        return bool(self._names) and (name in self._names or _is_address(name))
 
     def _control(self, environ: dict[str, Any], start_response: Any, path: str) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
@@ -103,6 +111,21 @@ class Gate:
         elif path == "/moto-api/seed" and posted and re.fullmatch(r"-?\d{1,18}", query.get("a", "")):
             ids.configure(int(query["a"]))
         return answer
+
+
+def _own_names(host: str) -> set[str]:
+    """Return the names of this server: that of `--host`, the machine's, and RUNBOOK_SANDBOX_HOST."""
+    machine = socket.gethostname().lower()
+    names = {host.lower(), machine, f"{machine}.local", os.environ.get(HOST_VARIABLE, "").lower()}
+    return {name for name in names if name and not _is_address(name)} | {host.lower()}
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _json(start_response: Any, status: int, answer: dict[str, Any]) -> list[bytes]:

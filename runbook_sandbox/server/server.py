@@ -21,6 +21,8 @@ from typing import Any
 # moto reads these when it is imported. Loading the unused EC2 images takes a tenth of a second per account.
 os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
 os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
+# The SDK in moto reads these files, wherever the home folder is; nothing of the user's own belongs into the sandbox.
+os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
@@ -75,7 +77,7 @@ def _make(host: str, port: int, *, allow_remote: bool) -> tuple[BaseWSGIServer, 
     install()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     dispatcher = _Dispatcher()
-    gate = Gate(dispatcher, any_host=not is_loopback(host))
+    gate = Gate(dispatcher, host=host)
     try:
         server = make_server(host, port, gate, threaded=True, request_handler=_Handler)
     except SystemExit as error:  # how werkzeug reports that the port is in use
