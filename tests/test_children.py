@@ -65,7 +65,7 @@ class Watched:
 def kind(words: list[str]) -> str:
     """Return what a process is, by its command line."""
     line = " ".join(words)
-    for name in ("runbook_sandbox", "fork_kernel.server", "ipykernel_launcher", "jupyterlab", "runbook_cli.main"):
+    for name in ("runbook_sandbox", "runbook_kernels.server", "ipykernel_launcher", "jupyterlab", "runbook_cli.main"):
         if name in line:
             return name
     return line
@@ -192,6 +192,6 @@ def test_a_run_gives_no_secret_to_a_command_line_and_a_password_only_to_whom_it_
     assert 0 == done.returncode, done.stdout + done.stderr
     assert set() == in_content((watched.folder / "argv").read_bytes(), [PASSWORD.encode(), KNOWN])
     assert {"runbook_sandbox", "runbook_cli.main"} <= {kind(words) for words, _ in watched.started}
-    assert ("fork_kernel.server" in {kind(words) for words, _ in watched.started}) == (kernel == "forked")
+    assert ("runbook_kernels.server" in {kind(words) for words, _ in watched.started}) == (kernel == "forked")
     # `uname -p` is Python's own: the module `platform` asks so for the processor.
     assert watched.kinds(PASSWORD) <= {"runbook_cli.main", "ipykernel_launcher", "uname -p"}

@@ -136,12 +136,13 @@ class Form:
         return self._sources[name] if kept else "Changed in the form"
 
     def differs_from(self, inputs: Inputs) -> list[str]:
-        """Return the fields whose value in the form differs from `inputs` or is invalid."""
+        """Return the fields of the form whose value differs from `inputs` or is invalid."""
         try:
             shown = self._model.check(self._now())
         except InputError as error:
             return [name for name, _ in error.problems]
-        return [name for name in self._model.model_fields if getattr(shown, name) != getattr(inputs, name)]
+        fields = [name for name in self._model.model_fields if name not in self._model.not_in_form]
+        return [name for name in fields if getattr(shown, name) != getattr(inputs, name)]
 
     def _now(self) -> dict[str, Any]:
         return {name: self._views[name].read() if name in self._views else start for name, start in self._start.items()}
