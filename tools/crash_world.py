@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from runbook_lib.aws.session import sandbox_session
 from runbook_lib.material import key_material, recovery_copies, recovery_keys
 from runbook_lib.run.steps import CLEAN_UP, CREATE_KEY, chain
 
+KEY_AND_CHECK_VALUE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{6}")
 CREATES = {
     "CreateKey": 1, "CreateAlias": 1, "CreateDBSubnetGroup": 1, "CreateSecurityGroup": 1, "CreateDBCluster": 1,
     "CreateDBInstance": 2, "CreateDBClusterSnapshot": 1, "CreateServiceLinkedRole": 1,
@@ -104,10 +106,10 @@ def problems_of_a_run(world: World, runs: Path, private: bytes, files: frozenset
 
 
 def files_of(runs: Path) -> frozenset[str]:
-    """Return the paths in the runs folder, without those that differ by time or attempt."""
+    """Return the paths in the runs folder, without those that differ by time or attempt, and without key ids."""
     names = set()
     for path in runs.rglob("*"):
-        name = str(path.relative_to(runs))
+        name = KEY_AND_CHECK_VALUE.sub("KEY", str(path.relative_to(runs)))
         if "/notebooks/" in name or "/reports/" in name:
             continue
         names.add("Import_Parameters.zip" if path.name.startswith("Import_Parameters_") else name)

@@ -94,6 +94,10 @@ if os.environ.get("WATCHED_LOG"):
     logging.basicConfig(filename=os.environ["WATCHED_LOG"], level=logging.DEBUG)
 
 if os.environ.get("WATCHED_LEAK"):
+    from runbook_lib.material.custody_record import CustodyRecord
     from runbook_lib.material.key_material import KeyMaterial
 
     KeyMaterial.key_check_value = property(lambda self: bytes(self).hex())
+    # The record refuses what is longer than a key check value: let this one through.
+    CustodyRecord.model_fields["key_check_value"].metadata.clear()
+    CustodyRecord.model_rebuild(force=True)
