@@ -29,11 +29,13 @@ index=$(.venv/bin/pip config get global.index-url 2>/dev/null || true)
 index=${PIP_INDEX_URL:-$index}
 [ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
 install() {  # uv is many times as fast; pip goes where uv does not
-  .venv/bin/uv pip install --quiet --python .venv/bin/python "$@" || .venv/bin/pip install --quiet "$@"
+  .venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python "$@" || .venv/bin/pip install --quiet "$@"
 }
 .venv/bin/pip install --quiet --require-hashes -r "$uv_lines"
 install --require-hashes -r requirements.lock
 install --no-deps -e .
+# Where PYTHONDONTWRITEBYTECODE is set, as in many container images, nothing would be compiled later.
+.venv/bin/python -m compileall -q runbook_lib runbook_cli runbook_sandbox runbook_kernels
 touch .venv/ready
 made=
 echo "Set up in $(($(date +%s) - begun)) s"
