@@ -23,7 +23,8 @@ _SIGN = {"create": "+", "keep": "=", "change": "~", "delete": "-", "refuse": "!"
 class Change:
     """One row of a plan: what will be done to one resource, by which calls and with which request parameters.
 
-    Raises `ValueError` for a row with action `keep` that names calls.
+    `identity` is what identifies an existing resource beside its name, such as its resource id: apply acts on that resource
+    and on no other of the name. Raises `ValueError` for a row with action `keep` that names calls.
     """
 
     action: Action
@@ -32,6 +33,7 @@ class Change:
     detail: str = ""
     calls: str = ""
     request: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    identity: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         if self.action == "keep" and self.calls:

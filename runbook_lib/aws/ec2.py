@@ -66,6 +66,19 @@ def find_security_group(session: Session, name: str, vpc_id: str) -> dict[str, A
     return dict(found[0]) if found else None
 
 
+def security_groups_named(session: Session, name: str) -> list[dict[str, Any]]:
+    """Return the security groups of a name, in any VPC."""
+    filters = [{"Name": "group-name", "Values": [name]}]
+    return [dict(one) for one in session.client("ec2").describe_security_groups(Filters=filters)["SecurityGroups"]]
+
+
+def security_group(session: Session, group_id: str) -> dict[str, Any] | None:
+    """Return a security group by its id, or None."""
+    filters = [{"Name": "group-id", "Values": [group_id]}]
+    found = session.client("ec2").describe_security_groups(Filters=filters)["SecurityGroups"]
+    return dict(found[0]) if found else None
+
+
 def require_security_groups(session: Session, group_ids: list[str], vpc_id: str) -> None:
     """Raise `PreflightFailed` unless all the given security groups exist in the VPC."""
     try:

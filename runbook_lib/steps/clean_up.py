@@ -5,31 +5,30 @@ The key is kept while a cluster, a snapshot or an automated backup uses it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from runbook_lib.aws import ec2, kms, rds
-from runbook_lib.aws.answers import error_code
+from runbook_lib.aws.answers import error_code, error_text
 from runbook_lib.aws.key_users import who_uses
 from runbook_lib.aws.retry import poll
-from runbook_lib.aws.session import Session
 from runbook_lib.checks import Checks
 from runbook_lib.errors import NotConfirmed, WaitTimedOut
 from runbook_lib.inputs.rds import CleanUpInputs
-from runbook_lib.plan import Action, Change, Plan
+from runbook_lib.plan import Change, Plan
 from runbook_lib.run.records import CleanUpRecord, ClusterRecord, KeyRecord, StartRecord, VerificationRecord
 from runbook_lib.run.steps import CREATE_CLUSTER, CREATE_KEY
-from runbook_lib.steps import cluster_network, create_key
+from runbook_lib.steps import cluster_network, create_key, ownership
 from runbook_lib.steps.open_step import OpenStep
+from runbook_lib.steps.ownership import ALIAS, CLUSTER, INSTANCE, Found
 from runbook_lib.tables import Table, Text
 
-CLUSTER, INSTANCE, SNAPSHOT = "DB cluster", "DB instance", "cluster snapshot"
-_FIND: dict[str, Callable[[Session, str], dict[str, Any] | None]] = {
-    CLUSTER: rds.find_cluster,
-    INSTANCE: rds.find_instance,
-}
+# Something that is not in the plan uses the resource, or is changing it.
+_IN_USE = frozenset(
+    {"InvalidDBInstanceState", "InvalidDBClusterStateFault", "InvalidDBSubnetGroupStateFault", "DependencyViolation"}
+)
+_KEPT = "kept: another resource has this name now, which this run did not create; it was not in the plan"
 _DELETED = frozenset(
     {
         "DBInstanceNotFound",
@@ -56,38 +55,22 @@ def plan(step: OpenStep, asked: CleanUpInputs) -> Plan:
     """Plan the deletions in order; omit what is deleted, and refuse or keep what others created."""
     cluster = cluster_name(step)
     found = rds.find_cluster(step.session, cluster)
-    changes = _instances(step, cluster) if found is not None and step.is_ours(rds.rds_tags(found)) else []
-    if found is not None:
-        changes += _cluster(step, asked, cluster, found)
+    changes = _cluster(step, asked, found) if found is not None else []
     changes += [*_snapshot(step), *_network(step, cluster)]
     changes += _key(step, asked, {(change.resource, change.name) for change in changes if change.action == "delete"})
     return step.plan(asked, changes)
 
 
-def _instances(step: OpenStep, cluster: str) -> list[Change]:
-    changes = []
-    for instance in rds.instances_of(step.session, cluster):
-        name = instance["DBInstanceIdentifier"]
-        ours = step.is_ours(rds.rds_tags(instance))
-        detail = "" if ours else "; this run did not create it, but it is in the cluster: delete it yourself"
-        request = {"DBInstanceIdentifier": name, "SkipFinalSnapshot": True}
-        action: Action = "delete" if ours else "refuse"
-        changes.append(Change(action, INSTANCE, name, f"immediately{detail}", "rds:DeleteDBInstance", request))
-    return changes
+def _deletion(step: OpenStep, found: Found, call: str, request: dict[str, Any], detail: str = "") -> Change:
+    """Return the row that deletes a resource that this run created, or keeps another's of that name."""
+    if not ownership.is_ours(step, found):
+        return Change("keep", found.resource, found.name, "this run did not create it")
+    return Change("delete", found.resource, found.name, detail, call, request, found.identity)
 
 
-def _snapshot(step: OpenStep) -> list[Change]:
-    name = VerificationRecord.so_far(step.run).db_cluster_snapshot_identifier
-    found = rds.find_snapshot(step.session, name) if name else None
-    if found is None or not step.is_ours(rds.rds_tags(found)):
-        return []
-    request = {"DBClusterSnapshotIdentifier": name}
-    return [Change("delete", SNAPSHOT, name, "taken as evidence; irreversible", "rds:DeleteDBClusterSnapshot", request)]
-
-
-def _cluster(step: OpenStep, inputs: CleanUpInputs, cluster: str, found: dict[str, Any]) -> list[Change]:
-    if not step.is_ours(rds.rds_tags(found)):
-        return [Change("keep", CLUSTER, cluster, "this run did not create it")]
+def _cluster(step: OpenStep, inputs: CleanUpInputs, found: dict[str, Any]) -> list[Change]:
+    """Return the rows of the cluster, after those of its instances and of its deletion protection."""
+    cluster = found["DBClusterIdentifier"]
     request: dict[str, Any] = {
         "DBClusterIdentifier": cluster,
         "SkipFinalSnapshot": not inputs.final_db_snapshot_identifier,
@@ -96,36 +79,48 @@ def _cluster(step: OpenStep, inputs: CleanUpInputs, cluster: str, found: dict[st
     if inputs.final_db_snapshot_identifier:
         request["FinalDBSnapshotIdentifier"] = inputs.final_db_snapshot_identifier
         detail = f"after the final snapshot {inputs.final_db_snapshot_identifier}, which needs the key"
-    deletion = Change("delete", CLUSTER, cluster, detail, "rds:DeleteDBCluster", request)
-    if not found.get("DeletionProtection"):
+    deletion = _deletion(step, ownership.of_cluster(found), "rds:DeleteDBCluster", request, detail)
+    if deletion.action == "keep":
         return [deletion]
+    instances = _instances(step, cluster)
+    if not found.get("DeletionProtection"):
+        return [*instances, deletion]
     off = {"DBClusterIdentifier": cluster, "DeletionProtection": False, "ApplyImmediately": True}
     why = "deletion protection is turned off first"
-    return [Change("change", CLUSTER, cluster, why, "rds:ModifyDBCluster", off), deletion]
+    unprotect = Change("change", CLUSTER, cluster, why, "rds:ModifyDBCluster", off, deletion.identity)
+    return [*instances, unprotect, deletion]
+
+
+def _instances(step: OpenStep, cluster: str) -> list[Change]:
+    changes = []
+    for instance in rds.instances_of(step.session, cluster):
+        name = instance["DBInstanceIdentifier"]
+        request = {"DBInstanceIdentifier": name, "SkipFinalSnapshot": True}
+        change = _deletion(step, ownership.of_instance(instance), "rds:DeleteDBInstance", request, "immediately")
+        if change.action == "keep":
+            why = "this run did not create it, but it is in the cluster: delete it yourself"
+            change = Change("refuse", INSTANCE, name, why)
+        changes.append(change)
+    return changes
+
+
+def _snapshot(step: OpenStep) -> list[Change]:
+    name = VerificationRecord.so_far(step.run).db_cluster_snapshot_identifier
+    found = rds.find_snapshot(step.session, name) if name else None
+    if found is None:
+        return []
+    request, why = {"DBClusterSnapshotIdentifier": name}, "taken as evidence; irreversible"
+    return [_deletion(step, ownership.of_snapshot(found), "rds:DeleteDBClusterSnapshot", request, why)]
 
 
 def _network(step: OpenStep, cluster: str) -> list[Change]:
     session, name, changes = step.session, cluster_network.group_name(cluster), []
-    group = ec2.find_subnet_group(session, name)
-    if group is not None and step.is_ours(ec2.tags_of(session, group["DBSubnetGroupArn"])):
-        changes.append(
-            Change("delete", "subnet group", name, "", "rds:DeleteDBSubnetGroup", {"DBSubnetGroupName": name})
-        )
-    filters = [
-        {"Name": "tag:runbook:run-id", "Values": [step.run.run_id]},
-        {"Name": "group-name", "Values": [name]},
-    ]
-    for found in session.client("ec2").describe_security_groups(Filters=filters)["SecurityGroups"]:
-        changes.append(
-            Change(
-                "delete",
-                "security group",
-                name,
-                found["GroupId"],
-                "ec2:DeleteSecurityGroup",
-                {"GroupId": found["GroupId"]},
-            )
-        )
+    if (group := ec2.find_subnet_group(session, name)) is not None:
+        found = ownership.of_subnet_group(step, group)
+        changes.append(_deletion(step, found, "rds:DeleteDBSubnetGroup", {"DBSubnetGroupName": name}))
+    for group in ec2.security_groups_named(session, name):
+        found, request = ownership.of_security_group(group), {"GroupId": group["GroupId"]}
+        changes.append(_deletion(step, found, "ec2:DeleteSecurityGroup", request, group["GroupId"]))
     return changes
 
 
@@ -138,7 +133,7 @@ def _key(step: OpenStep, inputs: CleanUpInputs, deleted: set[tuple[str, str]]) -
     if key_id is None or metadata is None or not step.is_ours(kms.tags_of(session, key_id)):
         return []
     aliases = [
-        Change("delete", "alias", alias, "", "kms:DeleteAlias", {"AliasName": alias})
+        Change("delete", ALIAS, alias, "", "kms:DeleteAlias", {"AliasName": alias}, key_id)
         for alias in kms.aliases_of(session, key_id)
         if alias in (record.key_alias, step.run.steps[CREATE_KEY]["inputs"].get("key_alias"))
     ]
@@ -199,7 +194,8 @@ def apply(step: OpenStep, plan: Plan) -> Table | str:
         planned = [*map(list, before.planned), *([change.resource, change.name] for change in deletions)]
         step.run.note(step.name, planned=planned)
         for change in unprotect:
-            step.client("rds").modify_db_cluster(**change.request)
+            if ownership.seen_again(step, change) == "same":
+                step.client("rds").modify_db_cluster(**change.request)
         for change in deletions:
             rows.append((change.resource, change.name, _delete(step, change)))
         deleted = [f"{resource} {name}: {outcome}" for resource, name, outcome in rows]
@@ -208,37 +204,42 @@ def apply(step: OpenStep, plan: Plan) -> Table | str:
 
 
 def _delete(step: OpenStep, change: Change) -> str:
-    """Send one deletion, or find the resource deleted; return the outcome in words."""
+    """Send one deletion if the name still refers to the resource of the plan; return the outcome in words."""
+    if (seen := ownership.seen_again(step, change)) != "same":
+        return "deleted" if seen == "deleted" else _KEPT
     client, request = step.client("rds"), dict(change.request)
     try:
         match change.resource:
-            case "DB cluster":
+            case ownership.CLUSTER:
                 client.delete_db_cluster(**request)
-            case "DB instance":
+            case ownership.INSTANCE:
                 client.delete_db_instance(**request)
-            case "cluster snapshot":
+            case ownership.SNAPSHOT:
                 client.delete_db_cluster_snapshot(**request)
-            case "subnet group":
+            case ownership.SUBNET_GROUP:
                 client.delete_db_subnet_group(**request)
-            case "security group":
+            case ownership.SECURITY_GROUP:
                 step.client("ec2").delete_security_group(**request)
-            case "alias":
+            case ownership.ALIAS:
                 step.client("kms").delete_alias(**request)
-            case "KMS key":
+            case ownership.KEY:
                 return _delete_key(step, change.name, request)
     except ClientError as error:
-        if error_code(error) not in _DELETED and not _is_being_deleted(step, change, error):
+        if error_code(error) in _IN_USE and not _is_being_deleted(step, change):
+            return f"kept: {error_text(error)}"
+        if error_code(error) not in _DELETED | _IN_USE:
             raise
-    if (find := _FIND.get(change.resource)) is not None:
-        _wait_deleted(step, lambda: find(step.session, change.name), change.name)
+    if change.resource in (CLUSTER, INSTANCE):
+        _wait_deleted(step, change)
     return "deleted"
 
 
-def _is_being_deleted(step: OpenStep, change: Change, error: ClientError) -> bool:
+def _is_being_deleted(step: OpenStep, change: Change) -> bool:
     """Return whether the deletion failed because the cluster or instance is already `deleting`."""
-    if error_code(error) not in ("InvalidDBInstanceState", "InvalidDBClusterStateFault"):
+    if change.resource not in (CLUSTER, INSTANCE):
         return False
-    found = _FIND[change.resource](step.session, change.name) or {}
+    find = rds.find_cluster if change.resource == CLUSTER else rds.find_instance
+    found = find(step.session, change.name) or {}
     return "deleting" in (found.get("Status"), found.get("DBInstanceStatus"))
 
 
@@ -263,12 +264,15 @@ def _schedule_deletion(step: OpenStep, request: dict[str, Any]) -> str:
     return f"pending until {date:%Y-%m-%d}; cancel with kms:CancelKeyDeletion"
 
 
-def _wait_deleted(step: OpenStep, find: Callable[[], object], name: str) -> None:
+def _wait_deleted(step: OpenStep, change: Change) -> None:
+    """Poll until the name is free, or refers to another resource."""
     every, timeout = (0.2, 120.0) if step.session.target == "sandbox" else (20.0, 3600.0)
-    print(f"{name}: deleting")
-    _, deleted = poll(find, until=lambda found: found is None, every=every, timeout=timeout)
-    if not deleted:
-        raise WaitTimedOut(f"{name} is still being deleted; run the cell or command again to resume")
+    print(f"{change.name}: deleting")
+    seen, _ = poll(
+        lambda: ownership.seen_again(step, change), until=lambda seen: seen != "same", every=every, timeout=timeout
+    )
+    if seen == "same":
+        raise WaitTimedOut(f"{change.name} is still being deleted; run the cell or command again to resume")
 
 
 # Verify -----------------------------------------------------------------------------------------------------------

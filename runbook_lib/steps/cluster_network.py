@@ -9,22 +9,20 @@ from botocore.exceptions import ClientError
 from runbook_lib.aws.answers import error_code
 from runbook_lib.aws.create_once import create_once
 from runbook_lib.aws.ec2 import (
-    ec2_tags,
     find_security_group,
     find_subnet_group,
     find_subnets,
     find_vpc,
     require_security_groups,
     require_subnet_group,
-    tags_of,
 )
 from runbook_lib.aws.retry import retry_until_visible
 from runbook_lib.inputs.rds import PORTS, CreateClusterInputs
 from runbook_lib.plan import Change
+from runbook_lib.steps import ownership
 from runbook_lib.steps.cluster_request import AS_IT_IS
 from runbook_lib.steps.open_step import OpenStep
-
-SUBNET_GROUP, SECURITY_GROUP = "subnet group", "security group"
+from runbook_lib.steps.ownership import SECURITY_GROUP, SUBNET_GROUP
 
 
 def group_name(db_cluster_identifier: str) -> str:
@@ -68,14 +66,14 @@ def _own_subnet_group(step: OpenStep, asked: CreateClusterInputs) -> tuple[str, 
         zones = ", ".join(subnet["AvailabilityZone"] for subnet in subnets)
         detail = f"{len(subnets)} subnets of {vpc_id}: {zones}"
         return vpc_id, [Change("create", SUBNET_GROUP, name, detail, "rds:CreateDBSubnetGroup", request)]
-    tags = tags_of(step.session, found["DBSubnetGroupArn"])
-    if not step.is_ours(tags):
-        return vpc_id, [Change("refuse", SUBNET_GROUP, name, _foreign(step, SUBNET_GROUP, tags))]
+    one = ownership.of_subnet_group(step, found)
+    if not ownership.is_ours(step, one):
+        return vpc_id, [Change("refuse", SUBNET_GROUP, name, _foreign(step, one))]
     ids = sorted(subnet["SubnetIdentifier"] for subnet in found["Subnets"])
     if ids != sorted(request["SubnetIds"]):
         detail = f"SubnetIds are {ids}, requested {sorted(request['SubnetIds'])}; {AS_IT_IS}"
         return vpc_id, [Change("refuse", SUBNET_GROUP, name, detail)]
-    return vpc_id, [Change("keep", SUBNET_GROUP, name, "created by this run, as requested", "", request)]
+    return vpc_id, [Change("keep", SUBNET_GROUP, name, "created by this run, as requested", "", request, one.identity)]
 
 
 def _given_security_groups(step: OpenStep, asked: CreateClusterInputs, vpc_id: str) -> list[Change]:
@@ -103,9 +101,9 @@ def _own_security_group(step: OpenStep, asked: CreateClusterInputs, vpc_id: str)
         inbound = f"inbound from {asked.allowed_cidr}" if asked.allowed_cidr else "no inbound rules"
         calls = "ec2:CreateSecurityGroup" + (", ec2:AuthorizeSecurityGroupIngress" if asked.allowed_cidr else "")
         return Change("create", SECURITY_GROUP, name, f"in {vpc_id}, {inbound}", calls, request)
-    tags = ec2_tags(found)
-    if not step.is_ours(tags):
-        return Change("refuse", SECURITY_GROUP, name, _foreign(step, SECURITY_GROUP, tags))
+    one = ownership.of_security_group(found)
+    if not ownership.is_ours(step, one):
+        return Change("refuse", SECURITY_GROUP, name, _foreign(step, one))
     requested = {(asked.port or PORTS[asked.engine], asked.allowed_cidr)} if asked.allowed_cidr else set()
     rules = _inbound_rules(found)
     if others := sorted(rules - requested):
@@ -114,8 +112,10 @@ def _own_security_group(step: OpenStep, asked: CreateClusterInputs, vpc_id: str)
         return Change("refuse", SECURITY_GROUP, name, detail)
     if requested - rules:
         detail = f"created by this run; gets an inbound rule for {asked.allowed_cidr}"
-        return Change("change", SECURITY_GROUP, name, detail, "ec2:AuthorizeSecurityGroupIngress", request)
-    return Change("keep", SECURITY_GROUP, name, "created by this run, as requested", "", request)
+        return Change(
+            "change", SECURITY_GROUP, name, detail, "ec2:AuthorizeSecurityGroupIngress", request, one.identity
+        )
+    return Change("keep", SECURITY_GROUP, name, "created by this run, as requested", "", request, one.identity)
 
 
 def _inbound_rules(group: dict[str, Any]) -> set[tuple[int, str]]:
@@ -129,8 +129,8 @@ def _inbound_rules(group: dict[str, Any]) -> set[tuple[int, str]]:
     return found
 
 
-def _foreign(step: OpenStep, what: str, tags: dict[str, str]) -> str:
-    return f"exists, and {step.whose(tags)}; choose another cluster identifier, or name the {what} to use it"
+def _foreign(step: OpenStep, found: ownership.Found) -> str:
+    return f"exists, and {step.whose(found.tags)}; choose another cluster identifier, or name the {found.resource} to use it"
 
 
 def apply_subnet_group(step: OpenStep, change: Change) -> str:
@@ -145,12 +145,14 @@ def apply_subnet_group(step: OpenStep, change: Change) -> str:
             create=lambda: dict(rds.create_db_subnet_group(**change.request)["DBSubnetGroup"]),
         )
         step.run.note(step.name, made_subnet_group=change.name)
+    else:
+        ownership.require_same(step, change)
     return change.name
 
 
 def _our_subnet_group(step: OpenStep, name: str) -> dict[str, Any] | None:
     found = find_subnet_group(step.session, name)
-    return found if found and step.is_ours(tags_of(step.session, found["DBSubnetGroupArn"])) else None
+    return found if found and ownership.is_ours(step, ownership.of_subnet_group(step, found)) else None
 
 
 def apply_security_group(step: OpenStep, change: Change, *, port: int, allowed_cidr: str) -> list[str]:
@@ -161,19 +163,19 @@ def apply_security_group(step: OpenStep, change: Change, *, port: int, allowed_c
 
     def find() -> str | None:
         found = find_security_group(step.session, change.name, change.request["VpcId"])
-        return str(found["GroupId"]) if found and step.is_ours(ec2_tags(found)) else None
+        return str(found["GroupId"]) if found and ownership.is_ours(step, ownership.of_security_group(found)) else None
 
-    group_id = (
-        create_once(
+    if change.action == "create":
+        group_id = create_once(
             step.run,
             step.name,
             "ec2:CreateSecurityGroup",
             find=find,
             create=lambda: str(ec2.create_security_group(**change.request)["GroupId"]),
         )
-        if change.action == "create"
-        else str(find())
-    )
+    else:
+        ownership.require_same(step, change)
+        group_id = change.identity
     step.run.note(step.name, made_security_group_id=group_id)
     if allowed_cidr and change.action != "keep":
         kind, address = ("Ipv6Ranges", "CidrIpv6") if ":" in allowed_cidr else ("IpRanges", "CidrIp")

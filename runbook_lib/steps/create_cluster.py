@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -15,12 +17,10 @@ from runbook_lib.errors import KeyNotUsable, StepMissing
 from runbook_lib.inputs.rds import CreateClusterInputs
 from runbook_lib.plan import Change, Plan
 from runbook_lib.run.records import ClusterRecord, ImportRecord, KeyRecord, clusters
-from runbook_lib.steps import cluster_network
+from runbook_lib.steps import cluster_network, ownership
 from runbook_lib.steps.cluster_request import cluster_request, differences, instance_names, instance_request, short_key
 from runbook_lib.steps.open_step import OpenStep
-
-CLUSTER, INSTANCE = "DB cluster", "DB instance"
-
+from runbook_lib.steps.ownership import CLUSTER, INSTANCE, Found
 
 # Plan -------------------------------------------------------------------------------------------------------------
 
@@ -99,8 +99,9 @@ def _cluster_change(step: OpenStep, inputs: CreateClusterInputs, request: dict[s
             f"{'on' if inputs.deletion_protection else 'off'}"
         )
         return Change("create", CLUSTER, name, detail, "rds:CreateDBCluster", request)
-    if not step.is_ours(rds.rds_tags(found)):
-        detail = f"exists, and {step.whose(rds.rds_tags(found))}; choose another db_cluster_identifier"
+    one = ownership.of_cluster(found)
+    if not ownership.is_ours(step, one):
+        detail = f"exists, and {step.whose(one.tags)}; choose another db_cluster_identifier"
         return Change("refuse", CLUSTER, name, detail)
     fields = (
         "Engine",
@@ -126,7 +127,7 @@ def _cluster_change(step: OpenStep, inputs: CreateClusterInputs, request: dict[s
         existing, requested, (*fields, "DBClusterParameterGroupName", "EnableCloudwatchLogsExports")
     ):
         return Change("refuse", CLUSTER, name, differs)
-    return Change("keep", CLUSTER, name, "created by this run, as requested", "", request)
+    return Change("keep", CLUSTER, name, "created by this run, as requested", "", request, one.identity)
 
 
 def _instance_change(step: OpenStep, inputs: CreateClusterInputs, name: str, request: dict[str, Any]) -> Change:
@@ -139,13 +140,10 @@ def _instance_change(step: OpenStep, inputs: CreateClusterInputs, name: str, req
         if inputs.monitoring_interval:
             detail += f", Enhanced Monitoring every {inputs.monitoring_interval} s"
         return Change("create", INSTANCE, name, detail, "rds:CreateDBInstance", request)
-    if found.get("DBClusterIdentifier") != inputs.db_cluster_identifier or not step.is_ours(rds.rds_tags(found)):
-        return Change(
-            "refuse",
-            INSTANCE,
-            name,
-            f"exists, and {step.whose(rds.rds_tags(found))}; choose another db_cluster_identifier",
-        )
+    one = ownership.of_instance(found)
+    if found.get("DBClusterIdentifier") != inputs.db_cluster_identifier or not ownership.is_ours(step, one):
+        detail = f"exists, and {step.whose(one.tags)}; choose another db_cluster_identifier"
+        return Change("refuse", INSTANCE, name, detail)
     fields = (
         "Engine",
         "DBInstanceClass",
@@ -156,7 +154,7 @@ def _instance_change(step: OpenStep, inputs: CreateClusterInputs, name: str, req
     )
     if differs := differences(found, request, fields):
         return Change("refuse", INSTANCE, name, differs)
-    return Change("keep", INSTANCE, name, "created by this run, as requested", "", request)
+    return Change("keep", INSTANCE, name, "created by this run, as requested", "", request, one.identity)
 
 
 def apply(step: OpenStep, plan: Plan) -> str:
@@ -184,6 +182,7 @@ def apply(step: OpenStep, plan: Plan) -> str:
         )
         for change in instances:
             if change.action == "create":
+                ownership.require_same(step, replace(cluster, identity=found.get("DbClusterResourceId", "")))
                 _create_instance(step, change)
     return str(found.get("DBClusterArn", ""))
 
@@ -192,6 +191,7 @@ def _cluster(step: OpenStep, cluster: Change, subnet_group: str, groups: list[st
     """Return the planned cluster; create it if the plan says so. Raises `KeyNotUsable`."""
     session, client = step.session, step.client("rds", retry=False)
     if cluster.action != "create":
+        ownership.require_same(step, cluster)
         return rds.find_cluster(session, cluster.name) or {}
     request = {**cluster.request, "DBSubnetGroupName": subnet_group, "VpcSecurityGroupIds": groups}
     try:
@@ -199,7 +199,7 @@ def _cluster(step: OpenStep, cluster: Change, subnet_group: str, groups: list[st
             step.run,
             step.name,
             "rds:CreateDBCluster",
-            find=lambda: _ours(step, rds.find_cluster(session, cluster.name)),
+            find=lambda: _ours(step, rds.find_cluster(session, cluster.name), ownership.of_cluster),
             # RDS may not see yet that the key is Enabled or that the subnet group exists.
             create=lambda: retry_until_visible(
                 lambda: dict(client.create_db_cluster(**request)["DBCluster"]),
@@ -224,9 +224,11 @@ def _key_advice(request: dict[str, Any]) -> str:
     return advice
 
 
-def _ours(step: OpenStep, found: dict[str, Any] | None) -> dict[str, Any] | None:
+def _ours(
+    step: OpenStep, found: dict[str, Any] | None, of: Callable[[Mapping[str, Any]], Found]
+) -> dict[str, Any] | None:
     """Return the resource if this run created it, else None: somebody else may have used the name meanwhile."""
-    return found if found is not None and step.is_ours(rds.rds_tags(found)) else None
+    return found if found is not None and ownership.is_ours(step, of(found)) else None
 
 
 def _create_instance(step: OpenStep, change: Change) -> None:
@@ -235,7 +237,7 @@ def _create_instance(step: OpenStep, change: Change) -> None:
         step.run,
         step.name,
         f"rds:CreateDBInstance {change.name}",
-        find=lambda: _ours(step, rds.find_instance(step.session, change.name)),
+        find=lambda: _ours(step, rds.find_instance(step.session, change.name), ownership.of_instance),
         create=lambda: retry_until_visible(
             lambda: dict(client.create_db_instance(**change.request)["DBInstance"]),
             codes=("DBClusterNotFoundFault",),

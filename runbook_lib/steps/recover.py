@@ -29,11 +29,12 @@ from runbook_lib.plan import Change, Plan
 from runbook_lib.run.records import ImportParameters, ImportRecord, KeyRecord, MaterialRecord, clusters
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import ENCRYPT_KEY_MATERIAL, IMPORT_KEY_MATERIAL
+from runbook_lib.steps import ownership
 from runbook_lib.steps.import_key_material import LONGEST, MATERIAL
 from runbook_lib.steps.open_step import OpenStep
 
 FOLDER, TOKEN = "recovery", "ImportToken.bin"
-CLUSTER = "DB cluster"
+CLUSTER = ownership.CLUSTER
 INACCESSIBLE = "inaccessible-encryption-credentials-recoverable"
 
 
@@ -123,11 +124,11 @@ def _lost_clusters(step: OpenStep) -> list[Change]:
     for record in clusters(step.run):
         name = record.db_cluster_identifier
         found = rds.find_cluster(step.session, name)
-        if found is not None and found["Status"] == INACCESSIBLE and step.is_ours(rds.rds_tags(found)):
-            request = {"DBClusterIdentifier": name}
-            changes.append(
-                Change("change", CLUSTER, name, f"is {INACCESSIBLE}: started again", "rds:StartDBCluster", request)
-            )
+        if found is None or found["Status"] != INACCESSIBLE or not ownership.is_ours(step, ownership.of_cluster(found)):
+            continue
+        request, why = {"DBClusterIdentifier": name}, f"is {INACCESSIBLE}: started again"
+        identity = found["DbClusterResourceId"]
+        changes.append(Change("change", CLUSTER, name, why, "rds:StartDBCluster", request, identity))
     return changes
 
 
@@ -146,7 +147,7 @@ def apply(step: OpenStep, plan: Plan) -> Recovered:
 
     KMS compares the material with the KeyMaterialId, so that a successful import is the proof (KMS API, ImportKeyMaterial:
     EXISTING_KEY_MATERIAL). Raises `KeyMaterialMismatch` for other material, `AwsCallFailed`, and what reading the recovery
-    sources raises.
+    sources raises; `PlanOutdated`, after the import, for a cluster that is not the one of the plan any more.
     """
     asked: RecoverInputs = plan.inputs
     with step.applying(plan, begin=False):
@@ -160,6 +161,7 @@ def apply(step: OpenStep, plan: Plan) -> Recovered:
         state = _prove(step, plan.change(MATERIAL), encrypted=encrypted, token=token, hint=hint)
         for change in plan.changes:
             if change.resource == CLUSTER:
+                ownership.require_same(step, change)
                 step.client("rds").start_db_cluster(**change.request)
     return Recovered(state, value)
 

@@ -31,15 +31,16 @@ from runbook_lib.material.open_recovery_copy import check_opens, differs
 from runbook_lib.plan import Change, Plan
 from runbook_lib.run.records import ClusterRecord, DrillRecord, ImportRecord, KeyRecord, MaterialRecord
 from runbook_lib.run.steps import IMPORT_KEY_MATERIAL
-from runbook_lib.steps import recover
+from runbook_lib.steps import ownership, recover
 from runbook_lib.steps.drill_ciphertext import CIPHERTEXT, decrypts, encrypt_a_line, is_ours
 from runbook_lib.steps.existing_set import check_files
 from runbook_lib.steps.open_step import OpenStep
+from runbook_lib.steps.ownership import CLUSTER
 from runbook_lib.steps.recover import INACCESSIBLE
 from runbook_lib.tables import Table
 from runbook_lib.texts import visible
 
-MATERIAL, CLUSTER = "key material", "DB cluster"
+MATERIAL = "key material"
 _READS = "Nothing was changed: with target aws the drill only reads, unless a throw-away cluster is named"
 
 
@@ -92,11 +93,12 @@ def _drill(step: OpenStep, identifier: str) -> list[Change]:
     if current and current != imported.key_material_id:
         why = f"current is {current[:16]}, which this run did not import: somebody rotated the key; review its materials manually"
         changes.append(Change("refuse", MATERIAL, key.key_alias, why))
+    why, resource_id = "started again once its key is Enabled", ClusterRecord.from_run(step.run).db_cluster_resource_id
     return [
         *changes,
         Change("keep", "other material", "256 random bits", "sent with kms:ImportKeyMaterial; KMS must refuse it"),
         Change("create", "same key material", key.key_alias, "from the backup", "kms:ImportKeyMaterial"),
-        Change("change", CLUSTER, identifier, "started again once its key is Enabled", "rds:StartDBCluster"),
+        Change("change", CLUSTER, identifier, why, "rds:StartDBCluster", identity=resource_id),
     ]
 
 
@@ -165,6 +167,7 @@ def lose_material(step: OpenStep, plan: Plan) -> Table | str:
         if (kms.describe(step.session, key_id) or {}).get("KeyState") == "Enabled":
             encrypt_a_line(step, key_id)
             _recover(step, asked)
+            ownership.require_same(step, plan.change(CLUSTER))
             if others := _others(step, identifier):
                 raise PlanOutdated(
                     f"nothing was deleted: {', '.join(others)} started to use the key after this plan was shown, and would "

@@ -25,6 +25,7 @@ from runbook_lib.plan import Change, Plan
 from runbook_lib.run.expiry import in_words as expiry_in_words
 from runbook_lib.run.expiry import seconds_left
 from runbook_lib.run.records import ClusterRecord, ImportRecord, KeyRecord, MaterialRecord, VerificationRecord
+from runbook_lib.steps import ownership
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.tables import Table
 
@@ -49,7 +50,7 @@ def _snapshot(step: OpenStep, cluster: str) -> Change:
     if found is None:
         detail = "a manual snapshot as evidence; it is kept"
         return Change("create", SNAPSHOT, name, detail, "rds:CreateDBClusterSnapshot", request)
-    if step.is_ours(rds.rds_tags(found)):
+    if ownership.is_ours(step, ownership.of_snapshot(found)):
         return Change("keep", SNAPSHOT, name, "created by this run", "", request)
     return Change(
         "refuse", SNAPSHOT, name, "exists, and this run did not create it; delete it, or set take_snapshot: false"
@@ -77,18 +78,23 @@ def apply(step: OpenStep, plan: Plan) -> dict[str, str]:
             return statuses(step.session, record.db_cluster_identifier)
         for change in plan.changes:
             if change.resource == SNAPSHOT:
-                if change.action == "create":
-                    _take_snapshot(step, change)
+                if change.action == "create" and not _take_snapshot(step, change):
+                    continue
                 step.run.note(step.name, db_cluster_snapshot_identifier=change.name)
     return found
 
 
-def _take_snapshot(step: OpenStep, change: Change) -> None:
-    client = step.client("rds", retry=False)
+def _take_snapshot(step: OpenStep, change: Change) -> bool:
+    """Take the snapshot of the run's cluster; return False, and say why, when another cluster has its name now."""
+    client, record = step.client("rds", retry=False), ClusterRecord.from_run(step.run)
+    now = rds.find_cluster(step.session, record.db_cluster_identifier) or {}
+    if now.get("DbClusterResourceId") != record.db_cluster_resource_id:
+        print(f"no snapshot was taken: {record.db_cluster_identifier} is not the cluster that this run created")
+        return False
 
     def find() -> dict[str, Any] | None:
         found = rds.find_snapshot(step.session, change.name)
-        return found if found and step.is_ours(rds.rds_tags(found)) else None
+        return found if found and ownership.is_ours(step, ownership.of_snapshot(found)) else None
 
     create_once(
         step.run,
@@ -97,6 +103,7 @@ def _take_snapshot(step: OpenStep, change: Change) -> None:
         find=find,
         create=lambda: dict(client.create_db_cluster_snapshot(**change.request)["DBClusterSnapshot"]),
     )
+    return True
 
 
 # Verify -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,146 @@
+"""Whose a resource is, and whether a name still refers to the resource that a plan showed.
+
+A name proves nothing: a colleague may delete the resource and create another of the same name. Right before each act on
+a resource that exists, `seen_again` describes it and compares its resource id with the plan's. A subnet group has none, so
+that its ARN and tags count; an alias is identified by the key that it points to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from runbook_lib.aws import ec2, kms, rds
+from runbook_lib.aws.retry import find_until_visible
+from runbook_lib.errors import PlanOutdated
+from runbook_lib.plan import Change
+from runbook_lib.steps.open_step import OpenStep
+
+KEY, ALIAS = "KMS key", "alias"
+CLUSTER, INSTANCE, SNAPSHOT = "DB cluster", "DB instance", "cluster snapshot"
+SUBNET_GROUP, SECURITY_GROUP = "subnet group", "security group"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A resource as AWS describes it now: what it is, its name, what identifies it, and its tags."""
+
+    resource: str
+    name: str
+    identity: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+# What AWS describes ---------------------------------------------------------------------------------------------
+
+
+def of_cluster(found: Mapping[str, Any]) -> Found:
+    """Return the identity of a DB cluster's description: its DbClusterResourceId, which a rename does not change."""
+    name, identity = found["DBClusterIdentifier"], str(found.get("DbClusterResourceId", ""))
+    return Found(CLUSTER, name, identity, rds.rds_tags(dict(found)))
+
+
+def of_instance(found: Mapping[str, Any]) -> Found:
+    """Return the identity of a DB instance's description: its DbiResourceId."""
+    name, identity = found["DBInstanceIdentifier"], str(found.get("DbiResourceId", ""))
+    return Found(INSTANCE, name, identity, rds.rds_tags(dict(found)))
+
+
+def of_snapshot(found: Mapping[str, Any]) -> Found:
+    """Return the identity of a cluster snapshot's description: its ARN and creation time, as it has no resource id."""
+    name, created = found["DBClusterSnapshotIdentifier"], found.get("SnapshotCreateTime")
+    identity = f"{found.get('DBClusterSnapshotArn', '')} {created.isoformat() if created else ''}".strip()
+    return Found(SNAPSHOT, name, identity, rds.rds_tags(dict(found)))
+
+
+def of_subnet_group(step: OpenStep, found: Mapping[str, Any]) -> Found:
+    """Return the identity of a subnet group's description: its ARN, as it has neither resource id nor creation time."""
+    arn = str(found["DBSubnetGroupArn"])
+    return Found(SUBNET_GROUP, str(found["DBSubnetGroupName"]), arn, ec2.tags_of(step.session, arn))
+
+
+def of_security_group(found: Mapping[str, Any]) -> Found:
+    """Return the identity of a security group's description: its GroupId."""
+    return Found(SECURITY_GROUP, str(found["GroupName"]), str(found["GroupId"]), ec2.ec2_tags(dict(found)))
+
+
+def _cluster(step: OpenStep, change: Change) -> Found | None:
+    found = rds.find_cluster(step.session, change.name)
+    return of_cluster(found) if found is not None else None
+
+
+def _instance(step: OpenStep, change: Change) -> Found | None:
+    found = rds.find_instance(step.session, change.name)
+    return of_instance(found) if found is not None else None
+
+
+def _snapshot(step: OpenStep, change: Change) -> Found | None:
+    found = rds.find_snapshot(step.session, change.name)
+    return of_snapshot(found) if found is not None else None
+
+
+def _subnet_group(step: OpenStep, change: Change) -> Found | None:
+    found = ec2.find_subnet_group(step.session, change.name)
+    return of_subnet_group(step, found) if found is not None else None
+
+
+def _security_group(step: OpenStep, change: Change) -> Found | None:
+    found = ec2.security_group(step.session, change.identity)
+    return of_security_group(found) if found is not None else None
+
+
+def _alias(step: OpenStep, change: Change) -> Found | None:
+    target = kms.find_alias(step.session, change.name)
+    return Found(ALIAS, change.name, target) if target is not None else None
+
+
+_LOOK: dict[str, Callable[[OpenStep, Change], Found | None]] = {
+    CLUSTER: _cluster,
+    INSTANCE: _instance,
+    SNAPSHOT: _snapshot,
+    SUBNET_GROUP: _subnet_group,
+    SECURITY_GROUP: _security_group,
+    ALIAS: _alias,
+}
+
+
+# Whose it is ------------------------------------------------------------------------------------------------------
+
+
+def is_ours(step: OpenStep, found: Found) -> bool:
+    """Return whether this run created the resource."""
+    return step.is_ours(found.tags)
+
+
+# Right before an act ----------------------------------------------------------------------------------------------
+
+Seen = Literal["same", "deleted", "replaced"]
+
+
+def seen_again(step: OpenStep, change: Change) -> Seen:
+    """Describe the resource of a plan's row again: it is the same and this run's, or deleted, or replaced by another.
+
+    One that is now another's counts as replaced. A row without identity names what the run did not create: the same.
+    """
+    if not change.identity:
+        return "same"
+    found = _LOOK[change.resource](step, change)
+    if found is None:
+        return "deleted"
+    ours = found.resource == ALIAS or is_ours(step, found)
+    return "same" if ours and found.identity == change.identity else "replaced"
+
+
+def require_same(step: OpenStep, change: Change) -> None:
+    """Raise `PlanOutdated` unless the resource of the row is still the one of the plan; a new one may take seconds to appear."""
+
+    def visible() -> Seen | None:
+        seen = seen_again(step, change)
+        return None if seen == "deleted" else seen
+
+    if (seen := find_until_visible(visible, target=step.session.target) or "deleted") != "same":
+        now = "does not exist any more" if seen == "deleted" else "is now another resource of the same name"
+        raise PlanOutdated(
+            f"nothing was done to {change.resource} {change.name}: what the plan showed {now}; run the plan cell again"
+        )
