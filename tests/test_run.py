@@ -20,7 +20,8 @@ from runbook_lib.errors import (
     StepMissing,
 )
 from runbook_lib.files import write_whole
-from runbook_lib.run.run import FORMAT, LAST_GOOD, STATE, Run, all_runs
+from runbook_lib.run.run import LAST_GOOD, STATE, Run, all_runs
+from runbook_lib.run.state_file import FORMAT
 
 TARGET = {"target": "sandbox", "account_id": "123456789012", "region": "eu-west-2", "sandbox_id": "s"}
 
@@ -134,7 +135,7 @@ for size in range(0, int(sys.argv[2]), 7):
     _, status = os.wait()
     assert os.WIFSIGNALED(status), size
     for name in (module.STATE, module.LAST_GOOD):  # each is whole: the copy may be the newer one
-        made = module._checked((run.path / name).read_text())["steps"]["01_create_key"]["record"]["key_id"]
+        made = module.read_state((run.path / name).read_text())["steps"]["01_create_key"]["record"]["key_id"]
         assert made == "old" or (name == module.LAST_GOOD != sys.argv[3] and made == "x" * 300), (name, size)
 """
 

@@ -78,6 +78,29 @@ class Colleague:
             GroupName=name, Description="a colleague's", VpcId=found["VpcId"], TagSpecifications=tags,
         )["GroupId"])  # fmt: skip
 
+    def create_subnet_group(self, name: str) -> None:
+        """Create a subnet group over all subnets."""
+        subnets = [subnet["SubnetId"] for subnet in self._ec2.describe_subnets()["Subnets"]]
+        self._rds.create_db_subnet_group(
+            DBSubnetGroupName=name, DBSubnetGroupDescription="a colleague's", SubnetIds=subnets
+        )
+
+    def create_security_group(self, name: str) -> str:
+        """Create a security group in the default VPC; return its id."""
+        vpc = self._ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
+        made = self._ec2.create_security_group(GroupName=name, Description="a colleague's", VpcId=vpc)
+        return str(made["GroupId"])
+
+    def create_alias(self, name: str) -> str:
+        """Create an alias for a new key; return the key's id."""
+        key_id = self._kms.create_key(Origin="EXTERNAL")["KeyMetadata"]["KeyId"]
+        self._kms.create_alias(AliasName=name, TargetKeyId=key_id)
+        return str(key_id)
+
+    def first_instance(self, cluster: str) -> str:
+        """Return the name of the first instance of a cluster that is left."""
+        return str(min(one["DBInstanceIdentifier"] for one in self._members(cluster)))
+
     def move_alias(self, name: str) -> str:
         """Point an alias to another, new key; return that key's id."""
         key_id = self._kms.create_key(Origin="EXTERNAL")["KeyMetadata"]["KeyId"]

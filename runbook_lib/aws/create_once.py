@@ -23,7 +23,15 @@ T = TypeVar("T")
 _ATTEMPTS = 5
 
 
-def create_once(run: Run, step: str, what: str, *, find: Callable[[], T | None], create: Callable[[], T]) -> T:
+def create_once(
+    run: Run,
+    step: str,
+    what: str,
+    *,
+    find: Callable[[], T | None],
+    create: Callable[[], T],
+    identity: Callable[[T], str] = lambda _: "",
+) -> T:
     """Create `what` at most once: return what an earlier attempt created, or call `create`.
 
     The outcome of the intent in state.json:
@@ -35,10 +43,11 @@ def create_once(run: Run, step: str, what: str, *, find: Callable[[], T | None],
                              └──refused (4xx), and no earlier response was lost──▶ refused
 
     `made` and `found` are final; `unclear` and `refused` may be tried again. `find` searches for a resource that this run
-    created; `create` sends one request, with SDK retries off. Raises `OutcomeUnclear` when every response was lost, and
+    created; `create` sends one request, with SDK retries off; `identity` returns the resource id, which is recorded together
+    with the outcome, so that no crash parts the two. Raises `OutcomeUnclear` when every response was lost, and
     `AwsCallFailed` when throttling does not end. Other AWS errors pass through: nothing was created.
     """
-    attempts = _Attempts(run, step, what, find)
+    attempts = _Attempts(run, step, what, find, identity)
     if run.was_sent(step, what) and (found := attempts.found()) is not None:
         return found
     for attempt in range(_ATTEMPTS):
@@ -53,7 +62,7 @@ def create_once(run: Run, step: str, what: str, *, find: Callable[[], T | None],
                 _back_off(run.target["target"], attempt)
                 continue
         else:
-            run.settle(step, what, "made")
+            run.settle(step, what, "made", resource=identity(created))
             return created
         if (found := attempts.found()) is not None:
             return found
@@ -66,8 +75,10 @@ def create_once(run: Run, step: str, what: str, *, find: Callable[[], T | None],
 class _Attempts(Generic[T]):
     """What is known about the attempts to create one resource."""
 
-    def __init__(self, run: Run, step: str, what: str, find: Callable[[], T | None]) -> None:
-        self._run, self._step, self._what, self._find = run, step, what, find
+    def __init__(
+        self, run: Run, step: str, what: str, find: Callable[[], T | None], identity: Callable[[T], str]
+    ) -> None:
+        self._run, self._step, self._what, self._find, self._identity = run, step, what, find, identity
         self._response_lost = run.is_unclear(step, what)
         self.reason = ""
 
@@ -75,7 +86,7 @@ class _Attempts(Generic[T]):
         """Return the resource that an attempt created, and record it; None when there is none."""
         found = find_until_visible(self._find, target=self._run.target["target"])
         if found is not None:
-            self._run.settle(self._step, self._what, "found")
+            self._run.settle(self._step, self._what, "found", resource=self._identity(found))
         return found
 
     def response_lost(self, reason: str) -> None:

@@ -2,11 +2,7 @@
 
 A run is a folder `runs/<run_id>` with state.json (one section per step), artefacts and the executed notebooks.
 This module knows files and locks, and neither AWS nor any step. state.json holds identifiers and file names, no secret.
-
-Format 1 of state.json:
-`{"format": 1, "run_id", "created", "target": {"target", "account_id", "region", "sandbox_id"}, "steps":
-{<step>: {"status": "started" | "finished", "started", "finished", "inputs", "intents", "record", "applied"}}}`.
-`applied` holds the inputs of the last apply that ended without an error; it is absent until one has.
+Its format: `state_file.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +11,7 @@ import copy
 import json
 import os
 import re
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,48 +27,9 @@ from runbook_lib.errors import (
 from runbook_lib.files import private_folder, utc_stamp, write_whole
 from runbook_lib.run.lock import run_lock
 from runbook_lib.run.paths import runs_folder
+from runbook_lib.run.state_file import FORMAT, RUN_ID, Intent, identity_of, read_state
 
-FORMAT = 1
 STATE, LAST_GOOD = "state.json", "state.last-good.json"
-_TARGET = ("target", "account_id", "region", "sandbox_id")
-# A run's name is a name in the runs folder: it neither climbs out of it nor hides.
-_RUN_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-_PATTERNS = {
-    "run_id": _RUN_ID, "target": "sandbox|aws", "account_id": r"\d{12}", "region": r"[a-z0-9-]{1,40}",
-    "sandbox_id": r"[A-Za-z0-9-]{0,64}",
-}  # fmt: skip
-
-
-def _checked(text: str) -> dict[str, Any]:
-    """Return the parsed state; raise ValueError, naming what is wrong. A newer format is not checked further."""
-    try:
-        state = json.loads(text)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(state, dict) or type(state.get("format")) is not int:
-        raise ValueError("no format number")
-    if state["format"] > FORMAT:
-        return state
-    shape = {"run_id": str, "created": str, "target": dict, "steps": dict}
-    if wrong := [name for name, kind in shape.items() if not isinstance(state.get(name), kind)]:
-        raise ValueError(f"wrong: {', '.join(wrong)}")
-    if wrong := [name for name in _TARGET if not isinstance(state["target"].get(name), str)]:
-        raise ValueError(f"wrong in target: {', '.join(wrong)}")
-    if wrong := [
-        name for name, rule in _PATTERNS.items() if not re.fullmatch(rule, {**state, **state["target"]}[name])
-    ]:
-        raise ValueError(f"wrong: {', '.join(wrong)}")
-    for name, section in state["steps"].items():
-        if not isinstance(section, dict) or section.get("status") not in ("started", "finished"):
-            raise ValueError(f"wrong in steps: {name}")
-        if not all(isinstance(section.get(part), dict) for part in ("inputs", "intents", "record")):
-            raise ValueError(f"wrong in steps: {name}")
-        times = ("started", "finished") if section["status"] == "finished" else ("started",)
-        if not all(isinstance(section.get(time), str) for time in times):
-            raise ValueError(f"wrong in steps: {name}")
-        if not all(isinstance(intent, dict) for intent in section["intents"].values()):
-            raise ValueError(f"wrong in steps: {name}")
-    return state
 
 
 class Run:
@@ -103,7 +61,8 @@ class Run:
     @classmethod
     def unsaved(cls, run_id: str, *, runs_dir: Path | None = None, target: Mapping[str, str]) -> Run:
         """Return a run that is on no disk yet: for looking ahead."""
-        state = {"format": FORMAT, "run_id": run_id, "created": utc_stamp(), "target": dict(target), "steps": {}}
+        state = {"format": FORMAT, "run_id": run_id, "created": utc_stamp(), "mark": "", "folder": ""}
+        state |= {"target": dict(target), "steps": {}}
         return cls(runs_folder(runs_dir) / run_id, state)
 
     @classmethod
@@ -112,7 +71,7 @@ class Run:
 
         Raises `InputError` for what is not a run id, `RunNotFound` and `RunUnreadable`.
         """
-        if not re.fullmatch(_RUN_ID, run_id):
+        if not re.fullmatch(RUN_ID, run_id):
             rule = "letters, digits, '.', '_' or '-', beginning with a letter or digit"
             raise InputError([("run_id", f"{run_id!r} is not a valid run ID: write {rule}")])
         path = runs_folder(runs_dir) / run_id
@@ -135,7 +94,7 @@ class Run:
         except OSError as error:
             raise RunNotFound(f"{file} cannot be read ({error.strerror}); fix its permissions, or {advice}") from error
         try:
-            self._state = _checked(text)
+            self._state = read_state(text)
         except ValueError as error:
             raise RunUnreadable(f"{file} is damaged ({error}); {self._out_of_damage()}") from None
         if self._state["format"] > FORMAT:
@@ -146,7 +105,7 @@ class Run:
     def _had_steps(self) -> bool:
         """Return whether the last good copy of a deleted state.json has steps; without steps the run had not begun."""
         try:
-            return bool(_checked((self.path / LAST_GOOD).read_text(encoding="utf-8"))["steps"])
+            return bool(read_state((self.path / LAST_GOOD).read_text(encoding="utf-8"))["steps"])
         except FileNotFoundError:
             return False
         except (OSError, ValueError):
@@ -155,7 +114,7 @@ class Run:
     def _out_of_damage(self) -> str:
         copy_of = self.path / LAST_GOOD
         try:
-            steps = _checked(copy_of.read_text(encoding="utf-8"))["steps"]
+            steps = read_state(copy_of.read_text(encoding="utf-8"))["steps"]
         except (OSError, ValueError):
             return (
                 f"move the folder {self.path} away, search the account for resources tagged runbook:run-id = "
@@ -169,9 +128,15 @@ class Run:
 
     def _save(self) -> None:
         """Write the backup copy first: after a crash it may name a request that was not sent, but it never lacks one that was."""
+        self._draw_mark()
         content = (json.dumps(self._state, indent=1, ensure_ascii=False) + "\n").encode()
         write_whole(self.path / LAST_GOOD, content, durable=False)
         write_whole(self.path / STATE, content)
+
+    def _draw_mark(self) -> None:
+        """Draw the folder's mark if it has none, or if it was drawn for the folder that this one is a copy of."""
+        if (here := identity_of(self.path)) != self._state["folder"]:
+            self._state |= {"mark": secrets.token_hex(16), "folder": here}
 
     def set_aside(self) -> Path:
         """Rename the folder to the first `<run_id>-N` that does not exist; return the new path."""
@@ -190,6 +155,11 @@ class Run:
     @property
     def created(self) -> str:
         return str(self._state["created"])
+
+    @property
+    def mark(self) -> str:
+        """The random id of this run folder, the tag `runbook:run` of what it creates; "" before the first write."""
+        return str(self._state["mark"])
 
     @property
     def target(self) -> dict[str, str]:
@@ -254,23 +224,33 @@ class Run:
 
     def intend(self, step: str, what: str) -> None:
         """Record the intent: the request `what` is about to be sent."""
-        self._section(step)["intents"][what] = {"at": utc_stamp(), "outcome": "unclear"}
+        self._draw_mark()
+        before = self.intent(step, what)
+        marks = dict.fromkeys([*(before.marks if before.outcome != "refused" else ()), self.mark])
+        self._section(step)["intents"][what] = {
+            "at": utc_stamp(), "outcome": "unclear", "marks": list(marks), "resources": list(before.resources),
+        }  # fmt: skip
         self._save()
 
-    def settle(self, step: str, what: str, outcome: str) -> None:
-        """Record the outcome of a request whose intent was recorded."""
-        self._section(step)["intents"][what]["outcome"] = outcome
+    def settle(self, step: str, what: str, outcome: str, *, resource: str = "") -> None:
+        """Record the outcome of a request whose intent was recorded, and the id of the resource that it created."""
+        intent = self._section(step)["intents"][what]
+        intent["outcome"] = outcome
+        intent["resources"] = list(dict.fromkeys([*intent["resources"], *([resource] if resource else [])]))
         self._save()
+
+    def intent(self, step: str, what: str) -> Intent:
+        """Return the recorded intent of a request; its outcome is "" if there is none."""
+        found = self._state["steps"].get(step, {}).get("intents", {}).get(what, {})
+        return Intent(found.get("outcome", ""), tuple(found.get("marks", ())), tuple(found.get("resources", ())))
 
     def is_unclear(self, step: str, what: str) -> bool:
         """Return whether an intent for `what` is recorded and its outcome is not."""
-        intents = self._state["steps"].get(step, {}).get("intents", {})
-        return bool(intents.get(what, {}).get("outcome") == "unclear")
+        return self.intent(step, what).outcome == "unclear"
 
     def was_sent(self, step: str, what: str) -> bool:
         """Return whether an intent for `what` is recorded and AWS did not refuse the request."""
-        intents = self._state["steps"].get(step, {}).get("intents", {})
-        return what in intents and intents[what].get("outcome") != "refused"
+        return self.intent(step, what).outcome not in ("", "refused")
 
     def finish(self, step: str, **values: Any) -> None:
         """Add `values` to the record of `step` and mark it finished."""

@@ -65,7 +65,8 @@ def _deletion(step: OpenStep, found: Found, call: str, request: dict[str, Any], 
     """Return the row that deletes a resource that this run created, or keeps another's of that name."""
     if not ownership.is_ours(step, found):
         return Change("keep", found.resource, found.name, "this run did not create it")
-    return Change("delete", found.resource, found.name, detail, call, request, found.identity)
+    detail += ownership.by_tags(step, found)
+    return Change("delete", found.resource, found.name, detail.removeprefix("; "), call, request, found.identity)
 
 
 def _cluster(step: OpenStep, inputs: CleanUpInputs, found: dict[str, Any]) -> list[Change]:
@@ -130,7 +131,7 @@ def _key(step: OpenStep, inputs: CleanUpInputs, deleted: set[tuple[str, str]]) -
     record = KeyRecord.so_far(step.run)
     key_id = record.key_id or (create_key.find_by_run(step) if CREATE_KEY in step.run.steps else None)
     metadata = kms.describe(session, key_id) if key_id else None
-    if key_id is None or metadata is None or not step.is_ours(kms.tags_of(session, key_id)):
+    if key_id is None or metadata is None or not ownership.is_ours(step, ownership.of_key(step, key_id)):
         return []
     aliases = [
         Change("delete", ALIAS, alias, "", "kms:DeleteAlias", {"AliasName": alias}, key_id)

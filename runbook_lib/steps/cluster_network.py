@@ -20,7 +20,7 @@ from runbook_lib.aws.retry import retry_until_visible
 from runbook_lib.inputs.rds import PORTS, CreateClusterInputs
 from runbook_lib.plan import Change
 from runbook_lib.steps import ownership
-from runbook_lib.steps.cluster_request import AS_IT_IS
+from runbook_lib.steps.cluster_request import AS_IT_IS, MADE
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.ownership import SECURITY_GROUP, SUBNET_GROUP
 
@@ -73,7 +73,8 @@ def _own_subnet_group(step: OpenStep, asked: CreateClusterInputs) -> tuple[str, 
     if ids != sorted(request["SubnetIds"]):
         detail = f"SubnetIds are {ids}, requested {sorted(request['SubnetIds'])}; {AS_IT_IS}"
         return vpc_id, [Change("refuse", SUBNET_GROUP, name, detail)]
-    return vpc_id, [Change("keep", SUBNET_GROUP, name, "created by this run, as requested", "", request, one.identity)]
+    made = f"{MADE}{ownership.by_tags(step, one)}"
+    return vpc_id, [Change("keep", SUBNET_GROUP, name, made, "", request, one.identity)]
 
 
 def _given_security_groups(step: OpenStep, asked: CreateClusterInputs, vpc_id: str) -> list[Change]:
@@ -115,7 +116,8 @@ def _own_security_group(step: OpenStep, asked: CreateClusterInputs, vpc_id: str)
         return Change(
             "change", SECURITY_GROUP, name, detail, "ec2:AuthorizeSecurityGroupIngress", request, one.identity
         )
-    return Change("keep", SECURITY_GROUP, name, "created by this run, as requested", "", request, one.identity)
+    made = f"{MADE}{ownership.by_tags(step, one)}"
+    return Change("keep", SECURITY_GROUP, name, made, "", request, one.identity)
 
 
 def _inbound_rules(group: dict[str, Any]) -> set[tuple[int, str]]:
@@ -142,11 +144,12 @@ def apply_subnet_group(step: OpenStep, change: Change) -> str:
             step.name,
             "rds:CreateDBSubnetGroup",
             find=lambda: _our_subnet_group(step, change.name),
-            create=lambda: dict(rds.create_db_subnet_group(**change.request)["DBSubnetGroup"]),
+            create=lambda: dict(rds.create_db_subnet_group(**step.marked(change.request))["DBSubnetGroup"]),
+            identity=lambda made: str(made["DBSubnetGroupArn"]),
         )
         step.run.note(step.name, made_subnet_group=change.name)
     else:
-        ownership.require_same(step, change)
+        ownership.keep(step, change)
     return change.name
 
 
@@ -171,10 +174,11 @@ def apply_security_group(step: OpenStep, change: Change, *, port: int, allowed_c
             step.name,
             "ec2:CreateSecurityGroup",
             find=find,
-            create=lambda: str(ec2.create_security_group(**change.request)["GroupId"]),
+            create=lambda: str(ec2.create_security_group(**step.marked(change.request))["GroupId"]),
+            identity=str,
         )
     else:
-        ownership.require_same(step, change)
+        ownership.keep(step, change)
         group_id = change.identity
     step.run.note(step.name, made_security_group_id=group_id)
     if allowed_cidr and change.action != "keep":

@@ -7,6 +7,7 @@ from typing import Any
 from runbook_lib.inputs.rds import PORTS, CreateClusterInputs
 from runbook_lib.steps.open_step import OpenStep
 
+MADE = "created by this run, as requested"
 AS_IT_IS = "set the parameter to the existing value, or modify the resource"
 
 

@@ -18,7 +18,14 @@ from runbook_lib.inputs.rds import CreateClusterInputs
 from runbook_lib.plan import Change, Plan
 from runbook_lib.run.records import ClusterRecord, ImportRecord, KeyRecord, clusters
 from runbook_lib.steps import cluster_network, ownership
-from runbook_lib.steps.cluster_request import cluster_request, differences, instance_names, instance_request, short_key
+from runbook_lib.steps.cluster_request import (
+    MADE,
+    cluster_request,
+    differences,
+    instance_names,
+    instance_request,
+    short_key,
+)
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.ownership import CLUSTER, INSTANCE, Found
 
@@ -127,7 +134,7 @@ def _cluster_change(step: OpenStep, inputs: CreateClusterInputs, request: dict[s
         existing, requested, (*fields, "DBClusterParameterGroupName", "EnableCloudwatchLogsExports")
     ):
         return Change("refuse", CLUSTER, name, differs)
-    return Change("keep", CLUSTER, name, "created by this run, as requested", "", request, one.identity)
+    return Change("keep", CLUSTER, name, f"{MADE}{ownership.by_tags(step, one)}", "", request, one.identity)
 
 
 def _instance_change(step: OpenStep, inputs: CreateClusterInputs, name: str, request: dict[str, Any]) -> Change:
@@ -154,7 +161,7 @@ def _instance_change(step: OpenStep, inputs: CreateClusterInputs, name: str, req
     )
     if differs := differences(found, request, fields):
         return Change("refuse", INSTANCE, name, differs)
-    return Change("keep", INSTANCE, name, "created by this run, as requested", "", request, one.identity)
+    return Change("keep", INSTANCE, name, f"{MADE}{ownership.by_tags(step, one)}", "", request, one.identity)
 
 
 def apply(step: OpenStep, plan: Plan) -> str:
@@ -181,7 +188,9 @@ def apply(step: OpenStep, plan: Plan) -> str:
             db_instance_identifiers=[change.name for change in instances],
         )
         for change in instances:
-            if change.action == "create":
+            if change.action == "keep":
+                ownership.keep(step, change)
+            else:
                 ownership.require_same(step, replace(cluster, identity=found.get("DbClusterResourceId", "")))
                 _create_instance(step, change)
     return str(found.get("DBClusterArn", ""))
@@ -191,7 +200,7 @@ def _cluster(step: OpenStep, cluster: Change, subnet_group: str, groups: list[st
     """Return the planned cluster; create it if the plan says so. Raises `KeyNotUsable`."""
     session, client = step.session, step.client("rds", retry=False)
     if cluster.action != "create":
-        ownership.require_same(step, cluster)
+        ownership.keep(step, cluster)
         return rds.find_cluster(session, cluster.name) or {}
     request = {**cluster.request, "DBSubnetGroupName": subnet_group, "VpcSecurityGroupIds": groups}
     try:
@@ -202,10 +211,11 @@ def _cluster(step: OpenStep, cluster: Change, subnet_group: str, groups: list[st
             find=lambda: _ours(step, rds.find_cluster(session, cluster.name), ownership.of_cluster),
             # RDS may not see yet that the key is Enabled or that the subnet group exists.
             create=lambda: retry_until_visible(
-                lambda: dict(client.create_db_cluster(**request)["DBCluster"]),
+                lambda: dict(client.create_db_cluster(**step.marked(request))["DBCluster"]),
                 codes=("KMSKeyNotAccessibleFault", "DBSubnetGroupNotFoundFault"),
                 target=session.target,
             ),
+            identity=lambda made: ownership.of_cluster(made).identity,
         )
     except ClientError as error:
         if error_code(error) != "KMSKeyNotAccessibleFault":
@@ -239,10 +249,11 @@ def _create_instance(step: OpenStep, change: Change) -> None:
         f"rds:CreateDBInstance {change.name}",
         find=lambda: _ours(step, rds.find_instance(step.session, change.name), ownership.of_instance),
         create=lambda: retry_until_visible(
-            lambda: dict(client.create_db_instance(**change.request)["DBInstance"]),
+            lambda: dict(client.create_db_instance(**step.marked(change.request))["DBInstance"]),
             codes=("DBClusterNotFoundFault",),
             target=step.session.target,
         ),
+        identity=lambda made: ownership.of_instance(made).identity,
     )
 
 

@@ -15,27 +15,31 @@ from runbook_lib.aws.create_once import create_once
 from runbook_lib.aws.kms import SERVICE_LINKED_ROLE
 from runbook_lib.aws.retry import find_until_visible, retry_until_passed, retry_until_visible
 from runbook_lib.checks import Checks
-from runbook_lib.errors import AccessDenied, KeyNotUsable, StepMissing
+from runbook_lib.errors import AccessDenied, KeyNotUsable, OutcomeUnclear, StepMissing
 from runbook_lib.inputs.kms import CreateKeyInputs
 from runbook_lib.plan import Change, Plan
 from runbook_lib.policies import reading
 from runbook_lib.run.records import KeyRecord
 from runbook_lib.run.steps import CREATE_KEY, IMPORT_KEY_MATERIAL
-from runbook_lib.steps import review_policy
+from runbook_lib.steps import ownership, review_policy
 from runbook_lib.steps.open_step import OpenStep
+from runbook_lib.steps.ownership import ALIAS, KEY, Found
 
 CALL = "kms:CreateKey"
-KEY, ALIAS, ROLE = "KMS key", "alias", "service-linked role"
+ROLE = "service-linked role"
 _ROLE_REQUEST = {"AWSServiceName": "rds.amazonaws.com"}
 
 
 def find_by_run(step: OpenStep) -> str | None:
-    """Return the id of the key with this run's tags among all keys of the account and Region; None when none has them.
+    """Return the id of this run's key, or None: the recorded one, else the one with its mark in the account and Region.
 
-    Raises `AccessDenied` when no key has them but one that may be the run's cannot be read: CreateKey is not
-    idempotent, so that treating it as somebody else's would create a second key.
+    Raises `OutcomeUnclear` for two keys with its mark, and `AccessDenied` when no key has it but one that may be the run's
+    cannot be read: CreateKey is not idempotent, so that treating it as somebody else's would create a second key.
     """
-    denied = None
+    for key_id in step.run.intent(CREATE_KEY, CALL).resources:
+        if kms.describe(step.session, key_id) is not None:
+            return key_id
+    denied, found = None, []
     for page in step.client("kms").get_paginator("list_keys").paginate():
         for key in page["Keys"]:
             try:
@@ -47,11 +51,16 @@ def find_by_run(step: OpenStep) -> str | None:
                 if error_code(error) != "NotFoundException":
                     raise
                 continue
-            if step.is_ours(tags) and tags.get("runbook:step") == CREATE_KEY:
-                return str(key["KeyId"])
-    if denied is not None:
+            if ownership.is_ours(step, Found(KEY, key["KeyId"], key["KeyId"], tags)):
+                found.append(str(key["KeyId"]))
+    if denied is not None and not found:
         raise denied
-    return None
+    if len(found) > 1:
+        raise OutcomeUnclear(
+            f"keys {' and '.join(found)} both have the mark of run {step.run.run_id!r}; only one copy of the run folder may "
+            "work: schedule the deletion of the key that has no key material, then run the cell or command again"
+        )
+    return found[0] if found else None
 
 
 def _may_be_new(step: OpenStep, key_id: str) -> bool:
@@ -85,7 +94,7 @@ def _key_of_this_run(step: OpenStep, alias_target: str) -> str:
     """Return the id of the key that this run created, even if it was not recorded; "" for none."""
     if key_id := KeyRecord.so_far(step.run).key_id:
         return key_id
-    if alias_target and step.is_ours(kms.tags_of(step.session, alias_target)):
+    if alias_target and ownership.is_ours(step, ownership.of_key(step, alias_target)):
         return alias_target
     if step.run.was_sent(step.name, CALL):  # interrupted before the key was recorded
         return find_until_visible(lambda: find_by_run(step), target=step.session.target) or ""
@@ -155,6 +164,7 @@ def apply(step: OpenStep, plan: Plan) -> str:
             _create_service_linked_role(step, role)
         key, alias = plan.change(KEY), plan.change(ALIAS)
         key_id = key.name if key.action == "keep" else _create_key_once(step, key, new_role=role is not None)
+        ownership.record(step, KEY, key_id, key_id)
         metadata = find_until_visible(lambda: kms.describe(step.session, key_id), target=step.session.target)
         if metadata is None:
             raise KeyNotUsable(f"key {key_id} was created but is not visible yet; run this step again in a minute")
@@ -177,7 +187,8 @@ def _create_key_once(step: OpenStep, key: Change, *, new_role: bool) -> str:
         step.name,
         CALL,
         find=lambda: find_by_run(step),
-        create=lambda: _create_key(client, dict(key.request), new_role=new_role),
+        create=lambda: _create_key(client, step.marked(key.request), new_role=new_role),
+        identity=str,
     )
 
 

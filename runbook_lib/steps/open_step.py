@@ -26,6 +26,8 @@ from runbook_lib.run.steps import CREATE_KEY, START, STEP_INPUTS, all_steps
 from runbook_lib.steps import choices
 from runbook_lib.texts import visible
 
+RUN_ID_TAG, STEP_TAG, MARK_TAG = "runbook:run-id", "runbook:step", "runbook:run"
+
 
 class OpenStep:
     """One step of one run, opened by its notebook."""
@@ -113,26 +115,28 @@ class OpenStep:
     # Which run a resource belongs to ------------------------------------------------------------------------------------
 
     def tags(self, given: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return the tags of everything that this step creates: the run's two, and those in `given`."""
-        return {"runbook:run-id": self.run.run_id, "runbook:step": self.name, **(given or {})}
+        """Return the tags of everything that this step creates: the run's two for people, and those in `given`.
+
+        The request is sent with a third one, see `marked`.
+        """
+        return {RUN_ID_TAG: self.run.run_id, STEP_TAG: self.name, **(given or {})}
 
     def tag_list(self, given: Mapping[str, str] | None = None) -> list[dict[str, str]]:
         """Return the tags in the form of the RDS and EC2 APIs."""
         return [{"Key": key, "Value": value} for key, value in self.tags(given).items()]
 
-    def is_ours(self, tags: Mapping[str, str]) -> bool:
-        """Return whether a resource with these tags was created by this run.
-
-        The tags name the run's id and a step that recorded an intent in this run folder. A run of the same name in
-        another folder, such as a colleague's, is another run.
-        """
-        section = self.run.steps.get(tags.get("runbook:step", ""), {})
-        intended = any(intent.get("outcome") != "refused" for intent in section.get("intents", {}).values())
-        return tags.get("runbook:run-id") == self.run.run_id and bool(intended or section.get("record"))
+    def marked(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the request of a create with the folder's mark as tag `runbook:run`; no plan and no output holds it."""
+        key, value = ("TagKey", "TagValue") if "KeyUsage" in request else ("Key", "Value")
+        mark = {key: MARK_TAG, value: self.run.mark}
+        if "TagSpecifications" in request:
+            kinds = [{**kind, "Tags": [*kind["Tags"], mark]} for kind in request["TagSpecifications"]]
+            return {**request, "TagSpecifications": kinds}
+        return {**request, "Tags": [*request["Tags"], mark]}
 
     def whose(self, tags: Mapping[str, str]) -> str:
         """Return, as a clause, which run created a resource that is not this run's, by its tags."""
-        owner = tags.get("runbook:run-id")
+        owner = tags.get(RUN_ID_TAG)
         if owner == self.run.run_id:
             return (
                 f"a run of the same name, {owner!r}, created it, but not the run in this folder (restore the folder of that "

@@ -1,6 +1,10 @@
 """Whose a resource is, and whether a name still refers to the resource that a plan showed.
 
-A name proves nothing: a colleague may delete the resource and create another of the same name. Right before each act on
+What this run folder recorded is its own, by resource id. While a create is open, because its response was lost, the tag
+`runbook:run` with the mark that this request was sent with counts too, for that kind of resource only: tags are copied by
+snapshots, restores and people, and are no proof by themselves. A run id is a name for people, and proves nothing.
+
+Nor does a resource's name: a colleague may delete the resource and create another of the same name. Right before each act on
 a resource that exists, `seen_again` describes it and compares its resource id with the plan's. A subnet group has none, so
 that its ARN and tags count; an alias is identified by the key that it points to.
 """
@@ -15,7 +19,9 @@ from runbook_lib.aws import ec2, kms, rds
 from runbook_lib.aws.retry import find_until_visible
 from runbook_lib.errors import PlanOutdated
 from runbook_lib.plan import Change
-from runbook_lib.steps.open_step import OpenStep
+from runbook_lib.run.records import ClusterRecord, KeyRecord
+from runbook_lib.run.steps import CREATE_CLUSTER, CREATE_KEY, VERIFY_ENCRYPTION
+from runbook_lib.steps.open_step import MARK_TAG, RUN_ID_TAG, STEP_TAG, OpenStep
 
 KEY, ALIAS = "KMS key", "alias"
 CLUSTER, INSTANCE, SNAPSHOT = "DB cluster", "DB instance", "cluster snapshot"
@@ -33,6 +39,11 @@ class Found:
 
 
 # What AWS describes ---------------------------------------------------------------------------------------------
+
+
+def of_key(step: OpenStep, key_id: str) -> Found:
+    """Return the identity of a KMS key: its id."""
+    return Found(KEY, key_id, key_id, kms.tags_of(step.session, key_id))
 
 
 def of_cluster(found: Mapping[str, Any]) -> Found:
@@ -108,9 +119,56 @@ _LOOK: dict[str, Callable[[OpenStep, Change], Found | None]] = {
 # Whose it is ------------------------------------------------------------------------------------------------------
 
 
+def request_of(resource: str, name: str) -> tuple[str, str]:
+    """Return the step that creates such a resource, and the request that its intent is recorded under."""
+    return {
+        KEY: (CREATE_KEY, "kms:CreateKey"),
+        CLUSTER: (CREATE_CLUSTER, "rds:CreateDBCluster"),
+        INSTANCE: (CREATE_CLUSTER, f"rds:CreateDBInstance {name}"),
+        SUBNET_GROUP: (CREATE_CLUSTER, "rds:CreateDBSubnetGroup"),
+        SECURITY_GROUP: (CREATE_CLUSTER, "ec2:CreateSecurityGroup"),
+        SNAPSHOT: (VERIFY_ENCRYPTION, f"rds:CreateDBClusterSnapshot {name}"),
+    }[resource]
+
+
 def is_ours(step: OpenStep, found: Found) -> bool:
-    """Return whether this run created the resource."""
-    return step.is_ours(found.tags)
+    """Return whether this run created the resource.
+
+    An earlier version recorded the ids of key, cluster and security group only, and set no mark: its other resources are
+    recognised by the tags with run id and step, as before.
+    """
+    creator, request = request_of(found.resource, found.name)
+    intent = step.run.intent(creator, request)
+    marked = found.tags.get(MARK_TAG, "") in intent.marks and found.tags.get(STEP_TAG) == creator
+    if found.identity in intent.resources:
+        return marked or found.resource != SUBNET_GROUP
+    if intent.outcome != "unclear" and (earlier := _recorded_earlier(step, found)):
+        return found.identity == earlier
+    return intent.is_open and marked and found.tags.get(RUN_ID_TAG) == step.run.run_id
+
+
+def _recorded_earlier(step: OpenStep, found: Found) -> str:
+    """Return the id that a step noted in its record, as format 1 did; "" for none."""
+    if found.resource == KEY:
+        return KeyRecord.so_far(step.run).key_id
+    record = ClusterRecord.so_far(step.run)
+    if found.resource == SECURITY_GROUP:
+        return record.made_security_group_id
+    return record.db_cluster_resource_id if found.resource == CLUSTER else ""
+
+
+def by_tags(step: OpenStep, found: Found) -> str:
+    """Return the words for a resource of this run that an earlier version created without a mark; "" for any other."""
+    intent = step.run.intent(*request_of(found.resource, found.name))
+    if found.identity in intent.resources or "" not in intent.marks or _recorded_earlier(step, found):
+        return ""
+    return "; created by an earlier version: recognised by its tags"
+
+
+def record(step: OpenStep, resource: str, name: str, identity: str) -> None:
+    """Record the id of a resource of this run that a plan keeps, whose create is still open."""
+    if identity and (intent := step.run.intent(*request_of(resource, name))).outcome and intent.is_open:
+        step.run.settle(*request_of(resource, name), "found", resource=identity)
 
 
 # Right before an act ----------------------------------------------------------------------------------------------
@@ -132,6 +190,16 @@ def seen_again(step: OpenStep, change: Change) -> Seen:
     return "same" if ours and found.identity == change.identity else "replaced"
 
 
+def keep(step: OpenStep, change: Change) -> None:
+    """Apply a row that keeps a resource of this run: require that it is the same, and record its id if its create is open.
+
+    Raises `PlanOutdated`.
+    """
+    require_same(step, change)
+    if change.resource in _LOOK and change.resource != ALIAS:
+        record(step, change.resource, change.name, change.identity)
+
+
 def require_same(step: OpenStep, change: Change) -> None:
     """Raise `PlanOutdated` unless the resource of the row is still the one of the plan; a new one may take seconds to appear."""
 
@@ -139,6 +207,8 @@ def require_same(step: OpenStep, change: Change) -> None:
         seen = seen_again(step, change)
         return None if seen == "deleted" else seen
 
+    if not change.identity:
+        return
     if (seen := find_until_visible(visible, target=step.session.target) or "deleted") != "same":
         now = "does not exist any more" if seen == "deleted" else "is now another resource of the same name"
         raise PlanOutdated(

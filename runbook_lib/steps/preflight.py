@@ -16,7 +16,7 @@ from runbook_lib.errors import (
     RunbookError,
 )
 from runbook_lib.inputs.start import StartInputs
-from runbook_lib.steps import review_policy
+from runbook_lib.steps import ownership, review_policy
 from runbook_lib.steps.open_step import OpenStep
 
 
@@ -115,11 +115,11 @@ def _alias(step: OpenStep, alias: str) -> str:
     target = kms.find_alias(step.session, alias)
     if target is None:
         return "absent"
-    tags = kms.tags_of(step.session, target)
-    if step.is_ours(tags):
+    key = ownership.of_key(step, target)
+    if ownership.is_ours(step, key):
         return "created by this run"
     raise PreflightFailed(
-        f"key_alias {alias!r} already points to key {target}, and {step.whose(tags)}; choose another alias"
+        f"key_alias {alias!r} already points to key {target}, and {step.whose(key.tags)}; choose another alias"
     )
 
 
@@ -127,17 +127,19 @@ def _cluster(step: OpenStep, identifier: str) -> str:
     found = rds.find_cluster(step.session, identifier)
     if found is None:
         return "absent"
-    tags = rds.rds_tags(found)
-    if step.is_ours(tags):
+    cluster = ownership.of_cluster(found)
+    if ownership.is_ours(step, cluster):
         return "created by this run"
-    raise PreflightFailed(f"db_cluster_identifier {identifier!r} exists, and {step.whose(tags)}; choose another name")
+    raise PreflightFailed(
+        f"db_cluster_identifier {identifier!r} exists, and {step.whose(cluster.tags)}; choose another name"
+    )
 
 
 def _instance(step: OpenStep, identifier: str) -> str:
     found = rds.find_instance(step.session, identifier)
     if found is None:
         return "absent"
-    if step.is_ours(rds.rds_tags(found)):
+    if ownership.is_ours(step, ownership.of_instance(found)):
         return "created by this run"
     raise PreflightFailed(
         f"DB instance {identifier!r} exists, and this run did not create it; choose another db_cluster_identifier"

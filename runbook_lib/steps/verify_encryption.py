@@ -50,8 +50,10 @@ def _snapshot(step: OpenStep, cluster: str) -> Change:
     if found is None:
         detail = "a manual snapshot as evidence; it is kept"
         return Change("create", SNAPSHOT, name, detail, "rds:CreateDBClusterSnapshot", request)
-    if ownership.is_ours(step, ownership.of_snapshot(found)):
-        return Change("keep", SNAPSHOT, name, "created by this run", "", request)
+    one = ownership.of_snapshot(found)
+    if ownership.is_ours(step, one):
+        made = f"created by this run{ownership.by_tags(step, one)}"
+        return Change("keep", SNAPSHOT, name, made, "", request, one.identity)
     return Change(
         "refuse", SNAPSHOT, name, "exists, and this run did not create it; delete it, or set take_snapshot: false"
     )
@@ -80,6 +82,8 @@ def apply(step: OpenStep, plan: Plan) -> dict[str, str]:
             if change.resource == SNAPSHOT:
                 if change.action == "create" and not _take_snapshot(step, change):
                     continue
+                if change.action == "keep":
+                    ownership.record(step, ownership.SNAPSHOT, change.name, change.identity)
                 step.run.note(step.name, db_cluster_snapshot_identifier=change.name)
     return found
 
@@ -101,7 +105,8 @@ def _take_snapshot(step: OpenStep, change: Change) -> bool:
         step.name,
         f"rds:CreateDBClusterSnapshot {change.name}",
         find=find,
-        create=lambda: dict(client.create_db_cluster_snapshot(**change.request)["DBClusterSnapshot"]),
+        create=lambda: dict(client.create_db_cluster_snapshot(**step.marked(change.request))["DBClusterSnapshot"]),
+        identity=lambda made: ownership.of_snapshot(made).identity,
     )
     return True
 
