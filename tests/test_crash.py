@@ -50,19 +50,30 @@ def test_a_sample_of_all_points_converges():
 
 
 @pytest.mark.slow
+def test_somebody_else_who_acts_meanwhile_is_neither_harmed_nor_harms():
+    """Credentials of another account, a resource that was replaced, a second folder with the same run id: some points of each."""
+    done = matrix("--mode", "account", "--mode", "replaced", "--mode", "rival", "--sample", "12")
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert re.search(r"12 of \d{2} points tried .* 0 failed", done.stdout), done.stdout
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("guard", "mode", "point", "words"),
     [
         ("retries", "drop", "CreateKey", "'CreateKey': 2"),
         ("intents", "kill-after", "CreateKey", "'CreateKey': 2"),
         ("patience", "invisible", "CreateAlias", "the alias points to it"),
+        ("account", "account", "CreateDBSubnetGroup", "reached the other account"),
+        ("look", "replaced", "DeleteDBCluster", "the colleague's cluster"),
+        ("marks", "rival", "CreateDBClusterSnapshot", "the last attempt was stopped"),
     ],
 )
 def test_the_matrix_notices_when_a_guard_is_taken_away(guard, mode, point, words):
-    """With the SDK's retries on creates, without intents, or without patience, it fails and says how."""
+    """With the SDK's retries on creates, without intents, patience, account check, second look or marks, it fails and says how."""
     done = matrix("--unsafe", guard, "--mode", mode, "--point", point)
     assert 1 == done.returncode, done.stdout + done.stderr
-    assert words in done.stdout
+    assert re.search(words, done.stdout), done.stdout
 
 
 # Real runs, stopped from outside -----------------------------------------------------------------------------------------

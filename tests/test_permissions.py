@@ -124,10 +124,12 @@ class Account:
         return execute_cells(notebooks_folder() / f"{name}.ipynb", self.runs / "out.ipynb", given)
 
     def die_after(self, name: str) -> None:
-        """Make the run's record of a step what it is when the process died before it could note anything."""
+        """Make the run's section of a step what it is when the process died before any answer to a create arrived."""
         file = self.runs / "least" / "state.json"
         state = json.loads(file.read_text())
         state["steps"][name] |= {"status": "started", "record": {}}
+        for intent in state["steps"][name]["intents"].values():
+            intent |= {"outcome": "unclear", "resources": []}
         file.write_text(json.dumps(state))
 
 

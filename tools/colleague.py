@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+INSTANCE_CLASS = "db.t4g.large"  # another than the runs' own
+
 
 class Colleague:
     """Plain clients, as somebody has who knows nothing of the run. `client(service)` returns one."""
@@ -41,7 +43,7 @@ class Colleague:
         """Create an instance; return its resource id."""
         made = self._rds.create_db_instance(
             DBInstanceIdentifier=name, DBClusterIdentifier=cluster, Engine="aurora-mysql", Tags=tags,
-            DBInstanceClass="db.t4g.medium",
+            DBInstanceClass=INSTANCE_CLASS,
         )["DBInstance"]  # fmt: skip
         return str(made["DbiResourceId"])
 
@@ -52,12 +54,15 @@ class Colleague:
         return self.create_instance(name, found["DBClusterIdentifier"], found.get("TagList", []))
 
     def replace_snapshot(self, name: str) -> None:
-        """Delete a cluster snapshot and take another of the same cluster, which copies its tags."""
-        found = self._rds.describe_db_cluster_snapshots(DBClusterSnapshotIdentifier=name)["DBClusterSnapshots"][0]
-        self._rds.delete_db_cluster_snapshot(DBClusterSnapshotIdentifier=name)
-        self._rds.create_db_cluster_snapshot(
-            DBClusterSnapshotIdentifier=name, DBClusterIdentifier=found["DBClusterIdentifier"], Tags=found["TagList"]
-        )
+        """Copy a cluster snapshot with its tags, delete it, and copy the copy back to its name."""
+        for source, target in ((name, f"{name}-aside"), (f"{name}-aside", name)):
+            found = self._rds.describe_db_cluster_snapshots(DBClusterSnapshotIdentifier=source)["DBClusterSnapshots"]
+            self._rds.copy_db_cluster_snapshot(
+                SourceDBClusterSnapshotIdentifier=found[0]["DBClusterSnapshotArn"], CopyTags=True,
+                TargetDBClusterSnapshotIdentifier=target,
+            )  # fmt: skip
+            self._rds.describe_db_cluster_snapshots(DBClusterSnapshotIdentifier=target)
+            self._rds.delete_db_cluster_snapshot(DBClusterSnapshotIdentifier=source)
 
     def replace_subnet_group(self, name: str, *, tags: list[Any] | None = None) -> None:
         """Delete a subnet group and create another, without tags unless some are given: it has no resource id."""

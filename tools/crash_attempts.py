@@ -22,6 +22,7 @@ from notebook_cells import execute_cells
 import runbook_kernels
 from runbook_cli.runner import chain, notebook
 from runbook_lib.errors import RunbookError
+from runbook_lib.inputs.start import StartInputs
 from runbook_lib.run.run import Run
 
 RUN, CLEAN_UP_PHASE = "run", "clean-up"
@@ -40,6 +41,7 @@ class Point:
     what: str
     mode: str
     calls_before: int
+    acts_at: int = 0  # the event before which somebody else acts
 
     def __str__(self) -> str:
         return f"{self.mode} {self.phase} {self.number}: {self.what}"
@@ -53,10 +55,18 @@ class Events:
         self.point = point
         self.seen: list[str] = []
         self.full = False
+        self.others: Callable[[Point, Events], None] | None = None
+        self.quiet = False  # while somebody else acts in this process
 
     def around(self, what: str, act: Callable[[], Any]) -> Any:
         """Call `act`; break the process before or after it if this is the point."""
+        if self.quiet:
+            return act()
         self.seen.append(what)
+        if self.others is not None and self.point is not None and len(self.seen) == self.point.acts_at:
+            self.quiet = True
+            self.others(self.point, self)
+            self.quiet = False
         mine = self.point is not None and len(self.seen) == self.point.number
         mode = self.point.mode if self.point is not None and mine else ""
         if mode == "kill-before":
@@ -160,15 +170,23 @@ class Attempts:
         self.public = folder / "recovery-public.pem"
         self.public.write_bytes(public)
 
-    def parameters(self, account: str) -> dict[str, Any]:
+    def parameters(self, account: str, target: str = "sandbox") -> dict[str, Any]:
         """Return the parameters of a run that creates every resource a run can create."""
         return {
-            "target": "sandbox", "account_id": account, "region": REGION, "key_alias": ALIAS,
+            "target": target, "account_id": account, "region": REGION, "key_alias": ALIAS,
             "db_cluster_identifier": CLUSTER, "reader_count": 1, "allowed_cidr": "10.0.0.0/16", "take_snapshot": True,
             "wrapping_key_spec": "RSA_2048", "recovery_public_keys": [str(self.public)],
         }  # fmt: skip
 
-    def run(self, runs: Path, account: str, phase: str) -> None:
+    def run_step(self, runs: Path, account: str, source: Path) -> None:
+        """Execute the cells of one notebook in this process."""
+        os.environ.update(RUNBOOK_RUNS_DIR=str(runs), RUNBOOK_SANDBOX_ENDPOINT=self.url, RUNBOOK_ATTENDED="0")
+        given = {name: value for name, value in self.parameters(account).items() if name in StartInputs.model_fields}
+        with contextlib.redirect_stdout(io.StringIO()):
+            if error := execute_cells(source, runs, {"run_id": RUN_ID, "exercises": False, **given}):
+                raise RuntimeError(error)
+
+    def run(self, runs: Path, account: str, phase: str, target: str = "sandbox") -> None:
         """Run 00 to 06, or 90, with the runner's code; the cells are executed in this process."""
         os.environ.update(RUNBOOK_RUNS_DIR=str(runs), RUNBOOK_SANDBOX_ENDPOINT=self.url, RUNBOOK_ATTENDED="0")
         runbook_kernels.start = lambda: None
@@ -177,18 +195,20 @@ class Attempts:
         chain.Chain._prepare_session = lambda _: None  # no thread in a process that is broken
         with contextlib.redirect_stdout(io.StringIO()):
             if phase == RUN:
-                chain.run_chain(self.parameters(account), run_id=RUN_ID, runs_dir=runs, print_line=str)
+                chain.run_chain(self.parameters(account, target), run_id=RUN_ID, runs_dir=runs, print_line=str)
             else:
                 run = Run.open(RUN_ID, runs_dir=runs)
                 chain.clean_up(run, {"confirm_db_cluster_identifier": CLUSTER, "exercises": False}, print_line=str)
 
-    def attempt(self, runs: Path, account: str, phase: str, *, point: Point | None = None) -> Outcome:
+    def attempt(
+        self, runs: Path, account: str, phase: str, *, point: Point | None = None, target: str = "sandbox"
+    ) -> Outcome:
         """Run the steps of the phase that are left in a forked process; return how it ended."""
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
             os.close(reader)
-            self._in_the_child(runs, account, phase, point, writer)
+            self._in_the_child(runs, account, phase, point, writer, target)
         os.close(writer)
         with os.fdopen(reader, "rb") as output:
             said = output.read().decode(errors="replace")
@@ -198,15 +218,21 @@ class Attempts:
         how = {0: "done", 1: "stopped", 2: "interrupted"}.get(os.WEXITSTATUS(status), "crashed")
         return Outcome(how, "" if how == "done" else said, said.splitlines() if how == "done" else [])
 
-    def _in_the_child(self, runs: Path, account: str, phase: str, point: Point | None, writer: int) -> None:
+    def _in_the_child(
+        self, runs: Path, account: str, phase: str, point: Point | None, writer: int, target: str
+    ) -> None:
+        from crash_others import Others, redirect_aws
+
         code, said = 3, ""
         try:
             runs.mkdir(mode=0o700, exist_ok=True)
             sleep, longest = time.sleep, 1.0 if point is not None and point.mode == "invisible" else 0.02
             time.sleep = lambda seconds: sleep(min(seconds, longest))
+            credentials = redirect_aws(self.url, account) if target == "aws" else None
             events = Events(runs, point=point)
+            events.others = Others(self, runs, account, credentials).act
             events.install()
-            self.run(runs, account, phase)
+            self.run(runs, account, phase, target)
             code, said = 0, "\n".join(events.seen)
             if point is not None and point.mode not in OF_CALLS_ONLY and len(events.seen) < point.number:
                 code, said = 3, f"the point was not reached; there were only {len(events.seen)} events"

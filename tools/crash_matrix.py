@@ -11,6 +11,7 @@ broken there, with an account and a runs folder of its own, and run again with t
   invisible                 what the call created is not visible for a second: the run must not stop
   full                      the disk is full from this write on: no file can be created or opened for writing
   vanish                    the run's folder is removed (and restored before the second run)
+  account, replaced, rival  somebody else acts (crash_others.py says how), at the calls that change something
 
 Afterwards the run must be verified; each resource exists exactly once, and no other exists; the custody copy, decrypted
 with the recovery key, is the key material of the key (KMS accepts it again, and rejects any other); and 90 leaves only
@@ -37,20 +38,25 @@ from pathlib import Path
 
 import botocore.loaders
 import botocore.session
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
+import crash_others  # noqa: E402
 from crash_attempts import AWAY, CLEAN_UP_PHASE, OF_CALLS_ONLY, RUN, RUN_ID, Attempts, Point  # noqa: E402
 from crash_world import World, files_of, problems_of_a_clean_up, problems_of_a_run  # noqa: E402
 
 from runbook_lib.aws import retry, sandbox_process  # noqa: E402
 from runbook_lib.aws.session import Session  # noqa: E402
-from runbook_lib.material import recovery_keys  # noqa: E402
 from runbook_lib.run.run import Run  # noqa: E402
+from runbook_lib.steps import ownership  # noqa: E402
 from runbook_sandbox.instruments import visibility_delays  # noqa: E402
 
-MODES = ("kill-before", "kill-after", "interrupt", "drop", "throttle", "error", "invisible", "full", "vanish")
+BREAKS = ("kill-before", "kill-after", "interrupt", "drop", "throttle", "error", "invisible", "full", "vanish")
+MODES = (*BREAKS, *crash_others.MODES)
+UNSAFE = ("retries", "intents", "patience", "account", "look", "marks")
 OF_FILES_ONLY = frozenset({"full", "vanish"})
 MUST_NOT_STOP = frozenset({"throttle", "error", "invisible"})
 HIDES = frozenset(call.partition(":")[2] for call in visibility_delays.HIDES)
@@ -61,7 +67,7 @@ class Matrix:
 
     def __init__(self, url: str, folder: Path, *, seat: int) -> None:
         self.folder = folder
-        self.attempts = Attempts(url, folder, recovery_keys.make_training_recovery_key())
+        self.attempts = Attempts(url, folder, recovery_pair())
         self.world = World(url)
         self.seat = seat
         self.files: frozenset[str] = frozenset()
@@ -78,10 +84,14 @@ class Matrix:
 
     def points(self, modes: tuple[str, ...]) -> list[Point]:
         """Run the chain unbroken; return all points of these modes."""
+        found = self._points("sandbox", tuple(mode for mode in modes if mode != "account"))
+        return found + (self._points("aws", ("account",)) if "account" in modes else [])
+
+    def _points(self, target: str, modes: tuple[str, ...]) -> list[Point]:
         account, runs = self.world.enter(self.seat), self.folder / "whole"
         found = []
         for phase in (RUN, CLEAN_UP_PHASE):
-            whole = self.attempts.attempt(runs, account, phase)
+            whole = self.attempts.attempt(runs, account, phase, target=target)
             if whole.how != "done":
                 raise SystemExit(f"the unbroken chain did not finish: {whole.how}\n{whole.said}")
             if phase == RUN:
@@ -92,9 +102,14 @@ class Matrix:
             if problems:
                 raise SystemExit(f"the unbroken chain has problems: {problems}")
             calls = 0
+            for mode in modes:
+                if mode in crash_others.MODES:
+                    found += crash_others.points(phase, whole.events, mode)
             for number, what in enumerate(whole.events, 1):
                 is_call = what.startswith("aws:")
                 for mode in modes:
+                    if mode in crash_others.MODES:
+                        continue
                     if (mode in OF_CALLS_ONLY and not is_call) or (mode in OF_FILES_ONLY and is_call):
                         continue
                     if mode == "full" and not what.startswith(("file:open", "file:mkdir")):
@@ -108,6 +123,8 @@ class Matrix:
 
     def problems(self, point: Point) -> list[str]:
         """Break the chain at the point, run it again, and return the problems found."""
+        if point.mode in crash_others.MODES:
+            return crash_others.problems(self, point)
         account = self.world.enter(self.seat)
         runs = self.folder / f"seat-{self.seat}"
         away = Path(f"{runs}{AWAY}")
@@ -142,6 +159,18 @@ class Matrix:
         return found
 
 
+def recovery_pair() -> tuple[bytes, bytes]:
+    """Return a new recovery key pair in PEM form: with target aws, a training key is refused."""
+    private = rsa.generate_private_key(public_exponent=65537, key_size=3072)
+    secret = private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return secret, public
+
+
 def chosen(points: list[Point], *, sample: int, text: str) -> list[Point]:
     """Return the points that contain `text`, or a sample of them, which is the same in each call."""
     kept = [point for point in points if text in str(point)]
@@ -164,8 +193,6 @@ def work(matrix: Matrix, points: list[Point], *, job: int, results: int) -> None
 
 def serve_sandbox() -> None:
     """Serve a sandbox that reuses four RSA keys: generating them takes most of the time and is not tested here."""
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
     from runbook_sandbox.kms import wrapping_keys
     from runbook_sandbox.server import server
 
@@ -187,9 +214,7 @@ def main() -> int:
     parser.add_argument("--point", default="", help="try only points that contain this text")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--list", action="store_true", help="print the points and try none")
-    parser.add_argument(
-        "--unsafe", choices=("retries", "intents", "patience"), help="disable a safeguard: the matrix must then fail"
-    )
+    parser.add_argument("--unsafe", choices=UNSAFE, help="disable a safeguard: the matrix must then fail")
     parser.add_argument("--sandbox", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.sandbox:
@@ -250,6 +275,13 @@ def disable(safeguard: str) -> None:
         Run.is_unclear = Run.was_sent = lambda *_: False
     if safeguard == "patience":
         retry._SANDBOX_PAUSES = (0.0,)
+    if safeguard == "account":
+        Session._require_account = lambda *_: None
+    if safeguard == "look":
+        seen = ownership.seen_again
+        ownership.seen_again = lambda step, change: "deleted" if seen(step, change) == "deleted" else "same"
+    if safeguard == "marks":
+        ownership.is_ours = lambda step, found: found.tags.get("runbook:run-id") == step.run.run_id
 
 
 if __name__ == "__main__":

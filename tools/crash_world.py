@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from colleague import INSTANCE_CLASS
 from crash_attempts import ALIAS, CLUSTER, REGION, RUN_ID, Point
 
 from runbook_lib.aws import sandbox_process
@@ -67,6 +68,35 @@ class World:
             "roles": names(roles, "RoleName"),
         }  # fmt: skip
 
+    def calls(self, account: str) -> list[str]:
+        """Return what was called in an account, but for the question which account it is."""
+        found = sandbox_process.call(self.sandbox.url, f"/runbook/calls?account={account}", method="GET")["calls"]
+        return [call["operation"] for call in found if call["operation"] != "GetCallerIdentity"]
+
+    def not_as_left(self, theirs: dict[str, str]) -> list[str]:
+        """Return what is not as the colleague left it: `theirs` holds the identity of the resource, by kind."""
+        kms, rds, ec2 = (self.session.client(name) for name in ("kms", "rds", "ec2"))
+        clusters = {one["DbClusterResourceId"]: one for one in rds.describe_db_clusters()["DBClusters"]}
+        described = rds.describe_db_instances()["DBInstances"]
+        instances = [one["DbiResourceId"] for one in described]
+        theirs_only = {one["DBInstanceIdentifier"] for one in described if one["DBInstanceClass"] == INSTANCE_CLASS}
+        snapshots = rds.describe_db_cluster_snapshots(SnapshotType="manual")["DBClusterSnapshots"]
+        subnet_groups = {one["DBSubnetGroupDescription"] for one in rds.describe_db_subnet_groups()["DBSubnetGroups"]}
+        groups = {one["GroupId"]: one for one in ec2.describe_security_groups()["SecurityGroups"]}
+        targets = {one["AliasName"]: one.get("TargetKeyId") for one in kms.list_aliases()["Aliases"]}
+        [(kind, identity)] = theirs.items()
+        untouched = {
+            "cluster": identity in clusters
+            and not [one for one in snapshots if one["DbClusterResourceId"] == identity]
+            and all(one["DBInstanceIdentifier"] in theirs_only for one in clusters[identity]["DBClusterMembers"]),
+            "instance": identity in instances,
+            "snapshot": f"{CLUSTER}-evidence" in [one["DBClusterSnapshotIdentifier"] for one in snapshots],
+            "subnet group": "a colleague's" in subnet_groups,
+            "security group": identity in groups and not groups[identity]["IpPermissions"],
+            "alias": targets.get(ALIAS) == identity,
+        }
+        return [] if untouched[kind] else [f"the colleague's {kind} {identity} is not as it was left"]
+
     def creates(self) -> dict[str, int]:
         """Return how often each create call took effect."""
         found = sandbox_process.call(self.sandbox.url, f"/runbook/calls?account={self.account}", method="GET")["calls"]
@@ -83,7 +113,19 @@ def problems_of_a_run(world: World, runs: Path, private: bytes, files: frozenset
     unfinished = [name for name, section in state["steps"].items() if section["status"] != "finished"]
     if unfinished or len(state["steps"]) != len(chain()):
         yield f"not finished: {unfinished}"
-    found, key_id = world.resources(), state["steps"][CREATE_KEY]["record"]["key_id"]
+    key_id = state["steps"][CREATE_KEY]["record"]["key_id"]
+    yield from problems_of_resources(world, key_id)
+    if world.creates() != CREATES:
+        yield f"creates that took effect: {world.creates()}"
+    if (there := files_of(runs)) != files:
+        yield f"files: left over {sorted(there - files)}, missing {sorted(files - there)}"
+    yield from custody_problems(world, runs / RUN_ID, key_id, private)
+
+
+def problems_of_resources(world: World, key_id: str) -> Iterator[str]:
+    """Yield each resource of a finished run that is missing or too many; keys that are pending deletion do not count."""
+    found = world.resources()
+    found["keys"] = [key for key in found["keys"] if not key.endswith(" PendingDeletion")]
     expected = {
         "keys": [f"{key_id} Enabled"], "aliases": [ALIAS], "subnet groups": [f"runbook-{CLUSTER}"],
         "security groups": [f"runbook-{CLUSTER}"], "clusters": [CLUSTER],
@@ -93,16 +135,11 @@ def problems_of_a_run(world: World, runs: Path, private: bytes, files: frozenset
     yield from (
         f"{what}: expected {expected[what]}, found {found[what]}" for what in found if expected[what] != found[what]
     )
-    if world.creates() != CREATES:
-        yield f"creates that took effect: {world.creates()}"
     ec2 = world.session.client("ec2").describe_security_groups(
         Filters=[{"Name": "group-name", "Values": [f"runbook-{CLUSTER}"]}]
     )
     if len(ec2["SecurityGroups"][0]["IpPermissions"]) != 1:
         yield "the security group does not have exactly one inbound rule"
-    if (there := files_of(runs)) != files:
-        yield f"files: left over {sorted(there - files)}, missing {sorted(files - there)}"
-    yield from _custody_problems(world, runs / RUN_ID, key_id, private)
 
 
 def files_of(runs: Path) -> frozenset[str]:
@@ -116,7 +153,7 @@ def files_of(runs: Path) -> frozenset[str]:
     return frozenset(names)
 
 
-def _custody_problems(world: World, folder: Path, key_id: str, private: bytes) -> Iterator[str]:
+def custody_problems(world: World, folder: Path, key_id: str, private: bytes) -> Iterator[str]:
     """Decrypt the custody copy; KMS must accept it as the key material of the key, and reject any other."""
     copies = sorted(folder.glob("KeyMaterial.recovery-*.bin"))
     if len(copies) != 1:
@@ -153,9 +190,16 @@ def problems_of_a_clean_up(world: World, runs: Path) -> Iterator[str]:
     """Yield what is left after 90 besides the key that is pending deletion."""
     state = json.loads((runs / RUN_ID / "state.json").read_text())
     key_id = state["steps"][CREATE_KEY]["record"]["key_id"]
-    expected = {"keys": [f"{key_id} PendingDeletion"], "roles": ["AWSServiceRoleForRDS", "Admin"]}
-    for what, names in world.resources().items():
-        if names != expected.get(what, []):
-            yield f"after 90, {what}: {names}"
+    if (keys := world.resources()["keys"]) != [f"{key_id} PendingDeletion"]:
+        yield f"after 90, keys: {keys}"
+    yield from left_over(world)
     if state["steps"][CLEAN_UP]["status"] != "finished":
         yield "90 has not finished"
+
+
+def left_over(world: World) -> Iterator[str]:
+    """Yield what is left in the account besides keys that are pending deletion."""
+    found = world.resources()
+    found["keys"] = [key for key in found["keys"] if not key.endswith(" PendingDeletion")]
+    expected = {"roles": ["AWSServiceRoleForRDS", "Admin"]}
+    yield from (f"after 90, {what}: {names}" for what, names in found.items() if names != expected.get(what, []))
