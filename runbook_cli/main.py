@@ -1,6 +1,7 @@
 """The `runbook` command: the group, and the commands plan and lab; the others have a module each.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or parameters, 3 not confirmed.
+Exit codes: 0 done, 1 failed, 2 wrong usage or parameters, 3 not confirmed. `key-users`: 0 nothing needs the
+key, 3 in use, 4 not all looked at.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import click
 from runbook_cli.clean_up import clean_up
 from runbook_cli.common import echo, echo_lines, parameter_option, print_line, report_errors, runs_dir_option
 from runbook_cli.custody import recover, wrap
+from runbook_cli.key_users import key_users
 from runbook_cli.permissions import permissions
 from runbook_cli.run_command import run
 from runbook_cli.sandbox_commands import sandbox
@@ -67,7 +69,7 @@ def lab(port: int, no_browser: bool, target: str, runs_dir: Path | None) -> None
     serve(runs_folder(runs_dir), port=port, browser=not no_browser, target=target, print_line=print_line)
 
 
-for command in (run, status, clean_up, sandbox, wrap, recover, permissions):
+for command in (run, status, clean_up, key_users, sandbox, wrap, recover, permissions):
     main.add_command(command)
 
 

@@ -208,3 +208,49 @@ def points_in_time_take_no_disabled_key(aws: Aws) -> None:
         aws("rds").restore_db_cluster_to_point_in_time, DBClusterIdentifier=aws.name("r"), KmsKeyId=aws.disabled(),
         SourceDBClusterIdentifier=cluster["DBClusterIdentifier"], UseLatestRestorableTime=True,
     )  # fmt: skip
+
+
+# ---- What else needs a key
+
+
+@gap("rds.integrations.IntegrationOperations.create_integration")
+def integrations_are_listed_with_their_key(aws: Aws) -> None:
+    key = aws("kms").create_key()["KeyMetadata"]["Arn"]
+    name, target = aws.name(), f"arn:aws:redshift-serverless:{REGION}:123456789012:namespace/one"
+    aws("rds").create_integration(
+        SourceArn=aws.cluster()["DBClusterArn"], TargetArn=target, IntegrationName=name, KMSKeyId=key
+    )
+    found = aws("rds").describe_integrations()["Integrations"]
+    assert [key] == [one["KMSKeyId"] for one in found if one["IntegrationName"] == name]
+
+
+@gap("rds.integrations.IntegrationOperations.start_activity_stream")
+def a_cluster_shows_the_key_of_its_activity_stream(aws: Aws) -> None:
+    key, cluster = aws("kms").create_key()["KeyMetadata"]["Arn"], aws.cluster()
+    aws("rds").start_activity_stream(ResourceArn=cluster["DBClusterArn"], Mode="async", KmsKeyId=key)
+    assert key == aws.described(cluster)["ActivityStreamKmsKeyId"]
+
+
+@gap("backup.SandboxBackupResponse.start_backup_job")
+def a_recovery_point_of_a_cluster_is_a_snapshot_under_its_key(aws: Aws) -> None:
+    cluster, vault = aws.encrypted(), aws.name()
+    aws("backup").create_backup_vault(BackupVaultName=vault)
+    aws("backup").start_backup_job(
+        BackupVaultName=vault, ResourceArn=cluster["DBClusterArn"], IamRoleArn="arn:aws:iam::123456789012:role/Admin"
+    )
+    points = aws("backup").list_recovery_points_by_backup_vault(BackupVaultName=vault)["RecoveryPoints"]
+    assert [cluster["KmsKeyId"]] == [one["EncryptionKeyArn"] for one in points]
+    snapshots = aws("rds").describe_db_cluster_snapshots(SnapshotType="awsbackup")["DBClusterSnapshots"]
+    assert points[0]["RecoveryPointArn"] in [one["DBClusterSnapshotArn"] for one in snapshots]
+
+
+@gap("secret_versions.VersionKeys.list_secret_version_ids")
+def versions_of_a_secret_stay_under_the_key_they_were_made_with(aws: Aws) -> None:
+    old, new = (aws("kms").create_key()["KeyMetadata"]["Arn"] for _ in range(2))
+    name = aws.name()
+    first = aws("secretsmanager").create_secret(Name=name, SecretString="x", KmsKeyId=old)["VersionId"]
+    aws("secretsmanager").update_secret(SecretId=name, SecretString="y", KmsKeyId=new)
+    versions = aws("secretsmanager").list_secret_version_ids(SecretId=name, IncludeDeprecated=True)["Versions"]
+    keys = {one["VersionId"]: one["KmsKeyIds"] for one in versions}
+    assert [old] == keys.pop(first)
+    assert [[new]] == list(keys.values())

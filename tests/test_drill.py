@@ -160,7 +160,7 @@ def test_another_cluster_under_the_key_is_not_taken_down(under):
     )  # fmt: skip
     step = under.step("80")
     plan = recovery_drill.plan(step, asked())
-    assert "innocent would become inaccessible too" in plan.changes[2].detail
+    assert "DB cluster innocent would become inaccessible too" in plan.changes[2].detail
     with pytest.raises(PlanRefused, match="innocent"):
         recovery_drill.lose_material(step, plan)
     assert "Enabled" == under.key["KeyState"]

@@ -265,4 +265,9 @@ class CleanUpInputs(Inputs):
     final_db_snapshot_identifier: str = choice(
         "Final snapshot", "Name of the snapshot. Empty: none. While it exists, the key is kept.", ""
     )
+    ignore_grant_ids: list[str] = choice(
+        "Grants to ignore",
+        "Ids of grants on the key that nobody needs any more; any other foreign grant keeps the key.",
+        [],
+    )
     _snapshot = field_validator("final_db_snapshot_identifier")(identifier)

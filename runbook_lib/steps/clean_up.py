@@ -1,6 +1,6 @@
 """Step 90: delete what a run created, and nothing else, in order; schedule the key's deletion last.
 
-The key is kept while a cluster, a snapshot or an automated backup uses it.
+The key is kept while anything needs it, or could not be looked at (`key_guard`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from botocore.exceptions import ClientError
 
 from runbook_lib.aws import ec2, kms, rds
 from runbook_lib.aws.answers import error_code, error_text
-from runbook_lib.aws.key_users import who_uses
 from runbook_lib.aws.retry import poll
 from runbook_lib.checks import Checks
 from runbook_lib.errors import NotConfirmed, WaitTimedOut
@@ -20,6 +19,7 @@ from runbook_lib.plan import Change, Plan
 from runbook_lib.run.records import CleanUpRecord, ClusterRecord, KeyRecord, StartRecord, VerificationRecord
 from runbook_lib.run.steps import CREATE_CLUSTER, CREATE_KEY
 from runbook_lib.steps import cluster_network, create_key, ownership
+from runbook_lib.steps.key_guard import in_words, what_keeps_the_key
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.ownership import ALIAS, CLUSTER, INSTANCE, Found
 from runbook_lib.tables import Table, Text
@@ -141,15 +141,11 @@ def _key(step: OpenStep, inputs: CleanUpInputs, deleted: set[tuple[str, str]]) -
     if metadata["KeyState"] == "PendingDeletion":
         detail = f"to be deleted on {metadata['DeletionDate']:%Y-%m-%d}; cancel with kms:CancelKeyDeletion"
         return [Change("keep", "KMS key", key_id, detail), *aliases]
-    users = [
-        f"{user.kind} {user.name}"
-        for user in who_uses(session, metadata["Arn"])
-        if (user.kind, user.name) not in deleted and (CLUSTER, user.deleted_with) not in deleted
-    ]
+    keeps = what_keeps_the_key(step, metadata["Arn"], deleted=deleted, ignore_grant_ids=inputs.ignore_grant_ids)
     if inputs.final_db_snapshot_identifier:
-        users.append(f"cluster snapshot {inputs.final_db_snapshot_identifier}")
-    if users:
-        return [Change("keep", "KMS key", key_id, f"still needed by {', '.join(dict.fromkeys(users))}")]
+        keeps.insert(0, f"{ownership.SNAPSHOT} {inputs.final_db_snapshot_identifier}")
+    if keeps:
+        return [Change("keep", "KMS key", key_id, in_words(list(dict.fromkeys(keeps)), metadata["Arn"]))]
     days = inputs.pending_window_in_days
     deletion = Change(
         "delete",
@@ -198,13 +194,13 @@ def apply(step: OpenStep, plan: Plan) -> Table | str:
             if ownership.seen_again(step, change) == "same":
                 step.client("rds").modify_db_cluster(**change.request)
         for change in deletions:
-            rows.append((change.resource, change.name, _delete(step, change)))
+            rows.append((change.resource, change.name, _delete(step, change, plan.inputs)))
         deleted = [f"{resource} {name}: {outcome}" for resource, name, outcome in rows]
         step.run.note(step.name, gone=[*before.gone, *deleted])
     return Table("Deleted and pending resources", ("resource", "name", "outcome"), rows)
 
 
-def _delete(step: OpenStep, change: Change) -> str:
+def _delete(step: OpenStep, change: Change, asked: CleanUpInputs) -> str:
     """Send one deletion if the name still refers to the resource of the plan; return the outcome in words."""
     if (seen := ownership.seen_again(step, change)) != "same":
         return "deleted" if seen == "deleted" else _KEPT
@@ -224,7 +220,7 @@ def _delete(step: OpenStep, change: Change) -> str:
             case ownership.ALIAS:
                 step.client("kms").delete_alias(**request)
             case ownership.KEY:
-                return _delete_key(step, change.name, request)
+                return _delete_key(step, change.name, request, asked)
     except ClientError as error:
         if error_code(error) in _IN_USE and not _is_being_deleted(step, change):
             return f"kept: {error_text(error)}"
@@ -244,11 +240,11 @@ def _is_being_deleted(step: OpenStep, change: Change) -> bool:
     return "deleting" in (found.get("Status"), found.get("DBInstanceStatus"))
 
 
-def _delete_key(step: OpenStep, key_id: str, request: dict[str, Any]) -> str:
+def _delete_key(step: OpenStep, key_id: str, request: dict[str, Any], asked: CleanUpInputs) -> str:
     """Schedule the key's deletion unless something uses it now; return the outcome in words."""
-    metadata = kms.describe(step.session, key_id) or {}
-    if users := who_uses(step.session, str(metadata.get("Arn"))):
-        return f"kept: still needed by {', '.join(f'{user.kind} {user.name}' for user in users)}"
+    arn = str((kms.describe(step.session, key_id) or {}).get("Arn"))
+    if keeps := what_keeps_the_key(step, arn, ignore_grant_ids=asked.ignore_grant_ids):
+        return f"kept: {in_words(keeps, arn)}"
     return _schedule_deletion(step, request)
 
 

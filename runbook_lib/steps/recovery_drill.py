@@ -12,7 +12,6 @@ from botocore.exceptions import ClientError
 
 from runbook_lib.aws import kms, rds
 from runbook_lib.aws.answers import error_code
-from runbook_lib.aws.key_users import KeyUser, who_uses
 from runbook_lib.aws.retry import poll
 from runbook_lib.aws.waiting import statuses, wait_until_available
 from runbook_lib.checks import Checks
@@ -34,6 +33,7 @@ from runbook_lib.run.steps import IMPORT_KEY_MATERIAL
 from runbook_lib.steps import ownership, recover
 from runbook_lib.steps.drill_ciphertext import CIPHERTEXT, decrypts, encrypt_a_line, is_ours
 from runbook_lib.steps.existing_set import check_files
+from runbook_lib.steps.key_guard import what_would_stop
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.ownership import CLUSTER
 from runbook_lib.steps.recover import INACCESSIBLE
@@ -86,8 +86,8 @@ def _drill(step: OpenStep, identifier: str) -> list[Change]:
     request = {"KeyId": key.key_id, "KeyMaterialId": imported.key_material_id}
     detail = f"deleted: Decrypt fails and {identifier} becomes inaccessible"
     changes = [Change("delete", MATERIAL, key.key_alias, detail, "kms:DeleteImportedKeyMaterial", request)]
-    if others := _others(step, identifier):
-        why = f"{', '.join(others)} would become inaccessible too; move them to another key first"
+    if others := what_would_stop(step, key.key_arn):
+        why = f"{', '.join(others)} would become inaccessible too; move it to another key first"
         changes.append(Change("refuse", CLUSTER, identifier, why))
     current = metadata.get("CurrentKeyMaterialId", "")
     if current and current != imported.key_material_id:
@@ -100,18 +100,6 @@ def _drill(step: OpenStep, identifier: str) -> list[Change]:
         Change("create", "same key material", key.key_alias, "from the backup", "kms:ImportKeyMaterial"),
         Change("change", CLUSTER, identifier, why, "rds:StartDBCluster", identity=resource_id),
     ]
-
-
-def _others(step: OpenStep, identifier: str) -> list[str]:
-    """Return the clusters and instances under the key that do not belong to the run's cluster."""
-    users = who_uses(step.session, KeyRecord.from_run(step.run).key_arn)
-    return sorted({user.name for user in users if _is_other(user, identifier)})
-
-
-def _is_other(user: KeyUser, identifier: str) -> bool:
-    if user.kind == "DB instance":
-        return user.deleted_with != identifier
-    return user.kind == "DB cluster" and user.name != identifier
 
 
 def _provided(step: OpenStep, asked: RecoveryDrillInputs) -> RecoverInputs:
@@ -168,7 +156,7 @@ def lose_material(step: OpenStep, plan: Plan) -> Table | str:
             encrypt_a_line(step, key_id)
             _recover(step, asked)
             ownership.require_same(step, plan.change(CLUSTER))
-            if others := _others(step, identifier):
+            if others := what_would_stop(step, KeyRecord.from_run(step.run).key_arn):
                 raise PlanOutdated(
                     f"nothing was deleted: {', '.join(others)} started to use the key after this plan was shown, and would "
                     "become inaccessible too; run the plan cell again"

@@ -16,12 +16,13 @@ from runbook_sandbox.rds.clusters import ClusterOperations
 from runbook_sandbox.rds.global_clusters import GlobalOperations
 from runbook_sandbox.rds.groups import GroupOperations
 from runbook_sandbox.rds.instances import InstanceOperations
+from runbook_sandbox.rds.integrations import IntegrationOperations
 from runbook_sandbox.rds.restores import RestoreOperations
 
 
 class SandboxRdsResponse(
     ClusterOperations, ChangeOperations, InstanceOperations, RestoreOperations, GroupOperations,
-    CatalogueOperations, BackupAndEventOperations, GlobalOperations,
+    CatalogueOperations, BackupAndEventOperations, GlobalOperations, IntegrationOperations,
 ):  # fmt: skip
     """moto's handler, with Aurora as AWS documents it."""
 

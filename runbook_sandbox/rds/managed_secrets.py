@@ -15,10 +15,10 @@ import moto.secretsmanager.urls
 from moto.core.exceptions import JsonRESTError
 from moto.secretsmanager.exceptions import InvalidRequestException
 from moto.secretsmanager.models import FakeSecret, SecretsManagerBackend, secretsmanager_backends
-from moto.secretsmanager.responses import SecretsManagerResponse
 
 from runbook_sandbox.instruments import clock, ids
 from runbook_sandbox.kms import keys as kms_keys
+from runbook_sandbox.secret_versions import VersionKeys
 
 ROTATED_EVERY = timedelta(days=7)
 _SYMBOLS = "!#$%&()*+-.:<=>?[]^_{|}~"
@@ -78,7 +78,7 @@ def key_arn(secret: FakeSecret) -> str:
     return str(kms_keys.default_service_key(secret.account_id, secret.region, "secretsmanager").arn)
 
 
-class SandboxSecretsManagerResponse(SecretsManagerResponse):
+class SandboxSecretsManagerResponse(VersionKeys):
     """Secrets Manager's handler, with the restrictions on secrets that a service manages."""
 
     def _secret(self) -> Any:

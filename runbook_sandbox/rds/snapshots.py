@@ -72,17 +72,17 @@ def _of(cluster: Cluster, kind: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def take_snapshot(cluster: Cluster, identifier: str, tags: Any = None) -> Snapshot:
-    """Create a manual snapshot, with its cluster's encryption."""
+def take_snapshot(cluster: Cluster, identifier: str, tags: Any = None, *, kind: str = "manual") -> Snapshot:
+    """Create a manual snapshot, or one of AWS Backup, with its cluster's encryption."""
     own_tags = plain_tags(tags)
     if cluster.fields["CopyTagsToSnapshot"]:
         names = {tag["Key"] for tag in own_tags}
         own_tags += [tag for tag in cluster.get_tags() if tag["Key"] not in names]
-    snapshot = Snapshot(cluster.backend, identifier, _of(cluster, "manual"), cluster.encryption, tags=own_tags,
+    snapshot = Snapshot(cluster.backend, identifier, _of(cluster, kind), cluster.encryption, tags=own_tags,
                         resource_id=cluster.resource_id)  # fmt: skip
     transition(snapshot, "creating", "available")
     cluster.backend.cluster_snapshots[identifier] = snapshot  # type: ignore[assignment]
-    add_event(snapshot, "Creating manual cluster snapshot", "backup")
+    add_event(snapshot, f"Creating {kind} cluster snapshot", "backup")
     return snapshot
 
 

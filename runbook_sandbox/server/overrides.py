@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runbook_sandbox import dispatch
+from runbook_sandbox import backup, dispatch
 from runbook_sandbox.iam import handler as iam_handler
 from runbook_sandbox.kms import handler as kms_handler
 from runbook_sandbox.monitoring import cloudtrail, cloudwatch
@@ -22,4 +22,5 @@ def install() -> None:
     cloudtrail.install()
     cloudwatch.install()
     rds_handler.install()
+    backup.install()
     _installed = True
