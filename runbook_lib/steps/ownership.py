@@ -2,7 +2,7 @@
 
 What this run folder recorded is its own, by resource id. While a create is open, because its response was lost, the tag
 `runbook:run` with the mark that this request was sent with counts too, for that kind of resource only: tags are copied by
-snapshots, restores and people, and are no proof by themselves. A run id is a name for people, and proves nothing.
+snapshots, restores and people, and prove nothing by themselves. A run id is a name for people, and proves nothing.
 
 Nor does a resource's name: a colleague may delete the resource and create another of the same name. Right before each act on
 a resource that exists, `seen_again` describes it and compares its resource id with the plan's. A subnet group has none, so
