@@ -128,7 +128,7 @@ def recover(run_id: str, runs_dir: Path | None, check: bool, hand_over: bool, en
     from runbook_lib.inputs.recovery import RecoverInputs
     from runbook_lib.material.open_recovery_copy import check_opens, differs
     from runbook_lib.run.paths import runs_folder, shown
-    from runbook_lib.run.records import MaterialRecord
+    from runbook_lib.run.records import ImportRecord, MaterialRecord
     from runbook_lib.run.steps import IMPORT_KEY_MATERIAL
     from runbook_lib.steps import recover as library
     from runbook_lib.steps.open_step import open_step
@@ -146,7 +146,13 @@ def recover(run_id: str, runs_dir: Path | None, check: bool, hand_over: bool, en
                 f"key material was restored (custody {custody.kind}), but with {hint}; the record is not proof: only KMS can "
                 f"tell, when it is imported again: runbook recover {run_id}"
             )
-        print_line(f"the key material can be restored (custody {custody.kind}), {_compared(value, '')}")
+        restored = f"the key material can be restored (custody {custody.kind}), {_compared(value, '')}"
+        if not ImportRecord.so_far(step.run).key_material_id:
+            raise errors.StepMissing(
+                f"{restored}; but this run folder has no record that it was imported, so that the KMS key may hold other "
+                f"material: run notebooks/{IMPORT_KEY_MATERIAL}.ipynb, or let KMS compare it: runbook recover {run_id}"
+            )
+        print_line(restored)
         return
     plan = library.plan(step, asked)
     if hand_over:

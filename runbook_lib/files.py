@@ -102,6 +102,11 @@ def write_private(path: Path, content: bytes | bytearray) -> list[int]:
         ) from error
 
 
+def identity_of(path: Path) -> list[int]:
+    """Return the identity of an existing file, for `is_the_very`."""
+    return _identity(os.lstat(path))
+
+
 def _identity(found: os.stat_result) -> list[int]:
     """Return the inode number and the change time (ns): a copy has other values, and a program cannot set the change time."""
     return [found.st_ino, found.st_ctime_ns]

@@ -180,6 +180,26 @@ def test_two_keys_with_one_mark_are_told_and_none_is_taken(folders, tmp_path):
     assert all(one in str(told.value) for one in made)
 
 
+def test_a_restored_folder_finds_what_its_lost_request_created(folders, tmp_path, monkeypatch):
+    """The process died in CreateKey, and the folder was moved by a copy: the copy finds the key by the mark it was sent with."""
+    a, _ = folders
+    drop(a, "kms:CreateKey", count=9)
+    with monkeypatch.context() as patch:
+        patch.setattr(create_key, "find_by_run", lambda _: None)
+        patch.setattr("runbook_lib.aws.create_once._ATTEMPTS", 1)
+        with pytest.raises(OutcomeUnclear):
+            key(a)
+    sandbox_process.call(a.endpoint, "/runbook/faults", method="DELETE")
+    (only,) = keys(a)
+    mark = a.run.mark
+    copy = copied(a, tmp_path)
+    shutil.rmtree(a.path)
+    key(copy)
+    assert [only] == keys(a)
+    assert mark != copy.run.mark
+    assert (only,) == copy.run.intent("01_create_key", create_key.CALL).resources
+
+
 # Tags are no proof ------------------------------------------------------------------------------------------------
 
 

@@ -216,6 +216,7 @@ def test_nothing_is_recovered_into_a_key_that_never_had_or_takes_none(walk):
 def test_the_yearly_check_calls_nobody(walk, monkeypatch):
     """--check opens the original and goes; with the sandbox unreachable it still works."""
     walk.start().pair().encrypt(**custody_of("recovery_key", walk))
+    walk.bring_in()
     monkeypatch.setenv("RUNBOOK_SANDBOX_ENDPOINT", "http://127.0.0.1:9")
     assert "the key material can be restored" in runbook(walk, "demo", "--private-key", walk.private(), "--check")
     assert "opens no backup" in runbook(walk, "demo", "--private-key", walk.private(5), "--check", code=1)

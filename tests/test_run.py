@@ -223,3 +223,10 @@ def test_setting_aside_keeps_everything(run, tmp_path):
     again = Run.create("demo", runs_dir=tmp_path, target=TARGET)
     assert again.set_aside().name == "demo-2"
     assert (tmp_path / "demo-1" / "a").read_bytes() == b"1"
+
+
+def test_a_folder_that_vanished_is_told_in_one_line(run):
+    """The next write names the file that cannot be written."""
+    run.path.rename(run.path.with_name("elsewhere"))
+    with pytest.raises(FileNotWritable, match="cannot write"):
+        run.intend("01_create_key", "kms:CreateKey")

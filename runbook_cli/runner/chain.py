@@ -25,8 +25,18 @@ from runbook_lib.inputs.rds import VerifyEncryptionInputs
 from runbook_lib.inputs.start import StartInputs
 from runbook_lib.run.lock import run_lock
 from runbook_lib.run.paths import notebooks_folder, shown
+from runbook_lib.run.records import was_restored
 from runbook_lib.run.run import Run
-from runbook_lib.run.steps import CLEAN_UP, CREATE_CLUSTER, VERIFY_ENCRYPTION, Step, all_steps, chain
+from runbook_lib.run.steps import (
+    CLEAN_UP,
+    CREATE_CLUSTER,
+    ENCRYPT_KEY_MATERIAL,
+    GET_PARAMETERS_FOR_IMPORT,
+    VERIFY_ENCRYPTION,
+    Step,
+    all_steps,
+    chain,
+)
 
 if TYPE_CHECKING:
     from runbook_kernels.kernels import Kernels
@@ -146,6 +156,8 @@ class Chain:
             run = existing_run(self._path)
             if step.name != VERIFY_ENCRYPTION and run is not None and run.is_finished(step.name):
                 continue
+            if run is not None and step.name == ENCRYPT_KEY_MATERIAL and was_restored(run):
+                yield all_steps()[GET_PARAMETERS_FOR_IMPORT]
             if run is not None and (expired := self._expired(run)):
                 yield from (all_steps()[name] for name in expired)
             if step.name != VERIFY_ENCRYPTION:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runbook_lib.errors import RunUnreadable, StepMissing
+from runbook_lib.files import is_the_very
 from runbook_lib.material.custody_record import CustodyRecord
 from runbook_lib.run import steps
 from runbook_lib.run.run import Run
@@ -108,6 +109,7 @@ class ImportParameters(StepRecord):
     sha256_of_others: dict[str, str] = {}
     archive: str = ""
     writing: tuple[tuple[str, str], ...] = ()
+    token_on_disk: tuple[int, ...] = ()
     valid_until: str = ""
     needed_by: str = ""
 
@@ -230,6 +232,12 @@ class CleanUpRecord(StepRecord):
     planned: tuple[tuple[str, str], ...] = ()
     gone: tuple[str, ...] = ()
     key_deletion_date: str = ""
+
+
+def was_restored(run: Run) -> bool:
+    """Return whether the import token is not the very file that 02 wrote or checked, as in a copied or restored folder."""
+    made = ImportParameters.so_far(run).token_on_disk
+    return bool(made) and not is_the_very(run.path / "ImportToken.bin", made)
 
 
 def clusters(run: Run) -> tuple[ClusterRecord, ...]:

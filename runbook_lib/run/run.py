@@ -135,7 +135,7 @@ class Run:
 
     def _draw_mark(self) -> None:
         """Draw the folder's mark if it has none, or if it was drawn for the folder that this one is a copy of."""
-        if (here := identity_of(self.path)) != self._state["folder"]:
+        if (here := identity_of(self.path)) not in ("", self._state["folder"]):
             self._state |= {"mark": secrets.token_hex(16), "folder": here}
 
     def set_aside(self) -> Path:

@@ -96,6 +96,9 @@ def _is_list_of_texts(value: Any) -> bool:
 
 
 def identity_of(folder: Path) -> str:
-    """Return what identifies a folder on its file system: a rename keeps it, a copy or a restored backup has another."""
-    found = folder.stat()
+    """Return what identifies a folder on its file system: a rename keeps it, a copy has another. "" if it does not exist."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return ""  # the write that follows says so
     return f"{found.st_dev:x}-{found.st_ino:x}"

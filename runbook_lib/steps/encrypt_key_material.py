@@ -29,6 +29,7 @@ from runbook_lib.run.records import ImportParameters, ImportRecord, MaterialReco
 from runbook_lib.run.steps import GET_PARAMETERS_FOR_IMPORT
 from runbook_lib.steps.custody_choice import custody_changes, recovery_public_keys, require_no_training
 from runbook_lib.steps.existing_set import WRAPPING_PUBLIC_KEY, ExistingSet, check_files, decide, wrapped_sha256
+from runbook_lib.steps.key_in_use import restored_since_02
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.plaintext_file import files_of, kept_aside, written
 from runbook_lib.tables import Text
@@ -70,7 +71,7 @@ def _decided(step: OpenStep, existing: ExistingSet) -> Change | None:
 def _new_set(
     step: OpenStep, pair: ImportParameters, material: MaterialRecord, asked: EncryptKeyMaterialInputs
 ) -> list[Change]:
-    changes = []
+    changes = restored_since_02(step.run)
     if pair.key_material_id and asked.key_material_source == "generate":
         why = f"the key had material (KeyMaterialId {pair.key_material_id[:16]}), and KMS accepts no other; provide the same"
         changes.append(

@@ -12,14 +12,15 @@ from runbook_lib.errors import (
     KeyNotUsable,
     StepMissing,
 )
-from runbook_lib.files import holds, keep_aside, zip_files
+from runbook_lib.files import holds, identity_of, keep_aside, zip_files
 from runbook_lib.inputs.kms import GetParametersForImportInputs
 from runbook_lib.material import key_material
 from runbook_lib.material.hand_over import BUNDLE, make_bundle
 from runbook_lib.material.material_set import Wrapping
 from runbook_lib.plan import Change, Plan
-from runbook_lib.run.records import ImportParameters, KeyRecord
+from runbook_lib.run.records import ImportParameters, KeyRecord, was_restored
 from runbook_lib.run.steps import IMPORT_KEY_MATERIAL
+from runbook_lib.steps.key_in_use import unknown_material
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.plaintext_file import kept_aside
 
@@ -41,15 +42,18 @@ def plan(step: OpenStep, asked: GetParametersForImportInputs) -> Plan:
     metadata = find_until_visible(lambda: kms.describe(step.session, key.key_id), target=step.session.target)
     if metadata is None:
         raise KeyNotUsable(f"key {key.key_id} does not exist; start a new run")
-    change = _change(step, asked, key, metadata["KeyState"])
+    change = _change(step, asked, key, metadata)
     others = [name for name in (PUBLIC_KEY, IMPORT_TOKEN, README, BUNDLE) if not _is_ours(step, name)]
     return step.plan(asked, [change, *(kept_aside(step.run, others) if change.action == "create" else [])])
 
 
-def _change(step: OpenStep, asked: GetParametersForImportInputs, key: KeyRecord, state: str) -> Change:
-    name = f"for {key.key_alias}"
+def _change(step: OpenStep, asked: GetParametersForImportInputs, key: KeyRecord, metadata: dict[str, Any]) -> Change:
+    name, state = f"for {key.key_alias}", metadata["KeyState"]
     if state == "PendingDeletion":
         return Change("refuse", PAIR, name, "the key is PendingDeletion; cancel its deletion first")
+    unknown = unknown_material(step.run, metadata)
+    if unknown and state != "PendingImport":
+        return Change("refuse", PAIR, name, unknown)
     if state != "PendingImport":
         return Change("keep", PAIR, name, "the material is imported: no new pair is needed")
     request = {
@@ -59,7 +63,9 @@ def _change(step: OpenStep, asked: GetParametersForImportInputs, key: KeyRecord,
     }
     record = ImportParameters.so_far(step.run)
     why = f"{asked.wrapping_key_spec}, {asked.wrapping_algorithm}, valid for 24 hours"
-    if record.as_request != request:
+    if unknown and record.as_request == request:
+        why = f"the key had material that this run folder has no record of; fetched again: {why}"
+    if unknown or record.as_request != request:
         return Change("create", PAIR, name, why, CALL, request)
     if problem := _pair_problem(step, record):
         return Change("create", PAIR, name, f"{problem}; fetched again: {why}", CALL, request)
@@ -97,6 +103,8 @@ def apply(step: OpenStep, plan: Plan) -> str:
     with step.applying(plan):
         if change.action == "create":
             _fetch(step, dict(change.request))
+        elif was_restored(step.run) and (step.run.path / IMPORT_TOKEN).is_file():
+            step.run.note(step.name, token_on_disk=identity_of(step.run.path / IMPORT_TOKEN))
     return ImportParameters.so_far(step.run).parameters_valid_to
 
 
@@ -128,6 +136,7 @@ def _fetch(step: OpenStep, request: dict[str, str]) -> None:
         sha256={name: key_material.fingerprint(content) for name, content in contents.items()},
         sha256_of_others={name: key_material.fingerprint(content) for name, content in others.items()},
         archive=archive,
+        token_on_disk=identity_of(step.run.path / IMPORT_TOKEN),
         writing=[],
     )
 

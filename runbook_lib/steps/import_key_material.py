@@ -25,6 +25,7 @@ from runbook_lib.material.material_set import ENCRYPTED
 from runbook_lib.plan import Change, Plan
 from runbook_lib.run.records import ImportParameters, ImportRecord, KeyRecord, MaterialRecord
 from runbook_lib.run.steps import ENCRYPT_KEY_MATERIAL, GET_PARAMETERS_FOR_IMPORT
+from runbook_lib.steps import key_in_use
 from runbook_lib.steps.custody_choice import require_no_training
 from runbook_lib.steps.existing_set import AGAIN, read_custody
 from runbook_lib.steps.get_parameters_for_import import IMPORT_TOKEN, PUBLIC_KEY
@@ -63,7 +64,11 @@ def plan(step: OpenStep, asked: ImportKeyMaterialInputs) -> Plan:
     elif record.key_material_id or step.run.was_sent(step.name, IMPORT):
         change = _imported(metadata, record, asked, name)
     else:
-        why = f"the key is {metadata['KeyState']}: somebody else imported material; start a new run"
+        why = (
+            key_in_use.unknown_material(step.run, metadata)
+            or f"the key is {metadata['KeyState']}, not imported by this run"
+        )
+        why = f"{why}; whether the backups in this folder are of that material, `runbook recover {step.run.run_id}` proves"
         return step.plan(asked, [Change("refuse", MATERIAL, name, why)])
     return step.plan(asked, [change, *plaintext_changes(step.run)])
 
