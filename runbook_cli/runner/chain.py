@@ -102,12 +102,13 @@ class Chain:
     def wait(self) -> None:
         """Wait until the cluster is available, without a running kernel. Raises `StepFailed` on a timeout.
 
-        A cluster that cannot become available is not an error here: 06 reports it.
+        A cluster that cannot become available is not an error here, nor is a refusal by AWS: 06 reports it.
         """
         run = open_run(self._path)
         created, asked = run.record(CREATE_CLUSTER), VerifyEncryptionInputs.read(self._given)
         identifier, instances = created["db_cluster_identifier"], len(created["db_instance_identifiers"])
         session = self._ready.result() if self._ready else self.session()
+        from runbook_lib.aws.answers import REFUSALS, refusal_text
         from runbook_lib.aws.waiting import poll_interval, wait_until_available
 
         def release_kernel() -> None:
@@ -128,6 +129,8 @@ class Chain:
             self._print_line(f"     {error}")
         except WaitTimedOut as error:
             raise StepFailed(run.run_id, VERIFY_ENCRYPTION, str(error), "") from error
+        except REFUSALS as error:
+            self._print_line(f"     not available: {refusal_text(error)}")
 
     def session(self) -> Session:
         """Return the AWS session of this run, created on first use."""
@@ -189,6 +192,8 @@ class Chain:
             reason = "the notebook ended, but the step did not finish"
         line = f"  {step.number} {step.words:<26} {time.monotonic() - began:5.1f} s  "
         if reason or run is None:
+            if run is not None and step.name == VERIFY_ENCRYPTION:
+                import_module("runbook_lib.steps.verify_encryption").mark_not_verified(run, reason)
             self._print_line(line + "FAILED")
             raise StepFailed(self._path.name, step.name, reason, shown(output))
         self._executed[step.name] = time.monotonic()

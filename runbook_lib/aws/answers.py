@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from runbook_lib.errors import AccessDenied, AwsCallFailed, CredentialsMissing
 
@@ -30,6 +30,15 @@ THROTTLED = frozenset(
         "LimitExceeded",
     }
 )
+
+
+# What one read can answer in place of what it was asked for: evidence then says so, and other parts are read all the same.
+REFUSALS = (AccessDenied, AwsCallFailed, CredentialsMissing, ClientError, BotoCoreError)
+
+
+def refusal_text(error: Exception) -> str:
+    """Return a refusal in one line, with AWS's code if it has one."""
+    return error_text(error) if isinstance(error, ClientError) else " ".join(str(error).split())
 
 
 def error_code(error: ClientError) -> str:

@@ -69,9 +69,9 @@ def _life(session: Session, key: KeyRecord, cluster: ClusterRecord) -> tuple[dat
     return min(began, now), max(found["ClusterCreateTime"] if found and same else now, began)
 
 
-def not_read() -> Table:
-    """Return the table for a verification with read_cloudtrail: false."""
-    return Table(_CAPTION, _HEAD, [("not read", "", "", "read_cloudtrail is false", "")])
+def not_read(reason: str = "read_cloudtrail is false") -> Table:
+    """Return the table for a verification that did not read CloudTrail, or was refused."""
+    return Table(_CAPTION, _HEAD, [("not read", "", "", reason, "")])
 
 
 def rows_for_json(table: Table) -> list[dict[str, str]]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from runbook_lib.aws.answers import error_text
+from runbook_lib.aws.answers import refusal_text
 from runbook_lib.aws.kms import aliases_of
 from runbook_lib.aws.session import Session
 from runbook_lib.errors import AccessDenied, AwsCallFailed
@@ -86,19 +86,15 @@ def who_uses(session: Session, key_arn: str) -> KeyUsers:
     try:
         key = _Key.of(key_arn, aliases_of(session, key_arn.rpartition("/")[2]))
     except _REFUSALS as error:
-        unread.append(Unread("aliases, by which a resource may name the key", "kms:ListAliases", _reason(error)))
+        unread.append(Unread("aliases, by which a resource may name the key", "kms:ListAliases", refusal_text(error)))
         key = _Key.of(key_arn, [])
     for reading in (*_OF_RDS, *_OF_OTHERS):
         try:
             for found in reading.read(session, key):
                 users.setdefault(found)
         except _REFUSALS as error:
-            unread.append(Unread(reading.what, reading.permission, _reason(error)))
+            unread.append(Unread(reading.what, reading.permission, refusal_text(error)))
     return KeyUsers(tuple(_without_doubles(users)), tuple(unread))
-
-
-def _reason(error: Exception) -> str:
-    return error_text(error) if isinstance(error, ClientError) else " ".join(str(error).split())
 
 
 def _without_doubles(users: Collection[KeyUser]) -> Iterator[KeyUser]:

@@ -246,6 +246,11 @@ class VerifyEncryptionInputs(Inputs):
     read_cloudtrail: bool = choice(
         "Read CloudTrail", "Events of the key and the cluster, for the report. Needs cloudtrail:LookupEvents.", True
     )
+    backups_kept_elsewhere: bool = choice(
+        "Backups are kept elsewhere",
+        "Pass although backups of the key material are missing from the run folder, because they are in a safe place.",
+        False,
+    )
 
 
 class CleanUpInputs(Inputs):

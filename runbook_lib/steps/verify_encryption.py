@@ -9,23 +9,24 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from runbook_lib.aws import cloudtrail, kms, rds
+from runbook_lib.aws import cloudtrail, rds
+from runbook_lib.aws.answers import REFUSALS, refusal_text
 from runbook_lib.aws.create_once import create_once
 from runbook_lib.aws.retry import retry_until_passed
-from runbook_lib.aws.session import Session
 from runbook_lib.aws.waiting import poll_interval, statuses, wait_until_available
 from runbook_lib.checks import Checks
 from runbook_lib.errors import WaitFailed
 from runbook_lib.files import private_folder, utc_stamp
 from runbook_lib.inputs.rds import VerifyEncryptionInputs
-from runbook_lib.material.key_material import fingerprint
 from runbook_lib.pages.progress import interruptible
 from runbook_lib.pages.report import report_html, report_json
 from runbook_lib.plan import Change, Plan
 from runbook_lib.run.expiry import in_words as expiry_in_words
 from runbook_lib.run.expiry import seconds_left
 from runbook_lib.run.records import ClusterRecord, ImportRecord, KeyRecord, MaterialRecord, VerificationRecord
+from runbook_lib.run.run import Run
 from runbook_lib.steps import ownership
+from runbook_lib.steps.evidence import gather
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.tables import Table
 
@@ -62,8 +63,8 @@ def _snapshot(step: OpenStep, cluster: str) -> Change:
 def apply(step: OpenStep, plan: Plan) -> dict[str, str]:
     """Wait until cluster and instances are available, take the planned snapshot, and return the statuses by name.
 
-    A status that cannot become `available` ends the wait and is printed; `verify` then fails, and the reports show it.
-    Raises `WaitTimedOut`.
+    A status that cannot become `available`, or a refusal by AWS, ends the wait and is printed; `verify` then fails, and
+    the reports show it. Raises `WaitTimedOut`.
     """
     record, asked = ClusterRecord.from_run(step.run), plan.inputs
     with step.applying(plan), interruptible():
@@ -78,6 +79,9 @@ def apply(step: OpenStep, plan: Plan) -> dict[str, str]:
         except WaitFailed as error:
             print(f"not available: {error}")
             return statuses(step.session, record.db_cluster_identifier)
+        except REFUSALS as error:
+            print(f"not available: {refusal_text(error)}")
+            return {}
         for change in plan.changes:
             if change.resource == SNAPSHOT:
                 if change.action == "create" and not _take_snapshot(step, change):
@@ -122,124 +126,69 @@ def verify(step: OpenStep) -> Checks:
     """
     first = not VerificationRecord.so_far(step.run).verified_at  # later, every resource is old enough to be visible
     checks = retry_until_passed(lambda: gather(step), target=step.session.target) if first else gather(step)
+    events = _events(step, checks)
     facts = _facts(step, checks)
-    _write_reports(step, checks, facts)
+    _write_reports(step, checks, facts, events)
     checks.require_passed()
     step.run.finish(step.name, verified_at=facts["verified_at"], verdict=facts["verdict"], summary=checks.summary)
     return checks
 
 
-def _write_reports(step: OpenStep, checks: Checks, facts: dict[str, Any]) -> None:
-    asked = VerifyEncryptionInputs.check(step.run.steps[step.name]["inputs"])
-    events = cloudtrail.events(step.session, step.run) if asked.read_cloudtrail else cloudtrail.not_read()
+def _write_reports(step: OpenStep, checks: Checks, facts: dict[str, Any], events: Table) -> None:
     tables = [_custody_table(step), events, _times(step)]
     page = report_html(facts, checks, tables=tables, pictures=_pictures(step))
     facts = {name: value for name, value in facts.items() if name != "summary"}
     content = report_json(facts | {"trail": cloudtrail.rows_for_json(events)}, checks)
-    stamp = f"{step.now():%Y%m%dT%H%M%SZ}"
-    private_folder(step.run.path / "reports")
+    _write_both(step.run, f"{step.now():%Y%m%dT%H%M%SZ}", content, page)
+
+
+def mark_not_verified(run: Run, reason: str) -> None:
+    """Replace the reports of a run, if they say verified, after a verification that ended before it had evidence.
+
+    Calls nothing: without credentials, say, there is no session. The dated copies of earlier reports stay.
+    """
+    try:
+        before = json.loads(run.read("report.json"))
+    except (FileNotFoundError, ValueError):
+        return
+    if not before.get("verified"):
+        return
+    checks = Checks(f"Encryption of {before['db_cluster_identifier']}")
+    checks.equal("the verification ran to its end", "yes", f"no: {reason}", source="runbook run")
+    facts = {name: value for name, value in before.items() if name not in ("format", "verified", "checks", "trail")}
+    now = datetime.now(UTC)
+    facts |= {"verified_at": utc_stamp(now), "verdict": f"Not verified: {reason}"}
+    summary = {
+        "DB cluster": before["db_cluster_arn"],
+        "KMS key": before["key_arn"],
+        "Last verified": before["verified_at"],
+    }
+    page = report_html(facts | {"summary": summary}, checks)
+    _write_both(run, f"{now:%Y%m%dT%H%M%SZ}", report_json(facts | {"trail": []}, checks), page)
+
+
+def _write_both(run: Run, stamp: str, content: bytes, page: bytes) -> None:
+    private_folder(run.path / "reports")
     for name, data in (("report.json", content), ("report.html", page)):
-        step.run.write(f"reports/{stamp}-{name}", data)
-        step.run.write(name, data)
+        run.write(f"reports/{stamp}-{name}", data)
+        run.write(name, data)
+
+
+def _events(step: OpenStep, checks: Checks) -> Table:
+    """Return what CloudTrail recorded; a refusal is a failed claim."""
+    if not VerifyEncryptionInputs.check(step.run.steps[step.name]["inputs"]).read_cloudtrail:
+        return cloudtrail.not_read()
+    try:
+        return cloudtrail.events(step.session, step.run)
+    except REFUSALS as error:
+        reason = refusal_text(error)
+        checks.equal("the CloudTrail events can be read", "AWS answers", reason, source="cloudtrail:LookupEvents")
+        return cloudtrail.not_read(reason)
 
 
 def show_cloudtrail(step: OpenStep) -> Table:
     """Return the CloudTrail events in the reports, one row per event."""
     return cloudtrail.from_json(json.loads(step.run.read("report.json"))["trail"])
-
-
-def gather(step: OpenStep) -> Checks:
-    """Read everything and return the checks, passed or not. Raises `StepMissing`."""
-    record, key = ClusterRecord.from_run(step.run), KeyRecord.from_run(step.run)
-    checks = Checks(f"Encryption of {record.db_cluster_identifier}")
-    cluster = rds.find_cluster(step.session, record.db_cluster_identifier) or {}
-    _cluster(checks, record, cluster, key.key_arn)
-    _instances(checks, step.session, record, key.key_arn)
-    if snapshot := VerificationRecord.so_far(step.run).db_cluster_snapshot_identifier:
-        found = rds.find_snapshot(step.session, snapshot) or {}
-        _encrypted(checks, "the snapshot", found, key.key_arn, "rds:DescribeDBClusterSnapshots")
-    _copies(checks, step)
-    _secret(checks, step.session, cluster)
-    _key(checks, step, key, cluster)
-    return checks
-
-
-def _cluster(checks: Checks, record: ClusterRecord, cluster: dict[str, Any], key_arn: str) -> None:
-    name, source = f"cluster {record.db_cluster_identifier}", "rds:DescribeDBClusters"
-    _encrypted(checks, name, cluster, key_arn, source)
-    claim, found = f"{name} is the one that the run created", cluster.get("DbClusterResourceId")
-    checks.equal(claim, record.db_cluster_resource_id, found, source=source)
-    checks.equal(f"{name} is available", "available", cluster.get("Status"), source=source)
-
-
-def _instances(checks: Checks, session: Session, record: ClusterRecord, key_arn: str) -> None:
-    instances, source = rds.instances_of(session, record.db_cluster_identifier), "rds:DescribeDBInstances"
-    names = [instance["DBInstanceIdentifier"] for instance in instances]
-    expected = list(record.db_instance_identifiers)
-    checks.equal("the instances are those that the run created", expected, names, source=source)
-    for instance in instances:
-        name = f"instance {instance['DBInstanceIdentifier']}"
-        _encrypted(checks, name, instance, key_arn, source)
-        public = instance.get("PubliclyAccessible")
-        checks.equal(f"{name} is not publicly accessible", False, public, source=source)
-
-
-def _encrypted(checks: Checks, name: str, resource: dict[str, Any], key_arn: str, source: str) -> None:
-    checks.equal(f"{name} is encrypted with a KMS key", "sse-kms", rds.storage_encryption_type(resource), source=source)
-    checks.equal(f"{name} is encrypted with your key", key_arn, resource.get("KmsKeyId"), source=source)
-
-
-def _copies(checks: Checks, step: OpenStep) -> None:
-    """Check that the imported set's files are unchanged; files moved elsewhere are not missed."""
-    files = MaterialRecord.from_run(step.run).files
-    present = [name for name in files if (step.run.path / name).is_file()]
-    others = [name for name in present if fingerprint(step.run.read(name)) != files[name]]
-    words = "none" if not others else ", ".join(others)
-    checks.equal(
-        "files in the run folder that differ from the imported set", "none", words, source="SHA-256 of each file"
-    )
-
-
-def _secret(checks: Checks, session: Session, cluster: dict[str, Any]) -> None:
-    """Check that RDS manages the master password in Secrets Manager, encrypted and rotated."""
-    secret = cluster.get("MasterUserSecret") or {}
-    source = "secretsmanager:DescribeSecret"
-    described = session.client("secretsmanager").describe_secret(SecretId=secret["SecretArn"]) if secret else {}
-    checks.equal("the master password is managed by RDS", "rds", described.get("OwningService"), source=source)
-    checks.equal("the master password is rotated automatically", True, described.get("RotationEnabled"), source=source)
-    named = secret.get("KmsKeyId", "")
-    checks.holds(
-        "the master password is encrypted under a KMS key",
-        "the cluster's key for it, or aws/secretsmanager",
-        described.get("KmsKeyId", "aws/secretsmanager"),
-        lambda found: found in ("aws/secretsmanager", named),
-        source=source,
-    )
-
-
-def _key(checks: Checks, step: OpenStep, key: KeyRecord, cluster: dict[str, Any]) -> None:
-    """Check the key: state, origin, material, expiry, and the grant to RDS."""
-    session, imported = step.session, ImportRecord.from_run(step.run)
-    metadata = kms.describe(session, key.key_id) or {}
-    source, state = "kms:DescribeKey", metadata.get("KeyState")
-    lost = f"{state}: its material is missing, import it again with: runbook recover {step.run.run_id}"
-    checks.equal("the key can be used", "Enabled", lost if state == "PendingImport" else state, source=source)
-    checks.equal("the key's origin is external key material", "EXTERNAL", metadata.get("Origin"), source=source)
-    checks.equal("the key is customer managed", "CUSTOMER", metadata.get("KeyManager"), source=source)
-    current = [entry["KeyMaterialId"] for entry in kms.current_materials(session, key.key_id)]
-    claim = "the current key material is the one that this run imported"
-    checks.equal(claim, [imported.key_material_id], current, source="kms:ListKeyRotations")
-    expires = metadata["ValidTo"].isoformat(timespec="seconds") if metadata.get("ValidTo") else "never"
-    checks.equal("the expiry of the material", imported.valid_to or "never", expires, source=source)
-    target = kms.find_alias(session, key.key_alias)
-    checks.equal("the alias points to the key", key.key_id, target, source="kms:ListAliases")
-    checks.holds(
-        "RDS holds a grant on the key for this cluster",
-        "at least one grantee of RDS",
-        kms.grants_for(session, key.key_id, cluster),
-        lambda grantees: len(grantees) > 0,
-        source="kms:ListGrants",
-    )
 
 
 def _custody(step: OpenStep) -> dict[str, str]:
@@ -257,7 +206,8 @@ def _custody_table(step: OpenStep) -> Table:
 
 def _times(step: OpenStep) -> Table:
     rows = [
-        (name, part["started"], part.get("finished", "in progress")) for name, part in sorted(step.run.steps.items())
+        (name, part["started"], "this report" if name == step.name else part.get("finished", "in progress"))
+        for name, part in sorted(step.run.steps.items())
     ]
     return Table("Start and end of each step (UTC)", ("step", "started", "finished"), rows)
 

@@ -1,0 +1,146 @@
+"""The evidence of step 06: every claim about cluster, instances, snapshot, secret, key and backups, checked against AWS.
+
+Reads only. A part that AWS refuses to show is a failed claim, so that the report says what was not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from runbook_lib.aws import kms, rds
+from runbook_lib.aws.answers import REFUSALS, refusal_text
+from runbook_lib.aws.session import Session
+from runbook_lib.checks import Checks
+from runbook_lib.inputs.rds import VerifyEncryptionInputs
+from runbook_lib.material.key_material import fingerprint
+from runbook_lib.run.records import ClusterRecord, ImportRecord, KeyRecord, MaterialRecord, VerificationRecord
+from runbook_lib.steps.open_step import OpenStep
+
+
+def gather(step: OpenStep) -> Checks:
+    """Read everything and return the checks, passed or not. Raises `StepMissing`."""
+    record, key = ClusterRecord.from_run(step.run), KeyRecord.from_run(step.run)
+    checks = Checks(f"Encryption of {record.db_cluster_identifier}")
+    seen: dict[str, Any] = {}
+
+    def cluster() -> None:
+        seen.update(rds.find_cluster(step.session, record.db_cluster_identifier) or {})
+        _cluster(checks, record, seen, key.key_arn)
+
+    def snapshot() -> None:
+        if name := VerificationRecord.so_far(step.run).db_cluster_snapshot_identifier:
+            found = rds.find_snapshot(step.session, name) or {}
+            _encrypted(checks, "the snapshot", found, key.key_arn, "rds:DescribeDBClusterSnapshots")
+
+    _read(checks, f"the cluster {record.db_cluster_identifier}", cluster)
+    _read(checks, "the instances", lambda: _instances(checks, step.session, record, key.key_arn))
+    _read(checks, "the snapshot", snapshot)
+    _copies(checks, step)
+    _backups(checks, step)
+    _read(checks, "the secret", lambda: _secret(checks, step.session, seen))
+    _read(checks, "the key", lambda: _key(checks, step, key, seen))
+    return checks
+
+
+def _read(checks: Checks, what: str, read: Callable[[], None]) -> None:
+    """Read one part; what AWS refuses is a failed claim, and the other parts are read all the same."""
+    try:
+        read()
+    except REFUSALS as error:
+        checks.equal(f"{what} can be read", "AWS answers", refusal_text(error), source="the answer of AWS")
+
+
+def _cluster(checks: Checks, record: ClusterRecord, cluster: dict[str, Any], key_arn: str) -> None:
+    name, source = f"cluster {record.db_cluster_identifier}", "rds:DescribeDBClusters"
+    _encrypted(checks, name, cluster, key_arn, source)
+    claim, found = f"{name} is the one that the run created", cluster.get("DbClusterResourceId")
+    checks.equal(claim, record.db_cluster_resource_id, found, source=source)
+    checks.equal(f"{name} is available", "available", cluster.get("Status"), source=source)
+
+
+def _instances(checks: Checks, session: Session, record: ClusterRecord, key_arn: str) -> None:
+    instances, source = rds.instances_of(session, record.db_cluster_identifier), "rds:DescribeDBInstances"
+    names = [instance["DBInstanceIdentifier"] for instance in instances]
+    expected = list(record.db_instance_identifiers)
+    checks.equal("the instances are those that the run created", expected, names, source=source)
+    for instance in instances:
+        name = f"instance {instance['DBInstanceIdentifier']}"
+        _encrypted(checks, name, instance, key_arn, source)
+        public = instance.get("PubliclyAccessible")
+        checks.equal(f"{name} is not publicly accessible", False, public, source=source)
+
+
+def _encrypted(checks: Checks, name: str, resource: dict[str, Any], key_arn: str, source: str) -> None:
+    checks.equal(f"{name} is encrypted with a KMS key", "sse-kms", rds.storage_encryption_type(resource), source=source)
+    checks.equal(f"{name} is encrypted with your key", key_arn, resource.get("KmsKeyId"), source=source)
+
+
+def _copies(checks: Checks, step: OpenStep) -> None:
+    """Check that the imported set's files are unchanged; files moved elsewhere are not missed."""
+    files = MaterialRecord.from_run(step.run).files
+    present = [name for name in files if (step.run.path / name).is_file()]
+    others = [name for name in present if fingerprint(step.run.read(name)) != files[name]]
+    words = "none" if not others else ", ".join(others)
+    checks.equal(
+        "files in the run folder that differ from the imported set", "none", words, source="SHA-256 of each file"
+    )
+
+
+def _backups(checks: Checks, step: OpenStep) -> None:
+    """Check that the backups of the key material that 03 wrote are in the run folder, unless they are kept elsewhere."""
+    names = [holder.file for holder in MaterialRecord.from_run(step.run).custody.holders]
+    if not names:
+        return  # the key material is in a token, in a file of its own, or elsewhere by choice
+    asked = VerifyEncryptionInputs.check(step.run.steps[step.name]["inputs"])
+    present = sum((step.run.path / name).is_file() for name in names)
+    found = f"{present} of {len(names)}"
+    expected = f"{len(names)} of {len(names)}"
+    if asked.backups_kept_elsewhere:
+        checks.holds("backups of the key material in the run folder", "any number: kept elsewhere", found, bool,
+                     source="the run folder")  # fmt: skip
+        return
+    advice = "" if found == expected else "; if they are in a safe place, set backups_kept_elsewhere: true"
+    checks.equal("backups of the key material in the run folder", expected, f"{found}{advice}", source="the run folder")
+
+
+def _secret(checks: Checks, session: Session, cluster: dict[str, Any]) -> None:
+    """Check that RDS manages the master password in Secrets Manager, encrypted and rotated."""
+    secret = cluster.get("MasterUserSecret") or {}
+    source = "secretsmanager:DescribeSecret"
+    described = session.client("secretsmanager").describe_secret(SecretId=secret["SecretArn"]) if secret else {}
+    checks.equal("the master password is managed by RDS", "rds", described.get("OwningService"), source=source)
+    checks.equal("the master password is rotated automatically", True, described.get("RotationEnabled"), source=source)
+    named = secret.get("KmsKeyId", "")
+    checks.holds(
+        "the master password is encrypted under a KMS key",
+        "the cluster's key for it, or aws/secretsmanager",
+        described.get("KmsKeyId", "aws/secretsmanager"),
+        lambda found: found in ("aws/secretsmanager", named),
+        source=source,
+    )
+
+
+def _key(checks: Checks, step: OpenStep, key: KeyRecord, cluster: dict[str, Any]) -> None:
+    """Check the key: state, origin, material, expiry, and the grant to RDS."""
+    session, imported = step.session, ImportRecord.from_run(step.run)
+    metadata = kms.describe(session, key.key_id) or {}
+    source, state = "kms:DescribeKey", metadata.get("KeyState")
+    lost = f"{state}: its material is missing, import it again with: runbook recover {step.run.run_id}"
+    checks.equal("the key can be used", "Enabled", lost if state == "PendingImport" else state, source=source)
+    checks.equal("the key's origin is external key material", "EXTERNAL", metadata.get("Origin"), source=source)
+    checks.equal("the key is customer managed", "CUSTOMER", metadata.get("KeyManager"), source=source)
+    current = [entry["KeyMaterialId"] for entry in kms.current_materials(session, key.key_id)]
+    claim = "the current key material is the one that this run imported"
+    checks.equal(claim, [imported.key_material_id], current, source="kms:ListKeyRotations")
+    expires = metadata["ValidTo"].isoformat(timespec="seconds") if metadata.get("ValidTo") else "never"
+    checks.equal("the expiry of the material", imported.valid_to or "never", expires, source=source)
+    target = kms.find_alias(session, key.key_alias)
+    checks.equal("the alias points to the key", key.key_id, target, source="kms:ListAliases")
+    checks.holds(
+        "RDS holds a grant on the key for this cluster",
+        "at least one grantee of RDS",
+        kms.grants_for(session, key.key_id, cluster),
+        lambda grantees: len(grantees) > 0,
+        source="kms:ListGrants",
+    )
