@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from botocore.exceptions import ConnectionClosedError
-from test_look_again import GROUP, NAME, launch, outcomes, planned
+from botocore.exceptions import ClientError, ConnectionClosedError
+from test_look_again import GROUP, NAME, launch, looks, outcomes, planned
 from walk import Walk
 
 from runbook_lib.aws import sandbox_process
@@ -198,6 +198,45 @@ def test_a_restored_folder_finds_what_its_lost_request_created(folders, tmp_path
     assert [only] == keys(a)
     assert mark != copy.run.mark
     assert (only,) == copy.run.intent("01_create_key", create_key.CALL).resources
+
+
+def test_90_deletes_what_was_recorded_under_another_name(folders):
+    """05 broke off after the network; the form was edited to another cluster name; both networks are the run's."""
+    a, _ = folders
+    key(a).pair().encrypt()
+    a.bring_in()
+    step, asked = a.step("05"), rds_inputs.CreateClusterInputs.check({"db_cluster_identifier": "first"})
+    fault = {
+        "operation": "rds:CreateDBCluster",
+        "kind": "error",
+        "status": 400,
+        "code": "InsufficientStorageClusterCapacity",
+    }
+    sandbox_process.call(a.endpoint, "/runbook/faults", body=fault, method="POST")
+    with pytest.raises(ClientError):
+        create_cluster.apply(step, create_cluster.plan(step, asked))
+    launch(a)
+    step, plan = planned(a)
+    clean_up.apply(step, plan)
+    assert ["default"] == [one["GroupName"] for one in a.client("ec2").describe_security_groups()["SecurityGroups"]]
+    left = [one["DBSubnetGroupName"] for one in a.client("rds").describe_db_subnet_groups()["DBSubnetGroups"]]
+    assert not [name for name in left if name.startswith("runbook-")]
+    assert clean_up.verify(step).passed
+
+
+def test_90_deletes_a_snapshot_that_06_did_not_come_to_note(folders, monkeypatch):
+    """The process died between the answer and the note: the name is in the intent."""
+    a, _ = folders
+    whole(a)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "note", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            looks(a, take_snapshot=True)
+    step, plan = planned(a)
+    assert "delete" == plan.change("cluster snapshot").action
+    assert "delete" == plan.change("KMS key").action
+    clean_up.apply(step, plan)
+    assert clean_up.verify(step).passed
 
 
 # Tags are no proof ------------------------------------------------------------------------------------------------

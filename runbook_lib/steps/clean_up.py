@@ -21,7 +21,7 @@ from runbook_lib.run.steps import CREATE_CLUSTER, CREATE_KEY
 from runbook_lib.steps import cluster_network, create_key, ownership
 from runbook_lib.steps.key_guard import in_words, what_keeps_the_key
 from runbook_lib.steps.open_step import OpenStep
-from runbook_lib.steps.ownership import ALIAS, CLUSTER, INSTANCE, Found
+from runbook_lib.steps.ownership import ALIAS, CLUSTER, INSTANCE, SECURITY_GROUP, SNAPSHOT, SUBNET_GROUP, Found
 from runbook_lib.tables import Table, Text
 
 # Something that is not in the plan uses the resource, or is changing it.
@@ -106,22 +106,30 @@ def _instances(step: OpenStep, cluster: str) -> list[Change]:
 
 
 def _snapshot(step: OpenStep) -> list[Change]:
-    name = VerificationRecord.so_far(step.run).db_cluster_snapshot_identifier
-    found = rds.find_snapshot(step.session, name) if name else None
-    if found is None:
-        return []
-    request, why = {"DBClusterSnapshotIdentifier": name}, "taken as evidence; irreversible"
-    return [_deletion(step, ownership.of_snapshot(found), "rds:DeleteDBClusterSnapshot", request, why)]
+    """Return the rows of the evidence snapshots, also of one whose creation 06 did not come to record."""
+    noted = VerificationRecord.so_far(step.run).db_cluster_snapshot_identifier
+    changes, why = [], "taken as evidence; irreversible"
+    for name in dict.fromkeys([*([noted] if noted else []), *ownership.names_of(step, SNAPSHOT)]):
+        if (found := rds.find_snapshot(step.session, name)) is not None:
+            request = {"DBClusterSnapshotIdentifier": name}
+            changes.append(_deletion(step, ownership.of_snapshot(found), "rds:DeleteDBClusterSnapshot", request, why))
+    return changes
 
 
 def _network(step: OpenStep, cluster: str) -> list[Change]:
+    """Return the rows of subnet and security groups: those named after the cluster, and others that 05 recorded."""
     session, name, changes = step.session, cluster_network.group_name(cluster), []
-    if (group := ec2.find_subnet_group(session, name)) is not None:
-        found = ownership.of_subnet_group(step, group)
-        changes.append(_deletion(step, found, "rds:DeleteDBSubnetGroup", {"DBSubnetGroupName": name}))
-    for group in ec2.security_groups_named(session, name):
-        found, request = ownership.of_security_group(group), {"GroupId": group["GroupId"]}
-        changes.append(_deletion(step, found, "ec2:DeleteSecurityGroup", request, group["GroupId"]))
+    for one in dict.fromkeys([name, *ownership.names_of(step, SUBNET_GROUP)]):
+        if (group := ec2.find_subnet_group(session, one)) is not None:
+            found, request = ownership.of_subnet_group(step, group), {"DBSubnetGroupName": one}
+            changes.append(_deletion(step, found, "rds:DeleteDBSubnetGroup", request))
+    named = {group["GroupId"]: group for group in ec2.security_groups_named(session, name)}
+    for group_id in ownership.names_of(step, SECURITY_GROUP):
+        if group_id not in named and (group := ec2.security_group(session, group_id)) is not None:
+            named[group_id] = group
+    for group_id, group in named.items():
+        found, request = ownership.of_security_group(group), {"GroupId": group_id}
+        changes.append(_deletion(step, found, "ec2:DeleteSecurityGroup", request, group_id))
     return changes
 
 

@@ -157,6 +157,16 @@ def _recorded_earlier(step: OpenStep, found: Found) -> str:
     return record.db_cluster_resource_id if found.resource == CLUSTER else ""
 
 
+def names_of(step: OpenStep, resource: str) -> list[str]:
+    """Return what this run recorded of a kind, as it is looked up: snapshots and subnet groups by name, others by id."""
+    creator, request = request_of(resource, "")
+    intents = step.run.steps.get(creator, {}).get("intents", {})
+    if resource == SNAPSHOT:
+        return [what.removeprefix(request) for what in intents if what.startswith(request)]
+    recorded = intents.get(request, {}).get("resources", [])
+    return [one.rpartition(":")[2] for one in recorded] if resource == SUBNET_GROUP else recorded
+
+
 def by_tags(step: OpenStep, found: Found) -> str:
     """Return the words for a resource of this run that an earlier version created without a mark; "" for any other."""
     intent = step.run.intent(*request_of(found.resource, found.name))
