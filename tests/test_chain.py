@@ -106,6 +106,7 @@ def test_a_finished_run_is_verified_again_and_changes_nothing(finished):
     assert reports + 1 == len(list((folder / "reports").glob("*.json")))
 
 
+@pytest.mark.slow
 def test_drift_is_found_at_night(world):
     """A key that somebody disabled turns the nightly verification red, and report.json with it."""
     world.runbook("run", "--run-id", "night")
@@ -142,6 +143,7 @@ def test_a_parameter_that_changed_in_between_is_refused(finished):
     assert [] == changing
 
 
+@pytest.mark.slow
 def test_a_run_whose_sandbox_has_ended_is_set_aside(world):
     """Its resources ended with the sandbox: started anew under its name, the old folder is kept beside."""
     world.runbook("run", "--run-id", "demo")
@@ -208,6 +210,7 @@ def _shape(output):
     return sorted(output.get("data", {})), re.sub(_NEVER_THE_SAME, "#", text).split()
 
 
+@pytest.mark.slow
 def test_runs_begun_one_after_the_other_do_not_collide(finished):
     """`make run` again begins a new run, in an account of its own when the names are taken."""
     done = finished.runbook("run", "--quiet")

@@ -212,6 +212,7 @@ def go(*names: str, times: int = 1) -> None:
         ("rds:DescribeDBEngineVersions", "05_create_cluster", errors.AwsCallFailed, "AWS keeps throttling"),
     ],
 )
+@pytest.mark.slow
 def test_throttling_beyond_the_budget_stops_and_says_what_to_do(desk, operation, step, error, words):
     """In one line; the run goes on when AWS does."""
     go(*STEPS[: STEPS.index(step)])
@@ -271,6 +272,7 @@ def test_a_finished_run_asked_again_step_by_step_only_reads(desk):
     assert [] == [call for call in desk.calls(before) if not re.match(r"\w+:(Describe|Get|List|Lookup)", call)]
 
 
+@pytest.mark.slow
 def test_the_key_stays_while_anything_needs_it(desk):
     """A snapshot that somebody took of the cluster keeps the key: named in the plan, and the key is not scheduled."""
     go(*STEPS)
@@ -284,6 +286,7 @@ def test_the_key_stays_while_anything_needs_it(desk):
 
 
 @pytest.mark.parametrize("whose", ["the machine's", "AWS's"])
+@pytest.mark.slow
 def test_a_clock_that_is_set_back_in_the_middle_spoils_nothing(desk, monkeypatch, whose):
     """Two days back after 03: what was valid stays valid, the wait ends, and the report can be drawn."""
     go(*STEPS[:4])
@@ -304,6 +307,7 @@ def test_a_clock_that_is_set_back_in_the_middle_spoils_nothing(desk, monkeypatch
     go("06_verify_encryption")
 
 
+@pytest.mark.slow
 def test_a_run_whose_folder_was_deleted_is_not_taken_up_by_a_new_one_of_its_name(desk):
     """What carries the same run id is not the new run's: refused in the plan, before anything is changed."""
     go(*STEPS[:5])
@@ -316,6 +320,7 @@ def test_a_run_whose_folder_was_deleted_is_not_taken_up_by_a_new_one_of_its_name
     assert [] == [call for call in desk.calls(before) if not re.match(r"\w+:(Describe|Get|List|Lookup)", call)]
 
 
+@pytest.mark.slow
 def test_a_cell_that_is_run_twice_makes_nothing_twice(desk):
     """Shift+Enter, and again because nothing seemed to happen, at every cell of every step."""
     go(*STEPS, times=2)

@@ -431,6 +431,7 @@ manager.shutdown_kernel(now=True)
 """
 
 
+@pytest.mark.slow
 def test_a_change_in_any_package_gets_a_new_parent(tmp_path: Path) -> None:
     """A file of each of the four packages is changed in turn: the next kernel has a parent that was started after it."""
     packages = ("runbook_lib", "runbook_cli", "runbook_sandbox", "runbook_kernels")

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 SEEDS = ("1", "2")
 
@@ -21,6 +23,7 @@ def _collected(*words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_tests_are_shuffled_and_the_seed_is_shown() -> None:
     """Other seeds, other orders; the header says which it was, and with it the same order comes again."""
     said = [_collected("-p", "no:nbval", "tests/test_policy.py", f"--randomly-seed={seed}") for seed in SEEDS]
@@ -30,6 +33,7 @@ def test_tests_are_shuffled_and_the_seed_is_shown() -> None:
     assert 1 == len({frozenset(order) for order in orders})
 
 
+@pytest.mark.slow
 def test_the_cells_of_a_notebook_are_never_shuffled() -> None:
     """Whatever the seed: a cell reads what the cells before it left."""
     said = _collected("--nbval", "notebooks/90_clean_up.ipynb", f"--randomly-seed={SEEDS[0]}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
 
 def test_plan_reads_only_and_says_what_a_run_would_change_lack_and_cost(world):
     """Changes, checks, permissions and cost, in words; every call is a read, and no run is left behind."""
@@ -40,6 +42,7 @@ def test_plan_says_what_it_does_not_know(world):
     assert "unknown: you are not allowed to call iam:SimulatePrincipalPolicy" in done.stdout
 
 
+@pytest.mark.slow
 def test_plan_fails_where_a_run_would_not_begin(world):
     """A name that is taken is found: exit 1, the failed check says whose it is."""
     world.runbook("run", "-p", "wrapping_key_spec", "RSA_2048", "--quiet")
@@ -67,6 +70,7 @@ def test_permissions_prints_a_policy_for_the_shell(world):
     assert "run_id: '../x' is not a valid run ID" in world.runbook("permissions", "--run-id", "../x", code=2).stderr
 
 
+@pytest.mark.slow
 def test_permissions_of_a_run_are_for_its_key(world):
     """With the id of a run, its account and its key replace the placeholders, and what only a new key needs is left out."""
     world.runbook("run", "-p", "wrapping_key_spec", "RSA_2048", "--run-id", "mine", "--quiet")

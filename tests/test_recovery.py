@@ -292,6 +292,7 @@ def test_the_recovery_is_recorded_without_a_secret(walk):
             assert KNOWN.hex().encode() not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_page_brings_it_back_by_hand_with_openssl_and_aws_alone(walk, tmp_path, monkeypatch):
     """The custody text, pasted as it stands: no software of ours, and the old ciphertext opens again."""
     sealed = lose(walk)

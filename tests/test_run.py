@@ -141,6 +141,7 @@ for size in range(0, int(sys.argv[2]), 7):
 
 
 @pytest.mark.parametrize("name", [STATE, LAST_GOOD])
+@pytest.mark.slow
 def test_a_process_killed_at_any_byte_leaves_the_whole_old_state(run, tmp_path, name):
     """Killed by the system in the middle of the write, at every seventh byte of it: each file is the old one, whole."""
     run.note("01_create_key", key_id="old")

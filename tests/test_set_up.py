@@ -30,6 +30,7 @@ def set_up(checkout: Path, **environment: str) -> subprocess.CompletedProcess[st
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_failed_set_up_leaves_no_venv(checkout):
     """Without the packages it says so, and the next attempt begins from nothing."""
     done = set_up(checkout)
@@ -39,6 +40,7 @@ def test_a_failed_set_up_leaves_no_venv(checkout):
     assert not (checkout / ".venv").exists()
 
 
+@pytest.mark.slow
 def test_a_failed_update_keeps_the_venv_and_is_tried_again(checkout):
     """A .venv that worked stays; without `ready` the next call sets it up again."""
     subprocess.run([sys.executable, "-m", "venv", checkout / ".venv"], check=True)

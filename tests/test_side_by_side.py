@@ -41,6 +41,7 @@ def created(world: Any) -> list[str]:
     return sorted(call for call in world.calls() if re.match(r"(kms|rds):Create(Key|DBCluster|DBInstance)$", call))
 
 
+@pytest.mark.slow
 def test_a_folder_of_files_is_as_many_runs(world: Any, tmp_path: Path) -> None:
     """Each file is a run with a folder and a report of its own; one line each, one table, exit 0."""
     files(tmp_path / "all", "one", "two", "three", ids=False)
@@ -58,6 +59,7 @@ def test_a_folder_of_files_is_as_many_runs(world: Any, tmp_path: Path) -> None:
         assert len(list((world.folder / name / "notebooks").iterdir())) == len(chain())
 
 
+@pytest.mark.slow
 def test_one_that_fails_keeps_no_other_from_finishing(world: Any, tmp_path: Path) -> None:
     """Exit 1, the failed one with its reason and the command that goes on, which does."""
     world.ask("/runbook/faults", {"operation": "rds:CreateDBCluster", "kind": "error", "status": 400, "count": 1,

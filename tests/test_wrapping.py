@@ -71,6 +71,7 @@ def test_generated_material_is_in_the_custody_copy(walk):
         walk.encrypt(key_material_source="file", key_material_file=str(walk.keys / "again"))
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_write_of_03_never_leaves_a_mixed_set(walk):
     """SIGKILL's like at each write: either the set is whole, or 04 refuses it; the next 03 mends it."""
     walk.start().pair().encrypt()
