@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -105,10 +105,11 @@ def _own_security_group(step: OpenStep, asked: CreateClusterInputs, vpc_id: str)
     one = ownership.of_security_group(found)
     if not ownership.is_ours(step, one):
         return Change("refuse", SECURITY_GROUP, name, _foreign(step, one))
-    requested = {(asked.port or PORTS[asked.engine], asked.allowed_cidr)} if asked.allowed_cidr else set()
+    port = asked.port or PORTS[asked.engine]
+    requested = {Rule("tcp", port, port, asked.allowed_cidr)} if asked.allowed_cidr else set()
     rules = _inbound_rules(found)
-    if others := sorted(rules - requested):
-        words = ", ".join(f"{cidr} on port {port}" for port, cidr in others)
+    if others := sorted(map(str, rules - requested)):
+        words = ", ".join(others)
         detail = f"allows {words}, requested {asked.allowed_cidr or 'nothing'}; remove those rules, or set allowed_cidr"
         return Change("refuse", SECURITY_GROUP, name, detail)
     if requested - rules:
@@ -120,14 +121,32 @@ def _own_security_group(step: OpenStep, asked: CreateClusterInputs, vpc_id: str)
     return Change("keep", SECURITY_GROUP, name, made, "", request, one.identity)
 
 
-def _inbound_rules(group: dict[str, Any]) -> set[tuple[int, str]]:
-    """Return port and source (CIDR or security group) of each inbound rule."""
+class Rule(NamedTuple):
+    """One inbound rule for one source: protocol, first and last port (-1: all), and CIDR, group or prefix list."""
+
+    protocol: str
+    first: int
+    last: int
+    source: str
+
+    def __str__(self) -> str:
+        if self.protocol == "-1":
+            return f"{self.source} on all ports and protocols"
+        ports = f"port {self.first}" if self.first == self.last else f"ports {self.first} to {self.last}"
+        return f"{self.source} on {ports}" + ("" if self.protocol == "tcp" else f" of {self.protocol}")
+
+
+def _inbound_rules(group: dict[str, Any]) -> set[Rule]:
+    """Return the inbound rules, one for each source; a source of a kind that is not known here counts too."""
     found = set()
     for rule in group.get("IpPermissions", []):
         sources = [one["CidrIp"] for one in rule.get("IpRanges", [])]
         sources += [one["CidrIpv6"] for one in rule.get("Ipv6Ranges", [])]
-        sources += [one["GroupId"] for one in rule.get("UserIdGroupPairs", [])]
-        found |= {(int(rule.get("FromPort", -1)), str(source)) for source in sources}
+        sources += [one.get("GroupId") or one.get("GroupName") for one in rule.get("UserIdGroupPairs", [])]
+        sources += [one["PrefixListId"] for one in rule.get("PrefixListIds", [])]
+        first, last = int(rule.get("FromPort", -1)), int(rule.get("ToPort", -1))
+        protocol = str(rule.get("IpProtocol", "-1"))
+        found |= {Rule(protocol, first, last, str(source)) for source in sources or ["an unknown source"]}
     return found
 
 

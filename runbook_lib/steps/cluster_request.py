@@ -68,13 +68,27 @@ def instance_request(step: OpenStep, inputs: CreateClusterInputs, name: str, ind
 
 
 def differences(existing: dict[str, Any], requested: dict[str, Any], fields: tuple[str, ...]) -> str:
-    """Return how an existing resource differs from the request, field by field, and what to do; '' when it does not."""
+    """Return how an existing resource differs from the request, field by field, and what to do; '' when it does not.
+
+    What AWS adds to a value by itself, such as SecondsUntilAutoPause, does not count, nor does the order of a list.
+    """
     differs = [
         f"{field} is {existing.get(field)!r}, requested {requested[field]!r}"
         for field in fields
-        if field in requested and existing.get(field) != requested[field]
+        if field in requested and not _as_requested(existing.get(field), requested[field])
     ]
     return "; ".join([*differs, AS_IT_IS]) if differs else ""
+
+
+def _as_requested(existing: Any, requested: Any) -> bool:
+    if isinstance(requested, dict):
+        found = existing if isinstance(existing, dict) else {}
+        return all(_as_requested(found.get(name), value) for name, value in requested.items())
+    if isinstance(requested, list):
+        return sorted(map(repr, existing or [])) == sorted(map(repr, requested))
+    if requested in (0, False) and existing is None:
+        return True  # AWS leaves out what is off
+    return bool(existing == requested)
 
 
 def short_key(request: dict[str, Any]) -> str:
