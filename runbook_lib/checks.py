@@ -50,6 +50,11 @@ class Checks:
         return tuple(self._checks)
 
     @property
+    def failed_first(self) -> list[Check]:
+        """The claims as they are shown: those that do not hold first, otherwise in order."""
+        return sorted(self._checks, key=lambda check: check.passed)
+
+    @property
     def passed(self) -> bool:
         """Whether there is at least one claim and all hold."""
         return bool(self._checks) and all(check.passed for check in self._checks)
@@ -68,7 +73,8 @@ class Checks:
                 if not c.passed
             ]
             raise VerificationFailed(
-                f"{self.summary}: {'; '.join(failed) or 'nothing was checked'}; find out what changed it, then run the step again"
+                f"{self.summary}: {'; '.join(failed) or 'nothing was checked'}; find out what changed it, then run the step again",
+                findings=failed,
             )
 
     def to_frame(self) -> pandas.DataFrame:
@@ -82,7 +88,7 @@ class Checks:
             Table(
                 f"{self.about}: {self.summary}.",
                 ("", "claim", "expected", "actual", "source"),
-                [(c.outcome, c.claim, c.expected, c.actual, c.source) for c in self._checks],
+                [(c.outcome, c.claim, c.expected, c.actual, c.source) for c in self.failed_first],
             )
         )
 

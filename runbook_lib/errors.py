@@ -226,7 +226,19 @@ class WaitInterrupted(RunbookError):
 
 
 class VerificationFailed(RunbookError):
-    """At least one claim about AWS's resources or answers is not true."""
+    """At least one claim about AWS's resources or answers is not true; `findings` has one line per claim that failed."""
+
+    def __init__(self, message: str, *, findings: Sequence[str] = ()) -> None:
+        self.findings = tuple(findings)
+        super().__init__(message)
+
+    def _render_traceback_(self) -> list[str]:
+        """Show one finding per line in a notebook."""
+        if len(self.findings) < 2:
+            return super()._render_traceback_()
+        failed = [f"  ✗ {visible(finding)}" for finding in self.findings]
+        head = f"{type(self).__name__}: {len(failed)} checks FAILED; find out what changed it, then run the step again:"
+        return [head, *failed]
 
 
 class StepFailed(RunbookError):

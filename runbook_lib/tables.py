@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from runbook_lib.texts import visible, visible_lines
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import pandas
 
 _LONGEST_NAME = 38  # names such as rds:DescribeDBClusterParameterGroups are never broken
+_LONG_ARN = re.compile(r"arn:aws[a-z-]*:[a-z0-9-]+:[a-z0-9-]*:\d{12}:([\w+=,.@:/-]{20,})")
 # Words carry the meaning, colours only repeat it. Contrast: at least 4 to 1 on white and on JupyterLab's dark grey.
 _COLOUR = {
     "create": "#238a43",
@@ -44,6 +46,16 @@ def _wrapping(text: str) -> str:
     return f"{breaking};min-width:11em" if len(text) > 40 and longest <= _LONGEST_NAME else breaking
 
 
+def _short_arns(text: str) -> Markup:
+    """Return `text` as HTML with each long ARN shortened to its resource; the whole ARN is in a title."""
+    parts, end = [Markup("")], 0
+    for arn in _LONG_ARN.finditer(text):
+        short = f"arn:…:{arn[1]}"
+        parts += [escape(text[end : arn.start()]), Markup('<span title="{}">{}</span>').format(arn[0], short)]
+        end = arn.end()
+    return Markup("").join([*parts, escape(text[end:])])
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("runbook_lib", "templates"),
@@ -56,6 +68,7 @@ def _environment() -> Environment:
     environment.globals["colour"] = _COLOUR
     environment.globals["wbr"] = Markup(":<wbr>")  # the name of an IAM action may break after its service prefix
     environment.filters["wrapping"] = _wrapping
+    environment.filters["short_arns"] = _short_arns
     environment.filters["as_text"] = as_text
     return environment
 

@@ -171,8 +171,7 @@ def test_a_wrong_value_is_named_beside_its_field_while_typing_and_refused_when_r
 
 def test_two_fields_that_do_not_go_together_are_told_at_the_one_to_change():
     """A rule over several fields has its message at a field too."""
-    form = Form(CreateClusterInputs, given={})
-    labelled(form, "Log exports").value = ("postgresql",)
+    form = Form(CreateClusterInputs, given={"enable_cloudwatch_logs_exports": ["postgresql"]})
     assert "is not a log of aurora-mysql" in beside(form, "Log exports")
     labelled(form, "Engine").value = "aurora-postgresql"
     assert "✗" not in beside(form, "Log exports")

@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 import pytest
 from PIL import Image
 
+from runbook_lib.pages.drawing import Canvas, _font
 from runbook_lib.pages.pictures import key_state, standing, timeline, who_holds_which_key
 from runbook_lib.run.run import Run
+from runbook_lib.run.steps import all_steps
 
 STARTED = {"started": "2026-11-25T10:00:00+00:00", "finished": "2026-11-25T10:01:30+00:00", "status": "finished"}
 OPEN = {"started": "2026-11-25T10:05:00+00:00", "status": "started"}
@@ -63,3 +65,19 @@ def test_a_picture_is_a_png_with_words_and_nothing_that_is_stripped_when_untrust
     assert (255, 255, 255, 255) == image.getpixel((30, 30))
     assert len(picture.png) < 60_000
     assert picture.data_uri.startswith("data:image/png;base64,")
+
+
+def test_no_step_name_is_cut(monkeypatch):
+    """Each word of each step is in the picture of the run, and each line is inside its card."""
+    written = []
+    monkeypatch.setattr(
+        Canvas, "text", lambda self, x, y, words, **how: written.append((x, words, how.get("size", 13)))
+    )
+    standing(run_with("00_start"))
+    words = " ".join(text for _, text, _ in written)
+    assert [step.words for step in all_steps().values() if not set(step.words.split()) <= set(words.split())] == []
+    assert "…" not in words
+    card = 860 / len(all_steps()) - 8
+    lines = [(text, _font(size).getlength(text) / 2) for _, text, size in written if size == 11]
+    assert [text for text, width in lines if width > card - 12] == []
+    assert len(lines) >= len(all_steps())

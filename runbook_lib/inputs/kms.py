@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import field_validator, model_validator
@@ -18,6 +18,9 @@ from runbook_lib.material.key_material import (
 )
 from runbook_lib.material.request import Custody, HsmToken, MaterialRequest, Source
 from runbook_lib.material.secret_sources import check_origin
+
+# KMS API, ImportKeyMaterial: key material expires at most this long after the import.
+LONGEST = timedelta(days=365)
 
 
 class KeyNames(Inputs):

@@ -15,7 +15,8 @@ from typing import Any
 from runbook_lib.attended import is_attended
 from runbook_lib.errors import FileNotWritable, InputError, PlanOutdated
 from runbook_lib.inputs.base import Inputs
-from runbook_lib.pages.form_groups import GROUPS
+from runbook_lib.pages.form_files import problems_now
+from runbook_lib.pages.form_groups import GROUPS, belongs, options
 from runbook_lib.plan import Edit
 from runbook_lib.tables import Table
 
@@ -70,6 +71,7 @@ class Form:
         self._views: dict[str, Any] = {}
         self._offers = offers or {}
         self._summary: Any = None
+        self._headings: list[tuple[Any, list[str]]] = []
         self._view: Any = None
         self._lookups: list[threading.Thread] = []
         if is_attended():
@@ -185,10 +187,12 @@ class Form:
         self._in_order += [name for group in GROUPS.values() for name in group if name in self._views]
         rows = [self._views[name].row for name in names if name not in grouped]
         for heading, group in GROUPS.items():
-            inside = [self._views[name].row for name in group if name in self._views]
+            inside = [name for name in group if name in self._views]
             if len(inside) > 1 and rows:
-                rows.append(ipywidgets.HTML(f"<div style='font-weight:600;margin:6px 0 0 0'>{escape(heading)}</div>"))
-            rows += inside
+                words = f"<div style='font-weight:600;margin:6px 0 0 0'>{escape(heading)}</div>"
+                self._headings.append((ipywidgets.HTML(words), inside))
+                rows.append(self._headings[-1][0])
+            rows += [self._views[name].row for name in inside]
         self._summary = ipywidgets.HTML()
         self._view = ipywidgets.VBox([*rows, self._summary])
         self._show_problems()
@@ -220,11 +224,12 @@ class Form:
         now = self._now()
         try:
             self._model.check(now)
-            problems: dict[str, str] = {}
+            problems = problems_now(self._model, now)
         except InputError as error:
             problems = dict(reversed(error.problems))
         for name, view in self._views.items():
             view.show_message(problems.get(name, ""))
+        self._arrange(now, problems)
         changed = sum(value != self._given[name] for name, value in now.items())
         parts = [f"{_counted(changed, 'value differs', 'values differ')} from the parameters."] if changed else []
         if problems:
@@ -235,6 +240,18 @@ class Form:
             parts.insert(0, "<b style='color:#238a43'>✓ All values are valid.</b>")
             parts.append("Click the next cell, then press Shift+Enter.")
         self._summary.value = f"<div style='font-size:13px;line-height:1.5;margin-top:6px'>{' '.join(parts)}</div>"
+
+    def _arrange(self, now: Mapping[str, Any], problems: Mapping[str, str]) -> None:
+        """Show the fields that belong to the choices made, and each one that has a value of its own or a problem."""
+        shown = set()
+        for name, view in self._views.items():
+            if name in problems or belongs(name, now) or now[name] != self._model.model_fields[name].default:
+                shown.add(name)
+            view.show(name in shown)
+            if (offered := options(name, now)) is not None:
+                view.narrow(offered)
+        for heading, names in self._headings:
+            heading.layout.display = None if shown.intersection(names) else "none"
 
     def _by_label(self, problems: Mapping[str, str]) -> list[str]:
         """Return `label: problem` for each problem, in the order of the form; fields that it does not show come last."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import ipywidgets
 
-_WIDE = {"width": "37em", "flex": "0 0 auto"}
+_WIDE = {"width": "37em", "min_width": "27em", "flex": "0 1 auto"}
 _MOST_FILES = 50
 
 
@@ -32,11 +32,14 @@ class FieldView:
         self.widget = self._fitting(start, looking)
         self.widget.description = field.title or name
         self.widget.style.description_width = "16em"
-        self.message = ipywidgets.HTML(layout={"max_width": "34em", "margin": "0 0 0 1em"})
+        self.message = ipywidgets.HTML(
+            layout={"flex": "1 1 0%", "min_width": "12em", "max_width": "34em", "margin": "0 0 0 1em"}
+        )
         self.row = ipywidgets.HBox(
-            [self.widget, self.message], layout={"align_items": "center", "flex_flow": "row wrap", "margin": "3px 0"}
+            [self.widget, self.message], layout={"align_items": "center", "flex_flow": "row nowrap", "margin": "3px 0"}
         )
         self._changed: Any = lambda: None
+        self._quiet = False
         self._listen()
 
     # Reading ------------------------------------------------------------------------------------------
@@ -65,14 +68,15 @@ class FieldView:
         if self._extra.get("format") == "path" and isinstance(self.widget, ipywidgets.Combobox):
             self._complete()
             self.widget.observe(lambda _: self._complete(), names="value")
-        self.widget.observe(lambda _: self._changed(), names="value")
+        self.widget.observe(lambda _: self._quiet or self._changed(), names="value")
 
     # Showing ------------------------------------------------------------------------------------------
 
     def show_message(self, problem: str = "") -> None:
         """Show `problem`, or else the help, beside the widget."""
         if problem:
-            text = f"<b style='color:#dc3e46'>✗ not valid:</b> {escape(problem)}"
+            words = [problem, self._reading() if isinstance(self.widget, ipywidgets.DatetimePicker) else "", self._note]
+            text = f"<b style='color:#dc3e46'>✗ not valid:</b> {escape(' '.join(word for word in words if word))}"
         else:
             words = [self._field.description or "", self._limits(), self._reading(), self._hint, self._note]
             text = f"<span style='opacity:0.8'>{escape(' '.join(word for word in words if word))}</span>"
@@ -98,6 +102,24 @@ class FieldView:
         if self._extra.get("format") == "path" and self.widget.value:
             return "The file exists." if Path(self.widget.value).expanduser().is_file() else "The file does not exist."
         return ""
+
+    def show(self, visible: bool) -> None:
+        """Show or hide the whole row; a hidden field keeps its value."""
+        display = None if visible else "none"
+        if self.row.layout.display != display:
+            self.row.layout.display = display
+
+    def narrow(self, options: Sequence[str]) -> None:
+        """Offer only `options` in a list, and what is selected."""
+        if isinstance(self.widget, ipywidgets.SelectMultiple):
+            kept = self.widget.value
+            offered = tuple(dict.fromkeys([*options, *kept]))
+            if offered != tuple(self.widget.options):
+                self._quiet = True  # new options first deselect all, which nobody chose
+                self.widget.options = offered
+                self.widget.rows = max(2, min(6, len(offered)))
+                self.widget.value = kept
+                self._quiet = False
 
     def start_again(self, start: Any, note: str) -> None:
         """Show another starting value, with the note that belongs to it."""

@@ -6,6 +6,7 @@ called: what a picture shows of a run is read from the run folder.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
@@ -89,7 +90,7 @@ def standing(run: Run) -> Picture:
     done = [step.name for step in steps if run.is_finished(step.name)]
     ended = "90_clean_up" in done
     to_do = None if ended else next((step for step in chain() if step.name not in done), None)
-    canvas = Canvas(900, 196)
+    canvas = Canvas(900, 222)
 
     def card(x: float, y: float, width: float, title: str, words: str, *, colour: str, strong: bool) -> None:
         lit = colour != LINE
@@ -110,8 +111,13 @@ def standing(run: Run) -> Picture:
         x = 20 + width * number
         finished, following = step.name in done, step is to_do
         colour = GREEN if finished else BLUE if following else LINE
-        words = "done" if finished else "next" if following else _short(step.words)
-        card(x, 128, width - 8, step.number, words, colour=colour, strong=following)
+        canvas.box(x, 128, width - 8, 78, fill="#ffffff", edge=colour, thick=2.4 if following else 1.2)
+        lit = finished or following
+        canvas.text(x + 10, 148, step.number, bold=lit, colour=INK if lit else SOFT)
+        if following:
+            canvas.text(x + 32, 148, "next", size=11.5, colour=colour)
+        for line, words in enumerate(textwrap.wrap(step.words, 13)):  # the whole name, at most three lines
+            canvas.text(x + 10, 166 + 15 * line, words, size=11, colour=INK if lit else SOFT)
         if finished:
             canvas.tick(x + width - 26, 148)
     finished_words = ", ".join(name[:2] for name in done) or "nothing"
@@ -129,10 +135,6 @@ def key_state(run: Run) -> str:
         if run.is_finished(name):
             return state
     return "No key yet"
-
-
-def _short(words: str) -> str:
-    return words if len(words) <= 14 else words[:13].rsplit(" ", 1)[0] + " …"
 
 
 def timeline(steps: Mapping[str, Mapping[str, Any]], *, until: datetime) -> Picture:

@@ -19,7 +19,7 @@ from runbook_lib.errors import (
     PreflightFailed,
     StepMissing,
 )
-from runbook_lib.inputs.kms import ImportKeyMaterialInputs
+from runbook_lib.inputs.kms import LONGEST, ImportKeyMaterialInputs
 from runbook_lib.material import key_material, recovery_copies
 from runbook_lib.material.material_set import ENCRYPTED
 from runbook_lib.plan import Change, Plan
@@ -34,7 +34,6 @@ from runbook_lib.steps.plaintext_file import delete_plaintext, plaintext_changes
 
 IMPORT = "kms:ImportKeyMaterial"
 MATERIAL = "key material"
-LONGEST = timedelta(days=365)
 
 
 # Plan -------------------------------------------------------------------------------------------------------------

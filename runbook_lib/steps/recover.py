@@ -17,7 +17,7 @@ from runbook_lib.aws import kms, rds
 from runbook_lib.aws.answers import error_code, error_text
 from runbook_lib.errors import AwsCallFailed, InputError, KeyMaterialMismatch, KeyNotUsable, StepMissing
 from runbook_lib.files import destroy, holds, keep_aside, private_folder, utc_stamp
-from runbook_lib.inputs.kms import ImportKeyMaterialInputs
+from runbook_lib.inputs.kms import LONGEST, ImportKeyMaterialInputs
 from runbook_lib.inputs.recovery import RecoverInputs
 from runbook_lib.material import key_material
 from runbook_lib.material.hand_over import BUNDLE, is_archive, make_bundle, read_bundle, read_hand_back
@@ -30,7 +30,7 @@ from runbook_lib.run.records import ImportParameters, ImportRecord, KeyRecord, M
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import ENCRYPT_KEY_MATERIAL, IMPORT_KEY_MATERIAL
 from runbook_lib.steps import ownership
-from runbook_lib.steps.import_key_material import LONGEST, MATERIAL
+from runbook_lib.steps.import_key_material import MATERIAL
 from runbook_lib.steps.open_step import OpenStep
 
 FOLDER, TOKEN = "recovery", "ImportToken.bin"
