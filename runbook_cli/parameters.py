@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import yaml
 
 from runbook_lib.errors import InputError, ParameterFileInvalid
+from runbook_lib.inputs.base import PATH, PATHS
 from runbook_lib.run.paths import parameters_folder
 from runbook_lib.run.steps import STEP_INPUTS
 
@@ -105,9 +107,35 @@ def read_parameters(path: Path) -> dict[str, Any]:
 def values_from(path: Path | None, overrides: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Return the values of a parameter file (None: parameters/sandbox.yaml), overridden by `-p` pairs.
 
+    A path in the file is relative to the file's folder, one given with -p to the current folder; `~` is the home folder.
     Raises `ParameterFileInvalid` and `InputError`.
     """
-    return read_parameters(path or parameters_folder() / "sandbox.yaml") | from_command_line(overrides)
+    file = path or parameters_folder() / "sandbox.yaml"
+    return _with_paths(read_parameters(file), file.absolute().parent) | _with_paths(
+        from_command_line(overrides), Path.cwd()
+    )
+
+
+def path_parameters() -> set[str]:
+    """Return the names of the parameters that are the path of a file, or a list of paths."""
+    fields = {name: field for model in STEP_INPUTS.values() for name, field in model.model_fields.items()}
+    return {name for name, field in fields.items() if field.json_schema_extra in (PATH, PATHS)}
+
+
+def _with_paths(given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return `given` with `~` and relative paths resolved: those of a file against its folder."""
+    values = dict(given)
+    for name in path_parameters() & set(given):
+        value = given[name]
+        if isinstance(value, str) and value:
+            values[name] = _absolute(value, folder)
+        elif isinstance(value, list):
+            values[name] = [_absolute(one, folder) if isinstance(one, str) and one else one for one in value]
+    return values
+
+
+def _absolute(path: str, folder: Path) -> str:
+    return os.path.normpath(folder / os.path.expanduser(path))
 
 
 def from_command_line(given: Iterable[tuple[str, str]]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from runbook_lib.aws.answers import error_text
 from runbook_lib.aws.session import Session
 from runbook_lib.checks import Checks
 from runbook_lib.errors import AccessDenied
+from runbook_lib.inputs.kms import EncryptKeyMaterialInputs
 from runbook_lib.inputs.start import StartInputs
 from runbook_lib.plan import Plan
 from runbook_lib.policies.patterns import listed
@@ -25,6 +26,7 @@ from runbook_lib.run.run import Run
 from runbook_lib.run.steps import START, chain
 from runbook_lib.steps import permissions, preflight
 from runbook_lib.steps import start as start_step
+from runbook_lib.steps.judge_material import require_material
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.tables import Table
 
@@ -51,6 +53,7 @@ def look_ahead(given: Mapping[str, Any], *, runs_dir: Path) -> Outlook:
     """
     check_parameters(given)
     start = StartInputs.read({"run_id": "planned", **given})
+    require_material(EncryptKeyMaterialInputs.read(given), target=start.target, runs_dir=runs_dir)
     session, sandbox_id = start_step.target_session(start, runs_dir)
     target = {
         "target": start.target, "account_id": session.account_id, "region": start.region, "sandbox_id": sandbox_id,

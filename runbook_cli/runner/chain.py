@@ -17,7 +17,14 @@ import runbook_kernels
 from runbook_cli.parameters import check_parameters
 from runbook_cli.run_state import target_label
 from runbook_cli.runner import notebook
-from runbook_cli.runner.run_folder import PrintLine, existing_run, make_folder, open_run, parameters_of_run
+from runbook_cli.runner.run_folder import (
+    PrintLine,
+    existing_run,
+    make_folder,
+    open_run,
+    parameters_of_run,
+    require_material_of,
+)
 from runbook_lib.aws import sandbox_process
 from runbook_lib.aws.seats import sandbox_account
 from runbook_lib.errors import StepFailed, WaitFailed, WaitTimedOut
@@ -54,6 +61,7 @@ def run_chain(parameters: Mapping[str, Any], *, run_id: str, runs_dir: Path, pri
     `RunLocked`, and `StepFailed` when a notebook stopped.
     """
     check_parameters({**parameters, "run_id": run_id or "new"})
+    require_material_of(parameters, runs_dir, run_id)
     runbook_kernels.start()
     path = make_folder(run_id, runs_dir, print_line)
     with run_lock(path, what="runbook run"), notebook.kernel_environment(runs_dir), notebook.kernels() as source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 from runbook_lib.aws import sandbox_process
 from runbook_lib.errors import FileNotWritable, ParameterChanged, RunNotFound, SandboxUnavailable
 from runbook_lib.files import private_folder
+from runbook_lib.inputs.kms import EncryptKeyMaterialInputs
 from runbook_lib.inputs.start import StartInputs
 from runbook_lib.run.run import Run
-from runbook_lib.run.steps import CLEAN_UP, VERIFY_ENCRYPTION, all_steps, chain
+from runbook_lib.run.steps import CLEAN_UP, ENCRYPT_KEY_MATERIAL, VERIFY_ENCRYPTION, all_steps, chain
 
 PrintLine = Callable[[str], Any]
 
@@ -79,6 +81,30 @@ def parameters_of_run(parameters: Mapping[str, Any], path: Path) -> dict[str, An
     return given
 
 
+def require_material_of(parameters: Mapping[str, Any], runs_dir: Path, run_id: str) -> None:
+    """Raise `InputError` for files and tokens that would stop 03, while there is neither a folder nor a key.
+
+    Files that a finished 03 has read are not needed any more.
+    """
+    run = existing_run(runs_dir / run_id) if run_id else None
+    if run is None or not run.is_finished(ENCRYPT_KEY_MATERIAL):
+        asked, target = EncryptKeyMaterialInputs.read(parameters), StartInputs.read(parameters).target
+        if target == "sandbox" and asked.key_material_source == "generate" and not asked.recovery_public_keys:
+            return  # nothing is read
+        from runbook_lib.steps.judge_material import require_material
+
+        require_material(asked, target=target, runs_dir=runs_dir)
+
+
+def _is_same(now: Any, was: Any) -> bool:
+    """Return whether two values are equal; a relative path is what earlier versions recorded of the same absolute one."""
+    if isinstance(now, list) and isinstance(was, list) and len(now) == len(was):
+        return all(map(_is_same, now, was))
+    if isinstance(now, str) and isinstance(was, str) and now.startswith("/") and was and not was.startswith(("/", "~")):
+        return now.endswith("/" + os.path.normpath(was))
+    return bool(now == was)
+
+
 def require_same_parameters(path: Path, given: Mapping[str, Any]) -> None:
     """Raise `ParameterChanged` when a finished step ran with values that differ from those given now."""
     run = existing_run(path)
@@ -99,7 +125,7 @@ def require_same_parameters(path: Path, given: Mapping[str, Any]) -> None:
             continue
         asked_of_step = all_steps()[name].inputs.read(given).model_dump()
         for field, was in section["inputs"].items():
-            if field in asked_of_step and asked_of_step[field] != was:
+            if field in asked_of_step and not _is_same(asked_of_step[field], was):
                 raise ParameterChanged(
                     f"{field}: {name} of run {run.run_id!r} ran with {was!r}, not {asked_of_step[field]!r}; "
                     "give the old value, or choose another run_id"

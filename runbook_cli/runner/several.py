@@ -15,7 +15,7 @@ from typing import Any
 import runbook_kernels
 from runbook_cli.runner import notebook
 from runbook_cli.runner.jobs import Job, check_jobs
-from runbook_cli.runner.run_folder import PrintLine, make_folder, parameters_of_run
+from runbook_cli.runner.run_folder import PrintLine, make_folder, parameters_of_run, require_material_of
 from runbook_cli.runner.worker_pool import WorkerPool
 from runbook_lib.aws import sandbox_process
 from runbook_lib.errors import ParameterChanged, RunbookError
@@ -37,6 +37,8 @@ def run_side_by_side(
     before any run is started; a run that fails later does not stop the others.
     """
     check_jobs(jobs)
+    for job in jobs:
+        require_material_of(job.parameters, runs_dir, job.run_id)
     _refuse_changes(jobs, runs_dir, print_line)
     if starting := runbook_kernels.start():
         starting.join()  # do not fork a process that has threads

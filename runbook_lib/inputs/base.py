@@ -39,6 +39,7 @@ def matching(pattern: str, rule: str) -> Any:
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 PATH = {"format": "path"}
+PATHS = {"format": "paths"}  # of a list
 
 
 def choice(label: str, explanation: str, default: Any, **limits: Any) -> Any:

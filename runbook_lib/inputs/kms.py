@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from runbook_lib.inputs.base import PATH, Inputs, check_tags, choice, matching, nearest
+from runbook_lib.inputs.base import PATH, PATHS, Inputs, check_tags, choice, matching, nearest
 from runbook_lib.material.key_material import (
     REFUSED_WRAPPING_ALGORITHMS,
     RSAES_OAEP_SHA_1,
@@ -157,6 +157,7 @@ class EncryptKeyMaterialInputs(Inputs):
         "Recovery public keys",
         "Paths of RSA public keys in PEM form. Empty, in the sandbox: training keys are created.",
         [],
+        json_schema_extra=PATHS,
     )
     accept_no_custody: bool = choice(
         "I keep a backup elsewhere",
