@@ -79,7 +79,7 @@ def test_every_field_has_a_label_and_help_that_a_parameters_cell_can_hold(model)
         (CreateClusterInputs, "db_cluster_identifier", "", "give the cluster a name"),
         (CreateClusterInputs, "database_name", "app-db", "not a valid database name"),
         (CreateClusterInputs, "port", 80, "1150 to 65535"),
-        (CreateClusterInputs, "master_username", "admin", "reserved"),
+        (CreateClusterInputs, "master_username", "rdsadmin", "reserved"),
         (CreateClusterInputs, "backup_retention_period", 0, "greater than or equal to 1"),
         (CreateClusterInputs, "backup_retention_period", "7", "a whole number"),
         (CreateClusterInputs, "allowed_cidr", "0.0.0.0/0", "whole internet"),

@@ -37,12 +37,16 @@ def engine_versions(session: Session, engine: str) -> list[dict[str, Any]]:
 
 
 def choose_engine_version(session: Session, *, engine: str, engine_version: str) -> str:
-    """Return `engine_version` if it is available; for '' the newest with long-term support, else the default.
+    """Return `engine_version` if it is available, completed as RDS does; for '' the newest with long-term support.
+
+    Without one, the engine's default.
 
     Raises `PreflightFailed`, naming the available versions.
     """
     offered = [version["EngineVersion"] for version in engine_versions(session, engine)]
     if engine_version:
+        if engine_version not in offered and (resolved := _resolved(session, engine, engine_version)) in offered:
+            return resolved
         if engine_version not in offered:
             raise PreflightFailed(
                 f"engine_version {engine_version!r} of {engine} is not available in {session.region}; choose one of "
@@ -56,6 +60,16 @@ def choose_engine_version(session: Session, *, engine: str, engine_version: str)
     if not default:
         raise PreflightFailed(f"no version of {engine} is available in {session.region}; choose another Region")
     return str(default[0]["EngineVersion"])
+
+
+def _resolved(session: Session, engine: str, series: str) -> str:
+    """Return the version that RDS creates for a series such as `16` or `8.0`: its default one, or ''.
+
+    API: rds:DescribeDBEngineVersions with DefaultOnly.
+    """
+    found = session.client("rds").describe_db_engine_versions(Engine=engine, EngineVersion=series, DefaultOnly=True)
+    versions = [str(version["EngineVersion"]) for version in found["DBEngineVersions"]]
+    return versions[0] if versions and versions[0].startswith(f"{series.rstrip('.')}.") else ""
 
 
 def _by_number(version: str) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from pydantic import (
 )
 
 from runbook_lib.inputs.base import Inputs, check_tags, choice, identifier, matching
+from runbook_lib.inputs.engine_rules import longest_cluster_identifier, reserved_database, reserved_user
 
 PORTS = {"aurora-mysql": 3306, "aurora-postgresql": 5432}
 LOGS = {
@@ -20,7 +21,6 @@ LOGS = {
 }
 # Seconds between two polls, by target, where poll_seconds is 0.
 POLL_SECONDS = {"aws": 30.0, "sandbox": 0.2}
-RESERVED_USER_NAMES = frozenset({"admin", "rdsadmin", "rdsrepladmin", "root", "user"})
 
 
 Engine = Literal["aurora-mysql", "aurora-postgresql"]
@@ -136,6 +136,17 @@ class ClusterChoices(Inputs):
         return value
 
     @model_validator(mode="after")
+    def _derived(self) -> Self:
+        longest = longest_cluster_identifier(self.reader_count + 1)
+        if len(self.db_cluster_identifier) > longest:
+            raise ValueError(
+                f"db_cluster_identifier: {self.db_cluster_identifier!r} has {len(self.db_cluster_identifier)} characters; write "
+                f"at most {longest}, since its instances are named {self.db_cluster_identifier[:12]}…-1 to …-"
+                f"{self.reader_count + 1}, of at most 63"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _capacities(self) -> Self:
         if self.serverless_max_capacity < max(self.serverless_min_capacity, 1):
             raise ValueError(
@@ -201,8 +212,6 @@ class CreateClusterInputs(ClusterChoices):
             raise ValueError(
                 f"{value!r} is not a valid master user name: write 1 to 16 letters or digits, beginning with a letter"
             )
-        if value.lower() in RESERVED_USER_NAMES:
-            raise ValueError(f"{value!r} is reserved by the engine; choose another, e.g. 'dbadmin'")
         return value
 
     @field_validator("allowed_cidr")
@@ -217,6 +226,18 @@ class CreateClusterInputs(ClusterChoices):
         if network.prefixlen == 0:
             raise ValueError(f"{value!r} admits the whole internet; write the network of the database's clients")
         return value
+
+    @model_validator(mode="after")
+    def _reserved(self) -> Self:
+        if reserved_user(self.engine, self.master_username):
+            raise ValueError(
+                f"master_username: {self.master_username!r} is reserved by {self.engine}; choose another, e.g. 'dbadmin'"
+            )
+        if reserved_database(self.engine, self.database_name):
+            raise ValueError(
+                f"database_name: {self.database_name!r} is reserved by {self.engine}; choose another, e.g. 'appdb'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _logs(self) -> Self:

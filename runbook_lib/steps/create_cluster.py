@@ -110,6 +110,11 @@ def _cluster_change(step: OpenStep, inputs: CreateClusterInputs, request: dict[s
     if not ownership.is_ours(step, one):
         detail = f"exists, and {step.whose(one.tags)}; choose another db_cluster_identifier"
         return Change("refuse", CLUSTER, name, detail)
+    if inputs.engine_version == "" or found["EngineVersion"].startswith(f"{inputs.engine_version}."):
+        request = {
+            **request,
+            "EngineVersion": found["EngineVersion"],
+        }  # what RDS chose then, whatever it would choose now
     fields = (
         "Engine",
         "EngineVersion",

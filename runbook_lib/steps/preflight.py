@@ -151,11 +151,19 @@ def engine_version(session: Session, inputs: StartInputs) -> str:
     return offers.choose_engine_version(session, engine=inputs.engine, engine_version=inputs.engine_version)
 
 
+def _known_version(session: Session, inputs: StartInputs) -> str:
+    """Return the engine version for a check that depends on it; the version's own check has the reason if there is none."""
+    try:
+        return engine_version(session, inputs)
+    except PreflightFailed:
+        raise PreflightFailed("not checked: the engine version is not available") from None
+
+
 def _class(session: Session, inputs: StartInputs) -> str:
     option = offers.require_class(
         session,
         engine=inputs.engine,
-        engine_version=engine_version(session, inputs),
+        engine_version=_known_version(session, inputs),
         db_instance_class=inputs.db_instance_class,
         readers=inputs.reader_count,
     )
@@ -175,7 +183,7 @@ def _network(session: Session, inputs: StartInputs) -> str:
 
 
 def _parameter_groups(session: Session, inputs: StartInputs) -> str:
-    version = engine_version(session, inputs)
+    version = _known_version(session, inputs)
     family = offers.parameter_group_family(session, engine=inputs.engine, engine_version=version)
     offers.require_parameter_groups(
         session, inputs.db_cluster_parameter_group_name, inputs.db_parameter_group_name, family=family
