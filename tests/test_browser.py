@@ -250,6 +250,26 @@ def test_the_dark_theme_is_readable(walk):
     assert [] == walk.page.evaluate(CONTRAST)
 
 
+def outside(tab):
+    """Narrow the window to 1000 pixels; return the texts of the evidence that reach out of the page, and how many fit."""
+    tab.page.set_viewport_size({"width": 1000, "height": 1000})
+    tab.page.wait_for_function(
+        "() => document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden)').clientWidth < 1000"
+    )
+    try:
+        found = tab.page.evaluate(OUTSIDE)
+    finally:
+        tab.page.set_viewport_size({"width": 1280, "height": 1000})
+    return found["outside"], found["inside"]
+
+
+def test_the_evidence_fits_a_page_of_1000_pixels(walk):
+    """Every cell of the table, the last column included, is inside the page, and no text is wider than its cell."""
+    wide, fitting = outside(walk)
+    assert [] == wide
+    assert fitting > 50
+
+
 @pytest.mark.parametrize("name", ["01_create_key", "06_verify_encryption"])
 def test_the_walk_is_kept_in_its_run_and_reads_as_evidence_without_a_kernel(walk, server, name):
     """Form, plan, values used, checks and pictures are in the run's notebook; the page that all runs share stores nothing."""
@@ -267,6 +287,12 @@ def test_the_walk_is_kept_in_its_run_and_reads_as_evidence_without_a_kernel(walk
     walk.see("All values of this step")
     walk.see(re.compile(r"(\d+) of \1 checks passed"))
     assert walk.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session === null")
+    assert not walk.page.evaluate(
+        "() => window.jupyterapp.shell.currentWidget.content.widgets.some(cell => cell.model.trusted)"
+    )
+    wide, fitting = outside(walk)
+    assert [] == wide
+    assert fitting > 30
     text = walk.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook").inner_text()
     assert "arn:aws:kms:eu-west-2:123456789012:key/" in text
     assert "widget..." not in text
@@ -298,6 +324,22 @@ def test_a_notebook_opened_again_says_what_is_done_and_keeps_it(walk, server):
     walk.go_on_to("create_cluster.apply")
     assert before == state(server)["steps"]["05_create_cluster"]["record"]
 
+
+# Which cells of tables of evidence reach out of the notebook's window, or have text wider than themselves.
+OUTSIDE = """() => {
+    const panel = document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden)');
+    const edge = panel.getBoundingClientRect().right, outside = []; let inside = 0;
+    for (const table of panel.querySelectorAll('.jp-OutputArea-output table')) {
+        const heads = [...table.querySelectorAll('th')].map(head => head.innerText);
+        if (!heads.includes('actual')) continue;
+        for (const cell of table.querySelectorAll('th, td')) {
+            const box = cell.getBoundingClientRect();
+            if (box.right > edge || box.width < 20 || cell.scrollWidth > cell.clientWidth + 1) outside.push(cell.innerText);
+            else inside += 1;
+        }
+    }
+    return {outside, inside};
+}"""
 
 # Contrast of each text with the first opaque background behind it, by WCAG's formula; pictures are not text.
 CONTRAST = """() => {
