@@ -80,6 +80,7 @@ class KeyRecord(StepRecord):
     key_id: str = ""
     key_arn: str = ""
     key_alias: str = ""
+    earlier_aliases: list[str] = []
     key_policy: dict[str, Any] = {}
     key_state: str = ""
     service_linked_role_created: bool = False

@@ -144,7 +144,7 @@ def _key(step: OpenStep, inputs: CleanUpInputs, deleted: set[tuple[str, str]]) -
     aliases = [
         Change("delete", ALIAS, alias, "", "kms:DeleteAlias", {"AliasName": alias}, key_id)
         for alias in kms.aliases_of(session, key_id)
-        if alias in (record.key_alias, step.run.steps[CREATE_KEY]["inputs"].get("key_alias"))
+        if alias in (record.key_alias, *record.earlier_aliases, step.run.steps[CREATE_KEY]["inputs"].get("key_alias"))
     ]
     if metadata["KeyState"] == "PendingDeletion":
         detail = f"to be deleted on {metadata['DeletionDate']:%Y-%m-%d}; cancel with kms:CancelKeyDeletion"

@@ -87,7 +87,8 @@ def plan(step: OpenStep, asked: CreateKeyInputs) -> Plan:
     target = kms.find_alias(step.session, asked.key_alias) or ""
     key_id = _key_of_this_run(step, target)
     changes = [_role(step)] if asked.grant_rds_service_linked_role else []
-    return step.plan(asked, [*changes, _key(step, asked, key_id, document), _alias(step, asked, key_id, target)])
+    changes += [_key(step, asked, key_id, document), _alias(step, asked, key_id, target)]
+    return step.plan(asked, [*changes, *_earlier_aliases(step, asked, key_id)])
 
 
 def _key_of_this_run(step: OpenStep, alias_target: str) -> str:
@@ -136,6 +137,16 @@ def _alias(step: OpenStep, asked: CreateKeyInputs, key_id: str, target: str) -> 
     return Change("refuse", ALIAS, asked.key_alias, detail)
 
 
+def _earlier_aliases(step: OpenStep, asked: CreateKeyInputs, key_id: str) -> list[Change]:
+    """Return a row for each alias that an earlier apply of this step gave the key, and that still points to it."""
+    record = KeyRecord.so_far(step.run)
+    named = {record.key_alias, *record.earlier_aliases} - {"", asked.key_alias}
+    if not key_id or not named:
+        return []
+    detail = "from an earlier apply of this step; still points to the key of this run, until 90 deletes it"
+    return [Change("keep", ALIAS, one, detail) for one in kms.aliases_of(step.session, key_id) if one in named]
+
+
 def _key_differences(
     step: OpenStep, key_id: str, metadata: dict[str, Any], inputs: CreateKeyInputs, document: dict[str, Any]
 ) -> list[str]:
@@ -173,6 +184,7 @@ def apply(step: OpenStep, plan: Plan) -> str:
             key_id=key_id,
             key_arn=metadata["Arn"],
             key_alias=alias.name,
+            earlier_aliases=_renamed(KeyRecord.so_far(step.run), alias.name),
             key_policy=json.loads(key.request["Policy"]),
         )
         if alias.action == "create":
@@ -190,6 +202,11 @@ def _create_key_once(step: OpenStep, key: Change, *, new_role: bool) -> str:
         create=lambda: _create_key(client, step.marked(key.request), new_role=new_role),
         identity=str,
     )
+
+
+def _renamed(record: KeyRecord, alias: str) -> list[str]:
+    """Return the names that this step gave the key before `alias`."""
+    return sorted({record.key_alias, *record.earlier_aliases} - {"", alias})
 
 
 def _create_alias(step: OpenStep, alias: str, key_id: str) -> None:
