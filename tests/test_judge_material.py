@@ -68,7 +68,7 @@ def test_with_target_aws_a_recovery_key_is_needed(keys: dict[str, str], tmp_path
 
 @pytest.mark.parametrize(("content", "mode", "said"), [
     (os.urandom(31), 0o600, "32"), (bytes(32), 0o600, "guessed"), (os.urandom(32), 0o644, "644"), (None, 0, "material"),
-])  # fmt: skip
+], ids=["length", "guessable", "rights", "absent"])  # fmt: skip
 def test_a_wrong_key_material_file_is_named(tmp_path: Path, content: bytes | None, mode: int, said: str) -> None:
     """Length, guessable bytes, rights of others, no file; the content is not shown."""
     path = tmp_path / "material.bin"

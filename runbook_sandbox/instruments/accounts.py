@@ -16,6 +16,7 @@ from moto.iam.models import AWSManagedPolicy, iam_backends
 from moto.sts.models import sts_backends
 
 from runbook_lib.aws import sandbox_accounts
+from runbook_sandbox import partitions
 from runbook_sandbox.instruments import clock, ids
 
 _POLICIES = ("AdministratorAccess", "AmazonRDS", "AWSKeyManagement", "PowerUserAccess", "ReadOnlyAccess",
@@ -56,6 +57,9 @@ def iam_of(account: str) -> Any:
         role.create_date = clock.now().replace(tzinfo=None)
         backend.roles[role.id] = role
         backend.managed_policies["arn:aws:iam::aws:policy/AdministratorAccess"].attach_to(role)
+        # One IAM for all partitions: moto keeps one of each, and the sandbox has callers of partition aws only.
+        for partition in partitions.names():
+            dict.__setitem__(iam_backends[account], partition, backend)
         backend.runbook_prepared = True
     return backend
 
@@ -81,8 +85,9 @@ def principal_exists(principal: str) -> bool:
         return True
     if principal.isascii() and principal.isdigit() and len(principal) == 12:
         return True
+    principal = partitions.in_aws(principal)
     parts = principal.split(":", 5)
-    if len(parts) != 6 or parts[0] != "arn" or parts[1] not in ("aws", "aws-cn", "aws-us-gov"):
+    if len(parts) != 6 or parts[:2] != ["arn", "aws"]:
         return False
     _, _, service, region, account, name = parts
     if region or len(account) != 12 or not account.isdigit():

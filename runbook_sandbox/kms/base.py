@@ -181,7 +181,7 @@ class KmsBase(KmsResponse):
         return found
 
     def _check_arn(self, name: str, *, alias: bool) -> None:
-        match = re.fullmatch(r"arn:(aws|aws-cn|aws-us-gov):kms:([a-z0-9-]+):(\d{12}):(key|alias)/(.+)", name)
+        match = re.fullmatch(r"arn:(aws(?:-[a-z]+)*):kms:([a-z0-9-]+):(\d{12}):(key|alias)/(.+)", name)
         if match is None:
             raise error("InvalidArnException", f"{name} is not a valid key ARN.")
         if match[4] == "alias" and not alias:

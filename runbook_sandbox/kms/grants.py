@@ -32,7 +32,7 @@ _SYMMETRIC = frozenset(
     ]
 )
 _PRINCIPAL = re.compile(
-    r"arn:(aws|aws-cn|aws-us-gov):(iam::\d{12}:(root|(user|role)/.+)|sts::\d{12}:(assumed-role|federated-user)/.+)"
+    r"arn:(aws(?:-[a-z]+)*):(iam::\d{12}:(root|(user|role)/.+)|sts::\d{12}:(assumed-role|federated-user)/.+)"
 )
 _ANY_KEY = frozenset(("CreateGrant", "RetireGrant", "DescribeKey"))
 _OF_USAGE = {

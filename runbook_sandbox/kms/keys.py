@@ -21,7 +21,7 @@ from runbook_sandbox.instruments import clock, ids, recorded_calls
 from runbook_sandbox.kms.materials import Material
 
 KEY_ID = re.compile(r"(mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.IGNORECASE)
-_ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):kms:([a-z0-9-]+):(\d{12}):(key/.+|alias/.+)")
+_ARN = re.compile(r"arn:(aws(?:-[a-z]+)*):kms:([a-z0-9-]+):(\d{12}):(key/.+|alias/.+)")
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runbook_sandbox import backup, dispatch
+from runbook_sandbox import backup, dispatch, partitions
 from runbook_sandbox.iam import handler as iam_handler
 from runbook_sandbox.kms import handler as kms_handler
 from runbook_sandbox.monitoring import cloudtrail, cloudwatch
@@ -17,6 +17,7 @@ def install() -> None:
     if _installed:
         return
     dispatch.install()
+    partitions.install()
     iam_handler.install()
     kms_handler.install()
     cloudtrail.install()
