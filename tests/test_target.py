@@ -23,7 +23,8 @@ from botocore.exceptions import EndpointConnectionError
 from cells import run_cells
 
 from runbook_lib.aws.sandbox_process import Sandbox
-from runbook_lib.aws.session import Session, _access_key, sandbox_session
+from runbook_lib.aws.session import Session, sandbox_session
+from runbook_lib.aws.sign_in import access_key_of
 from runbook_lib.aws.waiting import wait_until_available
 from runbook_lib.errors import CredentialsMissing, WrongAccount, WrongEndpoint
 from runbook_lib.run.run import Run
@@ -481,8 +482,8 @@ def test_the_access_key_is_read_from_header_and_query(authorization, query):
     request = AWSRequest("GET", "https://rds.eu-west-2.amazonaws.com/" + query).prepare()
     if authorization:
         request.headers["Authorization"] = authorization
-    assert MINE == _access_key(request)
-    assert "" == _access_key(AWSRequest("GET", "https://rds.eu-west-2.amazonaws.com/").prepare())
+    assert MINE == access_key_of(request)
+    assert "" == access_key_of(AWSRequest("GET", "https://rds.eu-west-2.amazonaws.com/").prepare())
 
 
 def test_a_sandbox_run_asks_sts_no_more_than_it_did(aws):

@@ -8,6 +8,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from runbook_lib.aws.denials import denied_by
 from runbook_lib.errors import AccessDenied, AwsCallFailed, CredentialsMissing
 
 _EXPIRED = {
@@ -52,6 +53,18 @@ def error_text(error: ClientError) -> str:
     return f"{details.get('Code', 'error')}: {' '.join(str(details.get('Message', '')).split())}"
 
 
+def clock_skew(parsed: Mapping[str, Any]) -> str:
+    """Return what to do about this machine's clock when AWS refused a signature because of its time; '' otherwise."""
+    error = parsed.get("Error", {})
+    message = str(error.get("Message", ""))
+    expired = re.search(r"signature (expired|not yet current)", message, re.IGNORECASE)
+    if error.get("Code") != "RequestTimeTooSkewed" and not expired:
+        return ""
+    date = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    at_aws = f": at AWS it is {date}" if date else ""
+    return f"the clock of this machine is wrong{at_aws}; set it (timedatectl set-ntp true), then repeat the command"
+
+
 def raise_for_answer(parsed: Mapping[str, Any], call: str, *, retried: bool) -> None:
     """Raise the typed error for an answer that no caller can handle better; `call` is such as `kms:CreateKey`.
 
@@ -60,6 +73,8 @@ def raise_for_answer(parsed: Mapping[str, Any], call: str, *, retried: bool) -> 
     once, and `create_once` judges its answer.
     """
     error = parsed.get("Error", {})
+    if skew := clock_skew(parsed):
+        raise CredentialsMissing(skew)
     code, message = error.get("Code"), " ".join(str(error.get("Message", "")).split())
     if code in _EXPIRED:
         raise CredentialsMissing(
@@ -69,6 +84,11 @@ def raise_for_answer(parsed: Mapping[str, Any], call: str, *, retried: bool) -> 
         named = re.search(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)", message)
         action = named[1] if named else call  # AWS names an implied action, such as kms:TagResource
         needs = f": it needs {action}" if action != call else ""
+        what, way_out = denied_by(message)
+        if what:
+            raise AccessDenied(
+                f"{what} denies {call}{needs} ({message}); {way_out}, then run the cell or command again"
+            )
         raise AccessDenied(
             f"you are not authorized to call {call}{needs} ({message}); allow {action} for your role (runbook "
             "permissions prints each "

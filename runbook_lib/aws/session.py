@@ -18,7 +18,7 @@ from email.utils import parsedate_to_datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import boto3
 import botocore.loaders
@@ -33,15 +33,18 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
+    ProxyConnectionError,
     SSOError,
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from runbook_lib.aws import sandbox_process
-from runbook_lib.aws.answers import error_text, raise_for_answer
+from runbook_lib.aws.answers import clock_skew, error_text, raise_for_answer
 from runbook_lib.aws.partitions import host_suffixes
 from runbook_lib.aws.sandbox_accounts import ACCOUNT_HEADER
+from runbook_lib.aws.sign_in import OF_PROVIDERS, SIGN_IN, access_key_of, answer_mfa_prompts
 from runbook_lib.errors import (
+    AwsCallFailed,
     CredentialsMissing,
     SandboxEnded,
     SandboxUnavailable,
@@ -71,6 +74,8 @@ class Session:
                 core.set_credentials("sandbox", "sandbox")
             core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
             self._boto: Any = boto3.Session(botocore_session=core, region_name=region)
+            if target != "sandbox":
+                answer_mfa_prompts(core)
         except ProfileNotFound as error:
             raise CredentialsMissing(f"{error}; set AWS_PROFILE to one that exists, or unset it") from error
         partition = core.get_partition_for_region(region) if _is_region_name(region) else "aws"
@@ -145,7 +150,7 @@ class Session:
                 f"an AWS run was about to call {sent_to.geturl()!r}; it may call AWS hosts over https only"
             )
         elif event_name.rpartition(".")[2] != _WHO:
-            identity = self._identities.get(_access_key(request))
+            identity = self._identities.get(access_key_of(request))
             if identity is None:
                 raise WrongAccount(
                     "an AWS run was about to send a request signed with credentials whose account was not checked; "
@@ -161,7 +166,7 @@ class Session:
 
     def _after_call_error(self, exception: Exception, **_: Any) -> None:
         if isinstance(exception, NoCredentialsError | PartialCredentialsError | SSOError):
-            raise CredentialsMissing(f"{exception}; {_SIGN_IN}") from exception
+            raise CredentialsMissing(f"{exception}; {SIGN_IN}") from exception
         if isinstance(exception, EndpointConnectionError) and self.endpoint_url:
             raise SandboxEnded(_ended(f"the sandbox at {self.endpoint_url} does not respond")) from exception
 
@@ -186,6 +191,10 @@ class Session:
         except (BotoConnectionError, HTTPClientError) as error:
             if self.endpoint_url:
                 raise SandboxEnded(_ended(f"the sandbox at {self.endpoint_url} does not respond")) from error
+            if isinstance(error, ProxyConnectionError):
+                raise AwsCallFailed(
+                    f"the proxy does not respond ({error}); correct HTTPS_PROXY, or unset it: AWS was not reached"
+                ) from error
             raise WrongRegion(
                 f"AWS does not respond in Region {self.region!r} ({error}); check the Region's name and the network"
             ) from error
@@ -201,10 +210,10 @@ class Session:
             frozen = found.get_frozen_credentials() if found else None
         except (BotoConnectionError, HTTPClientError):
             raise
-        except (BotoCoreError, ClientError, RuntimeError, OSError, ValueError) as error:  # what providers raise
-            raise CredentialsMissing(f"{' '.join(str(error).split())}; {_SIGN_IN}") from error
+        except OF_PROVIDERS as error:
+            raise CredentialsMissing(f"{' '.join(str(error).split())}; {SIGN_IN}") from error
         if frozen is None:
-            raise CredentialsMissing(f"{NoCredentialsError()}; {_SIGN_IN}")
+            raise CredentialsMissing(f"{NoCredentialsError()}; {SIGN_IN}")
         credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token, account_id=frozen.account_id)
         with self._identity_lock:
             if frozen.access_key not in self._identities:
@@ -223,6 +232,8 @@ class Session:
         except (BotoConnectionError, HTTPClientError):
             raise
         except ClientError as error:
+            if skew := clock_skew(error.response):
+                raise CredentialsMissing(skew) from error
             raise CredentialsMissing(f"AWS refused the credentials ({error_text(error)}); sign in again") from error
         except BotoCoreError as error:
             raise CredentialsMissing(f"{error}; sign in, then run the cell or command again") from error
@@ -254,7 +265,6 @@ class Session:
 
 
 _WHO = "GetCallerIdentity"  # the one call that is sent before the account is known
-_SIGN_IN = "sign in (aws sso login, AWS_PROFILE, or the environment's role)"
 _ISOLATED: Any = {
     "profile": (None, None, None, None),
     "config_file": (None, None, os.devnull, None),
@@ -266,13 +276,6 @@ _ISOLATED: Any = {
 def _loader(data_path: str | None) -> Any:
     """Return the process's shared loader, which caches the service models that it read."""
     return botocore.loaders.create_loader(data_path)
-
-
-def _access_key(request: Any) -> str:
-    """Return the access key that signed `request` (Signature Version 4, in a header or in the query), or ""."""
-    signed = f"{request.headers.get('Authorization', '')!s} {unquote(request.url)}"
-    found = re.search(r"[ ,?&](?:X-Amz-)?Credential=([^/&, ]+)/", signed)
-    return found[1] if found else ""
 
 
 def _is_region_name(region: str) -> bool:
