@@ -109,7 +109,9 @@ def test_a_page_as_shipped_works_on_the_current_run_and_says_so(run_cell):
     assert "'other'" in run_cell("form.value")
 
 
-@pytest.mark.parametrize("cell", ['run_id = "demo"', "# Parameters\nrun_id = 'demo'\nx = 1", 'run_id: str = "other"'])
+@pytest.mark.parametrize(
+    "cell", ['run_id = "demo"', "# Parameters\nrun_id = 'demo'\nregion = 'eu-west-2'", 'run_id: str = "other"']
+)
 def test_a_run_that_was_injected_or_edited_wins(run_cell, cell):
     """Even if it is the name that pages are shipped with."""
     (run_cell.folder / ".current-run").write_text("gone\n")

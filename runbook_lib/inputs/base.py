@@ -126,7 +126,8 @@ def _problem(problem: Any) -> tuple[str, str]:
     if field == "account_id":
         return (
             field,
-            f"{value!r} is not text; write 12 digits in quotes, because YAML drops leading zeros of a number",
+            f"{value!r} is not text; write 12 digits in quotes, because a number loses its leading zeros (papermill: -r account_id "
+            f"{str(value)[:12]} in place of -p)",
         )
     if kind == "literal_error":
         return (

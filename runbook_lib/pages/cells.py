@@ -8,27 +8,37 @@ it into its kernels, and opening a step loads it into any other.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import runbook_lib
 from runbook_lib.attended import is_attended
-from runbook_lib.errors import CellsNotRun
+from runbook_lib.errors import CellsNotRun, InputError
+from runbook_lib.inputs.base import nearest
+from runbook_lib.run.steps import STEP_INPUTS
 
 # The names that the cells of the notebooks set, besides the parameters that each form reads.
 PAGE_NAMES = frozenset(
     {"run_id", "exercises", "form", "asked", "step", "policy", "plan", "evidence", *runbook_lib.__all__}
 )
+_INJECTED = "# Parameters"  # the first line of the cell that papermill injects
+_DECLARES = "run_id: str ="  # in each parameters cell, and in no injected one
 _WHAT_TO_DO = (
     "run the cells above in order, from the top of the page (menu Run > Run All Above Selected Cell), then this one"
 )
 
 
 def install() -> None:
-    """Load this extension into the kernel of this process, once; do nothing in any other process, or without a person."""
+    """Load this extension into the kernel of this process, once, if there is a person; do nothing in any other process.
+
+    Raises `InputError` for injected parameters that no step has, or that the parameters cell overrides.
+    """
     shell = _shell()
-    if shell is not None and is_attended():
+    if shell is None:
+        return
+    require_injected([str(source) for source in shell.user_ns.get("In", [])])
+    if is_attended():
         load_ipython_extension(shell)
 
 
@@ -43,6 +53,27 @@ def require_parameters(given: Mapping[str, Any]) -> None:
     """Raise `CellsNotRun` in a kernel whose parameters cell was not run: its form would show other values than the cell."""
     if _shell() is not None and "run_id" not in given:
         raise CellsNotRun(f"the parameters cell was not run in this kernel; {_WHAT_TO_DO}")
+
+
+def require_injected(sources: Sequence[str]) -> None:
+    """Raise `InputError` if what was injected into a notebook, as papermill does, would be ignored.
+
+    `sources` are the cells that a kernel has run, in order. An unknown name is a mistyped one. Without the tag
+    `parameters` on the parameters cell, papermill injects above it, and the cell then overrides every value.
+    """
+    injected = [number for number, source in enumerate(sources) if source.startswith(_INJECTED)]
+    known = {name for model in STEP_INPUTS.values() for name in model.model_fields}
+    unknown = sorted({name for number in injected for name in assigned(sources[number])} - known)
+    if unknown:
+        raise InputError(
+            [(name, f"is not a parameter of any step{nearest(name, str(sorted(known)))}") for name in unknown]
+        )
+    declared = [number for number, source in enumerate(sources) if _DECLARES in source]
+    if injected and declared and injected[-1] < declared[-1]:
+        raise InputError([(
+            "parameters", "the parameters cell of this notebook has lost its tag `parameters`, so it overrides the values that "
+            "were injected above it; restore the notebook (git checkout, or install the package again)"
+        )])  # fmt: skip
 
 
 def _shell() -> Any:
