@@ -20,6 +20,7 @@ from runbook_cli.permissions import permissions
 from runbook_cli.run_command import run
 from runbook_cli.sandbox_commands import sandbox
 from runbook_cli.status import status
+from runbook_cli.surroundings import prepare
 from runbook_lib.run.paths import runs_folder
 
 
@@ -27,6 +28,7 @@ from runbook_lib.run.paths import runs_folder
 @click.version_option(package_name="aurora-byok-runbook")
 def main() -> None:
     """Encrypt Amazon Aurora with your own key material (BYOK)."""
+    prepare()
     gc.set_threshold(50_000)  # imported objects live on; scanning them repeatedly costs a tenth of a command's time
 
 

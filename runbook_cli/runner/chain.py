@@ -25,6 +25,7 @@ from runbook_cli.runner.run_folder import (
     parameters_of_run,
     require_material_of,
 )
+from runbook_cli.surroundings import require_files
 from runbook_lib.aws import sandbox_process
 from runbook_lib.aws.seats import sandbox_account
 from runbook_lib.errors import StepFailed, WaitFailed, WaitTimedOut
@@ -62,6 +63,7 @@ def run_chain(parameters: Mapping[str, Any], *, run_id: str, runs_dir: Path, pri
     """
     check_parameters({**parameters, "run_id": run_id or "new"})
     require_material_of(parameters, runs_dir, run_id)
+    require_files()
     runbook_kernels.start()
     path = make_folder(run_id, runs_dir, print_line)
     with run_lock(path, what="runbook run"), notebook.kernel_environment(runs_dir), notebook.kernels() as source:
@@ -218,6 +220,7 @@ def clean_up(run: Run, parameters: Mapping[str, Any], *, print_line: PrintLine) 
         notebook.kernel_environment(run.path.parent),
         notebook.kernels() as source,
     ):
+        require_files()
         output = notebook.output_path(run.path, step)
         reason = notebook.execute_notebook(notebooks_folder() / f"{step.name}.ipynb", output, given, source)
     if reason:

@@ -17,6 +17,7 @@ from runbook_cli.runner import notebook
 from runbook_cli.runner.jobs import Job, check_jobs
 from runbook_cli.runner.run_folder import PrintLine, make_folder, parameters_of_run, require_material_of
 from runbook_cli.runner.worker_pool import WorkerPool
+from runbook_cli.surroundings import require_files
 from runbook_lib.aws import sandbox_process
 from runbook_lib.errors import ParameterChanged, RunbookError
 from runbook_lib.inputs.start import StartInputs
@@ -37,6 +38,7 @@ def run_side_by_side(
     before any run is started; a run that fails later does not stop the others.
     """
     check_jobs(jobs)
+    require_files()
     for job in jobs:
         require_material_of(job.parameters, runs_dir, job.run_id)
     _refuse_changes(jobs, runs_dir, print_line)

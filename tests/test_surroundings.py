@@ -1,0 +1,59 @@
+"""A command runs, or says in one line why not, whatever stands around it: streams, home folder, open files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, World
+
+COMMAND = f"{sys.executable} -m runbook_cli.main"
+
+
+def shell(world: World, line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one line of shell."""
+    return subprocess.run(
+        ["sh", "-c", line], cwd=ROOT, text=True, timeout=180, check=False, capture_output=True,
+        env={**os.environ, "RUNBOOK_RUNS_DIR": str(world.folder), **environment},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams(world: World, closed: str) -> None:
+    """Their numbers are not given to other files."""
+    done = shell(world, f"{COMMAND} status {closed}")
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.slow
+def test_a_whole_run_without_standard_streams(world: World) -> None:
+    """Kernels inherit them."""
+    assert 0 == shell(world, f"{COMMAND} run --run-id closed <&- >&- 2>&-").returncode
+    assert world.report("closed")["verified"]
+
+
+@pytest.mark.slow
+def test_without_a_home_folder_a_quiet_run_is_silent(world: World, tmp_path: Path) -> None:
+    """Nothing but failures is printed."""
+    done = shell(world, f"unset IPYTHONDIR; {COMMAND} run --quiet --run-id homeless", HOME="/nonexistent")
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_too_few_open_files_are_one_line(world: World) -> None:
+    """The limit, what is needed, and the command; no run folder is left."""
+    done = shell(world, f"ulimit -n 40; {COMMAND} run --run-id few")
+    assert 1 == done.returncode
+    assert (
+        "error: at most 40 files may be open here, and a run needs 64; raise the limit: ulimit -n 1024\n" == done.stderr
+    )
+    assert not (world.folder / "few").exists()
+
+
+@pytest.mark.slow
+def test_a_soft_limit_is_raised(world: World) -> None:
+    """As far as the hard one allows."""
+    assert 0 == shell(world, f"ulimit -S -n 40; {COMMAND} run --quiet --run-id soft").returncode
