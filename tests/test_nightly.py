@@ -128,3 +128,19 @@ def test_a_night_that_ends_before_any_evidence_takes_the_verdict_back(
     assert "FAILED" in page
     assert last in page
     assert 1 == dated(verified)
+
+
+@pytest.mark.parametrize("content", [None, "", "not JSON", '{"verified": false}'])
+def test_without_a_verdict_there_is_none_to_take_back(
+    verified: Walk, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    """The first verification fails with its own reason, and what lies there is left alone."""
+    path = verified.path / "report.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setattr(notebook, "execute_notebook", lambda *_, **__: "WrongAccount: you are signed in to another")
+    one = chain.Chain(verified.path, {}, print, object())  # type: ignore[arg-type]
+    with pytest.raises(StepFailed, match="WrongAccount"):
+        one.execute_rest()
+    assert content == (path.read_text() if path.exists() else None)

@@ -147,9 +147,11 @@ def mark_not_verified(run: Run, reason: str) -> None:
 
     Calls nothing: without credentials, say, there is no session. The dated copies of earlier reports stay.
     """
+    if not (run.path / "report.json").is_file():
+        return
     try:
         before = json.loads(run.read("report.json"))
-    except (FileNotFoundError, ValueError):
+    except ValueError:
         return
     if not before.get("verified"):
         return
