@@ -1,4 +1,4 @@
-"""Denied, and by whom: one line that names the cause and who can change it, in AWS's documented words."""
+"""Denied, and by whom: one line that names the cause and who can change it, in the form that AWS documents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runbook_lib.errors import AccessDenied, AwsCallFailed, CredentialsMissing, 
 
 WHO = "User: arn:aws:sts::111122223333:assumed-role/night/x is not authorized to perform: kms:CreateKey on resource: *"
 
-# The end of AWS's message (IAM user guide, "Troubleshoot access denied error messages"), and what must be said.
+# The end of a message of the form in the IAM user guide, "Troubleshooting access denied error messages", and what is said.
 MESSAGES = [
     ("because no service control policy allows the kms:CreateKey action", "service control policy", "organization"),
     ("with an explicit deny in a service control policy", "service control policy", "organization"),
@@ -21,6 +21,7 @@ MESSAGES = [
         "service control",
         "org",
     ),
+    ("due to an explicit deny in a Service Control Policy", "service control policy", "organization"),
     ("with an explicit deny in a resource control policy", "resource control policy", "organization"),
     ("because no permissions boundary allows the kms:CreateKey action", "permissions boundary", "who set the boundary"),
     ("with an explicit deny in a permissions boundary", "permissions boundary", "who set the boundary"),

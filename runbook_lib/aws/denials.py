@@ -29,7 +29,7 @@ def denied_by(message: str) -> tuple[str, str]:
     `message` is AWS's, such as `… with an explicit deny in a service control policy`.
     """
     found = re.search(
-        r"\b(?:because no|with an explicit deny in (?:an?|the))\s+(.+)", message, re.IGNORECASE | re.DOTALL
+        r"\b(?:because no|(?:with|due to) an explicit deny in (?:an?|the))\s+(.+)", message, re.IGNORECASE | re.DOTALL
     )
     if found is None:
         return "", ""

@@ -1,8 +1,8 @@
 """AWS's rules for names by engine: master user names, database names, and identifiers that are derived from others.
 
-Sources: the API reference of RDS, CreateDBCluster (MasterUsername, DatabaseName: no word that the engine reserves) and
-CreateDBInstance (DBInstanceIdentifier, 1 to 63 characters); MySQL 8.0, "Keywords and Reserved Words"; PostgreSQL,
-appendix C, "SQL Key Words", column reserved.
+RDS says that neither name may be a word that the engine reserves (API reference of RDS, CreateDBCluster), and lists no
+words. `admin`, `rdsadmin` and `postgres` are as seen in public reports of real deployments; the word lists are the
+reserved keywords of MySQL 8.0 and of PostgreSQL (appendix C), which were not tried against RDS one by one.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def _backups(checks: Checks, step: OpenStep) -> None:
     found = f"{present} of {len(names)}"
     expected = f"{len(names)} of {len(names)}"
     if asked.backups_kept_elsewhere:
-        checks.holds("backups of the key material in the run folder", "any number: kept elsewhere", found, bool,
+        checks.holds("backups of the key material in the run folder", "any number: the operator says that they are kept elsewhere", found, bool,
                      source="the run folder")  # fmt: skip
         return
     advice = "" if found == expected else "; if they are in a safe place, set backups_kept_elsewhere: true"
