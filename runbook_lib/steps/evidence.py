@@ -97,8 +97,8 @@ def _backups(checks: Checks, step: OpenStep) -> None:
     found = f"{present} of {len(names)}"
     expected = f"{len(names)} of {len(names)}"
     if asked.backups_kept_elsewhere:
-        checks.holds("backups of the key material in the run folder", "any number: the operator says that they are kept elsewhere", found, bool,
-                     source="the run folder")  # fmt: skip
+        elsewhere = "any number: the operator says that they are kept elsewhere"
+        checks.holds("backups of the key material in the run folder", elsewhere, found, bool, source="the run folder")
         return
     advice = "" if found == expected else "; if they are in a safe place, set backups_kept_elsewhere: true"
     checks.equal("backups of the key material in the run folder", expected, f"{found}{advice}", source="the run folder")
