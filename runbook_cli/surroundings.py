@@ -8,7 +8,6 @@ import resource
 import shutil
 import sys
 import tempfile
-from pathlib import Path
 
 from runbook_lib.errors import RunbookError
 
@@ -30,7 +29,7 @@ def prepare() -> None:
     for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
-    if "IPYTHONDIR" not in os.environ and not os.access(Path.home(), os.W_OK):
+    if "IPYTHONDIR" not in os.environ and not os.access(os.path.expanduser("~"), os.W_OK):
         folder = tempfile.mkdtemp(prefix="ipython-")  # IPython would take one for each kernel, and print a warning
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         os.environ["IPYTHONDIR"] = folder

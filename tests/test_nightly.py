@@ -130,8 +130,8 @@ def test_a_night_that_ends_before_any_evidence_takes_the_verdict_back(
     assert 1 == dated(verified)
 
 
-@pytest.mark.parametrize("content", [None, "", "not JSON", '{"verified": false}'])
-def test_without_a_verdict_there_is_none_to_take_back(
+@pytest.mark.parametrize("content", [None, "", "not JSON", "[]", "\xff", '{"verified": false}', '{"verified": true}'])
+def test_without_a_whole_verdict_there_is_none_to_take_back(
     verified: Walk, monkeypatch: pytest.MonkeyPatch, content: str | None
 ) -> None:
     """The first verification fails with its own reason, and what lies there is left alone."""

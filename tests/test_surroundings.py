@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, World
+from runbook_cli.surroundings import prepare
 
 COMMAND = f"{sys.executable} -m runbook_cli.main"
 
@@ -57,3 +58,17 @@ def test_too_few_open_files_are_one_line(world: World) -> None:
 def test_a_soft_limit_is_raised(world: World) -> None:
     """As far as the hard one allows."""
     assert 0 == shell(world, f"ulimit -S -n 40; {COMMAND} run --quiet --run-id soft").returncode
+
+
+def test_a_user_without_an_entry_and_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that runs under a number: there is no home folder to ask for."""
+
+    def nobody(_number: int) -> None:
+        raise KeyError("no such user")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setenv("IPYTHONDIR", "before")  # so that the variable is restored
+    monkeypatch.delenv("IPYTHONDIR")
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    prepare()
+    assert Path(os.environ["IPYTHONDIR"]).is_dir()

@@ -215,12 +215,12 @@ def clean_up(run: Run, parameters: Mapping[str, Any], *, print_line: PrintLine) 
     step = all_steps()[CLEAN_UP]
     given = {**parameters, "run_id": run.run_id}
     step.inputs.check(given)
+    require_files()
     with (
         run.locked(what="runbook clean-up"),
         notebook.kernel_environment(run.path.parent),
         notebook.kernels() as source,
     ):
-        require_files()
         output = notebook.output_path(run.path, step)
         reason = notebook.execute_notebook(notebooks_folder() / f"{step.name}.ipynb", output, given, source)
     if reason:

@@ -153,7 +153,8 @@ def mark_not_verified(run: Run, reason: str) -> None:
         before = json.loads(run.read("report.json"))
     except ValueError:
         return
-    if not before.get("verified"):
+    needed = {"verified", "db_cluster_identifier", "db_cluster_arn", "key_arn", "verified_at"}
+    if not isinstance(before, dict) or not needed <= set(before) or not before["verified"]:
         return
     checks = Checks(f"Encryption of {before['db_cluster_identifier']}")
     checks.equal("the verification ran to its end", "yes", f"no: {reason}", source="runbook run")
