@@ -326,7 +326,7 @@ def test_rotation_of_imported_material(kms: Any) -> None:
     assert ["CURRENT", "PENDING_ROTATION"] == [entry["KeyMaterialState"] for entry in materials(kms, key)]
     assert new["KeyMaterialId"] != described(kms, key)["CurrentKeyMaterialId"]
     assert kms.list_key_rotations(KeyId=key["KeyId"])["Rotations"] == []
-    assert key["KeyId"] == kms.rotate_key_on_demand(KeyId=key["KeyId"])["KeyId"]
+    assert key["Arn"] == kms.rotate_key_on_demand(KeyId=key["KeyId"])["KeyId"]
     assert ["NON_CURRENT", "CURRENT"] == [entry["KeyMaterialState"] for entry in materials(kms, key)]
     rotations = kms.list_key_rotations(KeyId=key["KeyId"])["Rotations"]
     assert [("ON_DEMAND", new["KeyMaterialId"], "safe 2", "IMPORTED")] == [

@@ -50,7 +50,7 @@ def error_code(error: ClientError) -> str:
 def error_text(error: ClientError) -> str:
     """Return code and message of `error` in one line."""
     details = error.response.get("Error", {})
-    return f"{details.get('Code', 'error')}: {' '.join(str(details.get('Message', '')).split())}"
+    return f"{details.get('Code', 'error')}: {' '.join(str(details.get('Message', '')).split())}".removesuffix(": ")
 
 
 def clock_skew(parsed: Mapping[str, Any]) -> str:

@@ -25,7 +25,9 @@ class AliasOperations(KmsBase):
         name = str(self.parameters["AliasName"])
         if not name.startswith("alias/") or name == "alias/":
             raise error(
-                "ValidationException", f'{name} is not a valid alias name: it must start with the prefix "alias/".'
+                "ValidationException",
+                'Alias must start with the prefix "alias/". Please see '
+                "https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html",
             )
         if ":" in name:
             raise error("ValidationException", f"{name} contains invalid characters for an alias")

@@ -74,8 +74,7 @@ REFUSED: dict[str, dict[str, str]] = {
 }
 _MESSAGES = {
     "PendingDeletion": "{arn} is pending deletion (or pending replica deletion).",
-    "PendingImport": "{arn} is pending import because no key material has ever been imported or one of the "
-    "imported key materials is deleted or expired.",
+    "PendingImport": "{arn} is pending import.",
 }
 _IMPORT = ("GetParametersForImport", "ImportKeyMaterial", "DeleteImportedKeyMaterial")
 

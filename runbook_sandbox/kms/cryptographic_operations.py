@@ -36,7 +36,13 @@ def _private(key: Key) -> Any:
 
 
 def _invalid_ciphertext() -> Exception:
-    return error("InvalidCiphertextException", "The ciphertext, or its encryption context, is not valid.")
+    return error("InvalidCiphertextException", "")  # AWS says no more
+
+
+def _incorrect_key() -> Exception:
+    return error(
+        "IncorrectKeyException", "The key ID in the request does not identify a CMK that can perform this operation."
+    )
 
 
 class CryptographicOperations(KmsBase):
@@ -56,9 +62,7 @@ class CryptographicOperations(KmsBase):
             return str(named)
         wanted = self.find(named, alias=True) if named is not None else None
         if wanted is not None and wanted.key_usage != "ENCRYPT_DECRYPT":
-            raise error(
-                "IncorrectKeyException", "The key ID in the request does not identify a KMS key that can do this."
-            )
+            raise _incorrect_key()
         try:
             inside = ciphertexts.key_id_of(blob)
         except ciphertexts.Unreadable:
@@ -68,9 +72,7 @@ class CryptographicOperations(KmsBase):
         if keys.KEY_ID.fullmatch(inside) is None:
             raise _invalid_ciphertext()
         if wanted is not None:
-            raise error(
-                "IncorrectKeyException", "The key id in the request is not the key that encrypted the ciphertext."
-            )
+            raise _incorrect_key()
         if keys.resolve(self.current_account, self.region, inside) is None:
             raise error(
                 "AccessDeniedException",

@@ -66,7 +66,7 @@ class ImportOperations(KmsBase):
                 raise error("ValidationException", f"ValidTo cannot be given with ExpirationModel {model}.")
             return model, None
         if valid_to is None:
-            raise error("ValidationException", f"ValidTo is required with ExpirationModel {model}.")
+            raise error("ValidationException", f"A validTo date must be set if the ExpirationModel is {model}")
         now = clock.now()
         if valid_to <= now:
             raise error("ValidationException", "ValidTo must be in the future.")
@@ -145,7 +145,8 @@ class ImportOperations(KmsBase):
         elif state.pending is not None:
             raise error(
                 "KMSInvalidStateException",
-                f"{self.key.arn} already has key material pending rotation; rotate the key or delete it first.",
+                f"New key material (id: {identifier}) cannot be imported into KMS key {self.key.arn}, because another key "
+                f"material (id: {state.pending.id}) is pending rotation.",
             )
         else:
             material = Material(id=identifier, value=None, state="PENDING_ROTATION")

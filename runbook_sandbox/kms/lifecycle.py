@@ -205,7 +205,7 @@ class LifecycleOperations(KmsBase):
         """moto gap: the replica shares the primary's state and material, and cannot import its own."""
         key, region = self.key, self.parameters["ReplicaRegion"]
         if not key.multi_region or kms_keys.is_replica(key):
-            raise error("UnsupportedOperationException", f"{key.arn} is not a multi-Region primary key.")
+            raise error("UnsupportedOperationException", f"{key.arn} is not a multi-region primary key.")
         if region not in kms_backends[self.current_account]:
             raise error("ValidationException", f"{region} is not a Region of the sandbox.")
         if region == self.region or key.id in kms_backends[self.current_account][region].keys:
@@ -218,9 +218,9 @@ class LifecycleOperations(KmsBase):
         self._check_tags(tags, already={})
         if tags:
             kms_backends[self.current_account][region].tagger.tag_resource(replica.id, tags)
-        return json.dumps(
-            {"ReplicaKeyMetadata": metadata(replica), "ReplicaPolicy": replica.policy, "ReplicaTags": tags}
-        )
+        shown = {**metadata(replica), "KeyState": "Creating", "Enabled": False}  # for seconds, which the sandbox skips
+        shown.pop("CurrentKeyMaterialId", None)
+        return json.dumps({"ReplicaKeyMetadata": shown, "ReplicaPolicy": replica.policy, "ReplicaTags": tags})
 
     def _copy_to(self, region: str) -> Key:
         key = self.key

@@ -84,7 +84,8 @@ class RotationOperations(KmsBase):
         if state.on_demand_rotations >= MOST_ON_DEMAND_ROTATIONS:
             raise error(
                 "LimitExceededException",
-                f"{self.key.arn} has been rotated on demand {MOST_ON_DEMAND_ROTATIONS} times, which is the quota.",
+                "The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be "
+                f"performed for this key: {self.key.arn}",
             )
         if keys.is_replica(self.key):
             raise error("UnsupportedOperationException", "A replica key cannot be rotated; rotate the primary key.")
@@ -94,14 +95,14 @@ class RotationOperations(KmsBase):
         else:
             rotate(self.key, Material.generated(self.key.id, os.urandom(32), "NON_CURRENT"), "ON_DEMAND", now)
         state.on_demand_rotations += 1
-        return json.dumps({"KeyId": self.key.id})
+        return json.dumps({"KeyId": self.key.arn})
 
     def _rotate_imported(self, state: KeyExtension, now: datetime) -> None:
         pending = state.pending
         if pending is None or pending.value is None:
             raise error(
                 "KMSInvalidStateException",
-                f"{self.key.arn} has no key material in state PENDING_ROTATION; import new key material first.",
+                f"No available key material pending rotation for the key: {self.key.arn}.",
             )
         replicas = keys.replicas_of(self.key)
         waiting = []
