@@ -133,3 +133,12 @@ def materials(kms: Any, key: Any) -> Any:
     """Return all of the key's materials."""
     answer = kms.list_key_rotations(KeyId=key["KeyId"], IncludeKeyMaterial="ALL_KEY_MATERIAL")
     return answer["Rotations"]
+
+
+def rotate(kms: Any, key_id: str) -> dict[str, Any]:
+    """Rotate on demand and wait until it is done: AWS and the sandbox rotate in the background."""
+    answer: dict[str, Any] = kms.rotate_key_on_demand(KeyId=key_id)
+    for _ in range(30):
+        if "OnDemandRotationStartDate" not in kms.get_key_rotation_status(KeyId=key_id):
+            return answer
+    raise AssertionError("the rotation does not end")

@@ -247,6 +247,13 @@ def rotation_needs_pending_material(aws: Aws) -> None:
     assert INVALID == refusal(aws("kms").rotate_key_on_demand, KeyId=aws.key(Origin="EXTERNAL")["KeyId"])
 
 
+@gap("kms.rotation.RotationOperations.get_key_rotation_status")
+def rotation_is_carried_out_in_the_background(aws: Aws) -> None:
+    key_id = aws.key()["KeyId"]
+    aws("kms").rotate_key_on_demand(KeyId=key_id)
+    assert "OnDemandRotationStartDate" in aws("kms").get_key_rotation_status(KeyId=key_id)
+
+
 # ---- KMS: cryptographic operations, grants
 
 

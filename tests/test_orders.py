@@ -13,6 +13,7 @@ import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
+from kms_support import rotate as rotate_and_wait
 from openssl import private_key, put
 from walk import CHECK_VALUE, KNOWN, OTHER, Walk, custody_of
 
@@ -61,7 +62,7 @@ def rotate(walk, material=OTHER):
         KeyId=walk.key_id, ImportToken=pair["ImportToken"], ImportType="NEW_KEY_MATERIAL",
         EncryptedKeyMaterial=by_hand(pair["PublicKey"], material), **FOREVER,
     )  # fmt: skip
-    client.rotate_key_on_demand(KeyId=walk.key_id)
+    rotate_and_wait(client, walk.key_id)
 
 
 def copies(walk):

@@ -125,7 +125,8 @@ def test_material_and_tokens_expire_by_the_clock(kms: Any, endpoint: str) -> Non
     """Moving the clock expires a token after 24 hours and key material at ValidTo; CloudTrail records the expiry."""
     key, material = external(kms), os.urandom(32)
     pair = wrapping_set(kms, key["KeyId"])
-    import_material(kms, key["KeyId"], material, ValidTo=now(endpoint) + timedelta(days=3))
+    ends = (now(endpoint) + timedelta(days=3)).replace(microsecond=0)
+    imported = import_material(kms, key["KeyId"], material, ValidTo=ends)["KeyMaterialId"]
     advance(endpoint, days=4)
     blobs = {"ImportToken": pair["ImportToken"], "EncryptedKeyMaterial": wrap(pair["PublicKey"], material)}
     expired = refusal(kms.import_key_material, KeyId=key["KeyId"], **blobs, **FOREVER)
@@ -133,6 +134,22 @@ def test_material_and_tokens_expire_by_the_clock(kms: Any, endpoint: str) -> Non
     (event,) = events(endpoint, "EventName", "DeleteExpiredKeyMaterial")
     detail = json.loads(event["CloudTrailEvent"])
     assert ("AwsServiceEvent", "AWS Internal") == (detail["eventType"], detail["userIdentity"]["invokedBy"])
+    assert {"keyId": key["KeyId"], "keyMaterialId": imported} == detail["serviceEventDetails"]
+    assert (None, f"{ends:%Y-%m-%dT%H:%M:%SZ}") == (detail["requestParameters"], detail["eventTime"])
+
+
+def test_the_end_of_a_waiting_period_is_an_event(kms: Any, endpoint: str) -> None:
+    """KMS deletes a key when its waiting period ends; CloudTrail shows DeleteKey with that time."""
+    key = external(kms)
+    kms.schedule_key_deletion(KeyId=key["KeyId"], PendingWindowInDays=7)
+    ends = described(kms, key)["DeletionDate"]
+    advance(endpoint, days=9)
+    kms.list_keys()
+    (event,) = events(endpoint, "EventName", "DeleteKey")
+    assert ({"keyId": key["KeyId"]}, f"{ends:%Y-%m-%dT%H:%M:%SZ}") == (
+        json.loads(event["CloudTrailEvent"])["serviceEventDetails"],
+        json.loads(event["CloudTrailEvent"])["eventTime"],
+    )
 
 
 # Faults -----------------------------------------------------------------------------------------------

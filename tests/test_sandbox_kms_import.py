@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,7 @@ from kms_support import (
     now,
     refusal,
     reset,
+    rotate,
     sandbox,
     wrap,
     wrapping_set,
@@ -326,7 +328,7 @@ def test_rotation_of_imported_material(kms: Any) -> None:
     assert ["CURRENT", "PENDING_ROTATION"] == [entry["KeyMaterialState"] for entry in materials(kms, key)]
     assert new["KeyMaterialId"] != described(kms, key)["CurrentKeyMaterialId"]
     assert kms.list_key_rotations(KeyId=key["KeyId"])["Rotations"] == []
-    assert key["Arn"] == kms.rotate_key_on_demand(KeyId=key["KeyId"])["KeyId"]
+    assert key["Arn"] == rotate(kms, key["KeyId"])["KeyId"]
     assert ["NON_CURRENT", "CURRENT"] == [entry["KeyMaterialState"] for entry in materials(kms, key)]
     rotations = kms.list_key_rotations(KeyId=key["KeyId"])["Rotations"]
     assert [("ON_DEMAND", new["KeyMaterialId"], "safe 2", "IMPORTED")] == [
@@ -340,12 +342,38 @@ def test_rotation_of_imported_material(kms: Any) -> None:
     assert (b"old", materials(kms, key)[0]["KeyMaterialId"]) == (opened["Plaintext"], opened["KeyMaterialId"])
 
 
+def test_a_rotation_on_demand_is_carried_out_in_the_background(kms: Any, endpoint: str) -> None:
+    """The key shows when it started until it is done; then the RotateKey event names both materials."""
+    key = external(kms, os.urandom(32))
+    old = described(kms, key)["CurrentKeyMaterialId"]
+    new = import_material(kms, key["KeyId"], os.urandom(32), ImportType="NEW_KEY_MATERIAL")["KeyMaterialId"]
+    kms.rotate_key_on_demand(KeyId=key["KeyId"])
+    assert kms.get_key_rotation_status(KeyId=key["KeyId"])["OnDemandRotationStartDate"] <= datetime.now(UTC)
+    assert old == described(kms, key)["CurrentKeyMaterialId"]
+    assert "ConflictException" == refusal(kms.rotate_key_on_demand, KeyId=key["KeyId"])
+    events = connect(endpoint, "cloudtrail").lookup_events
+    asked = {"LookupAttributes": [{"AttributeKey": "EventName", "AttributeValue": "RotateKey"}]}
+
+    def details() -> list[dict[str, Any]]:
+        shown = [json.loads(event["CloudTrailEvent"]) for event in events(**asked)["Events"]]
+        return [one["serviceEventDetails"] for one in shown if one["resources"][0]["ARN"] == key["Arn"]]
+
+    assert [] == details()
+    advance(endpoint, minutes=2)
+    assert new == described(kms, key)["CurrentKeyMaterialId"]
+    assert "OnDemandRotationStartDate" not in kms.get_key_rotation_status(KeyId=key["KeyId"])
+    (found,) = details()
+    assert ("ON_DEMAND", "EXTERNAL", old, new) == tuple(
+        found[name] for name in ("rotationType", "keyOrigin", "previousKeyMaterialId", "currentKeyMaterialId")
+    )
+
+
 def test_every_permanent_material_is_required(kms: Any) -> None:
     """One missing material, even a non-current one, makes the whole key PendingImport."""
     first, second = os.urandom(32), os.urandom(32)
     key = external(kms, first)
     import_material(kms, key["KeyId"], second, ImportType="NEW_KEY_MATERIAL")
-    kms.rotate_key_on_demand(KeyId=key["KeyId"])
+    rotate(kms, key["KeyId"])
     old, new = (entry["KeyMaterialId"] for entry in materials(kms, key))
     assert old == kms.delete_imported_key_material(KeyId=key["KeyId"], KeyMaterialId=old)["KeyMaterialId"]
     assert new == kms.delete_imported_key_material(KeyId=key["KeyId"])["KeyMaterialId"]
@@ -408,7 +436,7 @@ def test_at_most_25_rotations(kms: Any) -> None:
     key = kms.create_key()["KeyMetadata"]
     blob = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"first")["CiphertextBlob"]
     for _ in range(25):
-        kms.rotate_key_on_demand(KeyId=key["KeyId"])
+        rotate(kms, key["KeyId"])
     assert refusal(kms.rotate_key_on_demand, KeyId=key["KeyId"]) == "LimitExceededException"
     assert (25, 26) == (len(kms.list_key_rotations(KeyId=key["KeyId"])["Rotations"]), len(materials(kms, key)))
     assert kms.decrypt(CiphertextBlob=blob)["Plaintext"] == b"first"
@@ -421,7 +449,7 @@ def test_valid_to_is_the_earliest(kms: Any) -> None:
     import_material(kms, key["KeyId"], os.urandom(32), ValidTo=soon)
     late = soon + timedelta(days=100)
     import_material(kms, key["KeyId"], os.urandom(32), ValidTo=late, ImportType="NEW_KEY_MATERIAL")
-    kms.rotate_key_on_demand(KeyId=key["KeyId"])
+    rotate(kms, key["KeyId"])
     assert soon == described(kms, key)["ValidTo"]
     assert [soon, late] == [entry["ValidTo"] for entry in materials(kms, key)]
 
@@ -461,7 +489,7 @@ def test_multi_region_rotation_needs_every_replica(kms: Any, endpoint: str) -> N
     there.delete_imported_key_material(KeyId=key["KeyId"], KeyMaterialId=new)
     assert materials(kms, key)[1]["KeyMaterialState"] == "PENDING_MULTI_REGION_IMPORT_AND_ROTATION"
     import_material(there, key["KeyId"], second)
-    kms.rotate_key_on_demand(KeyId=key["KeyId"])
+    rotate(kms, key["KeyId"])
     assert [new, new] == [described(one, key)["CurrentKeyMaterialId"] for one in (kms, there)]
 
 

@@ -26,6 +26,7 @@ from kms_support import (
     now,
     refusal,
     reset,
+    rotate,
     sandbox,
 )
 
@@ -463,7 +464,7 @@ def listings(kms: Any) -> dict[str, tuple[dict[str, Any], str, int]]:
         grant(kms, key_id, RetiringPrincipal=ROOT)
     for _ in range(4):
         import_material(kms, key_id, os.urandom(32), ImportType="NEW_KEY_MATERIAL")
-        kms.rotate_key_on_demand(KeyId=key_id)
+        rotate(kms, key_id)
     everything = {"KeyId": key_id, "IncludeKeyMaterial": "ALL_KEY_MATERIAL"}
     return {
         "list_keys": ({}, "Keys", 1000), "list_aliases": ({"KeyId": key_id}, "Aliases", 100),

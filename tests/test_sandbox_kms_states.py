@@ -70,6 +70,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     "list_key_rotations": {}, "get_key_rotation_status": {}, "get_key_last_usage": {},
 }  # fmt: skip
 CHANGING = {
+    "rotate_key_on_demand",
     "enable_key",
     "disable_key",
     "cancel_key_deletion",

@@ -79,6 +79,7 @@ class Call:
     caller: str = ""
     access_key: str = ""
     read_only: bool = True
+    details: Mapping[str, Any] | None = None
     event_id: str = field(default="", repr=False)
 
     def as_json(self) -> dict[str, Any]:
@@ -102,12 +103,13 @@ _number = 0
 
 
 def record(*, event_id: str | None = None, **fields: Any) -> Call:
-    """Append one call with the next number and the current time, and with a new event id unless one is given."""
+    """Append one call with the next number, and with the current time and a new event id unless one is given."""
     global _number
+    time = fields.pop("time", None) or clock.now()
     event_id = event_id or ids.uuid_for(f"event {fields['operation']}", fields["account"])
     with _lock:
         _number += 1
-        call = Call(n=_number, time=clock.now(), event_id=event_id, **fields)
+        call = Call(n=_number, time=time, event_id=event_id, **fields)
         _calls.append(call)
     return call
 
@@ -132,6 +134,20 @@ def record_event(
         account=account, region=region, service=service, operation=name, source=source,
         parameters=redacted(service, request_parameters), status=200, error_code=None,
         resources=tuple(resources), invoked_by=invoked_by, read_only=is_read_only(name),
+    )  # fmt: skip
+
+
+def record_service_event(
+    account: str, region: str, *, name: str, key_arn: str, details: Mapping[str, Any], at: datetime
+) -> Call:
+    """Record what KMS did to a key by itself, `at` the time when it happened, noticed later or not.
+
+    CloudTrail shows such an event with `serviceEventDetails` and without request parameters (KMS guide, ct-rotatekey).
+    """
+    return record(
+        account=account, region=region, service="kms", operation=name, source="kms.amazonaws.com", parameters={},
+        status=200, error_code=None, resources=(("AWS::KMS::Key", key_arn),), invoked_by="AWS Internal",
+        read_only=False, details=dict(details), time=at,
     )  # fmt: skip
 
 

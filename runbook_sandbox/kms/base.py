@@ -21,7 +21,8 @@ from moto.kms.responses import KmsResponse
 
 from runbook_sandbox.instruments import ids
 from runbook_sandbox.kms import grant_tokens, keys, policy, validate
-from runbook_sandbox.kms.keys import KEY_ID, KeyExtension
+from runbook_sandbox.kms.extension import KeyExtension
+from runbook_sandbox.kms.keys import KEY_ID
 
 # Operations that also accept an alias; all others accept only a key id or key ARN.
 TAKES_ALIAS = frozenset(

@@ -156,6 +156,8 @@ class ImportOperations(KmsBase):
     def delete_imported_key_material(self) -> str:
         """Delete one material, by default the current one; deleting a deleted one changes nothing."""
         state = self.extension
+        if state.rotation is not None:  # from RotateKeyOnDemand on, the new material is permanent
+            keys.complete_rotation(self.key, clock.now())
         wanted = self.parameters.get("KeyMaterialId")
         material = state.current if wanted is None else keys.material_of(self.key, wanted)
         if wanted is not None and material is None:

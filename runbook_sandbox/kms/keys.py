@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,43 +17,11 @@ from moto.kms.models import Alias, Grant, Key, kms_backends
 from moto.kms.utils import RESERVED_ALIASES
 
 from runbook_sandbox.instruments import clock, ids, recorded_calls
+from runbook_sandbox.kms.extension import LONGEST_ROTATION, KeyExtension
 from runbook_sandbox.kms.materials import Material
 
 KEY_ID = re.compile(r"(mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.IGNORECASE)
 _ARN = re.compile(r"arn:(aws(?:-[a-z]+)*):kms:([a-z0-9-]+):(\d{12}):(key/.+|alias/.+)")
-
-
-@dataclass
-class KeyExtension:
-    """A key's state that moto's Key does not store; attached to it as `key.runbook`."""
-
-    disabled: bool = False
-    deletion: datetime | None = None
-    window_days: int = 30
-    awaits_replicas: bool = False
-    last_replica_gone: datetime | None = None
-    materials: list[Material] = field(default_factory=list)
-    on_demand_rotations: int = 0
-    last_usage: tuple[str, datetime, str] | None = None
-    rotation_period: int = 365
-    rotation_enabled_at: datetime | None = None
-    alias_dates: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
-
-    @property
-    def permanent(self) -> list[Material]:
-        """The materials that must all be present for the key to work."""
-        return [material for material in self.materials if material.state in ("CURRENT", "NON_CURRENT")]
-
-    @property
-    def current(self) -> Material | None:
-        """The material that encrypts, present or not."""
-        return next((material for material in self.materials if material.state == "CURRENT"), None)
-
-    @property
-    def pending(self) -> Material | None:
-        """The material that is pending rotation."""
-        waiting = ("PENDING_ROTATION", "PENDING_MULTI_REGION_IMPORT_AND_ROTATION")
-        return next((material for material in self.materials if material.state in waiting), None)
 
 
 def extension_of(key: Key) -> KeyExtension:
@@ -71,14 +38,15 @@ def extension_of(key: Key) -> KeyExtension:
 def refresh(key: Key) -> KeyExtension:
     """Bring a key up to the clock: delete expired material, and update moto's own fields."""
     state = extension_of(key)
+    if state.rotation is not None and clock.now() >= state.rotation.started + LONGEST_ROTATION:
+        complete_rotation(key, state.rotation.started + LONGEST_ROTATION)
     for material in state.materials:
         if material.expire():
             if material.state in ("CURRENT", "NON_CURRENT"):
                 state.disabled = False
-            recorded_calls.record_event(
-                key.account_id, key.region, name="DeleteExpiredKeyMaterial", source="kms.amazonaws.com",
-                request_parameters={"keyId": key.id}, resources=[("AWS::KMS::Key", key.arn)],
-                invoked_by="AWS Internal",
+            recorded_calls.record_service_event(
+                key.account_id, key.region, name="DeleteExpiredKeyMaterial", key_arn=key.arn,
+                details={"keyId": key.id, "keyMaterialId": material.id}, at=material.valid_to or clock.now(),
             )  # fmt: skip
     if key.key_spec == "SYMMETRIC_DEFAULT":
         current = state.current
@@ -91,6 +59,35 @@ def refresh(key: Key) -> KeyExtension:
     key.enabled = key.key_state == "Enabled"
     key.deletion_date = state.deletion.replace(tzinfo=None) if state.deletion else None
     return state
+
+
+def complete_rotation(key: Key, when: datetime) -> None:
+    """Carry out the rotation on demand that is in progress, of this key and its replicas."""
+    state = extension_of(key)
+    pending, state.rotation = state.pending, None
+    if pending is None:
+        return
+    for one in (key, *replicas_of(key)):
+        if (own := material_of(one, pending.id)) is not None:
+            make_current(one, own, "ON_DEMAND", when)
+
+
+def make_current(key: Key, successor: Material, kind: str, when: datetime) -> None:
+    """Make `successor` the current material; the previous one only decrypts."""
+    state = extension_of(key)
+    previous = state.current
+    if previous is not None:
+        previous.state = "NON_CURRENT"
+    successor.state, successor.rotation_date, successor.rotation_type = "CURRENT", when, kind
+    if successor not in state.materials:
+        state.materials.append(successor)
+    recorded_calls.record_service_event(
+        key.account_id, key.region, name="RotateKey", key_arn=key.arn, at=when,
+        details={
+            "rotationType": kind, "keyOrigin": key.origin, "keyId": key.id,
+            "previousKeyMaterialId": previous.id if previous else "", "currentKeyMaterialId": successor.id,
+        },
+    )  # fmt: skip
 
 
 def _refresh_multi_region(key: Key, state: KeyExtension) -> None:
@@ -189,7 +186,10 @@ def _is_gone(key: Key) -> bool:
     deletion = extension_of(key).deletion
     if deletion is None or clock.now() < deletion:
         return False
-    kms_backends[key.account_id][key.region].keys.pop(key.id, None)
+    if kms_backends[key.account_id][key.region].keys.pop(key.id, None) is not None:
+        recorded_calls.record_service_event(
+            key.account_id, key.region, name="DeleteKey", key_arn=key.arn, details={"keyId": key.id}, at=deletion
+        )
     if is_replica(key):
         others = key.multi_region_configuration["ReplicaKeys"]
         others[:] = [replica for replica in others if replica["Region"] != key.region]

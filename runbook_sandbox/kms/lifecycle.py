@@ -18,7 +18,7 @@ from runbook_sandbox.instruments import clock
 from runbook_sandbox.kms import keys as kms_keys
 from runbook_sandbox.kms import policy as kms_policy
 from runbook_sandbox.kms.base import KmsBase, error
-from runbook_sandbox.kms.keys import KeyExtension
+from runbook_sandbox.kms.extension import KeyExtension
 
 _USAGE_OF_SPEC = {"SYMMETRIC_DEFAULT": ("ENCRYPT_DECRYPT",), "HMAC": ("GENERATE_VERIFY_MAC",),
                   "RSA": ("ENCRYPT_DECRYPT", "SIGN_VERIFY"), "ECC": ("SIGN_VERIFY", "KEY_AGREEMENT"),

@@ -1,6 +1,6 @@
 """Rotation: automatic for KMS-generated material, on demand for both kinds of material, and ListKeyRotations.
 
-moto gap: on-demand rotation only stores a date (no new material, no check of a pending one), the list has no
+moto gap: on-demand rotation only stores a date (no new material, no check of a pending one, no progress), the list has no
 materials, and automatic rotation can be enabled for imported keys.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from moto.kms.models import Key
@@ -16,22 +16,11 @@ from moto.kms.models import Key
 from runbook_sandbox.instruments import clock
 from runbook_sandbox.kms import keys
 from runbook_sandbox.kms.base import KmsBase, error
-from runbook_sandbox.kms.keys import KeyExtension
+from runbook_sandbox.kms.extension import KeyExtension, Rotation
 from runbook_sandbox.kms.materials import Material
 
 MOST_ON_DEMAND_ROTATIONS = 25
 _SHORTEST_PERIOD, _LONGEST_PERIOD = 90, 2560
-
-
-def rotate(key: Key, successor: Material, kind: str, when: datetime) -> None:
-    """Make `successor` the current material; the previous one only decrypts."""
-    state = keys.extension_of(key)
-    if state.current is not None:
-        state.current.state = "NON_CURRENT"
-    successor.state, successor.rotation_date, successor.rotation_type = "CURRENT", when, kind
-    if successor not in state.materials:
-        state.materials.append(successor)
-    keys.refresh(key)
 
 
 def rotate_when_due(key: Key) -> None:
@@ -41,7 +30,8 @@ def rotate_when_due(key: Key) -> None:
         due = state.rotation_enabled_at + timedelta(days=state.rotation_period)
         if clock.now() < due:
             return
-        rotate(key, Material.generated(key.id, os.urandom(32), "NON_CURRENT"), "AUTOMATIC", due)
+        keys.make_current(key, Material.generated(key.id, os.urandom(32), "NON_CURRENT"), "AUTOMATIC", due)
+        keys.refresh(key)
         state.rotation_enabled_at = due
 
 
@@ -67,7 +57,7 @@ class RotationOperations(KmsBase):
         if not keys.is_symmetric(self.key):
             raise error("UnsupportedOperationException", f"{self.key.arn} is not a symmetric encryption key.")
         rotate_when_due(self.key)
-        state = self.extension
+        state = self._look()
         answer: dict[str, Any] = {"KeyId": self.key.id, "KeyRotationEnabled": self.key.key_manager == "AWS"}
         if state.rotation_enabled_at is not None and not self.key.key_state.endswith("Deletion"):
             following = state.rotation_enabled_at + timedelta(days=state.rotation_period)
@@ -76,10 +66,22 @@ class RotationOperations(KmsBase):
                 "RotationPeriodInDays": state.rotation_period,
                 "NextRotationDate": following.timestamp(),
             }
+        if state.rotation is not None:
+            answer["OnDemandRotationStartDate"] = state.rotation.started.timestamp()
         return json.dumps(answer)
 
+    def _look(self) -> KeyExtension:
+        """Return the key's state; a rotation that was looked at often enough is done."""
+        state = self.extension
+        if state.rotation is not None:
+            state.rotation.looks_left -= 1
+            if state.rotation.looks_left < 0:
+                keys.complete_rotation(self.key, clock.now())
+                keys.refresh(self.key)
+        return state
+
     def rotate_key_on_demand(self) -> str:
-        """Rotate immediately; AWS rotates in the background, within minutes."""
+        """Start a rotation that is carried out in the background, see `extension.Rotation`."""
         state = self.extension
         if state.on_demand_rotations >= MOST_ON_DEMAND_ROTATIONS:
             raise error(
@@ -89,40 +91,40 @@ class RotationOperations(KmsBase):
             )
         if keys.is_replica(self.key):
             raise error("UnsupportedOperationException", "A replica key cannot be rotated; rotate the primary key.")
-        now = clock.now()
+        if state.rotation is not None:
+            raise error("ConflictException", f"A rotation of {self.key.arn} is in progress.")
         if self.key.origin == "EXTERNAL":
-            self._rotate_imported(state, now)
+            self._require_new_material(state)
         else:
-            rotate(self.key, Material.generated(self.key.id, os.urandom(32), "NON_CURRENT"), "ON_DEMAND", now)
+            state.materials.append(Material.generated(self.key.id, os.urandom(32), "PENDING_ROTATION"))
+        state.rotation = Rotation(clock.now())
         state.on_demand_rotations += 1
         return json.dumps({"KeyId": self.key.arn})
 
-    def _rotate_imported(self, state: KeyExtension, now: datetime) -> None:
+    def _require_new_material(self, state: KeyExtension) -> None:
         pending = state.pending
         if pending is None or pending.value is None:
             raise error(
                 "KMSInvalidStateException",
                 f"No available key material pending rotation for the key: {self.key.arn}.",
             )
-        replicas = keys.replicas_of(self.key)
-        waiting = []
-        for replica in replicas:
+        for replica in keys.replicas_of(self.key):
             own = next((one for one in keys.extension_of(replica).materials if one.id == pending.id), None)
             if own is None or own.value is None:
                 raise error(
                     "KMSInvalidStateException",
                     f"Import the new key material into the replica in {replica.region} first.",
                 )
-            waiting.append((replica, own))
-        for key, material in [(self.key, pending), *waiting]:
-            rotate(key, material, "ON_DEMAND", now)
 
     def list_key_rotations(self) -> str:
         if not keys.is_symmetric(self.key):
             raise error("UnsupportedOperationException", f"{self.key.arn} is not a symmetric encryption key.")
         rotate_when_due(self.key)
         everything = self.parameters.get("IncludeKeyMaterial") == "ALL_KEY_MATERIAL"
-        shown = [one for one in self.extension.materials if everything or one.rotation_date is not None]
+        known = [
+            one for one in self._look().materials if self.key.origin == "EXTERNAL" or one.state != "PENDING_ROTATION"
+        ]
+        shown = [one for one in known if everything or one.rotation_date is not None]
         shown.sort(key=lambda one: (one.state.startswith("PENDING"), one.rotation_date is not None,
                                     one.rotation_date or clock.now()))  # fmt: skip
         chosen, paging = self.page([self._material_entry(one) for one in shown], default=100)

@@ -38,6 +38,8 @@ def _lower_first(value: Any) -> Any:
 
 
 def _user(call: Call) -> dict[str, Any]:
+    if call.details is not None:
+        return {"accountId": call.account, "invokedBy": call.invoked_by}
     arn = call.caller or sandbox_accounts.caller_arn(call.account)
     role_id = next(
         (role.id for role in accounts.iam_of(call.account).roles.values() if role.name == sandbox_accounts.ROLE_NAME),
@@ -72,11 +74,13 @@ def event(call: Call) -> dict[str, Any]:
         "eventID": call.event_id,
         "readOnly": call.read_only,
         "resources": [{"accountId": call.account, "type": kind, "ARN": name} for kind, name in call.resources],
-        "eventType": "AwsServiceEvent" if call.invoked_by == "AWS Internal" else "AwsApiCall",
+        "eventType": "AwsApiCall" if call.details is None else "AwsServiceEvent",
         "managementEvent": True,
         "recipientAccountId": call.account,
         "eventCategory": "Management",
     }
+    if call.details is not None:
+        detail["serviceEventDetails"] = dict(call.details)
     if call.error_code:
         detail |= {"errorCode": call.error_code, "errorMessage": call.error_message or ""}
     return {
@@ -86,7 +90,7 @@ def event(call: Call) -> dict[str, Any]:
         "AccessKeyId": call.access_key,
         "EventTime": call.time.timestamp(),
         "EventSource": call.source,
-        "Username": detail["userIdentity"]["arn"].split("/")[-1],
+        "Username": detail["userIdentity"].get("arn", "").split("/")[-1],
         "Resources": [{"ResourceType": kind, "ResourceName": name} for kind, name in call.resources],
         "CloudTrailEvent": json.dumps(detail),
     }
@@ -111,7 +115,8 @@ class SandboxCloudTrailResponse(CloudTrailResponse):
             raise _error("InvalidMaxResultsException", "MaxResults must be between 1 and 50.")
         oldest = clock.now() - _KEPT
         found = []
-        for call in reversed(recorded_calls.since(0, self.current_account)):
+        calls = recorded_calls.since(0, self.current_account)
+        for call in sorted(calls, key=lambda call: (call.time, call.n), reverse=True):
             region = "us-east-1" if call.source in _GLOBAL else call.region
             if region != self.region or call.status == 0 or not call.source or call.time < oldest:
                 continue
