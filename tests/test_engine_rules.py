@@ -1,4 +1,4 @@
-"""Names are accepted and refused as each engine does, before a key exists: literal examples, with their twins."""
+"""Names that are derived from others, and engine versions, are judged before a key exists."""
 
 from __future__ import annotations
 
@@ -12,36 +12,6 @@ from runbook_lib.errors import InputError, PreflightFailed
 from runbook_lib.inputs.rds import CreateClusterInputs
 
 MYSQL, POSTGRESQL = "aurora-mysql", "aurora-postgresql"
-
-# Engine, field, value, accepted. Sources: see inputs/engine_rules.py.
-EXAMPLES = [
-    (MYSQL, "master_username", "admin", True), (POSTGRESQL, "master_username", "admin", False),
-    (MYSQL, "master_username", "Admin", True), (POSTGRESQL, "master_username", "ADMIN", False),
-    (MYSQL, "master_username", "user", True), (POSTGRESQL, "master_username", "user", False),
-    (MYSQL, "master_username", "rdsadmin", False), (POSTGRESQL, "master_username", "rdsadmin", False),
-    (POSTGRESQL, "master_username", "postgres", True), (MYSQL, "master_username", "select", False),
-    (MYSQL, "database_name", "select", False), (POSTGRESQL, "database_name", "select", False),
-    (MYSQL, "database_name", "admin", True), (POSTGRESQL, "database_name", "admin", False),
-    (MYSQL, "database_name", "mysql", False), (POSTGRESQL, "database_name", "mysql", True),
-    (MYSQL, "database_name", "rank", False), (POSTGRESQL, "database_name", "rank", True),
-    (MYSQL, "database_name", "user", True), (POSTGRESQL, "database_name", "user", False),
-    (POSTGRESQL, "database_name", "template1", False), (MYSQL, "database_name", "orders", True),
-    (POSTGRESQL, "database_name", "", True), (MYSQL, "database_name", "", True),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("engine", "field", "value", "accepted"), EXAMPLES)
-def test_names_are_judged_by_engine(engine: str, field: str, value: str, accepted: bool) -> None:
-    """The message names value and engine."""
-    given = {"engine": engine, field: value}
-    if accepted:
-        assert value == getattr(CreateClusterInputs.check(given), field)
-        return
-    with pytest.raises(InputError) as caught:
-        CreateClusterInputs.check(given)
-    ((where, said),) = caught.value.problems
-    assert field == where
-    assert f"{value!r} is reserved by {engine}" in said
 
 
 @pytest.mark.parametrize(("length", "readers", "accepted"), [

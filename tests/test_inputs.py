@@ -80,7 +80,7 @@ def test_every_field_has_a_label_and_help_that_a_parameters_cell_can_hold(model)
         (CreateClusterInputs, "database_name", "app-db", "not a valid database name"),
         (CreateClusterInputs, "port", 80, "1150 to 65535"),
         (CreateClusterInputs, "master_username", "rdsadmin", "reserved"),
-        (CreateClusterInputs, "backup_retention_period", 0, "greater than or equal to 1"),
+        (CreateClusterInputs, "backup_retention_period", 0, "write 1 to 35 days"),
         (CreateClusterInputs, "backup_retention_period", "7", "a whole number"),
         (CreateClusterInputs, "allowed_cidr", "0.0.0.0/0", "whole internet"),
         (CreateClusterInputs, "allowed_cidr", "10.0.0.1/16", "not a valid network"),

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from runbook_lib.errors import InputError
+from runbook_lib.inputs.aws_rules import check
 from runbook_lib.plan import Edit
 
 
@@ -153,13 +154,6 @@ def nearest(value: str, expected: str) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-identifier = matching(
-    r"(?=.{1,63}$)[a-z](?:-?[a-z0-9])*",
-    "is not a valid identifier: write 1 to 63 lower-case letters, digits and single hyphens, beginning with a letter and "
-    "not ending in a hyphen",
-)
-
-
 def check_tags(values: dict[str, str]) -> dict[str, str]:
     """Return `values`, checked as tags of AWS resources; raise ValueError for one that AWS or the runbook rejects.
 
@@ -170,13 +164,13 @@ def check_tags(values: dict[str, str]) -> dict[str, str]:
             f"{len(values)} tags exceed the limit of 40: AWS allows 50, and 10 are reserved for the run; remove some"
         )
     for key, value in values.items():
-        if not re.fullmatch(r"[\w\s+=.:/@-]{1,128}", key) or key.lower().startswith(("aws:", "runbook:")):
+        if key.lower().startswith("runbook:"):
             raise ValueError(
-                f"tag {key!r} is not a valid key: write 1 to 128 letters, digits, spaces or + - = . _ : / @, "
-                "not beginning with aws: or runbook:"
+                f"tag {key!r} is not a valid key: runbook: is the run's own; not beginning with aws: or runbook:"
             )
-        if not re.fullmatch(r"[\w\s+=.:/@-]{0,256}", value):
-            raise ValueError(
-                f"tag {key!r} has the value {value!r}: write at most 256 letters, digits, spaces or + - = . _ : / @"
-            )
+        try:
+            check("tag_key", key)
+            check("tag_value", value)
+        except ValueError as error:
+            raise ValueError(f"tag {key!r}: {error}") from None
     return values

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from runbook_lib.inputs.base import PATH, PATHS, Inputs, check_tags, choice, matching, nearest
+from runbook_lib.inputs.aws_rules import rule
+from runbook_lib.inputs.base import PATH, PATHS, Inputs, check_tags, choice, nearest
 from runbook_lib.material.key_material import (
     REFUSED_WRAPPING_ALGORITHMS,
     RSAES_OAEP_SHA_1,
@@ -44,20 +45,7 @@ class KeyNames(Inputs):
         True,
     )
 
-    @field_validator("key_alias")
-    @classmethod
-    def _alias(cls, value: str) -> str:
-        if not value.startswith("alias/"):
-            raise ValueError(f"{value!r} does not begin with 'alias/'; write 'alias/{value}'")
-        if value.startswith("alias/aws/"):
-            raise ValueError(
-                f"{value!r} is reserved for AWS managed keys; choose a name that does not begin with 'alias/aws/'"
-            )
-        if not re.fullmatch(r"alias/[a-zA-Z0-9:/_-]{1,250}", value):
-            raise ValueError(
-                f"{value!r} is not a valid alias: write at most 250 letters, digits, ':', '/', '_' or '-' after 'alias/'"
-            )
-        return value
+    _alias = field_validator("key_alias")(rule("key_alias"))
 
     @field_validator("key_administrators", "key_users")
     @classmethod
@@ -78,13 +66,13 @@ class CreateKeyInputs(KeyNames):
         "Description",
         "Shown in the KMS console and in CloudTrail. No secrets.",
         "Aurora storage encryption, imported key material",
-        max_length=8192,
     )
     tags: dict[str, str] = choice("Tags", "Tags for every resource that the run creates.", {})
     allow_key_deletion: bool = choice(
         "Administrators may delete the key", "As in the AWS post. A deletion waits 7 to 30 days.", True
     )
     _tags = field_validator("tags")(check_tags)
+    _described = field_validator("key_description")(rule("key_description"))
 
 
 class GetParametersForImportInputs(Inputs):
@@ -256,12 +244,9 @@ class ImportKeyMaterialInputs(Inputs):
         "Description of the material",
         "Where its backup is kept, e.g. safe-3/card-7. No secrets.",
         "",
-        max_length=256,
     )
 
-    _description = field_validator("key_material_description")(
-        matching(r"[a-zA-Z0-9:/_\s.-]+", "is not a valid description: write letters, digits, spaces and : / _ . - only")
-    )
+    _description = field_validator("key_material_description")(rule("key_material_description", optional=True))
 
     @field_validator("valid_to", mode="before")
     @classmethod

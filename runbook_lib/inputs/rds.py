@@ -11,14 +11,10 @@ from pydantic import (
     model_validator,
 )
 
-from runbook_lib.inputs.base import Inputs, check_tags, choice, identifier, matching
-from runbook_lib.inputs.engine_rules import longest_cluster_identifier, reserved_database, reserved_user
+from runbook_lib.inputs.aws_rules import LOGS, check, longest_cluster_identifier, rule
+from runbook_lib.inputs.base import Inputs, check_tags, choice, matching
 
 PORTS = {"aurora-mysql": 3306, "aurora-postgresql": 5432}
-LOGS = {
-    "aurora-mysql": ("audit", "error", "general", "instance", "slowquery", "iam-db-auth-error"),
-    "aurora-postgresql": ("instance", "postgresql", "iam-db-auth-error"),
-}
 # Seconds between two polls, by target, where poll_seconds is 0.
 POLL_SECONDS = {"aws": 30.0, "sandbox": 0.2}
 
@@ -81,7 +77,7 @@ class ClusterChoices(Inputs):
         "",
     )
 
-    _identifier = field_validator("db_cluster_identifier")(identifier)
+    _identifier = field_validator("db_cluster_identifier")(rule("db_cluster_identifier", optional=True))
     _class = field_validator("db_instance_class")(
         matching(r"db\.[a-z0-9]+(\.[a-z0-9]+)?", "is not a valid instance class; write e.g. 'db.t4g.medium'")
     )
@@ -116,24 +112,15 @@ class ClusterChoices(Inputs):
                 raise ValueError(f"{value!r} is not a valid security group ID; write e.g. 'sg-0a1b2c3d'")
         return values
 
-    @field_validator("monitoring_interval")
-    @classmethod
-    def _interval(cls, value: int) -> int:
-        if value not in (0, 1, 5, 10, 15, 30, 60):
-            raise ValueError(f"{value!r} seconds is not a valid interval; write 0 (off), 1, 5, 10, 15, 30 or 60")
-        return value
+    _interval = field_validator("monitoring_interval")(rule("monitoring_interval"))
 
     @field_validator("serverless_min_capacity", "serverless_max_capacity", mode="before")
     @classmethod
     def _whole_acus(cls, value: Any) -> Any:
         return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
-    @field_validator("serverless_min_capacity", "serverless_max_capacity")
-    @classmethod
-    def _capacity(cls, value: float) -> float:
-        if not 0 <= value <= 256 or value * 2 != int(value * 2):
-            raise ValueError(f"{value} is not a valid capacity: write 0 to 256 ACUs in steps of 0.5")
-        return value
+    _least = field_validator("serverless_min_capacity")(rule("serverless_min_capacity"))
+    _most = field_validator("serverless_max_capacity")(rule("serverless_max_capacity"))
 
     @model_validator(mode="after")
     def _derived(self) -> Self:
@@ -148,9 +135,9 @@ class ClusterChoices(Inputs):
 
     @model_validator(mode="after")
     def _capacities(self) -> Self:
-        if self.serverless_max_capacity < max(self.serverless_min_capacity, 1):
+        if self.serverless_max_capacity < self.serverless_min_capacity:
             raise ValueError(
-                f"serverless_max_capacity: {self.serverless_max_capacity} is below 1 or below the minimum of "
+                f"serverless_max_capacity: {self.serverless_max_capacity} is below the minimum of "
                 f"{self.serverless_min_capacity}; raise it"
             )
         return self
@@ -174,12 +161,8 @@ class CreateClusterInputs(ClusterChoices):
     allowed_cidr: str = choice(
         "Allowed network", "CIDR block from which the new security group allows inbound traffic. Empty: none.", ""
     )
-    promotion_tier: int = choice(
-        "Failover priority", "0 (first) to 15. The AWS post keeps the default, 1.", 1, ge=0, le=15
-    )
-    backup_retention_period: int = choice(
-        "Backup retention", "Days that automated backups are kept, 1 to 35.", 1, ge=1, le=35
-    )
+    promotion_tier: int = choice("Failover priority", "0 (first) to 15. The AWS post keeps the default, 1.", 1)
+    backup_retention_period: int = choice("Backup retention", "Days that automated backups are kept, 1 to 35.", 1)
     deletion_protection: bool = choice("Deletion protection", "Recommended for a cluster that you keep.", False)
     copy_tags_to_snapshot: bool = choice("Copy tags to snapshots", "Snapshots can then be found by tag.", True)
     enable_cloudwatch_logs_exports: list[str] = choice(
@@ -191,28 +174,9 @@ class CreateClusterInputs(ClusterChoices):
     tags: dict[str, str] = choice("Tags", "Tags for every resource that the run creates.", {})
 
     _tags = field_validator("tags")(check_tags)
-    _database = field_validator("database_name")(
-        matching(
-            r"[A-Za-z][A-Za-z0-9_]{0,62}",
-            "is not a valid database name: write a letter, then letters, digits or '_', at most 63",
-        )
-    )
-
-    @field_validator("port")
-    @classmethod
-    def _port(cls, value: int) -> int:
-        if value != 0 and not 1150 <= value <= 65535:
-            raise ValueError(f"{value} is not a valid port: write 1150 to 65535, or 0 for the engine's default")
-        return value
-
-    @field_validator("master_username")
-    @classmethod
-    def _user(cls, value: str) -> str:
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]{0,15}", value):
-            raise ValueError(
-                f"{value!r} is not a valid master user name: write 1 to 16 letters or digits, beginning with a letter"
-            )
-        return value
+    _port = field_validator("port")(rule("port", optional=True))
+    _tier = field_validator("promotion_tier")(rule("promotion_tier"))
+    _retention = field_validator("backup_retention_period")(rule("backup_retention_period"))
 
     @field_validator("allowed_cidr")
     @classmethod
@@ -228,25 +192,15 @@ class CreateClusterInputs(ClusterChoices):
         return value
 
     @model_validator(mode="after")
-    def _reserved(self) -> Self:
-        if reserved_user(self.engine, self.master_username):
-            raise ValueError(
-                f"master_username: {self.master_username!r} is reserved by {self.engine}; choose another, e.g. 'dbadmin'"
-            )
-        if reserved_database(self.engine, self.database_name):
-            raise ValueError(
-                f"database_name: {self.database_name!r} is reserved by {self.engine}; choose another, e.g. 'appdb'"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _logs(self) -> Self:
-        logs = LOGS[self.engine]
-        for log in self.enable_cloudwatch_logs_exports:
-            if log not in logs:
-                raise ValueError(
-                    f"enable_cloudwatch_logs_exports: {log!r} is not a log of {self.engine}; choose from {', '.join(logs)}"
-                )
+    def _by_engine(self) -> Self:
+        given = [("master_username", self.master_username), ("database_name", self.database_name)]
+        given += [("enable_cloudwatch_logs_exports", log) for log in self.enable_cloudwatch_logs_exports]
+        for field, value in given:
+            if value or field != "database_name":  # no database is possible
+                try:
+                    check(field, value, self.engine)
+                except ValueError as error:
+                    raise ValueError(f"{field}: {error}") from None
         return self
 
 
@@ -286,7 +240,7 @@ class CleanUpInputs(Inputs):
         "",
     )
     pending_window_in_days: int = choice(
-        "Waiting period of the key", "Days in which its deletion can be cancelled, 7 to 30.", 30, ge=7, le=30
+        "Waiting period of the key", "Days in which its deletion can be cancelled, 7 to 30.", 30
     )
     final_db_snapshot_identifier: str = choice(
         "Final snapshot", "Name of the snapshot. Empty: none. While it exists, the key is kept.", ""
@@ -296,4 +250,5 @@ class CleanUpInputs(Inputs):
         "Ids of grants on the key that nobody needs any more; any other foreign grant keeps the key.",
         [],
     )
-    _snapshot = field_validator("final_db_snapshot_identifier")(identifier)
+    _snapshot = field_validator("final_db_snapshot_identifier")(rule("final_db_snapshot_identifier", optional=True))
+    _window = field_validator("pending_window_in_days")(rule("pending_window_in_days"))

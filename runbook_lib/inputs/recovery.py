@@ -6,7 +6,8 @@ from typing import ClassVar, Self
 
 from pydantic import field_validator, model_validator
 
-from runbook_lib.inputs.base import Inputs, choice, identifier
+from runbook_lib.inputs.aws_rules import rule
+from runbook_lib.inputs.base import Inputs, choice
 from runbook_lib.material.key_material import Encoding
 from runbook_lib.material.secret_sources import check_origin
 
@@ -39,7 +40,7 @@ class RecoveryDrillInputs(Inputs):
     )
 
     _origin = field_validator("recovery_password_from")(check_origin)
-    _cluster = field_validator("throw_away_db_cluster_identifier")(identifier)
+    _cluster = field_validator("throw_away_db_cluster_identifier")(rule("db_cluster_identifier", optional=True))
 
 
 class RecoverInputs(Inputs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runbook_lib.inputs.rds import LOGS
+from runbook_lib.inputs.aws_rules import LOGS
 
 # The headings of a form and the fields under each; a field that is not named here comes first, without a heading.
 GROUPS: dict[str, tuple[str, ...]] = {

@@ -9,24 +9,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from runbook_lib.reserved_words import reserved_database, reserved_user
 from runbook_sandbox.rds.engines import LOG_TYPES, MYSQL, PORTS, Version
 from runbook_sandbox.rds.errors import bad_combination, bad_value, raise_error
 
 _IDENTIFIER = re.compile(r"[a-z](?:-?[a-z0-9])*")
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_RESERVED_WORDS = """
-    all alter analyze and any as asc between both by case check collate column constraint create cross current_user
-    database default delete desc distinct do drop else end except false for foreign from full grant group having in
-    index inner insert into is join key leading left like limit natural not null of on option or order outer primary
-    procedure public references right row schema select session_user set some table then to trailing trigger true
-    union unique update user using values view when where with
-"""
-_SQL_WORDS = frozenset(_RESERVED_WORDS.split())
-_RESERVED = {
-    "aurora-mysql": frozenset({"rdsadmin", "rdsrepladmin", "rdsproxyadmin", "mysql", "rds_superuser_role"}),
-    "aurora-postgresql": frozenset({"admin", "rdsadmin", "rdsrepladmin", "rdsproxyadmin", "rdstopmgr", "rds_superuser",
-                                    "rds_replication", "rds_iam", "rds_password"}),
-}  # fmt: skip
 _INTERVALS = (0, 1, 5, 10, 15, 30, 60)
 _LIFECYCLES = ("open-source-rds-extended-support", "open-source-rds-extended-support-disabled")
 
@@ -46,13 +34,18 @@ def identifier(value: str | None, parameter: str, *, longest: int = 63) -> str:
 
 
 def master_user(engine: str, name: str | None) -> str:
-    """Return the master user name: 1 to 16 (PostgreSQL: 63) letters, digits and underscores, not a reserved word."""
+    """Return the master user name: 1 to 16 letters, digits and underscores, not a reserved word."""
     if not name:
         bad_value("The parameter MasterUsername must be provided and must not be blank.")
-    longest = 16 if engine == MYSQL else 63
-    if not re.fullmatch(rf"[A-Za-z][A-Za-z0-9_]{{0,{longest - 1}}}", name):
-        bad_value(f"The parameter MasterUsername must begin with a letter and have 1 to {longest} letters and digits.")
-    if name.lower() in _RESERVED[engine] | _SQL_WORDS or (engine != MYSQL and name.lower().startswith("pg_")):
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,15}", name):
+        bad_value(
+            "The parameter MasterUsername must begin with a letter and have 1 to 16 letters, digits and underscores."
+        )
+    if engine != MYSQL and name.lower().startswith("pg_"):
+        bad_value(
+            f'MasterUsername {name} cannot be used because role names starting with "pg_" are reserved by the PostgreSQL engine'
+        )
+    if reserved_user(engine, name):
         bad_value(f"MasterUsername {name} cannot be used as it is a reserved word used by the engine")
     return name
 
@@ -90,8 +83,8 @@ def database_name(engine: str, name: str | None) -> None:
         return
     longest = 64 if engine == MYSQL else 63
     if not re.fullmatch(rf"[A-Za-z][A-Za-z0-9_]{{0,{longest - 1}}}", name):
-        bad_value(f"DatabaseName must begin with a letter and contain only 1 to {longest} alphanumeric characters.")
-    if name.lower() in _SQL_WORDS | {"rdsadmin", "mysql", "information_schema", "performance_schema", "sys"}:
+        bad_value("DatabaseName must begin with a letter and contain only alphanumeric characters.")
+    if reserved_database(engine, name):
         bad_value(f"DatabaseName {name} cannot be used. It is a reserved word for this engine")
 
 
@@ -262,3 +255,6 @@ def tags(given: Iterable[Mapping[str, str]] | None) -> None:
             bad_value("Tag keys have 1 to 128 characters, values at most 256.")
         if key.lower().startswith(("aws:", "rds:")):
             bad_value(f"Tag keys can't begin with aws: or rds:, as {key} does.")
+        for text in (key, value):
+            if not re.fullmatch(r"[\w\s+=.:/@-]*", text):
+                bad_value(f"Tags have letters, digits, white space and + - = . _ : / @ only, unlike {text}.")

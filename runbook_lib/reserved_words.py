@@ -1,13 +1,11 @@
-"""AWS's rules for names by engine: master user names, database names, and identifiers that are derived from others.
+"""Words that an engine or RDS reserves: neither a master user nor the first database can be named like one.
 
-RDS says that neither name may be a word that the engine reserves (API reference of RDS, CreateDBCluster), and lists no
-words. `admin`, `rdsadmin` and `postgres` are as seen in public reports of real deployments; the word lists are the
-reserved keywords of MySQL 8.0 and of PostgreSQL (appendix C), which were not tried against RDS one by one.
+RDS says so (API reference, CreateDBCluster) and lists no words. `admin`, `rdsadmin`, `root`, `postgres` and `pg_…` are as
+seen in public reports and files of real deployments; the word lists are the reserved keywords of MySQL 8.0 and of
+PostgreSQL (appendix C), which were not tried against RDS one by one.
 """
 
 from __future__ import annotations
-
-LONGEST_IDENTIFIER = 63
 
 _MYSQL_WORDS = """
 accessible add all alter analyze and as asc asensitive before between bigint binary blob both by call cascade case change
@@ -39,8 +37,20 @@ system_user table then to trailing true union unique user using variadic when wh
 
 # Names that the engine or RDS itself uses. `admin` is the default of Aurora MySQL, and reserved by RDS for PostgreSQL.
 _USERS = {
-    "aurora-mysql": frozenset({"rdsadmin", "rdsrepladmin", "root"}),
-    "aurora-postgresql": frozenset({"admin", "rdsadmin", "rdsrepladmin", "root"}),
+    "aurora-mysql": frozenset({"rdsadmin", "rdsrepladmin", "rdsproxyadmin", "rds_superuser_role"}),
+    "aurora-postgresql": frozenset(
+        [
+            "admin",
+            "rdsadmin",
+            "rdsrepladmin",
+            "rdsproxyadmin",
+            "rdstopmgr",
+            "rds_superuser",
+            "rds_replication",
+            "rds_iam",
+            "rds_password",
+        ]
+    ),
 }
 _DATABASES = {
     "aurora-mysql": frozenset({"mysql", "information_schema", "performance_schema", "sys"}),
@@ -51,14 +61,10 @@ _WORDS = {"aurora-mysql": frozenset(_MYSQL_WORDS.split()), "aurora-postgresql": 
 
 def reserved_user(engine: str, name: str) -> bool:
     """Return whether a master user of the engine cannot have this name."""
-    return name.lower() in _USERS[engine] | _WORDS[engine]
+    role_of_postgresql = engine == "aurora-postgresql" and name.lower().startswith("pg_")
+    return role_of_postgresql or name.lower() in _USERS[engine] | _WORDS[engine]
 
 
 def reserved_database(engine: str, name: str) -> bool:
     """Return whether a first database of the engine cannot have this name."""
     return name.lower() in _DATABASES[engine] | _WORDS[engine]
-
-
-def longest_cluster_identifier(instances: int) -> int:
-    """Return how long a cluster identifier can be whose instances are named `<cluster>-1` to `<cluster>-<instances>`."""
-    return LONGEST_IDENTIFIER - 1 - len(str(instances))
