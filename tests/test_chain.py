@@ -50,8 +50,11 @@ def cluster_of(world, report):
     ("words", "engine", "instances", "spec"),
     [
         ((), "aurora-mysql", 1, "RSA_4096"),
-        (("parameters/london.yaml",), "aurora-mysql", 2, "RSA_2048"),
-        (("-p", "engine", "aurora-postgresql", "-p", "wrapping_key_spec", "RSA_3072"), "aurora-postgresql", 1, "RSA_3072"),
+        pytest.param(("parameters/london.yaml",), "aurora-mysql", 2, "RSA_2048", marks=pytest.mark.slow),
+        pytest.param(
+            ("-p", "engine", "aurora-postgresql", "-p", "wrapping_key_spec", "RSA_3072"), "aurora-postgresql", 1, "RSA_3072",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["default", "london", "postgresql"],
 )  # fmt: skip
@@ -169,6 +172,7 @@ def test_clean_up_shows_its_plan_then_deletes_what_the_run_made(world):
     assert "was cleaned up" in world.runbook("run", "--run-id", "gone", code=2).stderr
 
 
+@pytest.mark.slow
 def test_plain_papermill_works_on_a_single_notebook(world, tmp_path):
     """No runner of ours is needed: papermill with a parameter file, against the running sandbox."""
     for name in STEPS[:2]:

@@ -227,6 +227,7 @@ def test_throttling_beyond_the_budget_stops_and_says_what_to_do(desk, operation,
 
 
 @pytest.mark.parametrize("code", ["ExpiredTokenException", "ExpiredToken", "RequestExpired"])
+@pytest.mark.slow
 def test_credentials_that_expire_in_the_middle_stop_it_resumably(desk, code):
     """The import was about to be sent: sign in again, run again, and it is there once."""
     go(*STEPS[:4])

@@ -22,6 +22,8 @@ from runbook_lib.errors import (
 from runbook_lib.inputs.recovery import RecoverInputs, RecoveryDrillInputs
 from runbook_lib.steps import recover, recovery_drill
 
+pytestmark = pytest.mark.slow
+
 LOST = "inaccessible-encryption-credentials-recoverable"
 
 

@@ -24,6 +24,8 @@ import runbook_kernels
 from runbook_kernels import engine, settings
 from runbook_kernels.kernels import Kernels
 
+pytestmark = pytest.mark.slow
+
 CELLS = (
     "x = 1",
     "print('text')\nimport sys; print('error', file=sys.stderr)",
@@ -101,7 +103,6 @@ def test_a_failing_cell_fails_as_papermills_own_engine_has_it(tmp_path: Path) ->
     assert without_times(tmp_path / "stock.ipynb") == without_times(tmp_path / "ours.ipynb")
 
 
-@pytest.mark.slow
 def test_papermills_own_options_work(tmp_path: Path) -> None:
     """A limit of time for each cell, given either way, ends a cell that takes longer."""
     source = write(tmp_path, "import time", "time.sleep(60)")
@@ -133,7 +134,6 @@ def test_a_notebook_is_saved_before_each_code_cell_and_at_its_ends(
     assert [[p, p, p], [r, p, p], [c, c, r], [c, c, c]] == saved
 
 
-@pytest.mark.slow
 def test_a_kill_leaves_all_that_had_come_before(tmp_path: Path) -> None:
     """SIGKILL in the middle of a cell: the notebook on disk is whole, with every output until then."""
     source = write(

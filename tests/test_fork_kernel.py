@@ -31,7 +31,10 @@ from runbook_kernels.folder import Folder
 from runbook_kernels.identity import ServerSpec, identify
 from runbook_kernels.process import ForkedProcess
 
-pytestmark = pytest.mark.skipif(not runbook_kernels.supported(), reason="kernels are forked on Linux only")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not runbook_kernels.supported(), reason="kernels are forked on Linux only"),
+]
 
 FORK, PLAIN = runbook_kernels.PROVISIONER, "local-provisioner"
 
@@ -431,7 +434,6 @@ manager.shutdown_kernel(now=True)
 """
 
 
-@pytest.mark.slow
 def test_a_change_in_any_package_gets_a_new_parent(tmp_path: Path) -> None:
     """A file of each of the four packages is changed in turn: the next kernel has a parent that was started after it."""
     packages = ("runbook_lib", "runbook_cli", "runbook_sandbox", "runbook_kernels")

@@ -22,6 +22,8 @@ sys.path.append(str(Path(__file__).parent.parent / "tools"))
 
 from colleague import Colleague
 
+pytestmark = pytest.mark.slow
+
 NAME, GROUP, ALIAS = "aurora-byok", "runbook-aurora-byok", "alias/aurora-byok"
 KEPT = "kept: another resource has this name now"
 

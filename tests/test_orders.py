@@ -39,6 +39,8 @@ from runbook_lib.steps import (
     start as start_step,
 )
 
+pytestmark = pytest.mark.slow
+
 OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
 FOREVER = {"ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"}
 

@@ -31,6 +31,8 @@ sys.path.append(str(Path(__file__).parent.parent / "tools"))
 
 from colleague import Colleague
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).parent / "data"
 TARGET = {"target": "sandbox", "account_id": "123456789012", "region": "eu-west-2", "sandbox_id": "s"}
 

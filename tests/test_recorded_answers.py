@@ -64,6 +64,8 @@ class Situations:
         key = self.key()
         for _ in range(26):
             self.kms.rotate_key_on_demand(KeyId=key)
+            while "OnDemandRotationStartDate" in self.kms.get_key_rotation_status(KeyId=key):
+                pass  # in the sandbox a rotation takes a few looks
 
     def rotate_a_disabled_key(self) -> None:
         key = self.key()

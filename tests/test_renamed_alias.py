@@ -11,6 +11,8 @@ from runbook_lib.inputs.rds import CleanUpInputs
 from runbook_lib.plan import Plan
 from runbook_lib.steps import clean_up, create_key
 
+pytestmark = pytest.mark.slow
+
 
 def named(walk: Walk, alias: str) -> Plan:
     """Apply 01 with this alias, and return its next plan."""

@@ -13,6 +13,8 @@ from walk import custody_of
 from runbook_lib.errors import PlanRefused
 from runbook_lib.run.run import Run
 
+pytestmark = pytest.mark.slow
+
 RESTORED = "restored from a backup taken before the import"
 
 

@@ -137,7 +137,7 @@ class ClusterChoices(Inputs):
     def _capacities(self) -> Self:
         if self.serverless_max_capacity < self.serverless_min_capacity:
             raise ValueError(
-                f"serverless_max_capacity: {self.serverless_max_capacity} is below the minimum of "
+                f"serverless_max_capacity: {self.serverless_max_capacity} is below serverless_min_capacity, "
                 f"{self.serverless_min_capacity}; raise it"
             )
         return self
