@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,21 @@ ROOT = Path(__file__).parent.parent
 settings.register_profile("sample", max_examples=300, derandomize=True, database=None, deadline=None)
 settings.register_profile("search", max_examples=20_000, deadline=None)
 settings.load_profile("sample")
+
+
+@cache
+def _client(url: str, service: str, region: str, account: str) -> Any:
+    """Return a plain client; one is kept for each account, since making it costs more than most tests."""
+    import boto3
+
+    client = boto3.client(
+        service, endpoint_url=url, region_name=region, aws_access_key_id="test", aws_secret_access_key="test",  # noqa: S106
+    )  # fmt: skip
+    if account != DEFAULT_ACCOUNT:
+        client.meta.events.register(
+            "before-sign", lambda request, **_: request.headers.add_header("x-moto-account-id", account)
+        )
+    return client
 
 
 class World:
@@ -56,15 +72,7 @@ class World:
 
     def client(self, service: str, *, region: str = "eu-west-2", account: str = DEFAULT_ACCOUNT) -> Any:
         """Return a plain boto3 client, as somebody has who knows nothing of the runbook."""
-        import boto3
-
-        session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=region)  # noqa: S106
-        client = session.client(service, endpoint_url=self.sandbox.url)
-        if account != DEFAULT_ACCOUNT:
-            client.meta.events.register(
-                "before-sign", lambda request, **_: request.headers.add_header("x-moto-account-id", account)
-            )
-        return client
+        return _client(self.sandbox.url, service, region, account)
 
     def calls(self, since: int = 0) -> list[str]:
         """Return what was called, as service:Operation, in order."""

@@ -59,5 +59,7 @@ def test_a_class_without_a_price_is_said_to_have_none() -> None:
 
 def test_00_checks_the_capacities() -> None:
     """A maximum under the minimum is refused before a key costs money."""
-    with pytest.raises(InputError, match=r"serverless_max_capacity: 2\.0 is below serverless_min_capacity, 4\.0; raise it"):
+    with pytest.raises(
+        InputError, match=r"serverless_max_capacity: 2\.0 is below serverless_min_capacity, 4\.0; raise it"
+    ):
         StartInputs.check({"serverless_min_capacity": 4.0})

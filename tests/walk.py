@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,14 @@ CHECK_VALUE = "1a0b2d"  # its key check value, as openssl gives it
 FAST = {"wrapping_key_spec": "RSA_2048"}
 
 
+@cache
+def _client(url: str, service: str) -> Any:
+    return boto3.client(
+        service, endpoint_url=url, region_name="eu-west-2",
+        aws_access_key_id="x", aws_secret_access_key="x",  # noqa: S106
+    )  # fmt: skip
+
+
 class Walk:
     """One run in a folder, on the sandbox at `endpoint`."""
 
@@ -63,10 +72,7 @@ class Walk:
 
     def client(self, service: str = "kms") -> Any:
         """Return a plain client, as somebody has who knows nothing of the runbook."""
-        return boto3.client(
-            service, endpoint_url=self.endpoint, region_name="eu-west-2",
-            aws_access_key_id="x", aws_secret_access_key="x",  # noqa: S106
-        )  # fmt: skip
+        return _client(self.endpoint, service)
 
     # Steps -----------------------------------------------------------------------------------------------
 
