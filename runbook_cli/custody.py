@@ -107,6 +107,8 @@ def wrap(bundle: str, out: Path, recovery_public_keys: tuple[str, ...], **choice
     "--pin-from", default="", metavar="ORIGIN", help="Where the token's PIN comes from: prompt, env:NAME or file:PATH."
 )
 @click.option("--valid-to", default="", help="Expiry time, ISO 8601. Default: that of the previous import.")
+@click.option("--material", default="", metavar="KEY_CHECK_VALUE",
+              help="Which key material, if the key was rotated. Default: every one that is missing.")  # fmt: skip
 @click.option("--does-not-expire", is_flag=True, help="Import the key material without an expiry time.")
 @click.option("--check", is_flag=True, help="Only check that the key material can be restored; call no AWS API.")
 @click.option("--hand-over", is_flag=True, help="Write a bundle for the machine that holds the key material.")
@@ -127,6 +129,7 @@ def recover(run_id: str, runs_dir: Path | None, check: bool, hand_over: bool, en
     """
     from runbook_lib.inputs.recovery import RecoverInputs
     from runbook_lib.material.open_recovery_copy import check_opens, differs
+    from runbook_lib.run.materials import all_materials
     from runbook_lib.run.paths import runs_folder, shown
     from runbook_lib.run.records import ImportRecord, MaterialRecord
     from runbook_lib.run.steps import IMPORT_KEY_MATERIAL
@@ -140,6 +143,13 @@ def recover(run_id: str, runs_dir: Path | None, check: bool, hand_over: bool, en
     step = open_step(IMPORT_KEY_MATERIAL, run_id=run_id, runs_dir=runs_folder(runs_dir))
     custody = MaterialRecord.so_far(step.run).custody
     if check:
+        for one in all_materials(step.run)[1:]:
+            found = check_opens(one.custody, read=one.reader(step.run), sources=library.sources(step.run, asked, one))
+            if hint := differs(one.custody, found):
+                raise errors.KeyMaterialMismatch(
+                    f"key material of {one.folder} was restored, but with {hint}: only KMS can tell"
+                )
+            print_line(f"the key material of {one.folder} can be restored, {_compared(found, '')}")
         value = check_opens(custody, read=step.run.read, sources=library.sources(step.run, asked))
         if hint := differs(custody, value):
             raise errors.KeyMaterialMismatch(
@@ -166,9 +176,9 @@ def recover(run_id: str, runs_dir: Path | None, check: bool, hand_over: bool, en
         return
     echo_lines(repr(plan))
     recovered = library.apply(step, plan)
-    if recovered.key_check_value:
-        hint = differs(custody, recovered.key_check_value)
-        print_line(f"the key material was restored, {_compared(recovered.key_check_value, hint)}")
+    for value, hint in recovered.restored:
+        if value:
+            print_line(f"the key material was restored, {_compared(value, hint)}")
     print_line(f"verified: KMS accepted it as the same key material; the key is {recovered.key_state}")
     library.forget_hand_over(step.run)
     for change in plan.changes:

@@ -17,6 +17,7 @@ from runbook_cli.common import echo, echo_lines, parameter_option, print_line, r
 from runbook_cli.custody import recover, wrap
 from runbook_cli.key_users import key_users
 from runbook_cli.permissions import permissions
+from runbook_cli.rotate import rotate
 from runbook_cli.run_command import run
 from runbook_cli.sandbox_commands import sandbox
 from runbook_cli.status import status
@@ -71,7 +72,7 @@ def lab(port: int, no_browser: bool, target: str, runs_dir: Path | None) -> None
     serve(runs_folder(runs_dir), port=port, browser=not no_browser, target=target, print_line=print_line)
 
 
-for command in (run, status, clean_up, key_users, sandbox, wrap, recover, permissions):
+for command in (run, status, rotate, clean_up, key_users, sandbox, wrap, recover, permissions):
     main.add_command(command)
 
 

@@ -212,12 +212,18 @@ class Chain:
 
 def clean_up(run: Run, parameters: Mapping[str, Any], *, print_line: PrintLine) -> list[str]:
     """Execute 90 for a run, headless; return one line for each resource that was deleted. Raises `StepFailed`."""
-    step = all_steps()[CLEAN_UP]
+    execute_one(run, CLEAN_UP, parameters, what="runbook clean-up", print_line=print_line)
+    return list(run.made(CLEAN_UP).get("gone", []))
+
+
+def execute_one(run: Run, name: str, parameters: Mapping[str, Any], *, what: str, print_line: PrintLine) -> None:
+    """Execute one notebook that is not part of the chain, headless. Raises `StepFailed`."""
+    step = all_steps()[name]
     given = {**parameters, "run_id": run.run_id}
     step.inputs.check(given)
     require_files()
     with (
-        run.locked(what="runbook clean-up"),
+        run.locked(what=what),
         notebook.kernel_environment(run.path.parent),
         notebook.kernels() as source,
     ):
@@ -227,4 +233,3 @@ def clean_up(run: Run, parameters: Mapping[str, Any], *, print_line: PrintLine) 
         raise StepFailed(run.run_id, step.name, reason, shown(output))
     run.reload()
     print_line(f"Executed notebook: {shown(output)}")
-    return list(run.made(CLEAN_UP).get("gone", []))

@@ -14,7 +14,7 @@ from typing import Any
 
 from runbook_lib.aws import kms, rds
 from runbook_lib.aws.session import Session
-from runbook_lib.run.records import ClusterRecord, KeyRecord
+from runbook_lib.run.records import ClusterRecord, KeyRecord, RotationRecord
 from runbook_lib.run.run import Run
 from runbook_lib.tables import Table
 
@@ -27,6 +27,8 @@ _KEY_EVENTS = (
     "CreateGrant",
     "GenerateDataKey",
     "GenerateDataKeyWithoutPlaintext",
+    "RotateKeyOnDemand",
+    "RotateKey",
 )
 _CAPTION = "What CloudTrail recorded"
 _HEAD = ("", "event", "caller", "request", "time (UTC)")
@@ -41,7 +43,10 @@ def events(session: Session, run: Run) -> Table:
     """
     key, cluster = KeyRecord.from_run(run), ClusterRecord.from_run(run)
     began, ended = _life(session, key, cluster)
-    began, ended = began - timedelta(hours=1), ended + timedelta(hours=1)
+    rotations = [
+        datetime.fromisoformat(one.rotated_at) for one in RotationRecord.so_far(run).materials if one.rotated_at
+    ]
+    began, ended = began - timedelta(hours=1), max([ended, *rotations]) + timedelta(hours=1)
     if session.now() - ended > KEPT:
         return Table(_CAPTION, _HEAD, [("expired", "", "", "CloudTrail's event history covers 90 days", "")])
     window = {"StartTime": began, "EndTime": ended}
@@ -55,7 +60,7 @@ def events(session: Session, run: Run) -> Table:
     rows = [_row(event, resource_id) for event in sorted(found, key=lambda event: str(event["eventTime"]))]
     seen = {event["eventName"] for event in found}
     missing = [name for name in (*_KEY_EVENTS[:4], "CreateDBCluster") if name not in seen]
-    missing += [] if seen & set(_KEY_EVENTS[4:]) else [_KEY_EVENTS[4]]
+    missing += [] if seen & set(_KEY_EVENTS[4:6]) else [_KEY_EVENTS[4]]
     rows += [("pending", name, "", "not delivered yet; delivery takes up to about 15 minutes", "") for name in missing]
     return Table(_CAPTION, _HEAD, rows)
 
@@ -95,9 +100,9 @@ def _events(session: Session, resource: str, window: dict[str, datetime]) -> Ite
 
 
 def _row(event: dict[str, Any], resource_id: str) -> tuple[str, str, str, str, str]:
-    parameters = event.get("requestParameters") or {}
+    parameters = event.get("requestParameters") or event.get("serviceEventDetails") or {}
     user = event["userIdentity"]
-    by = str(user.get("arn") or user.get("type", "")).rpartition(":")[2]
+    by = str(user.get("arn") or user.get("type") or user.get("invokedBy", "")).rpartition(":")[2]
     if user.get("invokedBy"):
         by = f"{by} through {user['invokedBy']}"
     return "recorded", str(event["eventName"]), by, _words(parameters, resource_id), str(event["eventTime"])
@@ -115,5 +120,6 @@ def _words(parameters: dict[str, Any], resource_id: str) -> str:
     named = str(context.get("aws:rds:dbc-id", ""))
     if named:
         return f"aws:rds:dbc-id is {named}: {'this cluster' if named == resource_id else 'ANOTHER cluster'}"
-    shown = ("origin", "wrappingAlgorithm", "wrappingKeySpec", "expirationModel", "validTo", "kmsKeyId")
+    shown = ("origin", "wrappingAlgorithm", "wrappingKeySpec", "expirationModel", "validTo", "kmsKeyId", "previousKeyMaterialId",
+             "currentKeyMaterialId")  # fmt: skip
     return ", ".join(f"{name} {parameters[name]}" for name in shown if parameters.get(name))

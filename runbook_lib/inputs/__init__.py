@@ -6,6 +6,7 @@ from runbook_lib.inputs.kms import (
     EncryptKeyMaterialInputs,
     GetParametersForImportInputs,
     ImportKeyMaterialInputs,
+    RotateKeyMaterialInputs,
 )
 from runbook_lib.inputs.rds import CleanUpInputs, CreateClusterInputs, VerifyEncryptionInputs
 from runbook_lib.inputs.recovery import RecoveryDrillInputs
@@ -20,6 +21,7 @@ __all__ = [
     "ImportKeyMaterialInputs",
     "Inputs",
     "RecoveryDrillInputs",
+    "RotateKeyMaterialInputs",
     "StartInputs",
     "VerifyEncryptionInputs",
 ]

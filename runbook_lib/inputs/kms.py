@@ -1,4 +1,4 @@
-"""Inputs of the steps that concern the KMS key and its material: 01 to 04."""
+"""Inputs of the steps that concern the KMS key and its material: 01 to 04, and 20."""
 
 from __future__ import annotations
 
@@ -277,3 +277,19 @@ class ImportKeyMaterialInputs(Inputs):
                 f"valid_to: {self.valid_to!r} is not possible with KEY_MATERIAL_DOES_NOT_EXPIRE; leave it empty"
             )
         return self
+
+
+class RotateKeyMaterialInputs(EncryptKeyMaterialInputs, ImportKeyMaterialInputs):
+    """20_rotate_key_material: where the new key material comes from, who keeps it, and how often the key may rotate."""
+
+    min_days_between_rotations: int = choice(
+        "Days between rotations",
+        "Rotate only if the last rotation in AWS's record is at least this many days old. A key has 25 rotations for life.",
+        1, ge=0, le=3650,
+    )  # fmt: skip
+    delete_pending_material: bool = choice(
+        "Delete pending material",
+        "If this run imported new key material and did not rotate to it: delete it, and do not rotate.",
+        False,
+    )
+    wait_timeout_minutes: int = choice("Maximum wait", "Minutes for the rotation to be carried out.", 60, ge=1, le=600)

@@ -55,6 +55,11 @@ class RecoverInputs(Inputs):
     pin_from: str = choice("PIN", "Where to read it: prompt, env:NAME or file:PATH.", "")
     valid_to: str = choice("Expires at", "ISO 8601 with UTC offset. Empty: as in the import before.", "")
     does_not_expire: bool = choice("Does not expire", "In place of a time.", False)
+    material: str = choice(
+        "Key material",
+        "Key check value or KeyMaterialId, if the key has several. Empty: every one that is missing.",
+        "",
+    )
     encrypted: str = choice("Hand-back", "Path of hand-back.zip or EncryptedKeyMaterial.bin.", "")
 
     _origin = field_validator("recovery_password_from", "pin_from")(check_origin)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from runbook_lib.run.materials import permanent_materials
 from runbook_lib.run.records import ImportRecord
 from runbook_lib.run.run import Run
 
 
 def valid_to(run: Run) -> datetime | None:
-    """Return when the key material expires (UTC); None if it does not expire or was not imported."""
-    recorded = ImportRecord.so_far(run).valid_to
-    return datetime.fromisoformat(recorded) if recorded else None
+    """Return when the first of the key's materials expires (UTC); None if it does not expire or was not imported."""
+    recorded = {ImportRecord.so_far(run).valid_to, *(one.valid_to for one in permanent_materials(run))} - {""}
+    return min((datetime.fromisoformat(one) for one in recorded), default=None)
 
 
 def seconds_left(run: Run, *, now: datetime | None = None) -> int | None:

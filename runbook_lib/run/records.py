@@ -214,6 +214,57 @@ class VerificationRecord(StepRecord):
     db_cluster_snapshot_identifier: str = ""
 
 
+class RotatedMaterial(BaseModel):
+    """One new key material of 20, with its own files: `folder` is their place in the run folder.
+
+    `key_material_id` is empty until it is imported, `rotated_at` until the key was rotated to it (RotationDate).
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    folder: str = Field(pattern=r"^materials/[0-9a-z-]{1,64}$")
+    set: str
+    key_check_value: str = ""
+    files: dict[str, str]
+    pair: dict[str, str]
+    parameters_valid_to: str
+    custody: CustodyRecord
+    made_with: dict[str, Any] = {}
+    key_material_id: str = ""
+    expiration_model: str = ""
+    valid_to: str = ""
+    rotated_at: str = ""
+    recovered_at: str = ""
+
+    @property
+    def pair_valid_to(self) -> datetime:
+        """When its import token expires, as AWS answered (ParametersValidTo)."""
+        return datetime.fromisoformat(self.parameters_valid_to)
+
+
+class PreparedPair(BaseModel):
+    """A wrapping key and import token of 20 that were handed over: SHA-256 by file name, and until when they are valid."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    files: dict[str, str]
+    parameters_valid_to: str
+
+
+class RotationRecord(StepRecord):
+    """20: the key materials that followed the first one, oldest first; and a pair that waits for its hand-back."""
+
+    step = steps.ROTATE_KEY_MATERIAL
+
+    materials: tuple[RotatedMaterial, ...] = ()
+    prepared: PreparedPair | None = None
+
+    @property
+    def unfinished(self) -> RotatedMaterial | None:
+        """The material that the key was not rotated to yet."""
+        return next((one for one in self.materials if not one.rotated_at), None)
+
+
 class DrillRecord(StepRecord):
     """80: what was observed without the key material (`without`), with other material, and after reimport (`after`)."""
 

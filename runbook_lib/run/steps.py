@@ -16,6 +16,7 @@ from runbook_lib.inputs.kms import (
     EncryptKeyMaterialInputs,
     GetParametersForImportInputs,
     ImportKeyMaterialInputs,
+    RotateKeyMaterialInputs,
 )
 from runbook_lib.inputs.rds import CleanUpInputs, CreateClusterInputs, VerifyEncryptionInputs
 from runbook_lib.inputs.recovery import RecoveryDrillInputs
@@ -29,6 +30,7 @@ ENCRYPT_KEY_MATERIAL = "03_encrypt_key_material"
 IMPORT_KEY_MATERIAL = "04_import_key_material"
 CREATE_CLUSTER = "05_create_cluster"
 VERIFY_ENCRYPTION = "06_verify_encryption"
+ROTATE_KEY_MATERIAL = "20_rotate_key_material"
 RECOVERY_DRILL = "80_recovery_drill"
 CLEAN_UP = "90_clean_up"
 
@@ -41,6 +43,7 @@ STEP_INPUTS: dict[str, type[Inputs]] = {
     IMPORT_KEY_MATERIAL: ImportKeyMaterialInputs,
     CREATE_CLUSTER: CreateClusterInputs,
     VERIFY_ENCRYPTION: VerifyEncryptionInputs,
+    ROTATE_KEY_MATERIAL: RotateKeyMaterialInputs,
     RECOVERY_DRILL: RecoveryDrillInputs,
     CLEAN_UP: CleanUpInputs,
 }

@@ -248,7 +248,7 @@ def _check_custody(checks: Checks, step: OpenStep, material: MaterialRecord) -> 
         lambda kind: bool(copies) or kind in ("hsm", "file", "none"),
         source=CUSTODY,
     )
-    check_files(checks, step.run, material, claim="every file of the set is unchanged")
+    check_files(checks, step.run.read, material, claim="every file of the set is unchanged")
 
 
 def _in_words(custody: CustodyRecord) -> str:

@@ -14,7 +14,8 @@ from runbook_lib.aws.session import Session
 from runbook_lib.checks import Checks
 from runbook_lib.inputs.rds import VerifyEncryptionInputs
 from runbook_lib.material.key_material import fingerprint
-from runbook_lib.run.records import ClusterRecord, ImportRecord, KeyRecord, MaterialRecord, VerificationRecord
+from runbook_lib.run.materials import current_id, permanent_materials
+from runbook_lib.run.records import ClusterRecord, KeyRecord, VerificationRecord
 from runbook_lib.steps.open_step import OpenStep
 
 
@@ -78,7 +79,7 @@ def _encrypted(checks: Checks, name: str, resource: dict[str, Any], key_arn: str
 
 def _copies(checks: Checks, step: OpenStep) -> None:
     """Check that the imported set's files are unchanged; files moved elsewhere are not missed."""
-    files = MaterialRecord.from_run(step.run).files
+    files = {one.path(name): digest for one in permanent_materials(step.run) for name, digest in one.files.items()}
     present = [name for name in files if (step.run.path / name).is_file()]
     others = [name for name in present if fingerprint(step.run.read(name)) != files[name]]
     words = "none" if not others else ", ".join(others)
@@ -89,7 +90,7 @@ def _copies(checks: Checks, step: OpenStep) -> None:
 
 def _backups(checks: Checks, step: OpenStep) -> None:
     """Check that the backups of the key material that 03 wrote are in the run folder, unless they are kept elsewhere."""
-    names = [holder.file for holder in MaterialRecord.from_run(step.run).custody.holders]
+    names = [one.path(holder.file) for one in permanent_materials(step.run) for holder in one.custody.holders]
     if not names:
         return  # the key material is in a token, in a file of its own, or elsewhere by choice
     asked = VerifyEncryptionInputs.check(step.run.steps[step.name]["inputs"])
@@ -123,18 +124,26 @@ def _secret(checks: Checks, session: Session, cluster: dict[str, Any]) -> None:
 
 def _key(checks: Checks, step: OpenStep, key: KeyRecord, cluster: dict[str, Any]) -> None:
     """Check the key: state, origin, material, expiry, and the grant to RDS."""
-    session, imported = step.session, ImportRecord.from_run(step.run)
+    session, needed = step.session, permanent_materials(step.run)
     metadata = kms.describe(session, key.key_id) or {}
     source, state = "kms:DescribeKey", metadata.get("KeyState")
     lost = f"{state}: its material is missing, import it again with: runbook recover {step.run.run_id}"
     checks.equal("the key can be used", "Enabled", lost if state == "PendingImport" else state, source=source)
     checks.equal("the key's origin is external key material", "EXTERNAL", metadata.get("Origin"), source=source)
     checks.equal("the key is customer managed", "CUSTOMER", metadata.get("KeyManager"), source=source)
-    current = [entry["KeyMaterialId"] for entry in kms.current_materials(session, key.key_id)]
+    listed = kms.materials(session, key.key_id)
+    current = [entry["KeyMaterialId"] for entry in listed if entry.get("KeyMaterialState") == "CURRENT"]
     claim = "the current key material is the one that this run imported"
-    checks.equal(claim, [imported.key_material_id], current, source="kms:ListKeyRotations")
+    checks.equal(claim, [current_id(step.run)], current, source="kms:ListKeyRotations")
+    if len(needed) > 1:
+        older = [entry["KeyMaterialId"] for entry in listed if entry.get("KeyMaterialState") == "NON_CURRENT"]
+        claim = "this run has a record of every older key material that the key needs"
+        checks.equal(
+            claim, sorted(one.key_material_id for one in needed[:-1]), sorted(older), source="kms:ListKeyRotations"
+        )
     expires = metadata["ValidTo"].isoformat(timespec="seconds") if metadata.get("ValidTo") else "never"
-    checks.equal("the expiry of the material", imported.valid_to or "never", expires, source=source)
+    earliest = min((one.valid_to for one in needed if one.valid_to), default="never")
+    checks.equal("the expiry of the material", earliest, expires, source=source)
     target = kms.find_alias(session, key.key_alias)
     checks.equal("the alias points to the key", key.key_id, target, source="kms:ListAliases")
     checks.holds(

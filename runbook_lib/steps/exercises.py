@@ -28,6 +28,7 @@ from runbook_lib.run.steps import (
     GET_PARAMETERS_FOR_IMPORT,
     IMPORT_KEY_MATERIAL,
     RECOVERY_DRILL,
+    ROTATE_KEY_MATERIAL,
     START,
     VERIFY_ENCRYPTION,
 )
@@ -224,6 +225,12 @@ def _import_into_a_key_pending_deletion(session: Session) -> None:
     _import(session, key_id, parameters)
 
 
+def _rotation_with_nothing_pending(session: Session) -> None:
+    key_id = _external_key(session)
+    _import(session, key_id, _parameters(session, key_id))
+    session.client("kms").rotate_key_on_demand(KeyId=key_id)
+
+
 def _other_material_into_a_key_that_lost_its_own(session: Session) -> None:
     key_id = _external_key(session)
     _import(session, key_id, _parameters(session, key_id))
@@ -267,6 +274,12 @@ EXERCISES = {
         "Decrypt after the key material was deleted", _decrypt_without_the_material, "KMSInvalidStateException",
         {"a": "whoever has a backup of the material can import it again", "b": "AWS keeps a copy for 30 days",
          "c": "the ciphertext is lost permanently"}, "a",
+    ),
+    ROTATE_KEY_MATERIAL: Exercise(
+        "Rotate a key without importing new key material first", _rotation_with_nothing_pending,
+        "KMSInvalidStateException",
+        {"a": "KMS generates new key material", "b": "a rotation needs new key material that was imported before",
+         "c": "imported key material cannot be rotated"}, "b",
     ),
     RECOVERY_DRILL: Exercise(
         "Import other material into a key whose material was deleted", _other_material_into_a_key_that_lost_its_own,

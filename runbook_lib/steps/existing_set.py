@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from runbook_lib.material.material_set import (
 )
 from runbook_lib.material.sources import read_public
 from runbook_lib.plan import Action
+from runbook_lib.run.materials import Material
 from runbook_lib.run.records import ImportParameters, ImportRecord, MaterialRecord
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import ENCRYPT_KEY_MATERIAL, IMPORT_KEY_MATERIAL
@@ -152,8 +154,10 @@ def read_custody(run: Run, material: MaterialRecord) -> None:
     read_set(run.read, fingerprint=material.set, advice=AGAIN)
 
 
-def check_files(checks: Checks, run: Run, material: MaterialRecord, *, claim: str) -> None:
+def check_files(
+    checks: Checks, read: Callable[[str], bytes], material: MaterialRecord | Material, *, claim: str
+) -> None:
     """Add the claim that every file of the set is as step 03 wrote it. Raises `ArtefactMissing` when one is missing."""
-    changed = [name for name, digest in material.files.items() if key_material.fingerprint(run.read(name)) != digest]
+    changed = [name for name, digest in material.files.items() if key_material.fingerprint(read(name)) != digest]
     number = f"{len(material.files)} files"
     checks.equal(claim, number, f"changed: {', '.join(changed)}" if changed else number, source="SHA-256 of each file")

@@ -23,6 +23,7 @@ from runbook_lib.inputs.kms import LONGEST, ImportKeyMaterialInputs
 from runbook_lib.material import key_material, recovery_copies
 from runbook_lib.material.material_set import ENCRYPTED
 from runbook_lib.plan import Change, Plan
+from runbook_lib.run.materials import permanent_materials
 from runbook_lib.run.records import ImportParameters, ImportRecord, KeyRecord, MaterialRecord
 from runbook_lib.run.steps import ENCRYPT_KEY_MATERIAL, GET_PARAMETERS_FOR_IMPORT
 from runbook_lib.steps import key_in_use
@@ -61,7 +62,7 @@ def plan(step: OpenStep, asked: ImportKeyMaterialInputs) -> Plan:
     if metadata["KeyState"] == "PendingImport" or (unclear and pair.valid_to > step.now()):
         change = _to_import(step, asked, key, name)
     elif record.key_material_id or step.run.was_sent(step.name, IMPORT):
-        change = _imported(metadata, record, asked, name)
+        change = _imported(step, metadata, record, asked, name)
     else:
         why = (
             key_in_use.unknown_material(step.run, metadata)
@@ -92,9 +93,13 @@ def _to_import(step: OpenStep, asked: ImportKeyMaterialInputs, key: KeyRecord, n
     return Change("create", MATERIAL, name, detail, IMPORT, request)
 
 
-def _imported(metadata: dict[str, Any], record: ImportRecord, asked: ImportKeyMaterialInputs, name: str) -> Change:
+def _imported(
+    step: OpenStep, metadata: dict[str, Any], record: ImportRecord, asked: ImportKeyMaterialInputs, name: str
+) -> Change:
     """Return the row that keeps the imported material, or refuses it when it differs from the inputs."""
     current = metadata.get("CurrentKeyMaterialId", "")
+    if len(rotated := permanent_materials(step.run)) > 1 and current == rotated[-1].key_material_id:
+        return Change("keep", MATERIAL, name, "imported; the key was rotated since, by 20")
     if record.key_material_id not in ("", current):
         why = (
             f"this run imported {record.key_material_id[:16]}, current is {current[:16]}: somebody rotated the key; this run "
@@ -179,12 +184,15 @@ def apply(step: OpenStep, plan: Plan) -> str:
                 raise _refused(step, key_id, error) from error
             step.run.settle(step.name, IMPORT, "made")
         metadata = kms.wait_for_state(step.session, key_id, lambda state: state != "PendingImport")
-        step.run.note(
-            step.name,
-            key_material_id=metadata.get("CurrentKeyMaterialId", ""),
-            expiration_model=metadata.get("ExpirationModel", ""),
-            valid_to=metadata["ValidTo"].isoformat(timespec="seconds") if metadata.get("ValidTo") else "",
-        )
+        if (
+            len(permanent_materials(step.run)) < 2
+        ):  # after a rotation, DescribeKey tells of all materials, not of this one
+            step.run.note(
+                step.name,
+                key_material_id=metadata.get("CurrentKeyMaterialId", ""),
+                expiration_model=metadata.get("ExpirationModel", ""),
+                valid_to=metadata["ValidTo"].isoformat(timespec="seconds") if metadata.get("ValidTo") else "",
+            )
         _note_plaintext(step, plan)
     return str(metadata["KeyState"])
 
@@ -264,7 +272,11 @@ def _gather(step: OpenStep, record: ImportRecord) -> Checks:
         (record.expiration_model, record.valid_to) if record.recovered_at else (asked.expiration_model, asked.valid_to)
     )
     metadata = kms.describe(step.session, key_id) or {}
+    rotated = len(permanent_materials(step.run)) > 1
     current = kms.current_materials(step.session, key_id)
+    if rotated:  # the material of this step is one of several, and shown by itself
+        current = [one for one in kms.materials(step.session, key_id) if one["KeyMaterialId"] == record.key_material_id]
+        metadata = {**metadata, "ValidTo": None, **(current[0] if current else {})}
     valid_to = metadata["ValidTo"].isoformat(timespec="seconds") if metadata.get("ValidTo") else "never"
     checks = Checks("The key and its material")
     source = "kms:DescribeKey"
@@ -274,7 +286,10 @@ def _gather(step: OpenStep, record: ImportRecord) -> Checks:
     checks.equal("the expiry of the material", expiry or "never", valid_to, source=source)
     source = "kms:ListKeyRotations"
     ids = [entry["KeyMaterialId"] for entry in current]
-    checks.equal("the current key material is the imported one", [record.key_material_id], ids, source=source)
+    claim = (
+        "the imported key material is one of the key's" if rotated else "the current key material is the imported one"
+    )
+    checks.equal(claim, [record.key_material_id], ids, source=source)
     states = [entry.get("ImportState") for entry in current]
     checks.equal("the import state of the material", ["IMPORTED"], states, source=source)
     return checks

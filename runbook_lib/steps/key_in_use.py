@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from runbook_lib.plan import Change
-from runbook_lib.run.records import ImportParameters, ImportRecord, was_restored
+from runbook_lib.run.materials import all_materials
+from runbook_lib.run.records import ImportParameters, was_restored
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import GET_PARAMETERS_FOR_IMPORT, IMPORT_KEY_MATERIAL
 
@@ -17,7 +18,7 @@ from runbook_lib.run.steps import GET_PARAMETERS_FOR_IMPORT, IMPORT_KEY_MATERIAL
 def unknown_material(run: Run, metadata: dict[str, Any]) -> str:
     """Return why the key is not for new material, with the way out; "" if the run knows of the material that the key has."""
     current = str(metadata.get("CurrentKeyMaterialId", ""))
-    known = ("", ImportParameters.so_far(run).key_material_id, ImportRecord.so_far(run).key_material_id)
+    known = ["", ImportParameters.so_far(run).key_material_id, *(one.key_material_id for one in all_materials(run))]
     if current in known or run.was_sent(IMPORT_KEY_MATERIAL, "kms:ImportKeyMaterial"):
         return ""
     return (

@@ -26,6 +26,7 @@ from runbook_lib.material.open_recovery_copy import RecoverySources, differs, wr
 from runbook_lib.material.recovery_copies import PLAINTEXT
 from runbook_lib.material.sources import read_public
 from runbook_lib.plan import Change, Plan
+from runbook_lib.run.materials import Material, note_material, permanent_materials
 from runbook_lib.run.records import ImportParameters, ImportRecord, KeyRecord, MaterialRecord, clusters
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import ENCRYPT_KEY_MATERIAL, IMPORT_KEY_MATERIAL
@@ -41,13 +42,14 @@ INACCESSIBLE = "inaccessible-encryption-credentials-recoverable"
 # Where the key material comes from --------------------------------------------------------------------------------
 
 
-def sources(run: Run, asked: RecoverInputs) -> RecoverySources:
+def sources(run: Run, asked: RecoverInputs, material: Material | None = None) -> RecoverySources:
     """Return the recovery sources: the files, passwords and HSM token to read the key material from.
 
-    Without a named file: the run's training keys, or its plaintext file. HSM module and PIN default to those of step 03.
-    Raises `StepMissing`.
+    `material`: the key material that they are for; None: that of 03. Without a named file: the run's training keys, or its
+    plaintext file. HSM module and PIN default to those that the material was made with. Raises `StepMissing`.
     """
-    made_with = run.steps.get(ENCRYPT_KEY_MATERIAL, {}).get("inputs", {})
+    later = material if material is not None and material.folder else None
+    made_with = later.made_with if later else run.steps.get(ENCRYPT_KEY_MATERIAL, {}).get("inputs", {})
     provided = RecoverySources(
         tuple(asked.recovery_private_keys),
         asked.recovery_password_from,
@@ -59,7 +61,7 @@ def sources(run: Run, asked: RecoverInputs) -> RecoverySources:
     )
     if provided.has_files:
         return provided
-    custody = MaterialRecord.so_far(run).custody
+    custody = later.custody if later else MaterialRecord.so_far(run).custody
     if custody.kind == "file" and (run.path / PLAINTEXT).is_file():
         return replace(provided, material_file=str(run.path / PLAINTEXT))
     if custody.holders and all(holder.training_only for holder in custody.holders):
@@ -92,19 +94,57 @@ def plan(step: OpenStep, asked: RecoverInputs) -> Plan:
     material_id = record.key_material_id or metadata.get("CurrentKeyMaterialId", "")
     if not material_id:
         raise StepMissing(f"nothing was ever imported into {key.key_alias}; run notebooks/{step.name}.ipynb first")
-    expiry = _expiry(step, record, asked)
-    until = expiry.get("ValidTo", "")
-    detail = f"the same material, {f'expires at {until}' if until else 'does not expire'}; KMS refuses any other"
-    request = {"KeyId": key.key_id, "KeyMaterialId": material_id, **expiry}
-    changes = [
-        Change("keep", "KMS key", key.key_alias, f"is {metadata['KeyState']}"),
-        Change("change", MATERIAL, f"KeyMaterialId {material_id[:16]}", detail, "kms:ImportKeyMaterial", request),
-        *_lost_clusters(step),
-    ]
+    changes = [Change("keep", "KMS key", key.key_alias, f"is {metadata['KeyState']}")]
+    several = _wanted(step, key, asked)
+    for identifier, before in _expiring(several, material_id, record):
+        expiry = _expiry(step, before, asked)
+        until = expiry.get("ValidTo", "")
+        detail = f"the same material, {f'expires at {until}' if until else 'does not expire'}; KMS refuses any other"
+        detail += f"; key check value {before.shown_check_value}" if isinstance(before, Material) else ""
+        request = {"KeyId": key.key_id, "KeyMaterialId": identifier, **expiry}
+        changes.append(
+            Change("change", MATERIAL, f"KeyMaterialId {identifier[:16]}", detail, "kms:ImportKeyMaterial", request)
+        )
+    changes += _lost_clusters(step)
     return replace(step.plan(asked, changes), step="runbook recover", cost="")
 
 
-def _expiry(step: OpenStep, record: ImportRecord, asked: RecoverInputs) -> dict[str, str]:
+def _expiring(
+    several: list[Material], material_id: str, record: ImportRecord
+) -> list[tuple[str, ImportRecord | Material]]:
+    """Return the KeyMaterialId of each material to import, with the record of its expiry."""
+    return [(one.key_material_id, one) for one in several] if several else [(material_id, record)]
+
+
+def _wanted(step: OpenStep, key: KeyRecord, asked: RecoverInputs) -> list[Material]:
+    """Return which of several key materials to import: those named, else those missing, else all; none if there is but one.
+
+    Raises `InputError` for a name that no material has, and for one file or hand-back with several materials.
+    """
+    every = permanent_materials(step.run)
+    named = [
+        one for one in every
+        if asked.material and (asked.material == one.custody.key_check_value or one.key_material_id.startswith(asked.material))
+    ]  # fmt: skip
+    if asked.material and len(named) != 1:
+        known = ", ".join(f"{one.shown_check_value} (KeyMaterialId {one.key_material_id[:16]})" for one in every)
+        raise InputError(
+            [("--material", f"{asked.material!r} names {len(named)} key materials of this run; it has {known}")]
+        )
+    if len(every) < 2:
+        return []
+    states = {one["KeyMaterialId"]: one.get("ImportState") for one in kms.materials(step.session, key.key_id)}
+    missing = [one for one in every if states.get(one.key_material_id, "IMPORTED") != "IMPORTED"]
+    found = named or missing or [one for one in every if one.key_material_id in states]
+    if len(found) > 1 and (asked.material_file or asked.components or asked.encrypted):
+        values = ", ".join(one.shown_check_value for one in found)
+        raise InputError(
+            [("--material", f"is empty, but {len(found)} key materials are wanted; give one of: {values}")]
+        )
+    return found
+
+
+def _expiry(step: OpenStep, record: ImportRecord | Material, asked: RecoverInputs) -> dict[str, str]:
     """Return ExpirationModel and ValidTo: as requested, else as imported before. Raises `InputError`."""
     forever, valid_to = asked.does_not_expire, asked.valid_to
     if not forever and not valid_to:
@@ -136,10 +176,10 @@ def _lost_clusters(step: OpenStep) -> list[Change]:
 
 
 class Recovered(NamedTuple):
-    """The key's state after the import, and the key check value; empty when unknown."""
+    """The key's state after the import; of each material its key check value ("": unknown) and how it differs from the record."""
 
     key_state: str
-    key_check_value: str
+    restored: tuple[tuple[str, str], ...]
 
 
 def apply(step: OpenStep, plan: Plan) -> Recovered:
@@ -151,19 +191,28 @@ def apply(step: OpenStep, plan: Plan) -> Recovered:
     """
     asked: RecoverInputs = plan.inputs
     with step.applying(plan, begin=False):
-        custody = MaterialRecord.so_far(step.run).custody
-        if asked.encrypted:
-            encrypted, token, value = take_back(step, asked.encrypted)
-        else:
-            wrapping, token, _ = fetch_pair(step)
-            encrypted, value = wrap(custody, wrapping, read=step.run.read, sources=sources(step.run, asked))
-        hint = differs(custody, value)
-        state = _prove(step, plan.change(MATERIAL), encrypted=encrypted, token=token, hint=hint)
+        known = {one.key_material_id: one for one in permanent_materials(step.run)}
+        restored = []
+        for change in plan.changes:
+            if change.resource != MATERIAL:
+                continue
+            material = known.get(change.request["KeyMaterialId"])
+            custody = material.custody if material else MaterialRecord.so_far(step.run).custody
+            if asked.encrypted:
+                encrypted, token, value = take_back(step, asked.encrypted)
+            else:
+                wrapping, token, _ = fetch_pair(step)
+                read = material.reader(step.run) if material else step.run.read
+                encrypted, value = wrap(custody, wrapping, read=read, sources=sources(step.run, asked, material))
+            hint = differs(custody, value)
+            _prove(step, change, encrypted=encrypted, token=token, hint=hint)
+            restored.append((value, hint))
+        state = _settled_state(step)
         for change in plan.changes:
             if change.resource == CLUSTER:
                 ownership.require_same(step, change)
                 step.client("rds").start_db_cluster(**change.request)
-    return Recovered(state, value)
+    return Recovered(state, tuple(restored))
 
 
 def fetch_pair(step: OpenStep) -> tuple[Wrapping, bytes, datetime]:
@@ -179,8 +228,8 @@ def fetch_pair(step: OpenStep) -> tuple[Wrapping, bytes, datetime]:
     return wrapping, answer["ImportToken"], answer["ParametersValidTo"].astimezone(UTC)
 
 
-def _prove(step: OpenStep, change: Change, *, encrypted: bytes, token: bytes, hint: str) -> str:
-    """Import the material with the KeyMaterialId of the plan; return the key's state. `hint` is added to a refusal."""
+def _prove(step: OpenStep, change: Change, *, encrypted: bytes, token: bytes, hint: str) -> None:
+    """Import the material with the KeyMaterialId of the plan, and record it. `hint` is added to a refusal."""
     request: dict[str, Any] = {**change.request, "ImportToken": token, "EncryptedKeyMaterial": encrypted}
     valid_to = request.get("ValidTo", "")
     if valid_to:
@@ -199,15 +248,22 @@ def _prove(step: OpenStep, change: Change, *, encrypted: bytes, token: bytes, hi
         raise KeyMaterialMismatch(
             f"KMS returned KeyMaterialId {proved}, the key had {expected}; review the key's materials manually"
         )
-    metadata = kms.wait_for_state(step.session, request["KeyId"], lambda state: state != "PendingImport")
-    expiry = f"expires at {valid_to}" if valid_to else "does not expire"
-    step.run.note(
-        IMPORT_KEY_MATERIAL,
-        key_material_id=expected,
+    note_material(
+        step.run,
+        expected,
         expiration_model=request["ExpirationModel"],
         valid_to=valid_to,
         recovered_at=utc_stamp(step.now()),
-        summary=f"{KeyRecord.from_run(step.run).key_alias} {metadata['KeyState']}, its material {expiry}, imported again",
+    )
+
+
+def _settled_state(step: OpenStep) -> str:
+    """Wait until the key is usable again, and record it; return its state. It stays PendingImport while a material is missing."""
+    key = KeyRecord.from_run(step.run)
+    metadata = kms.wait_for_state(step.session, key.key_id, lambda state: state != "PendingImport")
+    expiry = ImportRecord.so_far(step.run).expires
+    step.run.note(
+        IMPORT_KEY_MATERIAL, summary=f"{key.key_alias} {metadata['KeyState']}, its material {expiry}, imported again"
     )
     return str(metadata["KeyState"])
 

@@ -28,7 +28,8 @@ from runbook_lib.material import key_material
 from runbook_lib.material.key_material import KeyMaterial
 from runbook_lib.material.open_recovery_copy import check_opens, differs
 from runbook_lib.plan import Change, Plan
-from runbook_lib.run.records import ClusterRecord, DrillRecord, ImportRecord, KeyRecord, MaterialRecord
+from runbook_lib.run.materials import Material, current_id, permanent_materials
+from runbook_lib.run.records import ClusterRecord, DrillRecord, KeyRecord
 from runbook_lib.run.steps import IMPORT_KEY_MATERIAL
 from runbook_lib.steps import ownership, recover
 from runbook_lib.steps.drill_ciphertext import CIPHERTEXT, decrypts, encrypt_a_line, is_ours
@@ -60,10 +61,10 @@ def plan(step: OpenStep, asked: RecoveryDrillInputs) -> Plan:
             f"throw_away_db_cluster_identifier is {named!r}, this run's cluster is {identifier!r}; type that name to lose "
             "access to it, or leave the parameter empty"
         )
-    opens = _opens(step, asked)
+    opens = [_opens(step, asked, one) for one in permanent_materials(step.run)]
     if step.run.target["target"] == "aws" and not named:
-        return step.plan(asked, [opens, *_reads_only(step, identifier)])
-    return step.plan(asked, [opens, *_drill(step, identifier)])
+        return step.plan(asked, [*opens, *_reads_only(step, identifier)])
+    return step.plan(asked, [*opens, *_drill(step, identifier)])
 
 
 def _reads_only(step: OpenStep, identifier: str) -> list[Change]:
@@ -76,21 +77,24 @@ def _reads_only(step: OpenStep, identifier: str) -> list[Change]:
 
 
 def _drill(step: OpenStep, identifier: str) -> list[Change]:
-    key, imported = KeyRecord.from_run(step.run), ImportRecord.from_run(step.run)
+    key, needed = KeyRecord.from_run(step.run), permanent_materials(step.run)
     metadata = kms.describe(step.session, key.key_id) or {}
     if metadata.get("KeyState") != "Enabled" and not (step.run.path / CIPHERTEXT).is_file():
         raise KeyNotUsable(
             f"key {key.key_id} is {metadata.get('KeyState', 'deleted')}, which this drill did not cause; if its material is "
             f"missing, run: runbook recover {step.run.run_id}"
         )
-    request = {"KeyId": key.key_id, "KeyMaterialId": imported.key_material_id}
     detail = f"deleted: Decrypt fails and {identifier} becomes inaccessible"
-    changes = [Change("delete", MATERIAL, key.key_alias, detail, "kms:DeleteImportedKeyMaterial", request)]
+    changes = []
+    for one in needed:
+        request = {"KeyId": key.key_id, "KeyMaterialId": one.key_material_id}
+        name = key.key_alias if len(needed) == 1 else f"key check value {one.shown_check_value}"
+        changes.append(Change("delete", MATERIAL, name, detail, "kms:DeleteImportedKeyMaterial", request))
     if others := what_would_stop(step, key.key_arn):
         why = f"{', '.join(others)} would become inaccessible too; move it to another key first"
         changes.append(Change("refuse", CLUSTER, identifier, why))
     current = metadata.get("CurrentKeyMaterialId", "")
-    if current and current != imported.key_material_id:
+    if current and current != current_id(step.run):
         why = f"current is {current[:16]}, which this run did not import: somebody rotated the key; review its materials manually"
         changes.append(Change("refuse", MATERIAL, key.key_alias, why))
     why, resource_id = "started again once its key is Enabled", ClusterRecord.from_run(step.run).db_cluster_resource_id
@@ -111,10 +115,10 @@ def _provided(step: OpenStep, asked: RecoveryDrillInputs) -> RecoverInputs:
     )
 
 
-def _opens(step: OpenStep, asked: RecoveryDrillInputs) -> Change:
-    custody = MaterialRecord.from_run(step.run).custody
-    sources = recover.sources(step.run, _provided(step, asked))
-    value = check_opens(custody, read=step.run.read, sources=sources)
+def _opens(step: OpenStep, asked: RecoveryDrillInputs, material: Material) -> Change:
+    custody = material.custody
+    sources = recover.sources(step.run, _provided(step, asked), material)
+    value = check_opens(custody, read=material.reader(step.run), sources=sources)
     hint = differs(custody, value)
     stated = f"{hint}: KMS decides" if hint else f"key check value {value or 'unknown'}"
     return Change("keep", "key material backup", custody.kind, f"readable, {stated}")
@@ -161,7 +165,9 @@ def lose_material(step: OpenStep, plan: Plan) -> Table | str:
                     f"nothing was deleted: {', '.join(others)} started to use the key after this plan was shown, and would "
                     "become inaccessible too; run the plan cell again"
                 )
-            step.client("kms").delete_imported_key_material(**plan.change(MATERIAL).request)
+            for change in plan.changes:
+                if change.resource == MATERIAL and change.action == "delete":
+                    step.client("kms").delete_imported_key_material(**change.request)
         metadata = kms.wait_for_state(step.session, key_id, lambda state: state == "PendingImport")
         status = _wait_lost(step, identifier, minutes=asked.wait_timeout_minutes)
         seen = {"key": metadata["KeyState"], "decrypt": decrypts(step), "cluster": status}
@@ -266,21 +272,24 @@ def verify(step: OpenStep) -> Checks:
 
     Raises `VerificationFailed`, and `StepMissing` for an incomplete drill.
     """
-    record, material = DrillRecord.so_far(step.run), MaterialRecord.from_run(step.run)
+    record = DrillRecord.so_far(step.run)
     checks = Checks("The drill")
-    check_files(checks, step.run, material, claim="every custody file exists and is unchanged")
+    for one in permanent_materials(step.run):
+        claim = "every custody file exists and is unchanged"
+        claim += f" (key check value {one.shown_check_value})" if one.folder else ""
+        check_files(checks, one.reader(step.run), one, claim=claim)
     if step.run.target["target"] == "sandbox" or record.without:
         if not (record.without and record.after and record.other_material):
             raise StepMissing(
                 f"the drill of run {step.run.run_id!r} is not complete; run its apply cells in order first"
             )
         _check_acts(checks, record)
-    key_id, imported = KeyRecord.from_run(step.run).key_id, ImportRecord.from_run(step.run)
+    key_id = KeyRecord.from_run(step.run).key_id
     metadata = kms.describe(step.session, key_id) or {}
     checks.equal("the key can be used", "Enabled", metadata.get("KeyState"), source="kms:DescribeKey")
     current = [entry["KeyMaterialId"] for entry in kms.current_materials(step.session, key_id)]
     claim = "the current key material is the one that the run imported"
-    checks.equal(claim, [imported.key_material_id], current, source="kms:ListKeyRotations")
+    checks.equal(claim, [current_id(step.run)], current, source="kms:ListKeyRotations")
     checks.require_passed()
     if is_ours(step):
         (step.run.path / CIPHERTEXT).unlink()

@@ -23,6 +23,7 @@ from runbook_lib.pages.report import report_html, report_json
 from runbook_lib.plan import Change, Plan
 from runbook_lib.run.expiry import in_words as expiry_in_words
 from runbook_lib.run.expiry import seconds_left
+from runbook_lib.run.materials import Material, current_id, permanent_materials
 from runbook_lib.run.records import ClusterRecord, ImportRecord, KeyRecord, MaterialRecord, VerificationRecord
 from runbook_lib.run.run import Run
 from runbook_lib.steps import ownership
@@ -204,7 +205,16 @@ def _custody(step: OpenStep) -> dict[str, str]:
 def _custody_table(step: OpenStep) -> Table:
     later = [(name.replace("_", " "), value) for name, value in _custody(step).items()]
     rows = MaterialRecord.from_run(step.run).custody.rows()
+    for one in permanent_materials(step.run)[1:]:
+        rows += [("rotated to", f"key check value {one.shown_check_value}, {one.folder}"), *one.custody.rows()]
     return Table("Who keeps the key material", ("", ""), [*rows, *later])
+
+
+def _material_facts(one: Material) -> dict[str, Any]:
+    """Return what report.json says of one key material that the key needs."""
+    names = [one.path(holder.file) for holder in one.custody.holders]
+    facts = {"key_material_id": one.key_material_id, "key_check_value": one.custody.key_check_value}
+    return facts | {"valid_to": one.valid_to or None, "custody": one.custody.kind, "backups": names}
 
 
 def _times(step: OpenStep) -> Table:
@@ -228,7 +238,7 @@ def _facts(step: OpenStep, checks: Checks) -> dict[str, Any]:
     """Return the facts of the run that the reports hold beside the checks, by name."""
     run, now = step.run, step.now()
     key, record, target = KeyRecord.from_run(run), ClusterRecord.from_run(run), run.target
-    imported, material = ImportRecord.from_run(run), MaterialRecord.from_run(run)
+    needed, material = permanent_materials(run), MaterialRecord.from_run(run)
     expiry = expiry_in_words(run, now=now)
     verdict = (
         f"{record.db_cluster_identifier} is encrypted under your key {key.key_alias}; its material was imported and {expiry}."
@@ -245,10 +255,11 @@ def _facts(step: OpenStep, checks: Checks) -> dict[str, Any]:
         "verdict": verdict,
         "key_arn": key.key_arn,
         "key_alias": key.key_alias,
-        "key_material_id": imported.key_material_id,
-        "key_check_value": material.key_check_value,
+        "key_material_id": current_id(run),
+        "key_check_value": needed[-1].custody.key_check_value,
+        "key_materials": [_material_facts(one) for one in needed],
         "custody": material.custody.to_json() | _custody(step),
-        "valid_to": imported.valid_to or None,
+        "valid_to": min((one.valid_to for one in needed if one.valid_to), default=None),
         "seconds_until_expiry": seconds_left(run, now=now),
         "db_cluster_identifier": record.db_cluster_identifier,
         "db_cluster_arn": record.db_cluster_arn,
@@ -257,7 +268,7 @@ def _facts(step: OpenStep, checks: Checks) -> dict[str, Any]:
             "Instances": ", ".join(record.db_instance_identifiers),
             "KMS key": key.key_arn,
             "Alias": key.key_alias,
-            "Key material": f"imported, {expiry}; KeyMaterialId {imported.key_material_id}",
-            "Key check value": material.key_check_value or "unknown: wrapped elsewhere",
+            "Key material": f"imported, {expiry}; KeyMaterialId {current_id(run)}",
+            "Key check value": needed[-1].custody.key_check_value or "unknown: wrapped elsewhere",
         },
     }
