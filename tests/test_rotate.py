@@ -10,11 +10,26 @@ from openssl import private_key, public_pem, put
 from walk import OTHER
 
 from runbook_lib.errors import InputError, KeyMaterialMismatch, KeyNotUsable, PlanRefused
-from runbook_lib.inputs.kms import RotateKeyMaterialInputs
-from runbook_lib.inputs.rds import VerifyEncryptionInputs
+from runbook_lib.inputs.kms import (
+    EncryptKeyMaterialInputs,
+    GetParametersForImportInputs,
+    ImportKeyMaterialInputs,
+    RotateKeyMaterialInputs,
+)
+from runbook_lib.inputs.rds import CreateClusterInputs, VerifyEncryptionInputs
 from runbook_lib.inputs.recovery import RecoverInputs, RecoveryDrillInputs
 from runbook_lib.run.materials import permanent_materials
-from runbook_lib.steps import new_material, recover, recovery_drill, rotate_key_material, verify_encryption
+from runbook_lib.steps import (
+    create_cluster,
+    encrypt_key_material,
+    get_parameters_for_import,
+    import_key_material,
+    new_material,
+    recover,
+    recovery_drill,
+    rotate_key_material,
+    verify_encryption,
+)
 from runbook_lib.steps.open_step import OpenStep
 
 FOREVER = {"ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"}
@@ -136,6 +151,24 @@ def test_expiry_is_per_material(imported):
     assert [late, late] == [one.valid_to for one in permanent_materials(imported.run)]
 
 
+def test_every_earlier_step_keeps_what_it_made_after_a_rotation(imported):
+    """Executed again after a rotation, 02 to 05 keep key, material and cluster; a new cluster is encrypted all the same."""
+    imported.cluster()
+    rotated(imported)
+    again = {
+        "02": (get_parameters_for_import, GetParametersForImportInputs),
+        "03": (encrypt_key_material, EncryptKeyMaterialInputs),
+        "04": (import_key_material, ImportKeyMaterialInputs),
+        "05": (create_cluster, CreateClusterInputs),
+    }
+    for number, (module, inputs) in again.items():
+        step = imported.step(number)
+        plan = module.plan(step, inputs.check(step.run.steps[step.name]["inputs"]))
+        assert {"keep"} == {change.action for change in plan.changes}, (number, plan)
+        module.apply(step, plan)
+        module.verify(step)
+
+
 def test_the_drill_and_the_report_know_several_materials(imported):
     """Both materials are lost and brought back, and report.json lists them with their check values."""
     imported.cluster()
@@ -220,6 +253,7 @@ def test_a_lost_answer_is_one_new_material(imported, monkeypatch, operation):
 
 def test_a_pending_material_of_ours_is_dropped_by_choice(imported, monkeypatch):
     """Deleted from KMS, its files kept; the next rotation makes another one."""
+
     def killed(*_, **__):
         raise Killed
 

@@ -16,6 +16,7 @@ from runbook_lib.checks import Checks
 from runbook_lib.errors import KeyNotUsable, StepMissing
 from runbook_lib.inputs.rds import CreateClusterInputs
 from runbook_lib.plan import Change, Plan
+from runbook_lib.run.materials import current_id
 from runbook_lib.run.records import ClusterRecord, ImportRecord, KeyRecord, clusters
 from runbook_lib.steps import cluster_network, ownership
 from runbook_lib.steps.cluster_request import (
@@ -53,16 +54,17 @@ def plan(step: OpenStep, asked: CreateClusterInputs) -> Plan:
 def _key_arn(step: OpenStep) -> str:
     """Return the ARN of the run's key; raise `KeyNotUsable` unless it is usable and holds the imported material."""
     session, key = step.session, KeyRecord.from_run(step.run)
-    imported = ImportRecord.from_run(step.run)
+    ImportRecord.from_run(step.run)
     metadata = kms.require_usable(session, key.key_id, region=session.region)
     if metadata["Arn"] != key.key_arn:
         raise KeyNotUsable(
             f"the key is {metadata['Arn']}, this run's record names {key.key_arn}; check state.json of this run "
             "and the CloudTrail events of the key before you continue"
         )
-    if metadata.get("CurrentKeyMaterialId", imported.key_material_id) != imported.key_material_id:
+    current = current_id(step.run)
+    if metadata.get("CurrentKeyMaterialId", current) != current:
         raise KeyNotUsable(
-            f"{metadata['Arn']} does not hold the material that this run imported; review its materials manually"
+            f"{metadata['Arn']} does not hold the material that this run imported last; review its materials manually"
         )
     return str(metadata["Arn"])
 
