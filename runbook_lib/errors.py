@@ -142,6 +142,10 @@ class RecoverySourceInvalid(RunbookError, ValueError):
     """The recovery sources that were provided open no backup of the set, or not every component of it."""
 
 
+class SigningKeyInvalid(RunbookError, ValueError):
+    """A file given to sign the evidence is not an RSA or EC private key that can be loaded."""
+
+
 class PassPhraseMissing(RunbookError):
     """A PIN or password is not at the place that was stated, or nobody is present to type it."""
 

@@ -189,9 +189,12 @@ def test_a_whole_run_with_debug_logging_leaves_no_secret(ground):
     ground.runbook("recover", "many", "--check")
     ground.runbook("recover", "many", WATCHED_LOG=log)
     ground.runbook("status", "many", "--json")
+    ground.runbook("evidence", "many", "--out", str(ground.folder / "evidence.zip"), "--sign", ground.path("private-0.pem"),
+                   "--password-from", ASKED)  # fmt: skip
     ground.runbook("run", "--run-id", "many", "--kernel", "plain", WATCHED_LOG=log)
     ground.runbook("clean-up", "many", "--confirm", "aurora-byok", WATCHED_LOG=log)
     assert {} == ground.found()
+    assert zipfile.is_zipfile(ground.folder / "evidence.zip")
     assert "EncryptedKeyMaterial" in Path(log).read_text()
     assert [path for path in (ground.folder / "graveyard").iterdir() if path.stat().st_size]
 
