@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.errors import VerificationFailed
@@ -35,6 +35,19 @@ class Checks:
     def __init__(self, about: str) -> None:
         self.about = about
         self._checks: list[Check] = []
+
+    @classmethod
+    def from_json(cls, about: str, rows: Iterable[Mapping[str, Any]]) -> Checks:
+        """Return the checks whose `to_json` these rows are."""
+        checks = cls(about)
+        for row in rows:
+            claim, expected, actual, source = (str(row[name]) for name in ("claim", "expected", "actual", "source"))
+            checks._checks.append(Check(claim, expected, actual, source, row["passed"] is True))
+        return checks
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return one mapping for each claim: claim, expected, actual, source and passed."""
+        return [asdict(check) for check in self._checks]
 
     def equal(self, claim: str, expected: object, actual: object, *, source: str) -> None:
         """Add a claim that holds when `actual` equals `expected`."""

@@ -46,6 +46,11 @@ def _wrapping(text: str) -> str:
     return f"{breaking};min-width:11em" if len(text) > 40 and longest <= _LONGEST_NAME else breaking
 
 
+def _css_string(text: str) -> Markup:
+    """Return `text` for a string in a style sheet: each character that is not a letter, digit, '-' or ' ' is escaped."""
+    return Markup(re.sub(r"[^A-Za-z0-9 -]", lambda found: f"\\{ord(found[0]):06x}", visible(text)))  # noqa: S704 - escaped
+
+
 def _short_arns(text: str) -> Markup:
     """Return `text` as HTML with each long ARN shortened to its resource; the whole ARN is in a title."""
     parts, end = [Markup("")], 0
@@ -69,6 +74,7 @@ def _environment() -> Environment:
     environment.globals["wbr"] = Markup(":<wbr>")  # the name of an IAM action may break after its service prefix
     environment.filters["wrapping"] = _wrapping
     environment.filters["short_arns"] = _short_arns
+    environment.filters["css_string"] = _css_string
     environment.filters["as_text"] = as_text
     return environment
 

@@ -12,9 +12,18 @@ from walk import Walk
 
 from runbook_cli.runner import chain, notebook
 from runbook_lib.aws import sandbox_process
-from runbook_lib.errors import AccessDenied, CredentialsMissing, StepFailed, VerificationFailed
-from runbook_lib.inputs.rds import VerifyEncryptionInputs
-from runbook_lib.steps import verify_encryption
+from runbook_lib.errors import (
+    AccessDenied,
+    CredentialsMissing,
+    PlanOutdated,
+    StepFailed,
+    VerificationFailed,
+    WaitTimedOut,
+)
+from runbook_lib.inputs.rds import CleanUpInputs, VerifyEncryptionInputs
+from runbook_lib.inputs.recovery import RecoveryDrillInputs
+from runbook_lib.run.run import Run
+from runbook_lib.steps import clean_up, recovery_drill, reports, verify_encryption
 
 
 @pytest.fixture
@@ -130,17 +139,152 @@ def test_a_night_that_ends_before_any_evidence_takes_the_verdict_back(
     assert 1 == dated(verified)
 
 
-@pytest.mark.parametrize("content", [None, "", "not JSON", "[]", "\xff", '{"verified": false}', '{"verified": true}'])
-def test_without_a_whole_verdict_there_is_none_to_take_back(
+DAMAGED = [
+    None,
+    "",
+    "not JSON",
+    "[]",
+    "\xff",
+    "[" * 100_000,
+    '{"verified": false}',
+    '{"verified": true}',
+    '{"format": 99}',
+]
+
+
+def fail_without_evidence(walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notebook, "execute_notebook", lambda *_, **__: "WrongAccount: you are signed in to another")
+    one = chain.Chain(walk.path, {}, print, object())  # type: ignore[arg-type]
+    with pytest.raises(StepFailed, match="WrongAccount"):
+        one.execute_rest()
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=lambda content: str(content)[:20])
+def test_a_damaged_report_json_does_not_keep_the_verdict_on_the_page(
     verified: Walk, monkeypatch: pytest.MonkeyPatch, content: str | None
 ) -> None:
-    """The first verification fails with its own reason, and what lies there is left alone."""
-    path = verified.path / "report.json"
+    """The page said verified; what report.json cannot tell any more, state.json does."""
+    path, page = verified.path / "report.json", verified.path / "report.html"
+    last = report(verified)["verified_at"]
     path.unlink()
     if content is not None:
         path.write_text(content)
-    monkeypatch.setattr(notebook, "execute_notebook", lambda *_, **__: "WrongAccount: you are signed in to another")
-    one = chain.Chain(verified.path, {}, print, object())  # type: ignore[arg-type]
-    with pytest.raises(StepFailed, match="WrongAccount"):
-        one.execute_rest()
-    assert content == (path.read_text() if path.exists() else None)
+    assert "<b>Verified.</b>" in page.read_text()
+    fail_without_evidence(verified, monkeypatch)
+    assert "<b>Verified.</b>" not in page.read_text()
+    assert "WrongAccount" in page.read_text()
+    assert last in page.read_text()
+    found = report(verified)
+    assert (False, verified.run.record("05_create_cluster")["db_cluster_arn"]) == (
+        found["verified"],
+        found["db_cluster_arn"],
+    )
+
+
+def test_without_a_report_there_is_no_verdict_to_take_back(verified: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first verification fails with its own reason, and no report appears."""
+    for name in ("report.json", "report.html"):
+        (verified.path / name).unlink()
+    fail_without_evidence(verified, monkeypatch)
+    assert not [name for name in ("report.json", "report.html") if (verified.path / name).exists()]
+
+
+@pytest.mark.parametrize("part", ["wait_until_available", "gather"])
+def test_a_verification_in_a_notebook_that_ends_early_takes_the_verdict_back(
+    verified: Walk, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """Also without `runbook run`: the cell fails, and the page no longer says verified."""
+
+    def end(*_: Any, **__: Any) -> Any:
+        raise WaitTimedOut("the cluster is still starting")
+
+    monkeypatch.setattr(verify_encryption, part, end)
+    with pytest.raises(WaitTimedOut):
+        night(verified)
+    assert not report(verified)["verified"]
+    assert "the cluster is still starting" in (verified.path / "report.html").read_text()
+    assert 1 == dated(verified)
+
+
+def test_a_plan_that_is_refused_is_no_failed_verification(verified: Walk) -> None:
+    """Nothing was looked at: the report stands."""
+    step = verified.step("06")
+    plan = verify_encryption.plan(step, VerifyEncryptionInputs.check({}))
+    verified.run.note("05_create_cluster", db_subnet_group_name="other")
+    with pytest.raises(PlanOutdated):
+        verify_encryption.apply(step, plan)
+    assert report(verified)["verified"]
+
+
+def test_a_crash_between_the_two_files_leaves_no_old_verdict(verified: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever file is the last that a failed verification writes."""
+    verified.delete_material()
+    writes: list[str] = []
+    write = Run.write
+    for number in range(4):
+
+        def dies(run: Run, name: str, content: bytes, after: int = number) -> Any:
+            writes.append(name)
+            if len(writes) > after:
+                raise KeyboardInterrupt
+            return write(run, name, content)
+
+        writes.clear()
+        night_before = (verified.path / "report.html").exists()
+        monkeypatch.setattr(Run, "write", dies)
+        monkeypatch.setattr(reports, "mark_not_verified", lambda *_: None)  # killed: nothing more is done
+        with pytest.raises(KeyboardInterrupt):
+            verify_encryption.verify(verified.step("06"))
+        monkeypatch.undo()
+        assert night_before or number
+        for name in ("report.html", "report.json"):
+            text = (verified.path / name).read_text() if (verified.path / name).exists() else ""
+            assert "<b>Verified.</b>" not in text
+            assert '"verified": true' not in text
+
+
+# Later steps -----------------------------------------------------------------------------------------------------------
+
+
+def drill(walk: Walk) -> None:
+    step = walk.step("80")
+    asked = RecoveryDrillInputs.check({"recovery_private_keys": [walk.private(0)]})
+    recovery_drill.apply(step, recovery_drill.plan(step, asked))
+    recovery_drill.verify(step)
+
+
+def test_later_steps_write_the_report_again_with_their_results(verified: Walk) -> None:
+    """80, then 06 again, then 90: each result is in the report, with what was verified before it."""
+    drill(verified)
+    found, page = report(verified), (verified.path / "report.html").read_text()
+    assert found["verified"]
+    assert ["80_recovery_drill"] == [one["step"] for one in found["other_steps"]]
+    assert "Result of step 80_recovery_drill" in page
+    assert "Since then, step 80_recovery_drill" in page
+    assert "the master password is managed by RDS" in page
+    found = night(verified)
+    assert ["80_recovery_drill"] == [one["step"] for one in found["other_steps"]]
+    assert not [line for line in found["not_looked_at"] if "step 80 does that" in line]
+    step = verified.step("90")
+    asked = CleanUpInputs.check({"confirm_db_cluster_identifier": "aurora-byok"})
+    clean_up.apply(step, clean_up.plan(step, asked))
+    clean_up.verify(step)
+    found = report(verified)
+    assert ["80_recovery_drill", "90_clean_up"] == [one["step"] for one in found["other_steps"]]
+    assert all(one["passed"] for one in found["other_steps"])
+    assert "Since then, step 90_clean_up" in (verified.path / "report.html").read_text()
+
+
+def test_a_later_step_that_fails_takes_the_verdict_back_until_06_verifies_again(verified: Walk) -> None:
+    """A drill after which the key cannot be used is in the report, red, and no older "Verified" stands."""
+    drill(verified)
+    verified.client().disable_key(KeyId=verified.key_id)
+    with pytest.raises(VerificationFailed):
+        recovery_drill.verify(verified.step("80"))
+    found, page = report(verified), (verified.path / "report.html").read_text()
+    assert not found["verified"]
+    assert "<b>Verified.</b>" not in page
+    assert "80_recovery_drill failed after the verification" in page
+    verified.client().enable_key(KeyId=verified.key_id)
+    assert night(verified)["verified"]
+    assert "<b>Verified.</b>" in (verified.path / "report.html").read_text()

@@ -203,7 +203,7 @@ class Chain:
         line = f"  {step.number} {step.words:<26} {time.monotonic() - began:5.1f} s  "
         if reason or run is None:
             if run is not None and step.name == VERIFY_ENCRYPTION:
-                import_module("runbook_lib.steps.verify_encryption").mark_not_verified(run, reason)
+                import_module("runbook_lib.steps.reports").mark_not_verified(run, reason)
             self._print_line(line + "FAILED")
             raise StepFailed(self._path.name, step.name, reason, shown(output))
         self._executed[step.name] = time.monotonic()

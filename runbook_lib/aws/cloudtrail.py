@@ -31,8 +31,8 @@ _KEY_EVENTS = (
     "RotateKey",
 )
 _CAPTION = "What CloudTrail recorded"
-_HEAD = ("", "event", "caller", "request", "time (UTC)")
-_NAMES = ("outcome", "event", "by", "says", "when")
+_HEAD = ("", "event", "caller", "request", "time (UTC)", "event ID")
+_NAMES = ("outcome", "event", "by", "says", "when", "id")
 
 
 def events(session: Session, run: Run) -> Table:
@@ -48,7 +48,7 @@ def events(session: Session, run: Run) -> Table:
     ]
     began, ended = began - timedelta(hours=1), max([ended, *rotations]) + timedelta(hours=1)
     if session.now() - ended > KEPT:
-        return Table(_CAPTION, _HEAD, [("expired", "", "", "CloudTrail's event history covers 90 days", "")])
+        return Table(_CAPTION, _HEAD, [("expired", "", "", "CloudTrail's event history covers 90 days", "", "")])
     window = {"StartTime": began, "EndTime": ended}
     found = [
         event
@@ -61,7 +61,9 @@ def events(session: Session, run: Run) -> Table:
     seen = {event["eventName"] for event in found}
     missing = [name for name in (*_KEY_EVENTS[:4], "CreateDBCluster") if name not in seen]
     missing += [] if seen & set(_KEY_EVENTS[4:6]) else [_KEY_EVENTS[4]]
-    rows += [("pending", name, "", "not delivered yet; delivery takes up to about 15 minutes", "") for name in missing]
+    rows += [
+        ("pending", name, "", "not delivered yet; delivery takes up to about 15 minutes", "", "") for name in missing
+    ]
     return Table(_CAPTION, _HEAD, rows)
 
 
@@ -76,17 +78,17 @@ def _life(session: Session, key: KeyRecord, cluster: ClusterRecord) -> tuple[dat
 
 def not_read(reason: str = "read_cloudtrail is false") -> Table:
     """Return the table for a verification that did not read CloudTrail, or was refused."""
-    return Table(_CAPTION, _HEAD, [("not read", "", "", reason, "")])
+    return Table(_CAPTION, _HEAD, [("not read", "", "", reason, "", "")])
 
 
 def rows_for_json(table: Table) -> list[dict[str, str]]:
-    """Return the rows of `events` for report.json: outcome, event, by, says, when."""
+    """Return the rows of `events` for report.json: outcome, event, by, says, when, id."""
     return [dict(zip(_NAMES, map(str, row), strict=True)) for row in table.rows]
 
 
 def from_json(rows: list[dict[str, str]]) -> Table:
-    """Return the table of these rows of report.json."""
-    return Table(_CAPTION, _HEAD, [tuple(row[name] for name in _NAMES) for row in rows])
+    """Return the table of these rows of report.json, without the event IDs, which only the reports hold."""
+    return Table(_CAPTION, _HEAD[:-1], [tuple(row[name] for name in _NAMES[:-1]) for row in rows])
 
 
 def _events(session: Session, resource: str, window: dict[str, datetime]) -> Iterator[dict[str, Any]]:
@@ -99,13 +101,14 @@ def _events(session: Session, resource: str, window: dict[str, datetime]) -> Ite
             return
 
 
-def _row(event: dict[str, Any], resource_id: str) -> tuple[str, str, str, str, str]:
+def _row(event: dict[str, Any], resource_id: str) -> tuple[str, ...]:
     parameters = event.get("requestParameters") or event.get("serviceEventDetails") or {}
     user = event["userIdentity"]
     by = str(user.get("arn") or user.get("type") or user.get("invokedBy", "")).rpartition(":")[2]
     if user.get("invokedBy"):
         by = f"{by} through {user['invokedBy']}"
-    return "recorded", str(event["eventName"]), by, _words(parameters, resource_id), str(event["eventTime"])
+    words, when = _words(parameters, resource_id), str(event["eventTime"])
+    return "recorded", str(event["eventName"]), by, words, when, str(event.get("eventID", ""))
 
 
 def _words(parameters: dict[str, Any], resource_id: str) -> str:

@@ -12,6 +12,7 @@ import os
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -67,6 +68,9 @@ class Session:
         self._identity_lock = threading.Lock()
         self._sign_sts_with = threading.local()
         self._clients: dict[tuple[str, str, bool], Any] = {}
+        self.requests: deque[tuple[str, str, str]] = deque(
+            maxlen=500
+        )  # the last answers: call, request ID, Date header
         self._offers: dict[tuple[str, ...], Any] = {}
         try:
             core = botocore.session.Session(session_vars=_ISOLATED if target == "sandbox" else None)
@@ -159,10 +163,12 @@ class Session:
             self._require_account(identity)
 
     def _after_call(self, parsed: Mapping[str, Any], model: Any, retried: bool = True, **_: Any) -> None:
-        date = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        call, metadata = f"{model.service_model.signing_name}:{model.name}", parsed.get("ResponseMetadata", {})
+        date = metadata.get("HTTPHeaders", {}).get("date")
+        self.requests.append((call, str(metadata.get("RequestId", "")), str(date or "")))
         if date:
             self._seen = (parsedate_to_datetime(date).astimezone(UTC), time.monotonic())
-        raise_for_answer(parsed, f"{model.service_model.signing_name}:{model.name}", retried=retried)
+        raise_for_answer(parsed, call, retried=retried)
 
     def _after_call_error(self, exception: Exception, **_: Any) -> None:
         if isinstance(exception, NoCredentialsError | PartialCredentialsError | SSOError):

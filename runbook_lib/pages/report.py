@@ -22,13 +22,26 @@ def report_json(facts: Mapping[str, Any], checks: Checks) -> bytes:
 
     Each check has `claim`, `expected`, `actual`, `source` and `passed`.
     """
-    rows = [
-        {"claim": c.claim, "expected": c.expected, "actual": c.actual, "source": c.source, "passed": c.passed}
-        for c in checks.rows
-    ]
-    return (
-        json.dumps({"format": FORMAT, "verified": checks.passed, **facts, "checks": rows}, indent=1) + "\n"
-    ).encode()
+    content = {"format": FORMAT, "verified": checks.passed, **facts, "checks": checks.to_json()}
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def table_json(table: Table) -> dict[str, Any]:
+    """Return a table for report.json, its values as texts."""
+    return {
+        "caption": table.caption,
+        "columns": list(table.columns),
+        "rows": [[str(value) for value in row] for row in table.rows],
+    }
+
+
+def html_of(
+    report: Mapping[str, Any], *, more: Sequence[Table] = (), pictures: Mapping[str, Picture] | None = None
+) -> bytes:
+    """Return report.html for the content of a report.json. Raises `KeyError` or `TypeError` for one of another version."""
+    checks = Checks.from_json(f"Encryption of {report['db_cluster_identifier']}", report["checks"])
+    tables = [Table(one["caption"], one["columns"], one["rows"]) for one in report.get("tables", [])]
+    return report_html(report, checks, tables=[*tables, *more], pictures=pictures)
 
 
 def report_html(
@@ -42,7 +55,12 @@ def report_html(
 
     `pictures` are embedded in the page, each under its heading.
     """
+    others = [
+        (one, Checks.from_json(f"{one['about']}, finished {one['at']}", one["checks"]))
+        for one in facts.get("other_steps", [])
+    ]
     page = TEMPLATES.get_template("report.html").render(
-        facts=facts, checks=checks, tables=tables, pictures=pictures or {}
-    )
+        facts=facts, checks=checks, tables=tables, others=others, pictures=pictures or {},
+        verified=bool(facts.get("verified", checks.passed)) and checks.passed,
+    )  # fmt: skip
     return page.encode()

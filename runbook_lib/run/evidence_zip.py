@@ -62,12 +62,12 @@ def pack(run: Run, out: Path, *, private_key: Path | None = None, password_from:
     return Packed(out, sha256(content).hexdigest(), tuple(files), signed_with)
 
 
-def contents(run: Run) -> dict[str, bytes]:
-    """Return what goes in, name to content, in order. Raises `ArtefactMissing` for what cannot be read."""
+def contents(run: Run, *, without: str = "") -> dict[str, bytes]:
+    """Return what goes in, name to content, in order, except the folder `without`. Raises `ArtefactMissing`."""
     rotations = {one.folder: _CUSTODY for one in RotationRecord.so_far(run).materials}
     found = {}
     for part, pattern in (GOES_IN | rotations).items():
-        for name in _names(run.path, part):
+        for name in _names(run.path, part) if part != (without or None) else ():
             if re.fullmatch(pattern, name) and (content := _read(run.path / part / name)) is not None:
                 found[f"{part}/{name}" if part else name] = content
     return found

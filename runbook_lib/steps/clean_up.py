@@ -18,7 +18,7 @@ from runbook_lib.inputs.rds import CleanUpInputs
 from runbook_lib.plan import Change, Plan
 from runbook_lib.run.records import CleanUpRecord, ClusterRecord, KeyRecord, StartRecord, VerificationRecord
 from runbook_lib.run.steps import CREATE_CLUSTER, CREATE_KEY
-from runbook_lib.steps import cluster_network, create_key, ownership
+from runbook_lib.steps import cluster_network, create_key, ownership, reports
 from runbook_lib.steps.key_guard import in_words, what_keeps_the_key
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.ownership import ALIAS, CLUSTER, INSTANCE, SECURITY_GROUP, SNAPSHOT, SUBNET_GROUP, Found
@@ -311,6 +311,7 @@ def verify(step: OpenStep) -> Checks | Text:
             source="a new plan",
         )
     if checks.rows:
+        reports.add_result(step, checks)
         checks.require_passed()
     step.run.finish(step.name)
     return checks

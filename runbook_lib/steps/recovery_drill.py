@@ -31,7 +31,7 @@ from runbook_lib.plan import Change, Plan
 from runbook_lib.run.materials import Material, current_id, permanent_materials
 from runbook_lib.run.records import ClusterRecord, DrillRecord, KeyRecord
 from runbook_lib.run.steps import IMPORT_KEY_MATERIAL
-from runbook_lib.steps import ownership, recover
+from runbook_lib.steps import ownership, recover, reports
 from runbook_lib.steps.drill_ciphertext import CIPHERTEXT, decrypts, encrypt_a_line, is_ours
 from runbook_lib.steps.existing_set import check_files
 from runbook_lib.steps.key_guard import what_would_stop
@@ -290,6 +290,7 @@ def verify(step: OpenStep) -> Checks:
     current = [entry["KeyMaterialId"] for entry in kms.current_materials(step.session, key_id)]
     claim = "the current key material is the one that the run imported"
     checks.equal(claim, [current_id(step.run)], current, source="kms:ListKeyRotations")
+    reports.add_result(step, checks)
     checks.require_passed()
     if is_ours(step):
         (step.run.path / CIPHERTEXT).unlink()

@@ -23,7 +23,7 @@ from runbook_lib.pages.progress import interruptible
 from runbook_lib.plan import Change, Plan
 from runbook_lib.run.materials import all_materials, permanent_materials
 from runbook_lib.run.records import ImportRecord, KeyRecord, RotatedMaterial, RotationRecord
-from runbook_lib.steps import new_material
+from runbook_lib.steps import new_material, reports
 from runbook_lib.steps.new_material import ENCRYPTED, IMPORT_TOKEN, MATERIAL
 from runbook_lib.steps.open_step import OpenStep
 
@@ -287,6 +287,7 @@ def verify(step: OpenStep) -> Checks:
     if step.name not in step.run.steps:
         raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
     checks = retry_until_passed(lambda: _gather(step), target=step.session.target)
+    reports.add_result(step, checks)
     checks.require_passed()
     needed = permanent_materials(step.run)
     summary = f"{len(needed)} key materials, current: key check value {needed[-1].shown_check_value}"

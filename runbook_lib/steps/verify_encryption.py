@@ -6,7 +6,6 @@ Read-only, except for an optional snapshot. Writes report.json and report.html.
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 from runbook_lib.aws import cloudtrail, rds
@@ -16,20 +15,22 @@ from runbook_lib.aws.retry import retry_until_passed
 from runbook_lib.aws.waiting import poll_interval, statuses, wait_until_available
 from runbook_lib.checks import Checks
 from runbook_lib.errors import WaitFailed
-from runbook_lib.files import private_folder, utc_stamp
+from runbook_lib.files import utc_stamp
 from runbook_lib.inputs.rds import VerifyEncryptionInputs
 from runbook_lib.pages.progress import interruptible
-from runbook_lib.pages.report import report_html, report_json
+from runbook_lib.pages.report import table_json
 from runbook_lib.plan import Change, Plan
 from runbook_lib.run.expiry import in_words as expiry_in_words
 from runbook_lib.run.expiry import seconds_left
 from runbook_lib.run.materials import Material, current_id, permanent_materials
 from runbook_lib.run.records import ClusterRecord, ImportRecord, KeyRecord, MaterialRecord, VerificationRecord
-from runbook_lib.run.run import Run
-from runbook_lib.steps import ownership
+from runbook_lib.steps import ownership, report_facts, reports
 from runbook_lib.steps.evidence import gather
 from runbook_lib.steps.open_step import OpenStep
+from runbook_lib.steps.reports import mark_not_verified
 from runbook_lib.tables import Table
+
+__all__ = ["apply", "mark_not_verified", "plan", "show_cloudtrail", "verify"]
 
 SNAPSHOT = "snapshot"
 
@@ -68,7 +69,7 @@ def apply(step: OpenStep, plan: Plan) -> dict[str, str]:
     the reports show it. Raises `WaitTimedOut`.
     """
     record, asked = ClusterRecord.from_run(step.run), plan.inputs
-    with step.applying(plan), interruptible():
+    with step.applying(plan), interruptible(), reports.taken_back_unless_written(step.run):
         try:
             found = wait_until_available(
                 step.session,
@@ -126,56 +127,33 @@ def verify(step: OpenStep) -> Checks:
     `VerificationFailed`, naming each failed claim.
     """
     first = not VerificationRecord.so_far(step.run).verified_at  # later, every resource is old enough to be visible
-    checks = retry_until_passed(lambda: gather(step), target=step.session.target) if first else gather(step)
-    events = _events(step, checks)
-    facts = _facts(step, checks)
-    _write_reports(step, checks, facts, events)
+    with reports.taken_back_unless_written(step.run):
+        step.session.requests.clear()
+        checks = retry_until_passed(lambda: gather(step), target=step.session.target) if first else gather(step)
+        events = _events(step, checks)
+        facts = _facts(step, checks) | {"trail": cloudtrail.rows_for_json(events)}
+        facts |= _about_itself(step, facts)
+        tables = [_custody_table(step), events, *report_facts.tables(facts)]
+        reports.write(
+            step.run, facts | {"tables": [table_json(one) for one in tables]}, checks, moment=step.now(), by=step.name
+        )
     checks.require_passed()
     step.run.finish(step.name, verified_at=facts["verified_at"], verdict=facts["verdict"], summary=checks.summary)
     return checks
 
 
-def _write_reports(step: OpenStep, checks: Checks, facts: dict[str, Any], events: Table) -> None:
-    tables = [_custody_table(step), events, _times(step)]
-    page = report_html(facts, checks, tables=tables, pictures=_pictures(step))
-    facts = {name: value for name, value in facts.items() if name != "summary"}
-    content = report_json(facts | {"trail": cloudtrail.rows_for_json(events)}, checks)
-    _write_both(step.run, f"{step.now():%Y%m%dT%H%M%SZ}", content, page)
-
-
-def mark_not_verified(run: Run, reason: str) -> None:
-    """Replace the reports of a run, if they say verified, after a verification that ended before it had evidence.
-
-    Calls nothing: without credentials, say, there is no session. The dated copies of earlier reports stay.
-    """
-    if not (run.path / "report.json").is_file():
-        return
-    try:
-        before = json.loads(run.read("report.json"))
-    except ValueError:
-        return
-    needed = {"verified", "db_cluster_identifier", "db_cluster_arn", "key_arn", "verified_at"}
-    if not isinstance(before, dict) or not needed <= set(before) or not before["verified"]:
-        return
-    checks = Checks(f"Encryption of {before['db_cluster_identifier']}")
-    checks.equal("the verification ran to its end", "yes", f"no: {reason}", source="runbook run")
-    facts = {name: value for name, value in before.items() if name not in ("format", "verified", "checks", "trail")}
-    now = datetime.now(UTC)
-    facts |= {"verified_at": utc_stamp(now), "verdict": f"Not verified: {reason}"}
-    summary = {
-        "DB cluster": before["db_cluster_arn"],
-        "KMS key": before["key_arn"],
-        "Last verified": before["verified_at"],
+def _about_itself(step: OpenStep, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return who verified, with what, the parameters, files and requests, and what was not verified."""
+    run, snapshot = step.run, VerificationRecord.so_far(step.run).db_cluster_snapshot_identifier
+    return {
+        "who": report_facts.who(step.session),
+        "software": report_facts.software(),
+        "parameters": report_facts.parameters(run),
+        "sha256": report_facts.file_digests(run),
+        "requests": report_facts.requests(step.session),
+        "other_steps": reports.other_results(run),
+        "not_looked_at": report_facts.not_looked_at(run, trail=facts["trail"], snapshot=snapshot),
     }
-    page = report_html(facts | {"summary": summary}, checks)
-    _write_both(run, f"{now:%Y%m%dT%H%M%SZ}", report_json(facts | {"trail": []}, checks), page)
-
-
-def _write_both(run: Run, stamp: str, content: bytes, page: bytes) -> None:
-    private_folder(run.path / "reports")
-    for name, data in (("report.json", content), ("report.html", page)):
-        run.write(f"reports/{stamp}-{name}", data)
-        run.write(name, data)
 
 
 def _events(step: OpenStep, checks: Checks) -> Table:
@@ -215,23 +193,6 @@ def _material_facts(one: Material) -> dict[str, Any]:
     names = [one.path(holder.file) for holder in one.custody.holders]
     facts = {"key_material_id": one.key_material_id, "key_check_value": one.custody.key_check_value}
     return facts | {"valid_to": one.valid_to or None, "custody": one.custody.kind, "backups": names}
-
-
-def _times(step: OpenStep) -> Table:
-    rows = [
-        (name, part["started"], "this report" if name == step.name else part.get("finished", "in progress"))
-        for name, part in sorted(step.run.steps.items())
-    ]
-    return Table("Start and end of each step (UTC)", ("step", "started", "finished"), rows)
-
-
-def _pictures(step: OpenStep) -> dict[str, Any]:
-    from runbook_lib.pages.pictures import timeline, who_holds_which_key
-
-    return {
-        "Timeline of the run": timeline(step.run.steps, until=datetime.now(UTC)),
-        "Who holds which key": who_holds_which_key(),
-    }
 
 
 def _facts(step: OpenStep, checks: Checks) -> dict[str, Any]:
