@@ -1,10 +1,11 @@
 """What a report says about itself: who ran the run and with what, its parameters and files, and what was not verified.
 
-Reads the run folder and this machine. A user name and a host name are in the run's report only, in no cell's output.
+Reads the run folder, this machine and the key policy. User and host name are in the run's report only, in no output of a cell.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import pwd
@@ -15,15 +16,26 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from runbook_lib.aws.answers import REFUSALS, refusal_text
 from runbook_lib.aws.session import Session
-from runbook_lib.errors import ArtefactMissing
+from runbook_lib.checks import Checks
+from runbook_lib.errors import ArtefactMissing, PolicyInvalid
+from runbook_lib.policies import reading
 from runbook_lib.run.evidence_zip import contents
 from runbook_lib.run.paths import checkout
+from runbook_lib.run.records import KeyRecord
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import RECOVERY_DRILL, STEP_INPUTS, VERIFY_ENCRYPTION
+from runbook_lib.steps import review_policy
+from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.tables import Table
 
 _PACKAGES = {"runbook": "aurora-byok-runbook", "boto3": "boto3", "botocore": "botocore", "cryptography": "cryptography"}
+
+
+NOT_OPENED = (
+    "Whether the key material backups can be decrypted: their files were compared, not opened (step 80 does that)."
+)
 
 
 def who(session: Session) -> dict[str, str]:
@@ -93,22 +105,47 @@ def not_looked_at(run: Run, *, trail: list[dict[str, str]], snapshot: str) -> li
     if run.target["target"] == "sandbox":
         lines.append("AWS itself: this run used the sandbox, a simulation on one machine.")
     if not run.is_finished(RECOVERY_DRILL):
-        lines.append(
-            "Whether the key material backups can be decrypted: their files were compared, not opened (step 80 does that)."
-        )
+        lines.append(NOT_OPENED)
     if any(row["outcome"] != "recorded" for row in trail):
         lines.append("CloudTrail completely: the rows that are not marked recorded were not seen.")
     if not snapshot:
         lines.append("Snapshots: none was taken, and those of others were not listed.")
     return [
         *lines,
-        "What else uses the KMS key: other clusters, copies in other Regions, exports (`runbook key-users` lists them).",
+        "What else uses the KMS key: other clusters, copies in other Regions, exports; runbook key-users lists them.",
         "IAM policies: whom the account allows to use the key through the key policy's statement for the account.",
         "The data in the database, its users, and connections to it (TLS).",
         "Where the recovery private keys are kept, and who has them.",
         "Copies of the key material that somebody made outside of this runbook.",
         "Any time but the one above: what was different before, or changed later.",
     ]
+
+
+# The key policy -------------------------------------------------------------------------------------------------------
+
+
+def key_policy(step: OpenStep, checks: Checks) -> dict[str, Any]:
+    """Return the key policy as KMS has it, and whether it is the one that 01 put; a refusal is a failed claim."""
+    key = KeyRecord.from_run(step.run)
+    try:
+        document = json.loads(step.client("kms").get_key_policy(KeyId=key.key_id, PolicyName="default")["Policy"])
+    except REFUSALS as error:
+        checks.equal("the key policy can be read", "AWS answers", refusal_text(error), source="kms:GetKeyPolicy")
+        return {"key_policy": {}, "key_policy_unchanged": None}
+    return {"key_policy": document, "key_policy_unchanged": reading.same(document, key.key_policy)}
+
+
+def _who_may(facts: dict[str, Any]) -> list[Table]:
+    try:
+        table = review_policy.who_may(facts["key_policy"]) if facts["key_policy"] else Table("", ("",), [("not read",)])
+    except PolicyInvalid as error:
+        table = Table("", ("",), [(f"This policy cannot be put into words: {error}",)])
+    words = {
+        True: "the policy is the one that was reviewed in step 01",
+        False: "CHANGED since it was reviewed in step 01",
+    }
+    caption = f"Who may do what with the key ({words.get(facts['key_policy_unchanged'], 'not read')})"
+    return [Table(caption, table.columns, table.rows)]
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
@@ -127,6 +164,7 @@ def tables(facts: dict[str, Any]) -> list[Table]:
     files = list(facts["sha256"].items()) or [("none", "")]
     asked = [(one["call"], one["request_id"], one["at"]) for one in facts["requests"]]
     return [
+        *_who_may(facts),
         Table("Who ran the verification, and with what", ("", ""), rows),
         *_parameters(facts["parameters"]),
         Table("SHA-256 of custody records and executed notebooks", ("file", "SHA-256"), files),

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from runbook_lib.checks import Checks
@@ -18,8 +19,9 @@ from runbook_lib.files import private_folder, utc_stamp
 from runbook_lib.pages.report import FORMAT, html_of, report_json
 from runbook_lib.run.records import ClusterRecord, KeyRecord, VerificationRecord
 from runbook_lib.run.run import Run
-from runbook_lib.run.steps import CLEAN_UP, VERIFY_ENCRYPTION
+from runbook_lib.run.steps import CLEAN_UP, RECOVERY_DRILL, VERIFY_ENCRYPTION
 from runbook_lib.steps.open_step import OpenStep
+from runbook_lib.steps.report_facts import NOT_OPENED
 from runbook_lib.tables import Table
 
 JSON, HTML = "report.json", "report.html"
@@ -36,10 +38,19 @@ def write(run: Run, facts: Mapping[str, Any], checks: Checks, *, moment: datetim
     page = html_of(report, more=[_times(run, by)], pictures=_pictures(run))
     if not report["verified"]:
         _remove(run)
-    private_folder(run.path / "reports")
+    stamp = _dated(private_folder(run.path / "reports"), f"{moment.astimezone(UTC):%Y%m%dT%H%M%SZ}")
     for name, data in ((JSON, content), (HTML, page)):
-        run.write(f"reports/{moment.astimezone(UTC):%Y%m%dT%H%M%SZ}-{name}", data)
+        run.write(f"reports/{stamp}-{name}", data)
         run.write(name, data)
+
+
+def _dated(folder: Path, second: str) -> str:
+    """Return the first of `second`, `second-2`, … that no report has: a dated copy is never overwritten."""
+    stamp, number = second, 1
+    while any(os.path.lexists(folder / f"{stamp}-{name}") for name in (JSON, HTML)):
+        number += 1
+        stamp = f"{second}-{number}"
+    return stamp
 
 
 def _remove(run: Run) -> None:
@@ -95,6 +106,8 @@ def add_result(step: OpenStep, checks: Checks) -> None:
     one: dict[str, Any] = {"step": step.name, "at": utc_stamp(now), "about": checks.about, "summary": checks.summary}
     one |= {"passed": checks.passed, "checks": checks.to_json()}
     report["other_steps"] = [*(other for other in other_results(step.run) if other["step"] != step.name), one]
+    if checks.passed and step.name == RECOVERY_DRILL:
+        report["not_looked_at"] = [line for line in report.get("not_looked_at", []) if line != NOT_OPENED]
     if not checks.passed and step.name != CLEAN_UP:
         report |= {"verified": False, "verdict": f"{step.name} failed after the verification: {checks.summary}."}
     facts = {name: value for name, value in report.items() if name not in ("format", "checks")}

@@ -130,8 +130,8 @@ def verify(step: OpenStep) -> Checks:
     with reports.taken_back_unless_written(step.run):
         step.session.requests.clear()
         checks = retry_until_passed(lambda: gather(step), target=step.session.target) if first else gather(step)
-        events = _events(step, checks)
-        facts = _facts(step, checks) | {"trail": cloudtrail.rows_for_json(events)}
+        events, policy = _events(step, checks), report_facts.key_policy(step, checks)
+        facts = _facts(step, checks) | policy | {"trail": cloudtrail.rows_for_json(events)}
         facts |= _about_itself(step, facts)
         tables = [_custody_table(step), events, *report_facts.tables(facts)]
         reports.write(
