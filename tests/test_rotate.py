@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+from datetime import timedelta
 
 import pytest
 from kms_support import rotate as rotate_by_hand
 from openssl import private_key, public_pem, put
 from walk import OTHER
 
-from runbook_lib.errors import InputError, KeyMaterialMismatch, KeyNotUsable, PlanRefused
+from runbook_lib.aws import sandbox_process
+from runbook_lib.errors import InputError, KeyMaterialMismatch, KeyNotUsable, PlanOutdated, PlanRefused
 from runbook_lib.inputs.kms import (
     EncryptKeyMaterialInputs,
     GetParametersForImportInputs,
@@ -18,10 +21,12 @@ from runbook_lib.inputs.kms import (
 )
 from runbook_lib.inputs.rds import CreateClusterInputs, VerifyEncryptionInputs
 from runbook_lib.inputs.recovery import RecoverInputs, RecoveryDrillInputs
+from runbook_lib.run import expiry
 from runbook_lib.run.materials import permanent_materials
 from runbook_lib.steps import (
     create_cluster,
     encrypt_key_material,
+    evidence,
     get_parameters_for_import,
     import_key_material,
     new_material,
@@ -30,7 +35,7 @@ from runbook_lib.steps import (
     rotate_key_material,
     verify_encryption,
 )
-from runbook_lib.steps.open_step import OpenStep
+from runbook_lib.steps.open_step import OpenStep, open_step
 
 FOREVER = {"ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"}
 NOW = {"min_days_between_rotations": 0}
@@ -59,7 +64,7 @@ def listed(walk):
     return [(entry["KeyMaterialId"], entry["KeyMaterialState"]) for entry in answer]
 
 
-def add_pending(walk, material):
+def add_pending(walk, material, **until):
     """Import new key material as a colleague does, without rotating."""
     client = walk.client()
     pair = client.get_parameters_for_import(
@@ -69,7 +74,7 @@ def add_pending(walk, material):
 
     return client.import_key_material(
         KeyId=walk.key_id, ImportToken=pair["ImportToken"], ImportType="NEW_KEY_MATERIAL",
-        EncryptedKeyMaterial=by_hand(pair["PublicKey"], material), **FOREVER,
+        EncryptedKeyMaterial=by_hand(pair["PublicKey"], material), **(until or FOREVER),
     )["KeyMaterialId"]  # fmt: skip
 
 
@@ -147,6 +152,9 @@ def test_expiry_is_per_material(imported):
     soon, late = "2027-01-01T00:00:00+00:00", "2027-06-01T00:00:00+00:00"
     rotated(imported, expiration_model="KEY_MATERIAL_EXPIRES", valid_to=soon)
     assert ["", soon] == [one.valid_to for one in permanent_materials(imported.run)]
+    values = [one.custody.key_check_value for one in permanent_materials(imported.run)]
+    assert [f"key check value {values[0]} does not expire",
+            f"key check value {values[1]} expires at 2027-01-01 00:00 UTC"] == expiry.of_each(imported.run)  # fmt: skip
     recovered(imported, valid_to=late)
     assert [late, late] == [one.valid_to for one in permanent_materials(imported.run)]
 
@@ -190,6 +198,57 @@ def test_the_drill_and_the_report_know_several_materials(imported):
     assert not checks.passed
 
 
+# By night -------------------------------------------------------------------------------------------------------------
+
+
+def failed_by_night(walk, **given):
+    """Verify as the scheduler does, and return what failed."""
+    step = walk.step("06")
+    verify_encryption.apply(step, verify_encryption.plan(step, VerifyEncryptionInputs.check(given)))
+    return {check.claim: str(check.actual) for check in evidence.gather(step).rows if not check.passed}
+
+
+def test_a_rotation_that_is_due_is_a_finding_and_not_an_act(imported):
+    """From the day on that the policy names, by AWS's record of the last rotation; the key is not rotated by it."""
+    imported.cluster()
+    assert {} == failed_by_night(imported, rotate_every_days=90)
+    advance(imported, days=91)
+    assert {} == failed_by_night(imported)
+    [(_, actual)] = failed_by_night(imported, rotate_every_days=90).items()
+    assert "rotation is due: runbook rotate demo" in actual
+    assert 1 == len(listed(imported))
+    rotated(imported)
+    assert {} == failed_by_night(imported, rotate_every_days=90)
+
+
+def test_each_material_that_expires_soon_is_a_finding_until_it_is_extended(imported):
+    """With the clusters that stop then; the one that is pending rotation included, and one that lives long not."""
+    imported.cluster()
+    rotated(imported, expiration_model="KEY_MATERIAL_EXPIRES", valid_to=in_days(imported, 40))
+    ids = [one for one, _ in listed(imported)]
+    assert {} == failed_by_night(imported)
+    [(claim, actual)] = failed_by_night(imported, warn_days_before_expiry=41).items()
+    assert ids[1][:16] in claim
+    assert "aurora-byok" in actual
+    advance(imported, days=34)
+    assert [claim] == list(failed_by_night(imported))
+    assert {} == failed_by_night(imported, warn_days_before_expiry=0)
+    recovered(imported, material=ids[1][:16], valid_to=in_days(imported, 90))
+    assert {} == failed_by_night(imported)
+    pending = add_pending(imported, OTHER, ExpirationModel="KEY_MATERIAL_EXPIRES", ValidTo=in_days(imported, 3))
+    [(claim, actual)] = failed_by_night(imported).items()
+    assert pending[:16] in claim
+    assert "pending rotation" in actual
+
+
+def advance(walk, *, days):
+    sandbox_process.call(walk.endpoint, "/runbook/clock", body={"advance_seconds": days * 86400}, method="POST")
+
+
+def in_days(walk, days):
+    return (walk.step("06").now() + timedelta(days=days)).isoformat(timespec="seconds")
+
+
 # Interrupted ------------------------------------------------------------------------------------------------------
 
 
@@ -200,6 +259,7 @@ class Killed(BaseException):
 POINTS = ("_record", "_write", "_import", "_sent_rotation", "_wait")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_anywhere_it_is_one_new_material(imported, monkeypatch, point, after):
@@ -282,6 +342,34 @@ def test_a_pending_material_of_somebody_else_is_refused(imported):
         rotate_key_material.apply(imported.step("20"), plan)
 
 
+def test_a_pending_material_that_was_exchanged_is_not_rotated_to(imported, monkeypatch):
+    """RotateKeyOnDemand names no key material, so that what is pending is looked at just before."""
+    real = rotate_key_material._import
+
+    def exchanged(*given):
+        ours = real(*given)
+        imported.client().delete_imported_key_material(KeyId=imported.key_id, KeyMaterialId=ours)
+        add_pending(imported, OTHER)
+        return ours
+
+    monkeypatch.setattr(rotate_key_material, "_import", exchanged)
+    with pytest.raises(PlanOutdated, match="not pending any more"):
+        rotated(imported)
+    assert ["CURRENT", "PENDING_ROTATION"] == [state for _, state in listed(imported)]
+    assert ["refuse"] == [change.action for change in plan_of(imported).changes]
+
+
+def test_a_copy_of_the_folder_does_not_rotate_again(imported):
+    """A second folder of the same run has no backup of the material that the first one made, and is refused."""
+    copy = imported.folder.parent / "copy"
+    shutil.copytree(imported.folder, copy)
+    rotated(imported)
+    step = open_step("20_rotate_key_material", run_id="demo", runs_dir=copy)
+    plan = rotate_key_material.plan(step, RotateKeyMaterialInputs.check(NOW))
+    assert ["refuse"] == [change.action for change in plan.changes]
+    assert 2 == len(listed(imported))
+
+
 def test_a_rotation_by_somebody_else_is_refused(imported):
     """The run has no backup of what is current, and says so."""
     add_pending(imported, OTHER)
@@ -306,6 +394,7 @@ def test_a_disabled_key_is_not_rotated(imported):
     assert not (imported.path / "materials").exists()
 
 
+@pytest.mark.slow
 def test_25_rotations_and_the_next_says_so_before_it_makes_material(imported, monkeypatch):
     """The quota of KMS is counted in its own record."""
     for _ in range(25):

@@ -156,6 +156,18 @@ def test_a_process_killed_at_any_byte_leaves_the_whole_old_state(run, tmp_path, 
         assert [] == [path.name for path in run.path.iterdir() if path.name.startswith(".writing-")]
 
 
+def test_what_a_killed_process_left_half_written_is_swept_in_every_folder(run):
+    """Temporary files, also of key material folders, are gone once the run is locked again; others stay."""
+    folder = run.path / "materials" / "1a2b3c"
+    folder.mkdir(parents=True)
+    for path in (run.path, folder.parent, folder):
+        (path / ".writing-ImportToken.bin.x").write_bytes(b"half")
+    (folder / "ImportToken.bin").write_bytes(b"whole")
+    with run.locked(what="the next"):
+        assert [] == list(run.path.rglob(".writing-*"))
+    assert b"whole" == (folder / "ImportToken.bin").read_bytes()
+
+
 def test_a_newer_format_is_refused(run, tmp_path):
     """An older version never writes over a newer state."""
     state = json.loads((run.path / STATE).read_text()) | {"format": FORMAT + 1}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from runbook_lib.material import key_material
+
 INSTANCE_CLASS = "db.t4g.large"  # another than the runs' own
 
 
@@ -12,6 +14,26 @@ class Colleague:
 
     def __init__(self, client: Any) -> None:
         self._rds, self._ec2, self._kms = client("rds"), client("ec2"), client("kms")
+
+    def replace_pending_material(self, alias: str) -> str:
+        """Delete what is pending rotation, import other key material in its place; return its KeyMaterialId."""
+        key_id = self._kms.describe_key(KeyId=alias)["KeyMetadata"]["KeyId"]
+        listed = self._kms.list_key_rotations(KeyId=key_id, IncludeKeyMaterial="ALL_KEY_MATERIAL")["Rotations"]
+        for one in listed:
+            if one["KeyMaterialState"].startswith("PENDING"):
+                self._kms.delete_imported_key_material(KeyId=key_id, KeyMaterialId=one["KeyMaterialId"])
+        pair = self._kms.get_parameters_for_import(
+            KeyId=key_id, WrappingAlgorithm="RSAES_OAEP_SHA_256", WrappingKeySpec="RSA_2048"
+        )
+        sealed = key_material.encrypt_key_material(
+            key_material.KeyMaterial.generate(), wrapping_public_key=pair["PublicKey"],
+            wrapping_algorithm="RSAES_OAEP_SHA_256",
+        )  # fmt: skip
+        made = self._kms.import_key_material(
+            KeyId=key_id, ImportToken=pair["ImportToken"], EncryptedKeyMaterial=sealed, ImportType="NEW_KEY_MATERIAL",
+            ExpirationModel="KEY_MATERIAL_DOES_NOT_EXPIRE",
+        )  # fmt: skip
+        return str(made["KeyMaterialId"])
 
     def replace_cluster(self, name: str, *, instances: bool = True) -> str:
         """Delete cluster and instances, create others of the same names and tags; return the new resource id."""

@@ -24,8 +24,9 @@ from runbook_cli.runner import chain, notebook
 from runbook_lib.errors import RunbookError
 from runbook_lib.inputs.start import StartInputs
 from runbook_lib.run.run import Run
+from runbook_lib.run.steps import ROTATE_KEY_MATERIAL
 
-RUN, CLEAN_UP_PHASE = "run", "clean-up"
+RUN, ROTATION, CLEAN_UP_PHASE = "run", "rotation", "clean-up"
 AWAY = "-away"
 RUN_ID, REGION, CLUSTER, ALIAS = "crash", "eu-west-2", "crash-cluster", "alias/crash"
 OF_CALLS_ONLY = frozenset({"drop", "throttle", "error", "invisible"})
@@ -125,6 +126,7 @@ def _under(path: Any, folder: str) -> bool:
 def _name(path: Any, folder: str) -> str:
     """Return a file name without the parts that differ between runs."""
     name = os.fspath(path).removeprefix(folder).lstrip("/").removeprefix(f"{RUN_ID}/")
+    name = re.sub("materials/[0-9a-f]{6}", "materials/NEW", name)
     name = re.sub(r"Import_Parameters_.*\.zip", "Import_Parameters.zip", re.sub(r"\d{8}T\d{6}Z", "TIME", name))
     return re.sub(r"(^|/)(\.writing-.*)\..*$", r"\1\2", name)
 
@@ -187,7 +189,7 @@ class Attempts:
                 raise RuntimeError(error)
 
     def run(self, runs: Path, account: str, phase: str, target: str = "sandbox") -> None:
-        """Run 00 to 06, or 90, with the runner's code; the cells are executed in this process."""
+        """Run 00 to 06, 20 or 90 with the runner's code; the cells are executed in this process."""
         os.environ.update(RUNBOOK_RUNS_DIR=str(runs), RUNBOOK_SANDBOX_ENDPOINT=self.url, RUNBOOK_ATTENDED="0")
         runbook_kernels.start = lambda: None
         notebook.kernels = _NoKernels
@@ -196,8 +198,12 @@ class Attempts:
         with contextlib.redirect_stdout(io.StringIO()):
             if phase == RUN:
                 chain.run_chain(self.parameters(account, target), run_id=RUN_ID, runs_dir=runs, print_line=str)
+                return
+            run = Run.open(RUN_ID, runs_dir=runs)
+            if phase == ROTATION:
+                given = {"recovery_public_keys": [str(self.public)], "exercises": False}
+                chain.execute_one(run, ROTATE_KEY_MATERIAL, given, what="runbook rotate", print_line=str)
             else:
-                run = Run.open(RUN_ID, runs_dir=runs)
                 chain.clean_up(run, {"confirm_db_cluster_identifier": CLUSTER, "exercises": False}, print_line=str)
 
     def attempt(

@@ -1,6 +1,6 @@
 """Break the chain at every AWS call and every file write, run it again, and check the result.
 
-One uninterrupted run of 00 to 06 and 90 records the points: each HTTP request to AWS, and each file in the runs folder
+One uninterrupted run of 00 to 06, 20 and 90 records the points: each HTTP request to AWS, and each file in the runs folder
 that is opened for writing, renamed or removed, and each folder that is created. For each point and mode, the chain is
 broken there, with an account and a runs folder of its own, and run again with the same run id. The modes:
 
@@ -14,9 +14,10 @@ broken there, with an account and a runs folder of its own, and run again with t
   account, replaced, rival  somebody else acts (crash_others.py says how), at the calls that change something
 
 Afterwards the run must be verified; each resource exists exactly once, and no other exists; the custody copy, decrypted
-with the recovery key, is the key material of the key (KMS accepts it again, and rejects any other); and 90 leaves only
-the key that is pending deletion. For speed, the runner's own code executes the cells of the notebooks in forked
-processes, not in kernels: the same cells and library calls, some hundred times faster than with papermill.
+with the recovery key, is the key material of the key (KMS accepts it again, and rejects any other), after 20 that of
+each of the two; and 90 leaves only the key that is pending deletion. For speed, the runner's own code executes the
+cells of the notebooks in forked processes, not in kernels: the same cells and library calls, some hundred times faster
+than with papermill.
 
     python tools/crash_matrix.py [--sample N] [--mode MODE]... [--point TEXT] [--jobs 2]
 """
@@ -45,8 +46,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import crash_others  # noqa: E402
-from crash_attempts import AWAY, CLEAN_UP_PHASE, OF_CALLS_ONLY, RUN, RUN_ID, Attempts, Point  # noqa: E402
-from crash_world import World, files_of, problems_of_a_clean_up, problems_of_a_run  # noqa: E402
+from crash_attempts import AWAY, CLEAN_UP_PHASE, OF_CALLS_ONLY, ROTATION, RUN, RUN_ID, Attempts, Point  # noqa: E402
+from crash_world import (  # noqa: E402
+    World,
+    files_of,
+    problems_of_a_clean_up,
+    problems_of_a_rotation,
+    problems_of_a_run,
+)
 
 from runbook_lib.aws import retry, sandbox_process  # noqa: E402
 from runbook_lib.aws.session import Session  # noqa: E402
@@ -56,6 +63,7 @@ from runbook_sandbox.instruments import visibility_delays  # noqa: E402
 
 BREAKS = ("kill-before", "kill-after", "interrupt", "drop", "throttle", "error", "invisible", "full", "vanish")
 MODES = (*BREAKS, *crash_others.MODES)
+PHASES = (RUN, ROTATION, CLEAN_UP_PHASE)
 UNSAFE = ("retries", "intents", "patience", "account", "look", "marks")
 OF_FILES_ONLY = frozenset({"full", "vanish"})
 MUST_NOT_STOP = frozenset({"throttle", "error", "invisible"})
@@ -70,7 +78,7 @@ class Matrix:
         self.attempts = Attempts(url, folder, recovery_pair())
         self.world = World(url)
         self.seat = seat
-        self.files: frozenset[str] = frozenset()
+        self.files: dict[str, frozenset[str]] = {}
 
     def warm_up(self) -> None:
         """Run once in this process, so that forked processes have all service models and templates loaded."""
@@ -78,7 +86,7 @@ class Matrix:
         botocore.session.create_loader = lambda *_: loader
         account, runs = self.world.enter(self.seat), self.folder / "warm"
         runs.mkdir()
-        for phase in (RUN, CLEAN_UP_PHASE):
+        for phase in PHASES:
             self.attempts.run(runs, account, phase)
         shutil.rmtree(runs)
 
@@ -90,16 +98,12 @@ class Matrix:
     def _points(self, target: str, modes: tuple[str, ...]) -> list[Point]:
         account, runs = self.world.enter(self.seat), self.folder / "whole"
         found = []
-        for phase in (RUN, CLEAN_UP_PHASE):
+        for phase in PHASES:
             whole = self.attempts.attempt(runs, account, phase, target=target)
             if whole.how != "done":
                 raise SystemExit(f"the unbroken chain did not finish: {whole.how}\n{whole.said}")
-            if phase == RUN:
-                self.files = files_of(runs)
-                problems = list(problems_of_a_run(self.world, runs, self.attempts.private, self.files))
-            else:
-                problems = list(problems_of_a_clean_up(self.world, runs))
-            if problems:
+            self.files[phase] = files_of(runs)
+            if problems := self._found(phase, runs):
                 raise SystemExit(f"the unbroken chain has problems: {problems}")
             calls = 0
             for mode in modes:
@@ -121,6 +125,13 @@ class Matrix:
         shutil.rmtree(runs)
         return found
 
+    def _found(self, phase: str, runs: Path) -> list[str]:
+        """Return what is wrong after this phase."""
+        if phase == CLEAN_UP_PHASE:
+            return list(problems_of_a_clean_up(self.world, runs))
+        look = problems_of_a_run if phase == RUN else problems_of_a_rotation
+        return list(look(self.world, runs, self.attempts.private, self.files[phase]))
+
     def problems(self, point: Point) -> list[str]:
         """Break the chain at the point, run it again, and return the problems found."""
         if point.mode in crash_others.MODES:
@@ -131,8 +142,8 @@ class Matrix:
         for folder in (runs, away):
             shutil.rmtree(folder, ignore_errors=True)
         runs.mkdir(mode=0o700)
-        if point.phase == CLEAN_UP_PHASE and (whole := self.attempts.attempt(runs, account, RUN)).how != "done":
-            return [f"the run before the clean-up was {whole.how}: {whole.said}"]
+        if point.phase != RUN and (whole := self.attempts.attempt(runs, account, RUN)).how != "done":
+            return [f"the run before was {whole.how}: {whole.said}"]
         if point.mode in OF_CALLS_ONLY:
             self.world.inject(point)
         broken = self.attempts.attempt(runs, account, point.phase, point=point)
@@ -148,9 +159,8 @@ class Matrix:
             away.rename(runs / RUN_ID)
         if broken.how != "done" and (again := self.attempts.attempt(runs, account, point.phase)).how != "done":
             return [f"the second attempt was {again.how}: {again.said}"]
-        if point.phase == RUN:
-            found = list(problems_of_a_run(self.world, runs, self.attempts.private, self.files))
-            if found:
+        if point.phase != CLEAN_UP_PHASE:
+            if found := self._found(point.phase, runs):
                 return found
             if (clean := self.attempts.attempt(runs, account, CLEAN_UP_PHASE)).how != "done":
                 return [f"90 was {clean.how}: {clean.said}"]

@@ -24,8 +24,8 @@ from urllib.parse import urlsplit, urlunsplit
 import botocore.session
 from botocore.credentials import Credentials, ReadOnlyCredentials
 from colleague import Colleague
-from crash_attempts import ALIAS, CLEAN_UP_PHASE, CLUSTER, REGION, RUN, RUN_ID, Events, Point
-from crash_world import custody_problems, left_over, problems_of_resources
+from crash_attempts import ALIAS, CLEAN_UP_PHASE, CLUSTER, REGION, ROTATION, RUN, RUN_ID, Events, Point
+from crash_world import custody_problems, left_over, problems_of_a_rotation, problems_of_resources
 
 from runbook_lib.aws import sandbox_process
 from runbook_lib.aws.sandbox_accounts import ACCOUNT_HEADER
@@ -53,6 +53,8 @@ _ACTS_ON = {
     ("CreateDBCluster", RUN): "taken cluster",
     ("CreateDBInstance", RUN): "cluster",
     ("CreateDBClusterSnapshot", RUN): "cluster and instances",
+    ("ImportKeyMaterial", ROTATION): "taken pending material",
+    ("RotateKeyOnDemand", ROTATION): "pending material",
     ("DeleteDBInstance", CLEAN_UP_PHASE): "instance",
     ("DeleteDBCluster", CLEAN_UP_PHASE): "cluster",
     ("DeleteDBClusterSnapshot", CLEAN_UP_PHASE): "snapshot",
@@ -169,6 +171,8 @@ class Others:
                 "taken cluster": lambda: other.create_cluster(CLUSTER, [], []),
                 "cluster": lambda: other.replace_cluster(CLUSTER, instances=False),
                 "cluster and instances": lambda: other.replace_cluster(CLUSTER),
+                "taken pending material": lambda: other.replace_pending_material(ALIAS),
+                "pending material": lambda: other.replace_pending_material(ALIAS),
             }[what]
             return {what.removeprefix("taken ").removesuffix(" and instances"): act()}
         return {what.removeprefix("taken "): ""}
@@ -246,6 +250,9 @@ def problems(matrix: Matrix, point: Point) -> list[str]:
         found += [] if report["verified"] else ["report.json does not say that the run is verified"]
         found += problems_of_resources(matrix.world, key_id)
         found += custody_problems(matrix.world, runs / RUN_ID, key_id, matrix.attempts.private)
+    if point.phase == ROTATION:
+        found += problems_of_a_rotation(matrix.world, runs, matrix.attempts.private, matrix.files[ROTATION])
+    if point.phase != CLEAN_UP_PHASE:
         attempts.append(matrix.attempts.attempt(runs, account, CLEAN_UP_PHASE, target=target))
     return [*found, *left_over(matrix.world)]
 

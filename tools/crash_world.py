@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections import Counter
@@ -15,7 +16,7 @@ from runbook_lib.aws import sandbox_process
 from runbook_lib.aws.sandbox_accounts import account_of_seat
 from runbook_lib.aws.session import sandbox_session
 from runbook_lib.material import key_material, recovery_copies, recovery_keys
-from runbook_lib.run.steps import CLEAN_UP, CREATE_KEY, chain
+from runbook_lib.run.steps import CLEAN_UP, CREATE_KEY, IMPORT_KEY_MATERIAL, ROTATE_KEY_MATERIAL, chain
 
 KEY_AND_CHECK_VALUE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{6}")
 CREATES = {
@@ -94,8 +95,21 @@ class World:
             "subnet group": "a colleague's" in subnet_groups,
             "security group": identity in groups and not groups[identity]["IpPermissions"],
             "alias": targets.get(ALIAS) == identity,
+            "pending material": "PENDING_ROTATION" in self.materials(targets.get(ALIAS) or "", identity),
         }
         return [] if untouched[kind] else [f"the colleague's {kind} {identity} is not as it was left"]
+
+    def materials(self, key_id: str, identifier: str = "") -> list[str]:
+        """Return the states of the key materials of a key, or that of one; as left, when the key is pending deletion."""
+        keys = [key_id] if key_id else [key["KeyId"] for key in self.session.client("kms").list_keys()["Keys"]]
+        found = []
+        for key in keys:
+            with contextlib.suppress(self.session.client("kms").exceptions.ClientError):
+                listed = self.session.client("kms").list_key_rotations(KeyId=key, IncludeKeyMaterial="ALL_KEY_MATERIAL")
+                found += [
+                    one["KeyMaterialState"] for one in listed["Rotations"] if identifier in ("", one["KeyMaterialId"])
+                ]
+        return found
 
     def creates(self) -> dict[str, int]:
         """Return how often each create call took effect."""
@@ -122,6 +136,31 @@ def problems_of_a_run(world: World, runs: Path, private: bytes, files: frozenset
     yield from custody_problems(world, runs / RUN_ID, key_id, private)
 
 
+def problems_of_a_rotation(world: World, runs: Path, private: bytes, files: frozenset[str]) -> Iterator[str]:
+    """Yield each problem found after 20: one new material, and backups of both that are what the key holds."""
+    steps = json.loads((runs / RUN_ID / "state.json").read_text())["steps"]
+    if steps.get(ROTATE_KEY_MATERIAL, {}).get("status") != "finished":
+        yield "20 has not finished"
+    key_id = steps[CREATE_KEY]["record"]["key_id"]
+    yield from problems_of_resources(world, key_id)
+    if (states := world.materials(key_id)) != ["NON_CURRENT", "CURRENT"]:
+        yield f"key materials: {states}"
+        return
+    found = sandbox_process.call(world.sandbox.url, f"/runbook/calls?account={world.account}", method="GET")["calls"]
+    sent = [one for one in found if one["operation"] == "RotateKeyOnDemand" and one["outcome"]["status"] < 400]
+    if len(sent) != 1:
+        yield f"rotations that took effect: {len(sent)}"
+    if (there := files_of(runs)) != files:
+        yield f"files: left over {sorted(there - files)}, missing {sorted(files - there)}"
+    later = steps[ROTATE_KEY_MATERIAL]["record"]["materials"]
+    if len(later) != 1:
+        yield f"recorded materials: {[one['folder'] for one in later]}"
+    first = steps[IMPORT_KEY_MATERIAL]["record"]["key_material_id"]
+    yield from custody_problems(world, runs / RUN_ID, key_id, private, first)
+    for one in later:
+        yield from custody_problems(world, runs / RUN_ID / one["folder"], key_id, private, one["key_material_id"])
+
+
 def problems_of_resources(world: World, key_id: str) -> Iterator[str]:
     """Yield each resource of a finished run that is missing or too many; keys that are pending deletion do not count."""
     found = world.resources()
@@ -146,15 +185,17 @@ def files_of(runs: Path) -> frozenset[str]:
     """Return the paths in the runs folder, without those that differ by time or attempt, and without key ids."""
     names = set()
     for path in runs.rglob("*"):
-        name = KEY_AND_CHECK_VALUE.sub("KEY", str(path.relative_to(runs)))
+        name = re.sub(
+            "materials/[0-9a-f]{6}", "materials/NEW", KEY_AND_CHECK_VALUE.sub("KEY", str(path.relative_to(runs)))
+        )
         if "/notebooks/" in name or "/reports/" in name:
             continue
         names.add("Import_Parameters.zip" if path.name.startswith("Import_Parameters_") else name)
     return frozenset(names)
 
 
-def custody_problems(world: World, folder: Path, key_id: str, private: bytes) -> Iterator[str]:
-    """Decrypt the custody copy; KMS must accept it as the key material of the key, and reject any other."""
+def custody_problems(world: World, folder: Path, key_id: str, private: bytes, identifier: str = "") -> Iterator[str]:
+    """Decrypt the custody copy; KMS must accept it as the key material of the key (that of `identifier`), and reject any other."""
     copies = sorted(folder.glob("KeyMaterial.recovery-*.bin"))
     if len(copies) != 1:
         yield f"custody copies: {[path.name for path in copies]}"
@@ -164,11 +205,11 @@ def custody_problems(world: World, folder: Path, key_id: str, private: bytes) ->
         ("the custody copy", copy, True),
         ("another key material", key_material.KeyMaterial.generate(), False),
     ):
-        if _is_accepted(world, key_id, material) is not accepted:
+        if _is_accepted(world, key_id, material, identifier) is not accepted:
             yield f"KMS {'rejected' if accepted else 'accepted'} {what}"
 
 
-def _is_accepted(world: World, key_id: str, material: key_material.KeyMaterial) -> bool:
+def _is_accepted(world: World, key_id: str, material: key_material.KeyMaterial, identifier: str) -> bool:
     kms = world.session.client("kms")
     pair = kms.get_parameters_for_import(
         KeyId=key_id, WrappingAlgorithm="RSAES_OAEP_SHA_256", WrappingKeySpec="RSA_2048"
@@ -179,7 +220,7 @@ def _is_accepted(world: World, key_id: str, material: key_material.KeyMaterial) 
     try:
         kms.import_key_material(
             KeyId=key_id, ImportToken=pair["ImportToken"], EncryptedKeyMaterial=sealed,
-            ExpirationModel="KEY_MATERIAL_DOES_NOT_EXPIRE",
+            ExpirationModel="KEY_MATERIAL_DOES_NOT_EXPIRE", **({"KeyMaterialId": identifier} if identifier else {}),
         )  # fmt: skip
     except kms.exceptions.IncorrectKeyMaterialException:
         return False

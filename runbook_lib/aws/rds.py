@@ -20,6 +20,13 @@ def find_cluster(session: Session, identifier: str) -> dict[str, Any] | None:
         raise
 
 
+def clusters_under(session: Session, key_arn: str) -> list[str]:
+    """Return the names of the clusters that are encrypted under a key, sorted (rds:DescribeDBClusters)."""
+    pages = session.client("rds").get_paginator("describe_db_clusters").paginate()
+    found = (one for page in pages for one in page["DBClusters"] if one.get("KmsKeyId") == key_arn)
+    return sorted(str(one["DBClusterIdentifier"]) for one in found)
+
+
 def find_instance(session: Session, identifier: str) -> dict[str, Any] | None:
     """Return a DB instance, or None."""
     try:

@@ -226,6 +226,16 @@ class VerifyEncryptionInputs(Inputs):
         "Pass although backups of the key material are missing from the run folder, because they are in a safe place.",
         False,
     )
+    rotate_every_days: int = choice(
+        "Days until a rotation is due",
+        "Fail if the last rotation is older: a finding, nothing is rotated. 0: rotation is never due.",
+        0, ge=0, le=3650,
+    )  # fmt: skip
+    warn_days_before_expiry: int = choice(
+        "Days of warning before expiry",
+        "Fail from so many days before the first key material expires, and name the clusters that stop. 0: no warning.",
+        7, ge=0, le=365,
+    )  # fmt: skip
 
 
 class CleanUpInputs(Inputs):

@@ -34,6 +34,17 @@ def in_words(run: Run, *, now: datetime | None = None) -> str:
     return f"expires at {end:%Y-%m-%d %H:%M} UTC, in {_span(left)}"
 
 
+def of_each(run: Run, *, now: datetime | None = None) -> list[str]:
+    """Return a text for each key material of a key that was rotated, oldest first; [] for a key with one material."""
+    found = []
+    for one in permanent_materials(run):
+        end = datetime.fromisoformat(one.valid_to) if one.valid_to else None
+        left = int((end - (now or datetime.now(UTC))).total_seconds()) if end else 0
+        words = f"{'expires' if left > 0 else 'expired'} at {end:%Y-%m-%d %H:%M} UTC" if end else "does not expire"
+        found.append(f"key check value {one.shown_check_value} {words}")
+    return found if len(found) > 1 else []
+
+
 def _span(seconds: int) -> str:
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= 2 * size:

@@ -63,7 +63,7 @@ def run_lock(path: Path, *, what: str) -> Iterator[None]:
 
 def _sweep(path: Path) -> None:
     """Destroy temporary files of a killed process; the lock is held, so no other process is writing."""
-    for left in (*path.glob(f"{HALF_WRITTEN}*"), *path.glob(f"*/{HALF_WRITTEN}*")):
+    for left in path.rglob(f"{HALF_WRITTEN}*"):
         destroy(left)
 
 

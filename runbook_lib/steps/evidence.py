@@ -6,6 +6,7 @@ Reads only. A part that AWS refuses to show is a failed claim, so that the repor
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from runbook_lib.aws import kms, rds
@@ -144,6 +145,7 @@ def _key(checks: Checks, step: OpenStep, key: KeyRecord, cluster: dict[str, Any]
     expires = metadata["ValidTo"].isoformat(timespec="seconds") if metadata.get("ValidTo") else "never"
     earliest = min((one.valid_to for one in needed if one.valid_to), default="never")
     checks.equal("the expiry of the material", earliest, expires, source=source)
+    _dates(checks, step, metadata, listed)
     target = kms.find_alias(session, key.key_alias)
     checks.equal("the alias points to the key", key.key_id, target, source="kms:ListAliases")
     checks.holds(
@@ -153,3 +155,36 @@ def _key(checks: Checks, step: OpenStep, key: KeyRecord, cluster: dict[str, Any]
         lambda grantees: len(grantees) > 0,
         source="kms:ListGrants",
     )
+
+
+def _dates(checks: Checks, step: OpenStep, metadata: dict[str, Any], listed: list[dict[str, Any]]) -> None:
+    """Check that no rotation is due and no key material expires soon, the one that is pending rotation included."""
+    asked = VerifyEncryptionInputs.check(step.run.steps[step.name]["inputs"])
+    if asked.rotate_every_days and "CreationDate" in metadata:
+        last = max((one["RotationDate"] for one in listed if one.get("RotationDate")), default=metadata["CreationDate"])
+        found, limit = f"{last:%Y-%m-%d %H:%M} UTC", timedelta(days=asked.rotate_every_days)
+        due = step.now() - last >= limit
+        found += f"; rotation is due: runbook rotate {step.run.run_id}" if due else ""
+        claim, expected = "the key was created or rotated recently enough", f"within {asked.rotate_every_days} days"
+        checks.holds(claim, expected, found, lambda _: not due, source="kms:ListKeyRotations")
+    for one in listed if asked.warn_days_before_expiry else []:
+        if one.get("ValidTo") and one.get("ImportState") == "IMPORTED":
+            _expires_late(checks, step, one, metadata["Arn"], days=asked.warn_days_before_expiry)
+
+
+def _expires_late(checks: Checks, step: OpenStep, one: dict[str, Any], key_arn: str, *, days: int) -> None:
+    soon = one["ValidTo"] - step.now() <= timedelta(days=days)
+    claim, found = (
+        f"key material {one['KeyMaterialId'][:16]} does not expire soon",
+        f"{one['ValidTo']:%Y-%m-%d %H:%M} UTC",
+    )
+    found += _what_expires(step, one, key_arn) if soon else ""
+    checks.holds(claim, f"more than {days} days away", found, lambda _: not soon, source="kms:ListKeyRotations")
+
+
+def _what_expires(step: OpenStep, one: dict[str, Any], key_arn: str) -> str:
+    """Return what stops when this key material expires, and the command that prevents it."""
+    if str(one["KeyMaterialState"]).startswith("PENDING"):
+        return f"; it is pending rotation, and no cluster needs it yet; rotate to it: runbook rotate {step.run.run_id}"
+    clusters = ", ".join(rds.clusters_under(step.session, key_arn)) or "none"
+    return f"; the key stops then, with the clusters {clusters}; extend it: runbook recover {step.run.run_id} --valid-to TIME"

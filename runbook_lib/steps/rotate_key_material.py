@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from runbook_lib.aws import kms
 from runbook_lib.aws.answers import error_code, error_text
 from runbook_lib.aws.create_once import create_once
-from runbook_lib.aws.retry import poll, retry_until_passed
+from runbook_lib.aws.retry import find_until_visible, poll, retry_until_passed
 from runbook_lib.checks import Checks
 from runbook_lib.errors import AwsCallFailed, InputError, KeyNotUsable, PlanOutdated, StepMissing, WaitTimedOut
 from runbook_lib.inputs.kms import LONGEST, RotateKeyMaterialInputs
@@ -24,6 +24,7 @@ from runbook_lib.plan import Change, Plan
 from runbook_lib.run.materials import all_materials, permanent_materials
 from runbook_lib.run.records import ImportRecord, KeyRecord, RotatedMaterial, RotationRecord
 from runbook_lib.steps import new_material, reports
+from runbook_lib.steps.existing_set import check_files
 from runbook_lib.steps.new_material import ENCRYPTED, IMPORT_TOKEN, MATERIAL
 from runbook_lib.steps.open_step import OpenStep
 
@@ -45,18 +46,17 @@ def plan(step: OpenStep, asked: RotateKeyMaterialInputs) -> Plan:
     ImportRecord.from_run(step.run)
     metadata = kms.describe(step.session, key.key_id) or {}
     if metadata.get("KeyState") != "Enabled":
-        state = metadata.get("KeyState", "deleted")
-        recover = f"runbook recover {step.run.run_id}"
+        state, recover = metadata.get("KeyState", "deleted"), f"runbook recover {step.run.run_id}"
         advice = recover if state == "PendingImport" else "enable it, or cancel its deletion"
         raise KeyNotUsable(f"key {key.key_id} is {state}, and only an Enabled key can be rotated; {advice}")
     listed = kms.materials(step.session, key.key_id)
-    used = sum(entry.get("RotationType") == "ON_DEMAND" for entry in listed)
-    return step.plan(asked, _changes(step, asked, key, listed, used))
+    return step.plan(asked, _changes(step, asked, key, listed))
 
 
 def _changes(
-    step: OpenStep, asked: RotateKeyMaterialInputs, key: KeyRecord, listed: list[dict[str, Any]], used: int
+    step: OpenStep, asked: RotateKeyMaterialInputs, key: KeyRecord, listed: list[dict[str, Any]]
 ) -> list[Change]:
+    used = sum(entry.get("RotationType") == "ON_DEMAND" for entry in listed)
     known, unfinished = {one.key_material_id for one in all_materials(step.run)}, _unfinished(step)
     name = f"{used} of {MOST} used"
     for entry in listed:
@@ -168,7 +168,12 @@ def _rotate(step: OpenStep, key_id: str, asked: RotateKeyMaterialInputs) -> None
     if (one := _unfinished(step)) is None:
         return  # this very plan was applied before
     identifier = one.key_material_id or _import(step, key_id, one, asked)
-    if _state_of(step, key_id, identifier) != "CURRENT":
+    state = find_until_visible(lambda: _state_of(step, key_id, identifier) or None, target=step.session.target)
+    if state is None:
+        raise PlanOutdated(
+            f"nothing was rotated: KeyMaterialId {identifier[:16]} is not pending any more; it was deleted, or expired; plan again"
+        )
+    if state != "CURRENT":
         create_once(
             step.run, step.name, f"{ROTATE} {one.folder}",
             find=lambda: identifier if _is_rotating(step, key_id, identifier) else None,
@@ -310,10 +315,7 @@ def _gather(step: OpenStep) -> Checks:
     checks.equal("every key material is imported", [], missing, source=source)
     for one in needed:
         if one.folder:
-            changed = [
-                name for name, digest in one.files.items()
-                if key_material.fingerprint(step.run.read(one.path(name))) != digest
-            ]  # fmt: skip
-            claim = f"the files of key check value {one.shown_check_value} are unchanged"
-            checks.equal(claim, [], changed, source="SHA-256 of each file")
+            check_files(
+                checks, one.reader(step.run), one, claim=f"the files of key check value {one.shown_check_value}"
+            )
     return checks
