@@ -241,6 +241,13 @@ def test_each_material_that_expires_soon_is_a_finding_until_it_is_extended(impor
     assert "pending rotation" in actual
 
 
+def test_the_first_verification_takes_the_expiry_as_it_was_chosen_minutes_ago(imported):
+    """A key material for two days is no finding when the cluster is new, and one when the night looks again."""
+    recovered(imported, valid_to=in_days(imported, 2))
+    imported.cluster()
+    assert 1 == len(failed_by_night(imported))
+
+
 def advance(walk, *, days):
     sandbox_process.call(walk.endpoint, "/runbook/clock", body={"advance_seconds": days * 86400}, method="POST")
 

@@ -233,7 +233,7 @@ class VerifyEncryptionInputs(Inputs):
     )  # fmt: skip
     warn_days_before_expiry: int = choice(
         "Days of warning before expiry",
-        "Fail from so many days before the first key material expires, and name the clusters that stop. 0: no warning.",
+        "A repeated verification fails from then on before a key material expires, and names the clusters. 0: never.",
         7, ge=0, le=365,
     )  # fmt: skip
 
