@@ -238,8 +238,7 @@ def _import(step: OpenStep, key_id: str, one: RotatedMaterial, asked: RotateKeyM
 
 
 def _entry(step: OpenStep, key_id: str, identifier: str) -> dict[str, Any]:
-    listed = {entry["KeyMaterialId"]: entry for entry in kms.materials(step.session, key_id)}
-    return listed.get(identifier, {})
+    return {entry["KeyMaterialId"]: entry for entry in kms.materials(step.session, key_id)}.get(identifier, {})
 
 
 def _state_of(step: OpenStep, key_id: str, identifier: str) -> str:
