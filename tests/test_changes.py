@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 
@@ -126,6 +127,93 @@ def test_throttling_beyond_the_budget_stops_with_what_to_do(run):
     """Throttling is waited out, but not for ever."""
     with pytest.raises(AwsCallFailed, match="wait a minute"):
         once(run, World(*[("ThrottlingException", 400)] * 9))
+
+
+LOST, MALFORMED = "dropped before", ("MalformedPolicyDocumentException", 400)
+SERVER, THROTTLED = ("KMSInternalException", 500), ("ThrottlingException", 400)
+STEP, WHAT = "01_create_key", "kms:CreateKey"
+
+
+def outcome(run, *faults, find=None, code=None):
+    """Create with an identity; return the outcome and the resources that state.json then holds."""
+    world = World(*faults)
+    raised = pytest.raises((ClientError, OutcomeUnclear, AwsCallFailed)) if code is not None else nullcontext()
+    with raised as caught:
+        create_once.create_once(
+            run, STEP, WHAT, find=find or world.find, create=world.create, identity="id of {}".format
+        )
+    if code is not None:
+        assert code in str(caught.value)
+    intent = Run.open(run.run_id, runs_dir=run.path.parent).intent(STEP, WHAT)
+    return intent.outcome, intent.resources
+
+
+@pytest.mark.parametrize(
+    ("faults", "code", "expected"),
+    [
+        ((), None, ("made", ("id of thing-0",))),
+        (("dropped after",), None, ("found", ("id of thing-0",))),
+        ((LOST,), None, ("made", ("id of thing-0",))),
+        ((THROTTLED,), None, ("made", ("id of thing-0",))),
+        ((MALFORMED,), "Malformed", ("refused", ())),
+        ((("MalformedPolicyDocumentException", 499),), "Malformed", ("refused", ())),
+        ((THROTTLED, MALFORMED), "Malformed", ("refused", ())),
+        ((LOST, MALFORMED), "Malformed", ("unclear", ())),
+        ((SERVER, MALFORMED), "Malformed", ("unclear", ())),
+        ((LOST, THROTTLED, MALFORMED), "Malformed", ("unclear", ())),
+        ((LOST,) * 5, "Connection was closed", ("unclear", ())),
+        ((SERVER,) * 5, "KMSInternalException", ("unclear", ())),
+        ((THROTTLED,) * 5, "AWS keeps throttling (ThrottlingException", ("refused", ())),
+        ((LOST, *(THROTTLED,) * 4), "AWS keeps throttling", ("unclear", ())),
+        ((*(LOST,) * 4,), None, ("made", ("id of thing-0",))),
+        ((*(THROTTLED,) * 4,), None, ("made", ("id of thing-0",))),
+    ],
+)
+def test_state_json_holds_the_outcome_and_the_resource(run, faults, code, expected):
+    """`refused` stands only where nothing can have been created; a lost response keeps the outcome unclear."""
+    assert expected == outcome(run, *faults, code=code)
+
+
+def test_a_refusal_does_not_settle_the_lost_response_of_an_earlier_process(run):
+    """The other process's request may have taken effect: the next attempt has to search once more."""
+    run.intend(STEP, WHAT)
+    assert outcome(run, MALFORMED, find=lambda: None, code="Malformed") == ("unclear", ())
+
+
+def test_what_an_earlier_process_created_is_recorded_with_its_id(run):
+    """The outcome and the resource id are written together."""
+    run.intend(STEP, WHAT)
+    assert outcome(run, find=lambda: "key") == ("found", ("id of key",))
+
+
+def test_an_error_without_a_status_is_a_refusal(run):
+    """A ClientError that some layer made itself, without ResponseMetadata or without a status, is raised as it is."""
+    for response in ({"Error": {"Code": "X"}}, {"Error": {"Code": "X"}, "ResponseMetadata": {}}):
+
+        def create(response=response):
+            raise ClientError(response, "Create")
+
+        with pytest.raises(ClientError, match="An error occurred"):
+            create_once.create_once(run, STEP, WHAT, find=lambda: None, create=create)
+        assert run.intent(STEP, WHAT).outcome == "refused"
+
+
+@pytest.mark.parametrize(
+    ("target", "seconds", "searched"),
+    [("aws", [1.0, 2.0, 4.0, 8.0], 6), ("sandbox", [0.1, 0.2, 0.4, 0.8], 3)],
+)
+def test_throttling_doubles_the_pause_and_a_lost_response_is_searched_for(
+    tmp_path, monkeypatch, target, seconds, searched
+):
+    """On AWS for seconds, in the sandbox for tenths; a new resource gets the time to become visible."""
+    slept, finds = [], []
+    run = Run.create("slow", runs_dir=tmp_path, target={**TARGET, "target": target})
+    monkeypatch.setattr(create_once.time, "sleep", slept.append)
+    outcome(run, *(THROTTLED,) * 5, code="throttling")
+    assert slept == pytest.approx(seconds)
+    other = Run.create("lost", runs_dir=tmp_path, target={**TARGET, "target": target})
+    assert outcome(other, LOST, find=lambda: finds.append(1))[0] == "made"
+    assert len(finds) == searched
 
 
 @pytest.mark.parametrize(("hours", "may_be"), [(0, True), (-20, True), (-72, False)])

@@ -114,4 +114,4 @@ class _Attempts(Generic[T]):
 
 
 def _back_off(target: str, attempt: int) -> None:
-    time.sleep(min(2**attempt, 8) * (0.1 if target == "sandbox" else 1.0))
+    time.sleep(2**attempt * (0.1 if target == "sandbox" else 1.0))
