@@ -44,10 +44,12 @@ def permissions(
     from runbook_lib.run.steps import all_steps, chain
     from runbook_lib.steps import permissions as library
 
-    steps = [name for name in all_steps() if step in (name, name[:2])] if step else [one.name for one in chain()]
-    if not steps:
-        raise errors.InputError([("STEP", f"{step!r} is not a step; choose one of {', '.join(all_steps())}")])
     given = values_from(parameters, overrides)
+    existing = bool(given.get("source_db_cluster_identifier"))
+    steps = [name for name in all_steps() if step in (name, name[:2])]
+    if step and not steps:
+        raise errors.InputError([("STEP", f"{step!r} is not a step; choose one of {', '.join(all_steps())}")])
+    steps = steps if step else [one.name for one in chain(existing=existing)]
     library.values(given, run_id=run_id)  # before the run id becomes part of a path
     target, key_arn = _of_run(run_id, runs_dir)
     known = library.values({**given, **target}, run_id=run_id, partition=partition, key_arn=key_arn)

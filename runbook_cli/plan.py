@@ -61,7 +61,8 @@ def look_ahead(given: Mapping[str, Any], *, runs_dir: Path) -> Outlook:
     step = OpenStep(START, Run.unsaved(start.run_id, runs_dir=runs_dir, target=target), session)
     checks = preflight.gather(step, start)
     known = permissions.values(given, account_id=session.account_id, partition=session.partition)
-    missing, table = _permissions(session, permissions.policy([one.name for one in chain()], known))
+    steps = [one.name for one in chain(existing=bool(start.source_db_cluster_identifier))]
+    missing, table = _permissions(session, permissions.policy(steps, known))
     return Outlook(
         where=f"{target_label(start.target)} · account {session.account_id} · {start.region} · {session.identity()['Arn']}",
         changes=start_step.plan(step, start),

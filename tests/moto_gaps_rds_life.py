@@ -231,6 +231,40 @@ def a_cluster_shows_the_key_of_its_activity_stream(aws: Aws) -> None:
     assert key == aws.described(cluster)["ActivityStreamKmsKeyId"]
 
 
+@gap("rds.cluster_features.FeatureOperations.create_db_cluster_endpoint")
+def custom_endpoints_are_listed(aws: Aws) -> None:
+    cluster, name = aws.cluster()["DBClusterIdentifier"], aws.name()
+    aws("rds").create_db_cluster_endpoint(
+        DBClusterIdentifier=cluster, DBClusterEndpointIdentifier=name, EndpointType="READER"
+    )
+    found = aws("rds").describe_db_cluster_endpoints(DBClusterIdentifier=cluster)["DBClusterEndpoints"]
+    assert [name] == [one["DBClusterEndpointIdentifier"] for one in found if one["EndpointType"] == "CUSTOM"]
+
+
+@gap("rds.cluster_features.FeatureOperations.enable_http_endpoint")
+def the_data_api_can_be_enabled(aws: Aws) -> None:
+    cluster = aws.cluster()
+    aws("rds").enable_http_endpoint(ResourceArn=cluster["DBClusterArn"])
+    assert aws.described(cluster)["HttpEndpointEnabled"]
+
+
+@gap("rds.restores.RestoreOperations.restore_db_cluster_from_snapshot")
+def a_restore_has_the_default_parameter_group_version_and_no_logs(aws: Aws) -> None:
+    group = aws.name()
+    aws("rds").create_db_cluster_parameter_group(
+        DBClusterParameterGroupName=group, DBParameterGroupFamily="aurora-mysql8.0", Description="x"
+    )
+    old = "8.0.mysql_aurora.3.10.1"
+    source = aws.snapshot(aws.cluster(
+        **PASSWORD, DBClusterParameterGroupName=group, EngineVersion=old, EnableCloudwatchLogsExports=["error"],
+        CopyTagsToSnapshot=True,
+    ))  # fmt: skip
+    made = _restore(aws, source)
+    assert group != made["DBClusterParameterGroup"]
+    assert old != made["EngineVersion"]
+    assert (None, False) == (made.get("EnabledCloudwatchLogsExports") or None, made["CopyTagsToSnapshot"])
+
+
 @gap("backup.SandboxBackupResponse.start_backup_job")
 def a_recovery_point_of_a_cluster_is_a_snapshot_under_its_key(aws: Aws) -> None:
     cluster, vault = aws.encrypted(), aws.name()

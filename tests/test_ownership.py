@@ -121,7 +121,7 @@ def test_after_a_broken_off_05_the_other_folders_cluster_is_kept(folders):
         ownership.SUBNET_GROUP,
         ownership.SECURITY_GROUP,
     ):
-        b.run.intend(*ownership.request_of(resource, f"{NAME}-1"))
+        b.run.intend(*ownership.requests_of(resource, f"{NAME}-1")[0])
     step, plan = planned(b)
     assert [] == [change for change in plan.changes if change.action != "keep"]
     clean_up.apply(step, plan)

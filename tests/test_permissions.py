@@ -16,8 +16,9 @@ import pytest
 from kms_support import connect, sandbox
 from test_key_users import REFUSED
 
-from runbook_lib.aws import sandbox_process
+from runbook_lib.aws import practice_source, sandbox_process
 from runbook_lib.aws.sandbox_accounts import account_of_seat
+from runbook_lib.aws.session import Session
 from runbook_lib.errors import RunbookError
 from runbook_lib.inputs.rds import CleanUpInputs
 from runbook_lib.run.paths import notebooks_folder
@@ -82,12 +83,25 @@ class Account:
         # Of others: what 80 and 90 look at, to see whether it needs the key.
         connect(endpoint, "backup", account=self.id).create_backup_vault(BackupVaultName="others")
         connect(endpoint, "secretsmanager", account=self.id).create_secret(Name="others", SecretString="x")
+        practice_source.make(Session(target="sandbox", region=REGION, account_id=self.id, endpoint_url=endpoint))
+        self.iam.delete_role(RoleName="AWSServiceRoleForRDS")  # which that cluster brought: the account has none yet
+        self._proxy_of_others()
         role = f"arn:aws:iam::{self.id}:role/Monitoring"
         self.given = {
             **EVERYTHING, "account_id": self.id, "region": REGION, "run_id": "least", "exercises": False,
             "monitoring_role_arn": role, "confirm_db_cluster_identifier": CLUSTER, **changed,
         }  # fmt: skip
         self.given["monitoring_role_arn"] = role if self.given["monitoring_interval"] else ""
+
+    def _proxy_of_others(self) -> None:
+        """Create an RDS proxy that has nothing to do with the run: 10 looks whether the existing cluster is its target."""
+        subnets = [one["SubnetId"] for one in self.ec2.describe_subnets()["Subnets"]]
+        role = f"arn:aws:iam::{self.id}:role/KeyUser"
+        secret = f"arn:aws:secretsmanager:{REGION}:{self.id}:secret:x"
+        self.rds.create_db_proxy(
+            DBProxyName="others", EngineFamily="MYSQL", Auth=[{"AuthScheme": "SECRETS", "SecretArn": secret}], RoleArn=role,
+            VpcSubnetIds=subnets, VpcSecurityGroupIds=[],
+        )  # fmt: skip
 
     def known(self, *, key: bool = True) -> dict[str, Any]:
         """Return what the policies are made from; with `key`, the run's KMS key too, if there is one."""

@@ -11,6 +11,7 @@ import pytest
 
 from runbook_lib.errors import RunUnreadable, StepMissing
 from runbook_lib.material.material_set import parse_manifest
+from runbook_lib.run.clusters import clusters
 from runbook_lib.run.records import (
     ClusterRecord,
     ImportParameters,
@@ -19,7 +20,6 @@ from runbook_lib.run.records import (
     MaterialRecord,
     StartRecord,
     VerificationRecord,
-    clusters,
     materials,
 )
 from runbook_lib.run.run import Run

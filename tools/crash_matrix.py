@@ -291,7 +291,7 @@ def disable(safeguard: str) -> None:
         seen = ownership.seen_again
         ownership.seen_again = lambda step, change: "deleted" if seen(step, change) == "deleted" else "same"
     if safeguard == "marks":
-        ownership.is_ours = lambda step, found: found.tags.get("runbook:run-id") == step.run.run_id
+        ownership.is_ours = lambda step, found, **_: found.tags.get("runbook:run-id") == step.run.run_id
 
 
 if __name__ == "__main__":

@@ -195,7 +195,7 @@ class Others:
         for resource in (ownership.KEY, ownership.CLUSTER, ownership.INSTANCE, ownership.SUBNET_GROUP,
                          ownership.SECURITY_GROUP, ownership.SNAPSHOT):  # fmt: skip
             for name in named.get(resource, [""]):
-                run.intend(*ownership.request_of(resource, name))
+                run.intend(*ownership.requests_of(resource, name)[0])
 
 
 def rival_of(runs: Path) -> Path:

@@ -31,13 +31,14 @@ from runbook_lib.aws.seats import sandbox_account
 from runbook_lib.errors import StepFailed, WaitFailed, WaitTimedOut
 from runbook_lib.inputs.rds import VerifyEncryptionInputs
 from runbook_lib.inputs.start import StartInputs
+from runbook_lib.run.clusters import finished_clusters
 from runbook_lib.run.lock import run_lock
 from runbook_lib.run.paths import notebooks_folder, shown
 from runbook_lib.run.records import was_restored
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import (
     CLEAN_UP,
-    CREATE_CLUSTER,
+    CLUSTER_STEPS,
     ENCRYPT_KEY_MATERIAL,
     GET_PARAMETERS_FOR_IMPORT,
     VERIFY_ENCRYPTION,
@@ -91,6 +92,7 @@ class Chain:
 
     def __init__(self, path: Path, given: Mapping[str, Any], print_line: PrintLine, source: Kernels) -> None:
         self._path, self._given, self._print_line, self._source = path, given, print_line, source
+        self._steps = chain(existing=bool(given.get("source_db_cluster_identifier")))
         self._executed: dict[str, float] = {}
         self._session: Session | None = None
         self._ready: Future[Session] | None = None
@@ -101,9 +103,9 @@ class Chain:
         `ahead`: 06 follows in this process, so prepare its kernel and the clients of the wait meanwhile.
         """
         for step in self._left():
-            if step.name == CREATE_CLUSTER and ahead:
+            if step.name in CLUSTER_STEPS and ahead:
                 self._prepare_session()
-            self._execute(step, another=ahead or step.name != CREATE_CLUSTER)
+            self._execute(step, another=ahead or step.name not in CLUSTER_STEPS)
 
     def execute_rest(self) -> None:
         """Execute 06. Raises `StepFailed`."""
@@ -115,8 +117,8 @@ class Chain:
         A cluster that cannot become available is not an error here, nor is a refusal by AWS: 06 reports it.
         """
         run = open_run(self._path)
-        created, asked = run.record(CREATE_CLUSTER), VerifyEncryptionInputs.read(self._given)
-        identifier, instances = created["db_cluster_identifier"], len(created["db_instance_identifiers"])
+        (created, *_), asked = finished_clusters(run), VerifyEncryptionInputs.read(self._given)
+        identifier, instances = created.db_cluster_identifier, len(created.db_instance_identifiers)
         session = self._ready.result() if self._ready else self.session()
         from runbook_lib.aws.answers import REFUSALS, refusal_text
         from runbook_lib.aws.waiting import poll_interval, wait_until_available
@@ -165,7 +167,7 @@ class Chain:
 
     def _left(self) -> Iterator[Step]:
         """Yield the steps to execute before 06; each is chosen after the previous one has been executed."""
-        for step in chain():
+        for step in self._steps:
             run = existing_run(self._path)
             if step.name != VERIFY_ENCRYPTION and run is not None and run.is_finished(step.name):
                 continue
@@ -181,7 +183,7 @@ class Chain:
 
         Empty when the step that needs the result has finished.
         """
-        names = [step.name for step in chain() if run.is_finished(step.name)]
+        names = [step.name for step in self._steps if run.is_finished(step.name)]
         for index, name in enumerate(names):
             record = run.record(name)
             if "valid_until" not in record or run.is_finished(record["needed_by"]):

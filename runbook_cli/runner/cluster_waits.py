@@ -12,7 +12,8 @@ from runbook_lib.aws.waiting import CONNECTION_ERRORS, Watch, poll_interval
 from runbook_lib.errors import RunbookError, WaitFailed
 from runbook_lib.inputs.rds import VerifyEncryptionInputs
 from runbook_lib.inputs.start import StartInputs
-from runbook_lib.run.steps import CREATE_CLUSTER, VERIFY_ENCRYPTION
+from runbook_lib.run.clusters import finished_clusters
+from runbook_lib.run.steps import VERIFY_ENCRYPTION
 
 
 class ClusterWaits:
@@ -39,11 +40,11 @@ class ClusterWaits:
             from runbook_lib.aws.session import session_for
 
             self._watches[key] = (Watch(session_for(run.target, runs_dir=self._runs_dir)), [])
-        created = run.record(CREATE_CLUSTER)
+        created = finished_clusters(run)[0]
         watch, jobs = self._watches[key]
-        job.cluster = created["db_cluster_identifier"]
+        job.cluster = created.db_cluster_identifier
         job.deadline = time.monotonic() + 60 * VerifyEncryptionInputs.read(job.given).wait_timeout_minutes
-        watch.add(job.cluster, instances=len(created["db_instance_identifiers"]))
+        watch.add(job.cluster, instances=len(created.db_instance_identifiers))
         jobs.append(job)
         if len(jobs) == 1 or self._interval() < 1:
             self._next_poll = 0.0

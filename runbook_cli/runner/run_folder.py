@@ -119,7 +119,8 @@ def require_same_parameters(path: Path, given: Mapping[str, Any]) -> None:
             raise ParameterChanged(
                 f"{field}: run {run.run_id!r} is bound to {target[field]!r}, not {asked!r}; choose another run_id"
             )
-    fixed = {step.name for step in chain()} - {VERIFY_ENCRYPTION}  # a drill may be repeated with other choices
+    # A drill may be repeated with other choices.
+    fixed = {step.name for step in (*chain(), *chain(existing=True))} - {VERIFY_ENCRYPTION}
     for name, section in run.steps.items():
         if section["status"] != "finished" or name not in fixed:
             continue

@@ -14,8 +14,10 @@ from typing import Any
 
 from runbook_lib.aws import kms, rds
 from runbook_lib.aws.session import Session
+from runbook_lib.run.clusters import finished_clusters
 from runbook_lib.run.records import ClusterRecord, KeyRecord, RotationRecord
 from runbook_lib.run.run import Run
+from runbook_lib.run.steps import CREATE_CLUSTER
 from runbook_lib.tables import Table
 
 KEPT = timedelta(days=90)
@@ -41,7 +43,7 @@ def events(session: Session, run: Run) -> Table:
     Missing events are listed with the likely reason. Raises `AccessDenied` for a caller without
     cloudtrail:LookupEvents.
     """
-    key, cluster = KeyRecord.from_run(run), ClusterRecord.from_run(run)
+    key, cluster = KeyRecord.from_run(run), finished_clusters(run)[0]
     began, ended = _life(session, key, cluster)
     rotations = [
         datetime.fromisoformat(one.rotated_at) for one in RotationRecord.so_far(run).materials if one.rotated_at
@@ -52,19 +54,24 @@ def events(session: Session, run: Run) -> Table:
     window = {"StartTime": began, "EndTime": ended}
     found = [
         event
-        for name, names in ((key.key_arn, _KEY_EVENTS), (cluster.db_cluster_identifier, ("CreateDBCluster",)))
+        for name, names in ((key.key_arn, _KEY_EVENTS), (cluster.db_cluster_identifier, (_created_by(cluster),)))
         for event in reversed(list(_events(session, name, window)))  # the newest comes first
         if event["eventName"] in names and not event.get("errorCode")
     ]
     resource_id = cluster.db_cluster_resource_id
     rows = [_row(event, resource_id) for event in sorted(found, key=lambda event: str(event["eventTime"]))]
     seen = {event["eventName"] for event in found}
-    missing = [name for name in (*_KEY_EVENTS[:4], "CreateDBCluster") if name not in seen]
+    missing = [name for name in (*_KEY_EVENTS[:4], _created_by(cluster)) if name not in seen]
     missing += [] if seen & set(_KEY_EVENTS[4:6]) else [_KEY_EVENTS[4]]
     rows += [
         ("pending", name, "", "not delivered yet; delivery takes up to about 15 minutes", "", "") for name in missing
     ]
     return Table(_CAPTION, _HEAD, rows)
+
+
+def _created_by(cluster: ClusterRecord) -> str:
+    """Return the event that created a cluster of this run."""
+    return "CreateDBCluster" if cluster.step == CREATE_CLUSTER else "RestoreDBClusterFromSnapshot"
 
 
 def _life(session: Session, key: KeyRecord, cluster: ClusterRecord) -> tuple[datetime, datetime]:

@@ -65,6 +65,11 @@ class Inputs(BaseModel):
     # Fields that name where a PIN or password is read: prompt, env:NAME or file:PATH.
     secret_sources: ClassVar[frozenset[str]] = frozenset()
 
+    @classmethod
+    def takes(cls, field: str, started_with: Mapping[str, Any]) -> bool:
+        """Return whether a value that 00 was started with is meant for this step's field of the same name."""
+        return True
+
     _edits: tuple[Edit, ...] = PrivateAttr(default=())
 
     run_id: str = choice("Run", "Name of the run folder that the steps share.", "demo")

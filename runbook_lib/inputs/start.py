@@ -11,6 +11,7 @@ from pydantic import (
 )
 
 from runbook_lib.inputs.base import Inputs, choice
+from runbook_lib.inputs.existing import SUFFIX, SourceChoices
 from runbook_lib.inputs.kms import (
     KeyNames,
 )
@@ -51,7 +52,15 @@ class _Target(Inputs):
         return self
 
 
-class StartInputs(ClusterChoices, KeyNames, _Target):
+class StartInputs(ClusterChoices, SourceChoices, KeyNames, _Target):
     """00_start: the target of the run, and the inputs that can be checked before anything incurs costs."""
 
     not_in_form: ClassVar[frozenset[str]] = frozenset({"exercises"})
+
+    @property
+    def cluster_identifier(self) -> str:
+        """The name of the new cluster: with an existing one to encrypt, the temporary name until the cut-over."""
+        named, source = self.db_cluster_identifier, self.source_db_cluster_identifier
+        if source and named == ClusterChoices.model_fields["db_cluster_identifier"].default:
+            return f"{source}{SUFFIX}"
+        return named

@@ -55,6 +55,22 @@ def estimate(
     )
 
 
+def estimate_existing(source: str) -> Table:
+    """Return the cost of encrypting an existing cluster, whose classes are not priced here: key and secret, item by item."""
+    table, total = prices(), 0.0
+    rows = [(f"a second cluster beside {source}, while both exist", "as much as it costs", "as much as it costs")]
+    for item, month in (("KMS key", table["kms_key_month"]), ("managed password (secret)", table["secret_month"])):
+        total += month / HOURS_A_MONTH
+        rows.append((item, f"${month / HOURS_A_MONTH:.4f}", f"${month:.2f}"))
+    rows.append(("snapshot, while it is kept", "usage-based", f"${table['storage_gb_month']:.2f} per GB at most"))
+    rows.append(("total, without the second cluster", *_hour_and_month(total, total)))
+    return Table(
+        f"Estimate as of {table['as_of']}, us-east-1 rates: check the AWS pricing pages.",
+        ("item", "per hour", "per month"),
+        rows,
+    )
+
+
 def _hour_and_month(least: float, most: float) -> tuple[str, str]:
     """Return dollars per hour as texts, per hour and per month; two different amounts as a range."""
     hour, month = (

@@ -11,8 +11,8 @@ from runbook_lib.inputs.aws_rules import LOGS
 GROUPS: dict[str, tuple[str, ...]] = {
     "Key": ("key_alias", "key_description", "key_administrators", "key_users", "grant_rds_service_linked_role",
             "allow_key_deletion"),
-    "Cluster": ("db_cluster_identifier", "engine", "engine_version", "db_instance_class", "reader_count",
-                "serverless_min_capacity", "serverless_max_capacity", "promotion_tier"),
+    "Cluster": ("source_db_cluster_identifier", "db_cluster_identifier", "engine", "engine_version", "db_instance_class",
+                "reader_count", "serverless_min_capacity", "serverless_max_capacity", "promotion_tier"),
     "Database": ("database_name", "port", "master_username", "master_user_secret_kms_key_id"),
     "Network": ("vpc_id", "db_subnet_group_name", "vpc_security_group_ids", "allowed_cidr"),
     "Parameter groups, monitoring and logs": (
@@ -44,7 +44,14 @@ APPEARS_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "serverless_min_capacity": ("db_instance_class", ("db.serverless",)),
     "serverless_max_capacity": ("db_instance_class", ("db.serverless",)),
     "monitoring_role_arn": ("monitoring_interval", (1, 5, 10, 15, 30, 60)),
-}
+} | dict.fromkeys(
+    (  # an existing cluster keeps what it has
+        "engine", "engine_version", "db_instance_class", "reader_count", "vpc_id", "db_subnet_group_name",
+        "vpc_security_group_ids", "db_cluster_parameter_group_name", "db_parameter_group_name", "monitoring_interval",
+        "master_user_secret_kms_key_id",
+    ),
+    ("source_db_cluster_identifier", ("",)),
+)  # fmt: skip
 
 # A field that offers other options with each value of another field.
 OPTIONS_WITH: dict[str, tuple[str, Mapping[str, tuple[str, ...]]]] = {

@@ -13,8 +13,9 @@ from functools import cache
 from typing import Any, Protocol
 
 from runbook_lib.pages.drawing import AMBER, BLUE, GREEN, INK, LINE, PURPLE, RED, SOFT, Canvas, Picture
+from runbook_lib.run.clusters import chain_of
 from runbook_lib.run.run import Run
-from runbook_lib.run.steps import all_steps, chain
+from runbook_lib.run.steps import all_steps
 
 
 class Opened(Protocol):
@@ -89,7 +90,7 @@ def standing(run: Run) -> Picture:
     steps = list(all_steps().values())
     done = [step.name for step in steps if run.is_finished(step.name)]
     ended = "90_clean_up" in done
-    to_do = None if ended else next((step for step in chain() if step.name not in done), None)
+    to_do = None if ended else next((step for step in chain_of(run) if step.name not in done), None)
     canvas = Canvas(900, 222)
 
     def card(x: float, y: float, width: float, title: str, words: str, *, colour: str, strong: bool) -> None:

@@ -292,12 +292,6 @@ def was_restored(run: Run) -> bool:
     return bool(made) and not is_the_very(run.path / "ImportToken.bin", made)
 
 
-def clusters(run: Run) -> tuple[ClusterRecord, ...]:
-    """Return the clusters that the run has recorded, at most one. Raises `RunUnreadable`."""
-    record = ClusterRecord.so_far(run)
-    return (record,) if record.db_cluster_identifier else ()
-
-
 def materials(run: Run) -> tuple[MaterialRecord, ...]:
     """Return the sets of key material that the run has recorded, oldest first, at most one. Raises `RunUnreadable`."""
     record = MaterialRecord.so_far(run)

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from runbook_lib.inputs.base import Inputs
+from runbook_lib.inputs.existing import EncryptExistingClusterInputs
 from runbook_lib.inputs.kms import (
     CreateKeyInputs,
     EncryptKeyMaterialInputs,
@@ -30,6 +31,8 @@ ENCRYPT_KEY_MATERIAL = "03_encrypt_key_material"
 IMPORT_KEY_MATERIAL = "04_import_key_material"
 CREATE_CLUSTER = "05_create_cluster"
 VERIFY_ENCRYPTION = "06_verify_encryption"
+ENCRYPT_EXISTING_CLUSTER = "10_encrypt_existing_cluster"
+CLUSTER_STEPS = (CREATE_CLUSTER, ENCRYPT_EXISTING_CLUSTER)
 ROTATE_KEY_MATERIAL = "20_rotate_key_material"
 RECOVERY_DRILL = "80_recovery_drill"
 CLEAN_UP = "90_clean_up"
@@ -43,6 +46,7 @@ STEP_INPUTS: dict[str, type[Inputs]] = {
     IMPORT_KEY_MATERIAL: ImportKeyMaterialInputs,
     CREATE_CLUSTER: CreateClusterInputs,
     VERIFY_ENCRYPTION: VerifyEncryptionInputs,
+    ENCRYPT_EXISTING_CLUSTER: EncryptExistingClusterInputs,
     ROTATE_KEY_MATERIAL: RotateKeyMaterialInputs,
     RECOVERY_DRILL: RecoveryDrillInputs,
     CLEAN_UP: CleanUpInputs,
@@ -102,9 +106,15 @@ def all_steps() -> dict[str, Step]:
     return {row["name"]: Step(**{**row, "permissions": tuple(row["permissions"])}) for row in rows}
 
 
-def chain() -> list[Step]:
-    """Return the steps that a headless run executes, in order: all but cleaning up."""
-    return [step for step in all_steps().values() if step.number < "07"]
+def chain(*, existing: bool = False) -> list[Step]:
+    """Return the steps that a headless run executes, in order: all but cleaning up.
+
+    With `existing`, an existing cluster is encrypted (10) in place of a new one (05).
+    """
+    names = [name for name in all_steps() if name[:2] < "07"]
+    if existing:
+        names[names.index(CREATE_CLUSTER)] = ENCRYPT_EXISTING_CLUSTER
+    return [all_steps()[name] for name in names]
 
 
 def navigation(name: str) -> str:

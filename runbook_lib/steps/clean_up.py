@@ -16,9 +16,10 @@ from runbook_lib.checks import Checks
 from runbook_lib.errors import NotConfirmed, WaitTimedOut
 from runbook_lib.inputs.rds import CleanUpInputs
 from runbook_lib.plan import Change, Plan
-from runbook_lib.run.records import CleanUpRecord, ClusterRecord, KeyRecord, StartRecord, VerificationRecord
-from runbook_lib.run.steps import CREATE_CLUSTER, CREATE_KEY
-from runbook_lib.steps import cluster_network, create_key, ownership, reports
+from runbook_lib.run.clusters import clusters
+from runbook_lib.run.records import CleanUpRecord, KeyRecord, StartRecord, VerificationRecord
+from runbook_lib.run.steps import CREATE_CLUSTER, CREATE_KEY, VERIFY_ENCRYPTION
+from runbook_lib.steps import cluster_network, create_key, ownership, reports, restored_cluster
 from runbook_lib.steps.key_guard import in_words, what_keeps_the_key
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.ownership import ALIAS, CLUSTER, INSTANCE, SECURITY_GROUP, SNAPSHOT, SUBNET_GROUP, Found
@@ -43,9 +44,9 @@ _DELETED = frozenset(
 
 def cluster_name(step: OpenStep) -> str:
     """Return the name of the run's cluster, which must be typed to delete it."""
-    created = ClusterRecord.so_far(step.run).db_cluster_identifier
+    created = [record.db_cluster_identifier for record in clusters(step.run)]
     requested = step.run.steps.get(CREATE_CLUSTER, {}).get("inputs", {}).get("db_cluster_identifier")
-    return str(created or requested or StartRecord.from_run(step.run).db_cluster_identifier)
+    return str(created[0] if created else requested or StartRecord.from_run(step.run).db_cluster_identifier)
 
 
 # Plan -------------------------------------------------------------------------------------------------------------
@@ -53,10 +54,13 @@ def cluster_name(step: OpenStep) -> str:
 
 def plan(step: OpenStep, asked: CleanUpInputs) -> Plan:
     """Plan the deletions in order; omit what is deleted, and refuse or keep what others created."""
-    cluster = cluster_name(step)
-    found = rds.find_cluster(step.session, cluster)
+    cluster, restored = cluster_name(step), restored_cluster.find(step)
+    found = restored_cluster.other_than(rds.find_cluster(step.session, cluster), restored)
     changes = _cluster(step, asked, found) if found is not None else []
-    changes += [*_snapshot(step), *_network(step, cluster)]
+    if restored is not None:
+        own = restored_cluster.own_snapshot(asked, restored, beside=found)
+        changes += restored_cluster.kept_after_cut_over(step, restored) or _cluster(step, own, restored)
+    changes += [*restored_cluster.kept_snapshots(step), *_snapshot(step), *_network(step, cluster)]
     changes += _key(step, asked, {(change.resource, change.name) for change in changes if change.action == "delete"})
     return step.plan(asked, changes)
 
@@ -109,7 +113,8 @@ def _snapshot(step: OpenStep) -> list[Change]:
     """Return the rows of the evidence snapshots, also of one whose creation 06 did not come to record."""
     noted = VerificationRecord.so_far(step.run).db_cluster_snapshot_identifier
     changes, why = [], "taken as evidence; irreversible"
-    for name in dict.fromkeys([*([noted] if noted else []), *ownership.names_of(step, SNAPSHOT)]):
+    of_evidence = ownership.names_of(step, SNAPSHOT, creator=VERIFY_ENCRYPTION)
+    for name in dict.fromkeys([*([noted] if noted else []), *of_evidence]):
         if (found := rds.find_snapshot(step.session, name)) is not None:
             request = {"DBClusterSnapshotIdentifier": name}
             changes.append(_deletion(step, ownership.of_snapshot(found), "rds:DeleteDBClusterSnapshot", request, why))
@@ -189,10 +194,8 @@ def apply(step: OpenStep, plan: Plan) -> Table | str:
     Without confirmation nothing is deleted. Resumes when it is called again. Raises `NotConfirmed`, `WaitTimedOut`.
     """
     if not is_confirmed(step, plan.inputs):
-        name = cluster_name(step)
-        return f"Nothing was deleted. To delete, type the cluster's name, {name!r}, and run the cell or command again."
-    deletions = [change for change in plan.changes if change.action == "delete"]
-    unprotect = [change for change in plan.changes if change.action == "change"]
+        return f"Nothing was deleted. To delete, type the cluster's name, {cluster_name(step)!r}, and run this again."
+    deletions, unprotect = ([one for one in plan.changes if one.action == action] for action in ("delete", "change"))
     rows: list[tuple[str, str, str]] = []
     with step.applying(plan):
         before = CleanUpRecord.so_far(step.run)

@@ -17,7 +17,7 @@ from runbook_lib.errors import KeyNotUsable, StepMissing
 from runbook_lib.inputs.rds import CreateClusterInputs
 from runbook_lib.plan import Change, Plan
 from runbook_lib.run.materials import current_id
-from runbook_lib.run.records import ClusterRecord, ImportRecord, KeyRecord, clusters
+from runbook_lib.run.records import ClusterRecord, ImportRecord, KeyRecord
 from runbook_lib.steps import cluster_network, ownership
 from runbook_lib.steps.cluster_request import (
     MADE,
@@ -39,7 +39,7 @@ def plan(step: OpenStep, asked: CreateClusterInputs) -> Plan:
     Raises `KeyNotUsable` unless the key is Enabled, symmetric, of origin EXTERNAL and in this Region, and
     `PreflightFailed` for a version, class or group that is not available.
     """
-    key_arn = _key_arn(step)
+    key_arn = usable_key(step)
     version = _offered_version(step, asked)
     changes = cluster_network.plan_network(step, asked)
     if (other := _other_cluster(step, asked)) is not None:
@@ -51,7 +51,7 @@ def plan(step: OpenStep, asked: CreateClusterInputs) -> Plan:
     return step.plan(asked, changes)
 
 
-def _key_arn(step: OpenStep) -> str:
+def usable_key(step: OpenStep) -> str:
     """Return the ARN of the run's key; raise `KeyNotUsable` unless it is usable and holds the imported material."""
     session, key = step.session, KeyRecord.from_run(step.run)
     ImportRecord.from_run(step.run)
@@ -88,14 +88,11 @@ def _offered_version(step: OpenStep, asked: CreateClusterInputs) -> str:
 
 def _other_cluster(step: OpenStep, asked: CreateClusterInputs) -> Change | None:
     """Return the row that refuses a second cluster by another name in one run."""
-    for cluster in clusters(step.run):
-        existing = cluster.db_cluster_identifier
-        if existing != asked.db_cluster_identifier and rds.find_cluster(step.session, existing) is not None:
-            why = (
-                f"this run already created {existing}; use that identifier, delete it with step 90, or start a new run"
-            )
-            return Change("refuse", CLUSTER, asked.db_cluster_identifier, why)
-    return None
+    existing = ClusterRecord.so_far(step.run).db_cluster_identifier
+    if existing in ("", asked.db_cluster_identifier) or rds.find_cluster(step.session, existing) is None:
+        return None
+    why = f"this run already created {existing}; use that identifier, delete it with step 90, or start a new run"
+    return Change("refuse", CLUSTER, asked.db_cluster_identifier, why)
 
 
 def _cluster_change(step: OpenStep, inputs: CreateClusterInputs, request: dict[str, Any]) -> Change:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from runbook_lib.aws import kms, rds
@@ -15,6 +16,7 @@ from runbook_lib.aws.session import Session
 from runbook_lib.checks import Checks
 from runbook_lib.inputs.rds import VerifyEncryptionInputs
 from runbook_lib.material.key_material import fingerprint
+from runbook_lib.run.clusters import ExistingClusterRecord, finished_clusters
 from runbook_lib.run.materials import current_id, permanent_materials
 from runbook_lib.run.records import ClusterRecord, KeyRecord, VerificationRecord
 from runbook_lib.steps.open_step import OpenStep
@@ -22,26 +24,30 @@ from runbook_lib.steps.open_step import OpenStep
 
 def gather(step: OpenStep) -> Checks:
     """Read everything and return the checks, passed or not. Raises `StepMissing`."""
-    record, key = ClusterRecord.from_run(step.run), KeyRecord.from_run(step.run)
-    checks = Checks(f"Encryption of {record.db_cluster_identifier}")
-    seen: dict[str, Any] = {}
+    records, key = finished_clusters(step.run), KeyRecord.from_run(step.run)
+    checks = Checks(f"Encryption of {' and '.join(record.db_cluster_identifier for record in records)}")
+    seen: dict[str, dict[str, Any]] = {record.db_cluster_identifier: {} for record in records}
 
-    def cluster() -> None:
-        seen.update(rds.find_cluster(step.session, record.db_cluster_identifier) or {})
-        _cluster(checks, record, seen, key.key_arn)
+    def cluster(record: ClusterRecord) -> None:
+        found = seen[record.db_cluster_identifier]
+        found.update(rds.find_cluster(step.session, record.db_cluster_identifier) or {})
+        _cluster(checks, record, found, key.key_arn)
 
     def snapshot() -> None:
         if name := VerificationRecord.so_far(step.run).db_cluster_snapshot_identifier:
             found = rds.find_snapshot(step.session, name) or {}
             _encrypted(checks, "the snapshot", found, key.key_arn, "rds:DescribeDBClusterSnapshots")
 
-    _read(checks, f"the cluster {record.db_cluster_identifier}", cluster)
-    _read(checks, "the instances", lambda: _instances(checks, step.session, record, key.key_arn))
+    for record in records:
+        _read(checks, f"the cluster {record.db_cluster_identifier}", partial(cluster, record))
+        _read(checks, "the instances", partial(_instances, checks, step.session, record, key.key_arn))
     _read(checks, "the snapshot", snapshot)
     _copies(checks, step)
     _backups(checks, step)
-    _read(checks, "the secret", lambda: _secret(checks, step.session, seen))
-    _read(checks, "the key", lambda: _key(checks, step, key, seen))
+    for record in records:
+        if not isinstance(record, ExistingClusterRecord) or record.password_managed:
+            _read(checks, "the secret", partial(_secret, checks, step.session, seen[record.db_cluster_identifier]))
+    _read(checks, "the key", lambda: _key(checks, step, key, list(seen.values())))
     return checks
 
 
@@ -65,12 +71,18 @@ def _instances(checks: Checks, session: Session, record: ClusterRecord, key_arn:
     instances, source = rds.instances_of(session, record.db_cluster_identifier), "rds:DescribeDBInstances"
     names = [instance["DBInstanceIdentifier"] for instance in instances]
     expected = list(record.db_instance_identifiers)
+    as_before = record.public_db_instance_identifiers if isinstance(record, ExistingClusterRecord) else ()
     checks.equal("the instances are those that the run created", expected, names, source=source)
     for instance in instances:
         name = f"instance {instance['DBInstanceIdentifier']}"
         _encrypted(checks, name, instance, key_arn, source)
         public = instance.get("PubliclyAccessible")
-        checks.equal(f"{name} is not publicly accessible", False, public, source=source)
+        if instance["DBInstanceIdentifier"] in as_before:
+            checks.equal(
+                f"{name} is publicly accessible, as the instance that it replaces", True, public, source=source
+            )
+        else:
+            checks.equal(f"{name} is not publicly accessible", False, public, source=source)
 
 
 def _encrypted(checks: Checks, name: str, resource: dict[str, Any], key_arn: str, source: str) -> None:
@@ -123,7 +135,7 @@ def _secret(checks: Checks, session: Session, cluster: dict[str, Any]) -> None:
     )
 
 
-def _key(checks: Checks, step: OpenStep, key: KeyRecord, cluster: dict[str, Any]) -> None:
+def _key(checks: Checks, step: OpenStep, key: KeyRecord, clusters: list[dict[str, Any]]) -> None:
     """Check the key: state, origin, material, expiry, and the grant to RDS."""
     session, needed = step.session, permanent_materials(step.run)
     metadata = kms.describe(session, key.key_id) or {}
@@ -148,13 +160,15 @@ def _key(checks: Checks, step: OpenStep, key: KeyRecord, cluster: dict[str, Any]
     _dates(checks, step, metadata, listed)
     target = kms.find_alias(session, key.key_alias)
     checks.equal("the alias points to the key", key.key_id, target, source="kms:ListAliases")
-    checks.holds(
-        "RDS holds a grant on the key for this cluster",
-        "at least one grantee of RDS",
-        kms.grants_for(session, key.key_id, cluster),
-        lambda grantees: len(grantees) > 0,
-        source="kms:ListGrants",
-    )
+    for cluster in clusters:
+        which = "this cluster" if len(clusters) == 1 else str(cluster.get("DBClusterIdentifier"))
+        checks.holds(
+            f"RDS holds a grant on the key for {which}",
+            "at least one grantee of RDS",
+            kms.grants_for(session, key.key_id, cluster),
+            lambda grantees: len(grantees) > 0,
+            source="kms:ListGrants",
+        )
 
 
 def _dates(checks: Checks, step: OpenStep, metadata: dict[str, Any], listed: list[dict[str, Any]]) -> None:

@@ -6,8 +6,6 @@ outcome fails the cell.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
@@ -19,11 +17,11 @@ from runbook_lib.attended import is_attended
 from runbook_lib.aws.answers import error_code
 from runbook_lib.aws.session import Session
 from runbook_lib.errors import KeyMaterialLength, VerificationFailed
-from runbook_lib.material import key_material
 from runbook_lib.run.steps import (
     CLEAN_UP,
     CREATE_CLUSTER,
     CREATE_KEY,
+    ENCRYPT_EXISTING_CLUSTER,
     ENCRYPT_KEY_MATERIAL,
     GET_PARAMETERS_FOR_IMPORT,
     IMPORT_KEY_MATERIAL,
@@ -32,10 +30,9 @@ from runbook_lib.run.steps import (
     START,
     VERIFY_ENCRYPTION,
 )
+from runbook_lib.steps import mistakes
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.tables import Text
-
-_OAEP = "RSAES_OAEP_SHA_256"
 
 
 @dataclass(frozen=True)
@@ -141,154 +138,65 @@ def _exercise_session(step: OpenStep) -> Session:
     return Session(target="sandbox", region=real.region, account_id=account, endpoint_url=real.endpoint_url)
 
 
-# The mistakes -------------------------------------------------------------------------------------------------
-
-
-def _external_key(session: Session) -> str:
-    return str(session.client("kms").create_key(Origin="EXTERNAL")["KeyMetadata"]["KeyId"])
-
-
-def _parameters(session: Session, key_id: str) -> dict[str, Any]:
-    answer: dict[str, Any] = session.client("kms").get_parameters_for_import(
-        KeyId=key_id, WrappingAlgorithm=_OAEP, WrappingKeySpec="RSA_2048"
-    )
-    return answer
-
-
-def _import(session: Session, key_id: str, parameters: dict[str, Any], *, wrapping_algorithm: str = _OAEP) -> None:
-    with key_material.KeyMaterial.generate() as material:
-        wrapped = key_material.encrypt_key_material(
-            material, wrapping_public_key=parameters["PublicKey"], wrapping_algorithm=wrapping_algorithm
-        )
-    session.client("kms").import_key_material(
-        KeyId=key_id, ImportToken=parameters["ImportToken"], EncryptedKeyMaterial=wrapped,
-        ExpirationModel="KEY_MATERIAL_DOES_NOT_EXPIRE",
-    )  # fmt: skip
-
-
-def _engine_version_of_the_post(session: Session) -> None:
-    session.client("rds").create_db_cluster(
-        DBClusterIdentifier="practice-post", Engine="aurora-mysql", EngineVersion="5.6.10a",
-        MasterUsername="dbadmin", ManageMasterUserPassword=True,
-    )  # fmt: skip
-
-
-def _policy_with_an_unknown_role(session: Session) -> None:
-    account = f"arn:aws:iam::{session.account_id}"
-    allow = {"Effect": "Allow", "Resource": "*"}
-    policy = {
-        "Version": "2012-10-17",
-        "Statement": [
-            {**allow, "Principal": {"AWS": f"{account}:root"}, "Action": "kms:*"},
-            {**allow, "Principal": {"AWS": f"{account}:role/NobodyYet"}, "Action": "kms:DescribeKey"},
-        ],
-    }
-    session.client("kms").create_key(Origin="EXTERNAL", Policy=json.dumps(policy))
-
-
-def _wrapping_key_for_a_key_of_aws(session: Session) -> None:
-    _parameters(session, session.client("kms").create_key()["KeyMetadata"]["KeyId"])
-
-
-def _one_byte_short() -> None:
-    key_material.KeyMaterial(os.urandom(31))
-
-
-def _another_hash(session: Session) -> None:
-    key_id = _external_key(session)
-    _import(session, key_id, _parameters(session, key_id), wrapping_algorithm="RSAES_OAEP_SHA_1")
-
-
-def _cluster_under_a_disabled_key(session: Session) -> None:
-    kms, key_id = session.client("kms"), _external_key(session)
-    _import(session, key_id, _parameters(session, key_id))
-    kms.disable_key(KeyId=key_id)
-    session.client("rds").create_db_cluster(
-        DBClusterIdentifier="practice-disabled", Engine="aurora-mysql", MasterUsername="dbadmin",
-        ManageMasterUserPassword=True, StorageEncrypted=True, KmsKeyId=key_id,
-    )  # fmt: skip
-
-
-def _decrypt_without_the_material(session: Session) -> None:
-    kms, key_id = session.client("kms"), _external_key(session)
-    _import(session, key_id, _parameters(session, key_id))
-    sealed = kms.encrypt(KeyId=key_id, Plaintext=b"a data key")["CiphertextBlob"]
-    kms.delete_imported_key_material(KeyId=key_id)
-    kms.decrypt(CiphertextBlob=sealed)
-
-
-def _import_into_a_key_pending_deletion(session: Session) -> None:
-    key_id = _external_key(session)
-    parameters = _parameters(session, key_id)
-    _import(session, key_id, parameters)
-    session.client("kms").schedule_key_deletion(KeyId=key_id, PendingWindowInDays=7)
-    _import(session, key_id, parameters)
-
-
-def _rotation_with_nothing_pending(session: Session) -> None:
-    key_id = _external_key(session)
-    _import(session, key_id, _parameters(session, key_id))
-    session.client("kms").rotate_key_on_demand(KeyId=key_id)
-
-
-def _other_material_into_a_key_that_lost_its_own(session: Session) -> None:
-    key_id = _external_key(session)
-    _import(session, key_id, _parameters(session, key_id))
-    session.client("kms").delete_imported_key_material(KeyId=key_id)
-    _import(session, key_id, _parameters(session, key_id))
-
-
 EXERCISES = {
     START: Exercise(
-        "Create a cluster with Aurora MySQL 5.6, as in the AWS post", _engine_version_of_the_post, "InvalidParameterCombination",
+        "Create a cluster with Aurora MySQL 5.6, as in the AWS post",
+        mistakes.engine_version_of_the_post, "InvalidParameterCombination",
         {"a": "no KMS key is named", "b": "the engine version is no longer available", "c": "no password is set"}, "b",
     ),
     CREATE_KEY: Exercise(
-        "Create a key whose policy names a role that does not exist", _policy_with_an_unknown_role,
+        "Create a key whose policy names a role that does not exist", mistakes.policy_with_an_unknown_role,
         "MalformedPolicyDocumentException",
         {"a": "every principal of a key policy must exist", "b": "a role cannot be a principal of a key policy",
          "c": "the policy is not valid JSON"}, "a",
     ),
     GET_PARAMETERS_FOR_IMPORT: Exercise(
-        "Get a wrapping key for a KMS key whose material AWS generated", _wrapping_key_for_a_key_of_aws,
+        "Get a wrapping key for a KMS key whose material AWS generated", mistakes.wrapping_key_for_a_key_of_aws,
         "UnsupportedOperationException",
         {"a": "the key is not enabled", "b": "the wrapping key is too short",
          "c": "only a key of origin EXTERNAL accepts key material"}, "c",
     ),
     ENCRYPT_KEY_MATERIAL: Exercise(
-        "Use key material that is one byte short", _one_byte_short, "KeyMaterialLength",
+        "Use key material that is one byte short", mistakes.one_byte_short, "KeyMaterialLength",
         {"a": "KMS pads short material", "b": "a symmetric key takes exactly 32 bytes",
          "c": "longer material is accepted, shorter is not"}, "b", offline=True,
     ),
     IMPORT_KEY_MATERIAL: Exercise(
-        "Wrap with SHA-1 for a pair that was fetched for SHA-256", _another_hash, "InvalidCiphertextException",
+        "Wrap with SHA-1 for a pair that was fetched for SHA-256", mistakes.another_hash, "InvalidCiphertextException",
         {"a": "KMS cannot decrypt the wrapped material", "b": "the import token has expired",
          "c": "the key material is too weak"}, "a",
     ),
     CREATE_CLUSTER: Exercise(
-        "Create a cluster under a disabled key", _cluster_under_a_disabled_key, "KMSKeyNotAccessibleFault",
+        "Create a cluster under a disabled key", mistakes.cluster_under_a_disabled_key, "KMSKeyNotAccessibleFault",
         {"a": "the cluster waits until the key is enabled", "b": "the cluster is created unencrypted",
          "c": "no cluster is created"}, "c",
     ),
     VERIFY_ENCRYPTION: Exercise(
-        "Decrypt after the key material was deleted", _decrypt_without_the_material, "KMSInvalidStateException",
+        "Decrypt after the key material was deleted", mistakes.decrypt_without_the_material, "KMSInvalidStateException",
         {"a": "whoever has a backup of the material can import it again", "b": "AWS keeps a copy for 30 days",
          "c": "the ciphertext is lost permanently"}, "a",
     ),
+    ENCRYPT_EXISTING_CLUSTER: Exercise(
+        "Encrypt a snapshot by copying it with a key", mistakes.copy_of_an_unencrypted_snapshot_with_a_key,
+        "InvalidParameterCombination",
+        {"a": "the copy is encrypted, and the cluster restored from it too",
+         "b": "only a snapshot under a KMS key can be copied under another; this one is restored with the key",
+         "c": "the key must have imported material"}, "b",
+    ),
     ROTATE_KEY_MATERIAL: Exercise(
-        "Rotate a key without importing new key material first", _rotation_with_nothing_pending,
+        "Rotate a key without importing new key material first", mistakes.rotation_with_nothing_pending,
         "KMSInvalidStateException",
         {"a": "KMS generates new key material", "b": "a rotation needs new key material that was imported before",
          "c": "imported key material cannot be rotated"}, "b",
     ),
     RECOVERY_DRILL: Exercise(
-        "Import other material into a key whose material was deleted", _other_material_into_a_key_that_lost_its_own,
+        "Import other material into a key whose material was deleted", mistakes.other_material_into_a_key_that_lost_its_own,
         "IncorrectKeyMaterialException",
         {"a": "the key continues with the new material", "b": "the key accepts only the material that it had",
          "c": "the import token has expired"}, "b",
     ),
     CLEAN_UP: Exercise(
-        "Import the material again into a key that is pending deletion", _import_into_a_key_pending_deletion,
+        "Import the material again into a key that is pending deletion", mistakes.import_into_a_key_pending_deletion,
         "KMSInvalidStateException",
         {"a": "the material restores the data even after the key is deleted", "b": "cancel the deletion first",
          "c": "create a new key and import the same material"}, "b",

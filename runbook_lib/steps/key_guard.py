@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 
 from runbook_lib.aws import key_users
 from runbook_lib.aws.key_users import AT_REST, GRANT, KeyUser, KeyUsers
-from runbook_lib.run.records import clusters
+from runbook_lib.run.clusters import clusters
 from runbook_lib.steps.open_step import OpenStep
 
 _SHOWN = 8

@@ -261,7 +261,10 @@ def earlier(run: Run, name: str) -> dict[str, tuple[Any, str]]:
     ):
         shared = STEP_INPUTS[step].model_fields if step in (START, name) else ("tags",)
         values = run.applied_inputs(step) if step <= name else {}
-        found.update({field: (values[field], words) for field in shared if field in values})
+        taken = [
+            field for field in shared if field in values and (step == name or STEP_INPUTS[name].takes(field, values))
+        ]
+        found.update({field: (values[field], words) for field in taken})
     return found
 
 

@@ -20,7 +20,7 @@ from runbook_lib.aws.retry import find_until_visible
 from runbook_lib.errors import PlanOutdated
 from runbook_lib.plan import Change
 from runbook_lib.run.records import ClusterRecord, KeyRecord
-from runbook_lib.run.steps import CREATE_CLUSTER, CREATE_KEY, VERIFY_ENCRYPTION
+from runbook_lib.run.steps import CREATE_CLUSTER, CREATE_KEY, ENCRYPT_EXISTING_CLUSTER, VERIFY_ENCRYPTION
 from runbook_lib.steps.open_step import MARK_TAG, RUN_ID_TAG, STEP_TAG, OpenStep
 
 KEY, ALIAS = "KMS key", "alias"
@@ -119,66 +119,89 @@ _LOOK: dict[str, Callable[[OpenStep, Change], Found | None]] = {
 # Whose it is ------------------------------------------------------------------------------------------------------
 
 
-def request_of(resource: str, name: str) -> tuple[str, str]:
-    """Return the step that creates such a resource, and the request that its intent is recorded under."""
+def requests_of(resource: str, name: str) -> tuple[tuple[str, str], ...]:
+    """Return the steps that create such a resource, each with the request that its intent is recorded under."""
+    snapshot, instance = f"rds:CreateDBClusterSnapshot {name}", f"rds:CreateDBInstance {name}"
     return {
-        KEY: (CREATE_KEY, "kms:CreateKey"),
-        CLUSTER: (CREATE_CLUSTER, "rds:CreateDBCluster"),
-        INSTANCE: (CREATE_CLUSTER, f"rds:CreateDBInstance {name}"),
-        SUBNET_GROUP: (CREATE_CLUSTER, "rds:CreateDBSubnetGroup"),
-        SECURITY_GROUP: (CREATE_CLUSTER, "ec2:CreateSecurityGroup"),
-        SNAPSHOT: (VERIFY_ENCRYPTION, f"rds:CreateDBClusterSnapshot {name}"),
+        KEY: ((CREATE_KEY, "kms:CreateKey"),),
+        CLUSTER: (
+            (CREATE_CLUSTER, "rds:CreateDBCluster"),
+            (ENCRYPT_EXISTING_CLUSTER, "rds:RestoreDBClusterFromSnapshot"),
+        ),
+        INSTANCE: ((CREATE_CLUSTER, instance), (ENCRYPT_EXISTING_CLUSTER, instance)),
+        SUBNET_GROUP: ((CREATE_CLUSTER, "rds:CreateDBSubnetGroup"),),
+        SECURITY_GROUP: ((CREATE_CLUSTER, "ec2:CreateSecurityGroup"),),
+        SNAPSHOT: ((VERIFY_ENCRYPTION, snapshot), (ENCRYPT_EXISTING_CLUSTER, snapshot)),
     }[resource]
 
 
-def is_ours(step: OpenStep, found: Found) -> bool:
-    """Return whether this run created the resource.
+def is_ours(step: OpenStep, found: Found, *, creator: str = "") -> bool:
+    """Return whether this run created the resource; with `creator`, whether that step did.
 
     An earlier version recorded the ids of key, cluster and security group only, and set no mark: its other resources are
     recognised by the tags with run id and step, as before.
     """
-    creator, request = request_of(found.resource, found.name)
+    requests = requests_of(found.resource, found.name)
+    return any(_created(step, found, *request) for request in requests if creator in ("", request[0]))
+
+
+def _created(step: OpenStep, found: Found, creator: str, request: str) -> bool:
+    """Return whether this step of the run created the resource with this request."""
     intent = step.run.intent(creator, request)
     marked = found.tags.get(MARK_TAG, "") in intent.marks and found.tags.get(STEP_TAG) == creator
     if found.identity in intent.resources:
         return marked or found.resource != SUBNET_GROUP
-    if intent.outcome != "unclear" and (earlier := _recorded_earlier(step, found)):
+    if intent.outcome != "unclear" and (earlier := _recorded_earlier(step, found, creator)):
         return found.identity == earlier
     return intent.is_open and marked and found.tags.get(RUN_ID_TAG) == step.run.run_id
 
 
-def _recorded_earlier(step: OpenStep, found: Found) -> str:
+def _recorded_earlier(step: OpenStep, found: Found, creator: str) -> str:
     """Return the id that a step noted in its record, as format 1 did; "" for none."""
     if found.resource == KEY:
         return KeyRecord.so_far(step.run).key_id
+    if creator != CREATE_CLUSTER:
+        return ""
     record = ClusterRecord.so_far(step.run)
     if found.resource == SECURITY_GROUP:
         return record.made_security_group_id
     return record.db_cluster_resource_id if found.resource == CLUSTER else ""
 
 
-def names_of(step: OpenStep, resource: str) -> list[str]:
-    """Return what this run recorded of a kind, as it is looked up: snapshots and subnet groups by name, others by id."""
-    creator, request = request_of(resource, "")
-    intents = step.run.steps.get(creator, {}).get("intents", {})
-    if resource == SNAPSHOT:
-        return [what.removeprefix(request) for what in intents if what.startswith(request)]
-    recorded = intents.get(request, {}).get("resources", [])
-    return [one.rpartition(":")[2] for one in recorded] if resource == SUBNET_GROUP else recorded
+def names_of(step: OpenStep, resource: str, *, creator: str = "") -> list[str]:
+    """Return what this run recorded of a kind, as it is looked up: snapshots and subnet groups by name, others by id.
+
+    `creator` limits them to those of one step.
+    """
+    found: list[str] = []
+    for one, request in requests_of(resource, ""):
+        if creator not in ("", one):
+            continue
+        intents = step.run.steps.get(one, {}).get("intents", {})
+        if resource == SNAPSHOT:
+            found += [what.removeprefix(request) for what in intents if what.startswith(request)]
+            continue
+        recorded = intents.get(request, {}).get("resources", [])
+        found += [one.rpartition(":")[2] for one in recorded] if resource == SUBNET_GROUP else recorded
+    return found
 
 
 def by_tags(step: OpenStep, found: Found) -> str:
     """Return the words for a resource of this run that an earlier version created without a mark; "" for any other."""
-    intent = step.run.intent(*request_of(found.resource, found.name))
-    if found.identity in intent.resources or "" not in intent.marks or _recorded_earlier(step, found):
-        return ""
-    return "; created by an earlier version: recognised by its tags"
+    for creator, request in requests_of(found.resource, found.name):
+        intent = step.run.intent(creator, request)
+        if found.identity in intent.resources or _recorded_earlier(step, found, creator):
+            return ""
+        if "" in intent.marks:
+            return "; created by an earlier version: recognised by its tags"
+    return ""
 
 
 def record(step: OpenStep, resource: str, name: str, identity: str) -> None:
     """Record the id of a resource of this run that a plan keeps, whose create is still open."""
-    if identity and (intent := step.run.intent(*request_of(resource, name))).outcome and intent.is_open:
-        step.run.settle(*request_of(resource, name), "found", resource=identity)
+    for request in requests_of(resource, name):
+        if identity and (intent := step.run.intent(*request)).outcome and intent.is_open:
+            step.run.settle(*request, "found", resource=identity)
 
 
 # Right before an act ----------------------------------------------------------------------------------------------

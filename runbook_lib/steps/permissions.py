@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from runbook_lib.aws.partitions import dns_suffix
+from runbook_lib.aws.practice_source import NAME as PRACTICE
 from runbook_lib.errors import InputError
+from runbook_lib.inputs.existing import SUFFIX, EncryptExistingClusterInputs
 from runbook_lib.policies.key_policy import key_policy as build_key_policy
 from runbook_lib.policies.key_policy import principal_arn
 from runbook_lib.run.steps import STEP_INPUTS, all_steps
@@ -30,13 +32,22 @@ def values(
     """
     merged: dict[str, Any] = {}
     for model in STEP_INPUTS.values():
-        merged |= model.read({**given, "run_id": run_id or "any"}).model_dump()
+        merged = (
+            model.read({**given, "run_id": run_id or "any"}).model_dump() | merged
+        )  # the first step's default counts
     known = merged | {
         "run_id": run_id or "*",
         "account_id": account_id or merged["account_id"] or "*",
         "partition": key_arn.split(":")[1] if key_arn else partition,
         "run_key": key_arn,
     }
+    source = merged["source_db_cluster_identifier"]
+    known |= {
+        "source": source or PRACTICE,
+        "restored": EncryptExistingClusterInputs.read(given).identifier if source else f"{PRACTICE}{SUFFIX}",
+    }
+    if source:
+        known["db_cluster_identifier"] = known["restored"]
     known["dns_suffix"] = dns_suffix(known["partition"])
     every_key = "arn:{partition}:kms:{region}:{account_id}:key/*".format_map(known)
     tag_keys = sorted({*_RUN_TAGS, *merged["tags"]})

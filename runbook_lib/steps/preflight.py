@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from runbook_lib.aws import ec2, kms, offers, rds
 from runbook_lib.aws.answers import error_code, error_text
+from runbook_lib.aws.cluster_settings import read_settings
 from runbook_lib.aws.session import Session
 from runbook_lib.checks import Checks
 from runbook_lib.errors import (
@@ -16,7 +17,7 @@ from runbook_lib.errors import (
     RunbookError,
 )
 from runbook_lib.inputs.start import StartInputs
-from runbook_lib.steps import ownership, review_policy
+from runbook_lib.steps import ownership, review_policy, survey
 from runbook_lib.steps.open_step import OpenStep
 
 
@@ -24,10 +25,54 @@ def gather(step: OpenStep, asked: StartInputs) -> Checks:
     """Check what every later step needs, in the order of the steps; read only, and raise nothing for a failed check."""
     found = _Attempts()
     _identity(found, step.session, asked)
+    if asked.source_db_cluster_identifier:
+        found.add("the alias is free", _FREE, lambda: _alias(step, asked.key_alias), "kms:ListAliases")
+        _existing(found, step, asked)
+        return found.checks
     _names(found, step, asked)
     _offers(found, step.session, asked)
     _surroundings(found, step.session, asked)
     return found.checks
+
+
+_FREE = "absent, or created by this run"
+
+
+def _existing(found: _Attempts, step: OpenStep, asked: StartInputs) -> None:
+    """Check the existing cluster that 10 will encrypt: what is in the way, the names, the quotas, and values given for it."""
+    name, session, source = asked.source_db_cluster_identifier, step.session, "rds:DescribeDBClusters"
+    settings = read_settings(session, name)
+    claim = f"the existing cluster {name} exists"
+    if settings is None:
+        found.add(claim, name, partial(_fail, _absent(name, session)), source)
+        return
+    encryption = survey.encryption_of(session, settings.cluster)
+    found.add(claim, name, lambda: f"{name}, {encryption.words}", source)
+    names = survey.name_problems(session, settings, asked.cluster_identifier, lambda one: _is_ours(step, one))
+    for claim, problems in (
+        ("nothing is in the way of a snapshot and a restore", survey.blockers(session, settings, encryption)),
+        ("the names of the new cluster and of the cut-over are free", names),
+        ("what is given for the cluster is what the existing one has", survey.given_otherwise(asked, settings)),
+    ):
+        found.add(claim, "nothing", partial(_fail, "; ".join(problems)) if problems else lambda: "nothing", source)
+    quotas = "rds:DescribeAccountAttributes"
+    found.add("the quotas suffice", "a second cluster", lambda: survey.require_quotas(session, settings), quotas)
+
+
+def _absent(name: str, session: Session) -> str:
+    return (
+        f"source_db_cluster_identifier: {name!r} does not exist in account {session.account_id}, {session.region}; correct the "
+        "name, or leave it empty for a new cluster"
+    )
+
+
+def _fail(reason: str) -> str:
+    raise PreflightFailed(reason)
+
+
+def _is_ours(step: OpenStep, name: str) -> bool:
+    found = rds.find_cluster(step.session, name)
+    return found is not None and ownership.is_ours(step, ownership.of_cluster(found))
 
 
 class _Attempts:
@@ -65,7 +110,7 @@ def _identity(found: _Attempts, session: Session, asked: StartInputs) -> None:
 
 def _names(found: _Attempts, step: OpenStep, asked: StartInputs) -> None:
     """Check that the names which the run will use are free."""
-    expected = "absent, or created by this run"
+    expected = _FREE
     found.add("the alias is free", expected, lambda: _alias(step, asked.key_alias), "kms:ListAliases")
     cluster = asked.db_cluster_identifier
     claim = f"the cluster identifier {cluster} is free"

@@ -26,8 +26,9 @@ from runbook_lib.material.open_recovery_copy import RecoverySources, differs, wr
 from runbook_lib.material.recovery_copies import PLAINTEXT
 from runbook_lib.material.sources import read_public
 from runbook_lib.plan import Change, Plan
+from runbook_lib.run.clusters import clusters
 from runbook_lib.run.materials import Material, note_material, permanent_materials
-from runbook_lib.run.records import ImportParameters, ImportRecord, KeyRecord, MaterialRecord, clusters
+from runbook_lib.run.records import ImportParameters, ImportRecord, KeyRecord, MaterialRecord
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import ENCRYPT_KEY_MATERIAL, IMPORT_KEY_MATERIAL
 from runbook_lib.steps import ownership

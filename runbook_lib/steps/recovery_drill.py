@@ -28,8 +28,9 @@ from runbook_lib.material import key_material
 from runbook_lib.material.key_material import KeyMaterial
 from runbook_lib.material.open_recovery_copy import check_opens, differs
 from runbook_lib.plan import Change, Plan
+from runbook_lib.run.clusters import finished_clusters
 from runbook_lib.run.materials import Material, current_id, permanent_materials
-from runbook_lib.run.records import ClusterRecord, DrillRecord, KeyRecord
+from runbook_lib.run.records import DrillRecord, KeyRecord
 from runbook_lib.run.steps import IMPORT_KEY_MATERIAL
 from runbook_lib.steps import ownership, recover, reports
 from runbook_lib.steps.drill_ciphertext import CIPHERTEXT, decrypts, encrypt_a_line, is_ours
@@ -54,7 +55,7 @@ def plan(step: OpenStep, asked: RecoveryDrillInputs) -> Plan:
     Raises what decrypting the backup raises, `NotConfirmed` when another cluster than the run's is named, and
     `KeyNotUsable` for a key that is not Enabled.
     """
-    identifier = ClusterRecord.from_run(step.run).db_cluster_identifier
+    identifier = finished_clusters(step.run)[0].db_cluster_identifier
     named = asked.throw_away_db_cluster_identifier
     if named and named != identifier:
         raise NotConfirmed(
@@ -97,7 +98,7 @@ def _drill(step: OpenStep, identifier: str) -> list[Change]:
     if current and current != current_id(step.run):
         why = f"current is {current[:16]}, which this run did not import: somebody rotated the key; review its materials manually"
         changes.append(Change("refuse", MATERIAL, key.key_alias, why))
-    why, resource_id = "started again once its key is Enabled", ClusterRecord.from_run(step.run).db_cluster_resource_id
+    why, resource_id = "started again once its key is Enabled", finished_clusters(step.run)[0].db_cluster_resource_id
     return [
         *changes,
         Change("keep", "other material", "256 random bits", "sent with kms:ImportKeyMaterial; KMS must refuse it"),
@@ -154,7 +155,7 @@ def lose_material(step: OpenStep, plan: Plan) -> Table | str:
         return f"{_READS}."
     asked: RecoveryDrillInputs = plan.inputs
     key_id = KeyRecord.from_run(step.run).key_id
-    identifier = ClusterRecord.from_run(step.run).db_cluster_identifier
+    identifier = finished_clusters(step.run)[0].db_cluster_identifier
     with step.applying(plan):
         if (kms.describe(step.session, key_id) or {}).get("KeyState") == "Enabled":
             encrypt_a_line(step, key_id)
@@ -228,7 +229,7 @@ def bring_back(step: OpenStep, plan: Plan) -> Table | str:
     if _only_reads(plan):
         return f"{_READS}."
     asked: RecoveryDrillInputs = plan.inputs
-    launched = ClusterRecord.from_run(step.run)
+    launched = finished_clusters(step.run)[0]
     identifier = launched.db_cluster_identifier
     with step.applying(plan):
         _recover(step, asked)

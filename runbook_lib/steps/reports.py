@@ -17,6 +17,7 @@ from typing import Any
 from runbook_lib.checks import Checks
 from runbook_lib.files import private_folder, utc_stamp
 from runbook_lib.pages.report import FORMAT, html_of, report_json
+from runbook_lib.run.clusters import clusters
 from runbook_lib.run.records import ClusterRecord, KeyRecord, VerificationRecord
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import CLEAN_UP, RECOVERY_DRILL, VERIFY_ENCRYPTION
@@ -169,7 +170,8 @@ def _page_agrees(run: Run) -> bool:
 
 def _from_state(run: Run) -> dict[str, Any]:
     """Return the facts of a report that cannot be read, from state.json."""
-    key, cluster, target = KeyRecord.so_far(run), ClusterRecord.so_far(run), run.target
+    key, target = KeyRecord.so_far(run), run.target
+    cluster = next(iter(clusters(run)), ClusterRecord.so_far(run))
     words = "SANDBOX (a simulation, not AWS)" if target["target"] == "sandbox" else "AWS"
     return {
         "run_id": run.run_id, "target": target["target"], "target_words": words, "account_id": target["account_id"],

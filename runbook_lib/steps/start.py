@@ -167,7 +167,7 @@ def require_region(region: str) -> None:
 
 def plan(step: OpenStep, asked: StartInputs) -> Plan:
     """Return what the whole run will change, step by step; this step itself changes nothing."""
-    session, cluster = step.session, asked.db_cluster_identifier
+    session, cluster, source = step.session, asked.cluster_identifier, asked.source_db_cluster_identifier
     rows = []
     if asked.grant_rds_service_linked_role:
         role = kms.service_linked_role(session)
@@ -186,6 +186,9 @@ def plan(step: OpenStep, asked: StartInputs) -> Plan:
     rows.append(
         Change("change", "KMS key", asked.key_alias, "step 04: imports the key material", "kms:ImportKeyMaterial")
     )
+    if source:
+        rows += _rows_of_existing(source, cluster)
+        return replace(step.plan(asked, rows), cost="")
     name = cluster_network.group_name(cluster)
     if not asked.db_subnet_group_name:
         rows.append(Change("create", "subnet group", name, "step 05", "rds:CreateDBSubnetGroup"))
@@ -207,14 +210,29 @@ def plan(step: OpenStep, asked: StartInputs) -> Plan:
     return replace(step.plan(asked, rows), cost="")  # the rows are the whole run's; `estimate` returns their cost
 
 
-def steps_table() -> Table:
-    """Return the steps of the run with what each changes, the IAM actions it needs, and its cost."""
-    rows = [(step.number, step.words, step.changes, step.actions_by_service, step.cost) for step in chain()]
+def _rows_of_existing(source: str, cluster: str) -> list[Change]:
+    detail = f"step 10: restored from the snapshot, with every setting and as many instances as {source}"
+    calls = "rds:RestoreDBClusterFromSnapshot, rds:CreateDBInstance"
+    return [
+        Change(
+            "create", "cluster snapshot", f"{cluster}-source", f"step 10: of {source}", "rds:CreateDBClusterSnapshot"
+        ),
+        Change("create", "DB cluster", cluster, detail, calls),
+        Change("keep", "DB cluster", source, "is read; nothing of it changes before you cut over"),
+    ]
+
+
+def steps_table(*, existing: bool = False) -> Table:
+    """Return the steps of the run with what each changes, the IAM actions it needs, and its cost; `existing`: see `chain`."""
+    steps = chain(existing=existing)
+    rows = [(step.number, step.words, step.changes, step.actions_by_service, step.cost) for step in steps]
     return Table("The steps of the run", ("", "step", "changes in your account", "IAM actions", "cost"), rows)
 
 
 def estimate(inputs: StartInputs) -> Table:
     """Return the cost estimate of what the run will create."""
+    if inputs.source_db_cluster_identifier:
+        return costs.estimate_existing(inputs.source_db_cluster_identifier)
     return costs.estimate(
         db_instance_class=inputs.db_instance_class,
         instances=inputs.reader_count + 1,
@@ -240,8 +258,8 @@ def apply(step: OpenStep, plan: Plan) -> Checks:
             step.name,
             caller_arn=step.session.identity()["Arn"],
             key_alias=asked.key_alias,
-            db_cluster_identifier=asked.db_cluster_identifier,
-            engine_version=engine_version(step.session, asked),
+            db_cluster_identifier=asked.cluster_identifier,
+            engine_version="" if asked.source_db_cluster_identifier else engine_version(step.session, asked),
             changes=[f"{change.action} {change.resource} {change.name}" for change in plan.changes],
         )
     return checks

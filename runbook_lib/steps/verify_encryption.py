@@ -20,10 +20,11 @@ from runbook_lib.inputs.rds import VerifyEncryptionInputs
 from runbook_lib.pages.progress import interruptible
 from runbook_lib.pages.report import table_json
 from runbook_lib.plan import Change, Plan
+from runbook_lib.run.clusters import finished_clusters
 from runbook_lib.run.expiry import in_words as expiry_in_words
 from runbook_lib.run.expiry import seconds_left
 from runbook_lib.run.materials import Material, current_id, permanent_materials
-from runbook_lib.run.records import ClusterRecord, ImportRecord, KeyRecord, MaterialRecord, VerificationRecord
+from runbook_lib.run.records import ImportRecord, KeyRecord, MaterialRecord, VerificationRecord
 from runbook_lib.steps import ownership, report_facts, reports
 from runbook_lib.steps.evidence import gather
 from runbook_lib.steps.open_step import OpenStep
@@ -40,10 +41,10 @@ SNAPSHOT = "snapshot"
 
 def plan(step: OpenStep, asked: VerifyEncryptionInputs) -> Plan:
     """Plan the verification: reads only, or one manual snapshot as well."""
-    cluster = ClusterRecord.from_run(step.run).db_cluster_identifier
+    names = [record.db_cluster_identifier for record in finished_clusters(step.run)]
     if not asked.take_snapshot:
-        return step.plan(asked, [Change("keep", "DB cluster", cluster, "is read, not changed")])
-    return step.plan(asked, [_snapshot(step, cluster)])
+        return step.plan(asked, [Change("keep", "DB cluster", name, "is read, not changed") for name in names])
+    return step.plan(asked, [_snapshot(step, names[0])])
 
 
 def _snapshot(step: OpenStep, cluster: str) -> Change:
@@ -68,19 +69,21 @@ def apply(step: OpenStep, plan: Plan) -> dict[str, str]:
     A status that cannot become `available`, or a refusal by AWS, ends the wait and is printed; `verify` then fails, and
     the reports show it. Raises `WaitTimedOut`.
     """
-    record, asked = ClusterRecord.from_run(step.run), plan.inputs
+    asked, found = plan.inputs, dict[str, str]()
     with step.applying(plan), interruptible(), reports.taken_back_unless_written(step.run):
         try:
-            found = wait_until_available(
-                step.session,
-                record.db_cluster_identifier,
-                instances=len(record.db_instance_identifiers),
-                timeout_minutes=float(asked.wait_timeout_minutes),
-                poll_seconds=poll_interval(step.session.target, asked.poll_seconds),
-            )
+            for record in finished_clusters(step.run):
+                name = record.db_cluster_identifier
+                found |= wait_until_available(
+                    step.session,
+                    name,
+                    instances=len(record.db_instance_identifiers),
+                    timeout_minutes=float(asked.wait_timeout_minutes),
+                    poll_seconds=poll_interval(step.session.target, asked.poll_seconds),
+                )
         except WaitFailed as error:
             print(f"not available: {error}")
-            return statuses(step.session, record.db_cluster_identifier)
+            return statuses(step.session, name)
         except REFUSALS as error:
             print(f"not available: {refusal_text(error)}")
             return {}
@@ -96,7 +99,7 @@ def apply(step: OpenStep, plan: Plan) -> dict[str, str]:
 
 def _take_snapshot(step: OpenStep, change: Change) -> bool:
     """Take the snapshot of the run's cluster; return False, and say why, when another cluster has its name now."""
-    client, record = step.client("rds", retry=False), ClusterRecord.from_run(step.run)
+    client, record = step.client("rds", retry=False), finished_clusters(step.run)[0]
     now = rds.find_cluster(step.session, record.db_cluster_identifier) or {}
     if now.get("DbClusterResourceId") != record.db_cluster_resource_id:
         print(f"no snapshot was taken: {record.db_cluster_identifier} is not the cluster that this run created")
@@ -198,7 +201,7 @@ def _material_facts(one: Material) -> dict[str, Any]:
 def _facts(step: OpenStep, checks: Checks) -> dict[str, Any]:
     """Return the facts of the run that the reports hold beside the checks, by name."""
     run, now = step.run, step.now()
-    key, record, target = KeyRecord.from_run(run), ClusterRecord.from_run(run), run.target
+    key, record, target = KeyRecord.from_run(run), finished_clusters(run)[0], run.target
     needed, material = permanent_materials(run), MaterialRecord.from_run(run)
     expiry = expiry_in_words(run, now=now)
     verdict = (

@@ -17,7 +17,7 @@ from runbook_sandbox.kms.ciphertexts import Unreadable, key_id_of
 from runbook_sandbox.kms.keys import KEY_ID
 
 Form = Mapping[str, Any]
-MONITORING = "monitoring.rds.amazonaws.com"
+RDS, MONITORING = "rds.amazonaws.com", "monitoring.rds.amazonaws.com"
 
 
 @dataclass(frozen=True)
@@ -159,9 +159,18 @@ def _tagging(resource: str, tags: dict[str, Any]) -> list[RequiredAction]:
     return [RequiredAction("rds:AddTagsToResource", resource, tags)] if tags else []
 
 
+def _passed(role: str, service: str) -> RequiredAction:
+    return RequiredAction("iam:PassRole", role, {"iam:PassedToService": service})
+
+
 def _pass_role(form: Form) -> list[RequiredAction]:
     role = form.get("MonitoringRoleArn")
-    return [RequiredAction("iam:PassRole", str(role), {"iam:PassedToService": MONITORING})] if role else []
+    return [_passed(str(role), MONITORING)] if role else []
+
+
+def _secret(place: Place) -> list[RequiredAction]:
+    secret = place.arn("secretsmanager", "secret:rds!cluster-new")
+    return [RequiredAction(f"secretsmanager:{name}", secret) for name in ("CreateSecret", "TagResource")]
 
 
 def _create_cluster(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
@@ -176,13 +185,41 @@ def _create_cluster(form: Form, place: Place, tags: dict[str, Any]) -> list[Requ
               for name, kind in (("DBSubnetGroupName", "subgrp"), ("DBClusterParameterGroupName", "cluster-pg"))
               if form.get(name)]  # fmt: skip
     found += _tagging(cluster, tags) + _pass_role(form)
-    if managed:
-        secret = place.arn("secretsmanager", "secret:rds!cluster-new")
-        found += [
-            RequiredAction("secretsmanager:CreateSecret", secret),
-            RequiredAction("secretsmanager:TagResource", secret),
-        ]
-    return found
+    return found + (_secret(place) if managed else [])
+
+
+def _restore_cluster(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
+    cluster, action = place.arn("rds", f"cluster:{form.get('DBClusterIdentifier')}"), "rds:RestoreDBClusterFromSnapshot"
+    snapshot = str(form.get("SnapshotIdentifier"))
+    snapshot = snapshot if snapshot.startswith("arn:") else place.arn("rds", f"cluster-snapshot:{snapshot}")
+    found = [RequiredAction(action, cluster, tags), RequiredAction(action, snapshot, tags)]
+    found += [RequiredAction(action, place.arn("rds", f"{kind}:{form[name]}"), tags)
+              for name, kind in (("DBSubnetGroupName", "subgrp"), ("DBClusterParameterGroupName", "cluster-pg"))
+              if form.get(name)]  # fmt: skip
+    roles = [str(value) for name, value in form.items() if re.fullmatch(r"AssociatedRoles\..*RoleArn", name)]
+    return found + _tagging(cluster, tags) + [_passed(role, RDS) for role in roles]
+
+
+def _modify_cluster(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
+    cluster = place.arn("rds", f"cluster:{form.get('DBClusterIdentifier')}")
+    found = [RequiredAction("rds:ModifyDBCluster", cluster)]
+    managed = str(form.get("ManageMasterUserPassword", "")).lower() == "true"
+    return found + (_secret(place) if managed else [])
+
+
+def _add_role(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
+    cluster = place.arn("rds", f"cluster:{form.get('DBClusterIdentifier')}")
+    return [RequiredAction("rds:AddRoleToDBCluster", cluster), _passed(str(form.get("RoleArn")), RDS)]
+
+
+def _create_endpoint(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
+    names = (("cluster", "DBClusterIdentifier"), ("cluster-endpoint", "DBClusterEndpointIdentifier"))
+    resources = [place.arn("rds", f"{kind}:{form.get(name)}") for kind, name in names]
+    return [RequiredAction("rds:CreateDBClusterEndpoint", resource, tags) for resource in resources]
+
+
+def _scalable_target(action: str) -> _Required:
+    return _of_resource(action, lambda form, place: place.arn("application-autoscaling", "scalable-target/new"))
 
 
 def _create_instance(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
@@ -264,7 +301,13 @@ _TABLE: dict[str, _Required] = {
     "rds:CreateDBInstance": _create_instance,
     "rds:CreateDBClusterSnapshot": _create_snapshot,
     "rds:CreateDBSubnetGroup": _create_subnet_group,
-    "rds:ModifyDBCluster": _named("rds:ModifyDBCluster", "cluster", "DBClusterIdentifier"),
+    "rds:RestoreDBClusterFromSnapshot": _restore_cluster,
+    "rds:ModifyDBCluster": _modify_cluster,
+    "rds:AddRoleToDBCluster": _add_role,
+    "rds:CreateDBClusterEndpoint": _create_endpoint,
+    "rds:EnableHttpEndpoint": _of_resource("rds:EnableHttpEndpoint", lambda form, place: str(form.get("ResourceArn"))),
+    "application-autoscaling:RegisterScalableTarget": _scalable_target("application-autoscaling:RegisterScalableTarget"),
+    "application-autoscaling:PutScalingPolicy": _scalable_target("application-autoscaling:PutScalingPolicy"),
     "rds:StartDBCluster": _named("rds:StartDBCluster", "cluster", "DBClusterIdentifier"),
     "rds:DeleteDBCluster": _delete_cluster,
     "rds:DeleteDBInstance": _named("rds:DeleteDBInstance", "db", "DBInstanceIdentifier"),

@@ -5,7 +5,7 @@ moto gap: a parameter with a wrong type, or a missing required one, is a crash.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from botocore.model import OperationNotFoundError
@@ -132,6 +132,15 @@ def poll_instances(instances: Sequence[Instance], *, counts: bool) -> None:
         states.remove_if_deleted(instance)
 
 
+# What is deleted with a cluster, beside what is here.
+_WITH_A_CLUSTER: list[Callable[[Cluster], None]] = []
+
+
+def on_deletion(delete: Callable[[Cluster], None]) -> None:
+    """Call `delete` for each cluster that is deleted."""
+    _WITH_A_CLUSTER.append(delete)
+
+
 def _status_entered(resource: Resource) -> None:
     """Carry out what happens when a resource enters a status: deletion, key loss, events."""
     states.remove_if_deleted(resource)
@@ -139,6 +148,8 @@ def _status_entered(resource: Resource) -> None:
         encryption.lose_key(resource)
         if not resource.status:
             encryption.retire_grant(resource)
+            for gone in _WITH_A_CLUSTER:
+                gone(resource)
             if resource.secret is not None:
                 managed_secrets.delete(resource.secret)
         elif resource.status == "available" and "created" not in resource.fields:

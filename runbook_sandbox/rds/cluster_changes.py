@@ -11,7 +11,7 @@ from typing import Any
 from moto.core.responses import ActionResult
 
 from runbook_sandbox.instruments import clock
-from runbook_sandbox.rds import checks, encryption, engines, managed_secrets, placement
+from runbook_sandbox.rds import checks, cluster_features, encryption, engines, managed_secrets, placement
 from runbook_sandbox.rds.base import RdsBase
 from runbook_sandbox.rds.clusters import export_logs
 from runbook_sandbox.rds.describe import describe_cluster
@@ -45,11 +45,15 @@ class ChangeOperations(RdsBase):
         new_name = self._new_name(cluster, given.get("NewDBClusterIdentifier"))
         secret = self._secret_after(cluster, given)
         cluster.fields |= changed
+        if "DatabaseInsightsMode" in changed:  # instances have the mode of their cluster
+            for instance in cluster.instances:
+                instance.fields["DatabaseInsightsMode"] = changed["DatabaseInsightsMode"]
         if secret is not cluster.secret:
             if cluster.secret is not None:
                 managed_secrets.delete(cluster.secret)
             cluster.secret = secret
         if new_name is not None:
+            cluster_features.rename_in_endpoints(self.backend, cluster.identifier, new_name)
             self._rename_cluster(cluster, new_name)
         if given.get("RotateMasterUserPassword") and cluster.secret is not None:
             managed_secrets.rotate(cluster.secret)
@@ -96,6 +100,8 @@ class ChangeOperations(RdsBase):
             changed["ServerlessV2ScalingConfiguration"] = checks.scaling(
                 version, given["ServerlessV2ScalingConfiguration"]
             )
+        if "EnableLocalWriteForwarding" in given:
+            changed["LocalWriteForwardingStatus"] = "enabled" if given["EnableLocalWriteForwarding"] else "disabled"
         if "StorageType" in given:
             kind = checks.storage_type(given["StorageType"])
             changed["StorageType"] = None if kind == "aurora" else kind

@@ -12,6 +12,7 @@ from runbook_sandbox.rds import managed_secrets, states
 from runbook_sandbox.rds.backups_and_events import BackupAndEventOperations
 from runbook_sandbox.rds.catalogue import CatalogueOperations
 from runbook_sandbox.rds.cluster_changes import ChangeOperations
+from runbook_sandbox.rds.cluster_features import FeatureOperations
 from runbook_sandbox.rds.clusters import ClusterOperations
 from runbook_sandbox.rds.global_clusters import GlobalOperations
 from runbook_sandbox.rds.groups import GroupOperations
@@ -22,7 +23,7 @@ from runbook_sandbox.rds.restores import RestoreOperations
 
 class SandboxRdsResponse(
     ClusterOperations, ChangeOperations, InstanceOperations, RestoreOperations, GroupOperations,
-    CatalogueOperations, BackupAndEventOperations, GlobalOperations, IntegrationOperations,
+    CatalogueOperations, BackupAndEventOperations, GlobalOperations, IntegrationOperations, FeatureOperations,
 ):  # fmt: skip
     """moto's handler, with Aurora as AWS documents it."""
 

@@ -14,16 +14,22 @@ from moto.core.responses import ActionResult
 from runbook_sandbox.instruments import clock
 from runbook_sandbox.rds import checks, engines
 from runbook_sandbox.rds import encryption as rds_encryption
+from runbook_sandbox.rds.cluster_features import role_of
 from runbook_sandbox.rds.clusters import claim_identifier, common_fields, new_resource_id, start_cluster
 from runbook_sandbox.rds.describe import describe_cluster
 from runbook_sandbox.rds.engines import Version
 from runbook_sandbox.rds.errors import bad_combination, raise_error
-from runbook_sandbox.rds.resources import LOST, Cluster, Encryption, Resource, retained_backups, window_start
+from runbook_sandbox.rds.resources import LOST, Cluster, Encryption, Resource, Snapshot, retained_backups, window_start
 from runbook_sandbox.rds.snapshots import SnapshotOperations
 
-# What a restored cluster inherits unless the request says otherwise. Everything else has AWS's defaults, including
-# the parameter group and the security groups.
-_INHERITED = ("BackupRetentionPeriod", "PreferredBackupWindow", "StorageType", "Port", "NetworkType")
+# What a restored cluster inherits unless the request says otherwise. Everything else has AWS's defaults: the engine's
+# default version, the storage type aurora, a backup window of its own, the default groups, and no log exports, roles, tags
+# or protection (API reference, RestoreDBClusterFromSnapshot). A point in time has the engine's default port, too.
+_INHERITED = ("BackupRetentionPeriod", "Port")
+_ONLY_FOR_LIMITLESS = (
+    "EnablePerformanceInsights", "PerformanceInsightsKMSKeyId", "PerformanceInsightsRetentionPeriod", "MonitoringInterval",
+    "MonitoringRoleArn",
+)  # fmt: skip
 
 
 class RestoreOperations(SnapshotOperations):
@@ -39,7 +45,7 @@ class RestoreOperations(SnapshotOperations):
                 "InvalidDBClusterSnapshotStateFault",
                 f"The snapshot {source.identifier} is not available but {source.status}.",
             )
-        version = self._version(given, source.fields)
+        version = self._version(given, source.fields, default=True)
         database = given.get("DatabaseName", source.fields.get("database"))
         resource_id = new_resource_id(self.current_account)
         encryption = self._restored_encryption(source, given.get("KmsKeyId"), resource_id)
@@ -77,13 +83,15 @@ class RestoreOperations(SnapshotOperations):
             source.fields["CloneGroupId"] = more["CloneGroupId"]
         return self._restore(given, source, version, identifier, resource_id, encryption, more)
 
-    def _version(self, given: dict[str, Any], source: dict[str, Any]) -> Version:
-        """Return the version to restore to: the source's, or a newer one of the same engine."""
+    def _version(self, given: dict[str, Any], source: dict[str, Any], *, default: bool = False) -> Version:
+        """Return the version to restore to: the given one, the default one if `default`, or the source's; none that is older."""
         engine = engines.known_engine(given.get("Engine") or source["Engine"])
         if engine != source["Engine"]:
             bad_combination(f"The engine {engine} doesn't match the engine of the source, {source['Engine']}.")
         own = engines.find_version(engine, source["EngineVersion"])
-        wanted = engines.find_version(engine, given["EngineVersion"]) if given.get("EngineVersion") else own
+        if not given.get("EngineVersion"):
+            return max(own, engines.default_version(engine), key=lambda one: one.order) if default else own
+        wanted = engines.find_version(engine, given["EngineVersion"])
         if wanted.order < own.order:
             bad_combination(f"Cannot restore {engine} {own.name} to the older version {wanted.name}.")
         return wanted
@@ -133,11 +141,17 @@ class RestoreOperations(SnapshotOperations):
         self, given: dict[str, Any], source: Resource, version: Version, identifier: str, resource_id: str,
         encryption: Encryption, more: dict[str, Any],
     ) -> ActionResult:  # fmt: skip
-        inherited = {name: source.fields[name] for name in _INHERITED if source.fields.get(name) is not None}
+        for name in _ONLY_FOR_LIMITLESS:
+            if name in given:
+                bad_combination(
+                    f"{name} can be specified only when restoring from a source Aurora Limitless DB cluster."
+                )
+        names = _INHERITED if isinstance(source, Snapshot) else _INHERITED[:1]
+        inherited = {name: source.fields[name] for name in names if source.fields.get(name) is not None}
         fields = common_fields(self, inherited | given, version)
         fields |= {"MasterUsername": source.fields["MasterUsername"], **more}
+        for one in given.get("AssociatedRoles") or []:
+            fields["AssociatedRoles"] = [*fields["AssociatedRoles"], role_of(self, fields["AssociatedRoles"], one)]
         tags = given.get("Tags")
-        if isinstance(source, Cluster) and tags is None and source.fields["CopyTagsToSnapshot"]:
-            tags = source.get_tags()
         cluster = start_cluster(self, identifier, resource_id, fields, encryption, tags)
         return ActionResult({"DBCluster": describe_cluster(cluster)})

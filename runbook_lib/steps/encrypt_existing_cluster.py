@@ -1,0 +1,311 @@
+"""Step 10: an existing cluster, restored from a snapshot under the run's key with all its settings; plan, apply, verify.
+
+The source is read and a snapshot of it is taken; nothing of it is modified.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from runbook_lib.aws import kms, practice_source, rds
+from runbook_lib.aws.answers import error_code, error_text
+from runbook_lib.aws.cluster_settings import ClusterSettings, members_of, read_settings
+from runbook_lib.aws.create_once import create_once
+from runbook_lib.aws.retry import poll, retry_until_passed, retry_until_visible
+from runbook_lib.aws.waiting import poll_interval, wait_until_available
+from runbook_lib.checks import Checks
+from runbook_lib.errors import InputError, KeyNotUsable, PreflightFailed, StepMissing, WaitFailed, WaitTimedOut
+from runbook_lib.inputs.existing import EncryptExistingClusterInputs
+from runbook_lib.pages.progress import interruptible
+from runbook_lib.plan import Change, Plan
+from runbook_lib.run.clusters import SETTINGS_FILE, ExistingClusterRecord
+from runbook_lib.run.records import ClusterRecord, KeyRecord
+from runbook_lib.steps import create_cluster, ownership, settings_difference
+from runbook_lib.steps.open_step import OpenStep
+from runbook_lib.steps.ownership import CLUSTER, INSTANCE, SNAPSHOT
+from runbook_lib.steps.restore_plan import changes_for, set_afterwards
+from runbook_lib.steps.survey import blockers, encryption_of, expiry_problem, name_problems, require_quotas, roads
+from runbook_lib.tables import Table, as_text
+
+# Survey and plan --------------------------------------------------------------------------------------------------
+
+
+def survey(step: OpenStep, asked: EncryptExistingClusterInputs) -> Table:
+    """Return how the existing cluster is encrypted, and the ways to another key.
+
+    In the sandbox, without a named cluster, create the practice cluster first. Raises `InputError`.
+    """
+    settings = _settings(step, _source(step, asked))
+    return roads(step.session, settings, _encryption(step, settings))
+
+
+def _source(step: OpenStep, asked: EncryptExistingClusterInputs) -> str:
+    if asked.source_db_cluster_identifier:
+        return asked.source_db_cluster_identifier
+    if step.session.target != "sandbox":
+        raise InputError(
+            [("source_db_cluster_identifier", "'' names no cluster; write the identifier of an existing one")]
+        )
+    return practice_source.make(step.session)
+
+
+def _settings(step: OpenStep, name: str) -> ClusterSettings:
+    settings = read_settings(step.session, name)
+    if settings is None:
+        problem = (
+            f"{name!r} does not exist in account {step.session.account_id}, {step.session.region}; correct the name"
+        )
+        raise InputError([("source_db_cluster_identifier", problem)])
+    return settings
+
+
+def _encryption(step: OpenStep, settings: ClusterSettings) -> Any:
+    return encryption_of(step.session, settings.cluster, our_key=KeyRecord.from_run(step.run).key_arn)
+
+
+def plan(step: OpenStep, asked: EncryptExistingClusterInputs) -> Plan:
+    """Plan the snapshot, the restored cluster, its instances and what is set on it afterwards; read only.
+
+    Raises `InputError` without an existing cluster, and `KeyNotUsable`. A row with action `refuse` stands for each thing in
+    the way.
+    """
+    key_arn = create_cluster.usable_key(step)
+    settings = _settings(step, _source(step, asked))
+    encryption = _encryption(step, settings)
+    source = Change(
+        "keep",
+        CLUSTER,
+        settings.name,
+        f"{encryption.words}; is read, and a snapshot of it is taken; nothing of it changes",
+    )
+    if encryption.state == "ours" and not ownership.is_ours(step, ownership.of_cluster(settings.cluster)):
+        return step.plan(asked, [replace(source, detail=f"{encryption.words} already: there is nothing to do")])
+    identifier = _identifier(step, asked, settings)
+    problems = [
+        *blockers(step.session, settings, encryption),
+        *name_problems(step.session, settings, identifier, lambda name: _is_ours(step, name)),
+    ]
+    if problem := expiry_problem(
+        (kms.describe(step.session, key_arn) or {}).get("ValidTo"), step.now(), minutes=asked.wait_timeout_minutes
+    ):
+        problems.append(problem)
+    if rds.find_cluster(step.session, identifier) is None:
+        try:
+            require_quotas(step.session, settings)
+        except PreflightFailed as error:
+            problems.append(str(error))
+    if problems:
+        return step.plan(asked, [source, *(Change("refuse", CLUSTER, settings.name, one) for one in problems)])
+    return step.plan(asked, [source, *changes_for(step, settings, identifier, key_arn)])
+
+
+def _identifier(step: OpenStep, asked: EncryptExistingClusterInputs, settings: ClusterSettings) -> str:
+    """Return the temporary name; the name of 05's cluster, given to all steps of a run, is not meant for this one."""
+    of_05 = ClusterRecord.so_far(step.run).db_cluster_identifier
+    named = asked.db_cluster_identifier if asked.db_cluster_identifier != of_05 else ""
+    return EncryptExistingClusterInputs(
+        source_db_cluster_identifier=settings.name, db_cluster_identifier=named
+    ).identifier
+
+
+def _is_ours(step: OpenStep, name: str) -> bool:
+    found = rds.find_cluster(step.session, name)
+    return found is not None and ownership.is_ours(step, ownership.of_cluster(found), creator=step.name)
+
+
+# Apply ------------------------------------------------------------------------------------------------------------
+
+
+def apply(step: OpenStep, plan: Plan) -> str:
+    """Take the snapshot, restore it and create what the plan says, each at most once; return the new cluster's ARN.
+
+    Waits for the snapshot and for the new cluster; interrupt it and run it again at any time. Raises `KeyNotUsable`,
+    `WaitFailed`, `WaitTimedOut`, and what `create_once` raises.
+    """
+    asked: EncryptExistingClusterInputs = plan.inputs
+    if all(change.resource == CLUSTER and change.action == "keep" for change in plan.changes):
+        return "Nothing was done: the cluster is encrypted with the key of this run already."
+    with step.applying(plan), interruptible():
+        settings = _settings(step, plan.changes[0].name)
+        snapshot = plan.change(SNAPSHOT)
+        restore = next(one for one in plan.changes if one.resource == CLUSTER and one.request)
+        _note_source(step, settings, snapshot.name, restore.name)
+        _create(step, snapshot)
+        _wait_for_snapshot(step, snapshot.name, minutes=float(asked.wait_timeout_minutes))
+        cluster = _restore(step, restore)
+        instances = [one for one in plan.changes if one.resource == INSTANCE]
+        step.run.note(
+            step.name,
+            db_cluster_identifier=restore.name,
+            db_cluster_arn=cluster["DBClusterArn"],
+            db_cluster_resource_id=cluster["DbClusterResourceId"],
+            vpc_security_group_ids=restore.request["VpcSecurityGroupIds"],
+            db_instance_identifiers=sorted(one.name for one in instances),
+            public_db_instance_identifiers=[one.name for one in instances if one.request.get("PubliclyAccessible")],
+        )
+        for one in instances:
+            ownership.require_same(step, replace(restore, identity=cluster["DbClusterResourceId"]))
+            _create(step, one)
+        _wait_for_cluster(step, restore.name, len(instances), asked)
+        set_afterwards(step, plan, str(cluster["DBClusterArn"]))
+        _wait_for_cluster(step, restore.name, len(instances), asked, say=print)
+    return str(cluster["DBClusterArn"])
+
+
+def _note_source(step: OpenStep, settings: ClusterSettings, snapshot: str, temporary: str) -> None:
+    """Keep what was read of the source, before anything is created; a later attempt compares with the first reading."""
+    before = ExistingClusterRecord.so_far(step.run)
+    cluster = settings.cluster
+    if before.settings_sha256 and before.source_db_cluster_resource_id == cluster["DbClusterResourceId"]:
+        return
+    content, encryption = settings.to_json(), _encryption(step, settings)
+    step.run.write(SETTINGS_FILE, content)
+    step.run.note(
+        step.name,
+        settings_sha256=sha256(content).hexdigest(),
+        source_db_cluster_identifier=settings.name,
+        source_db_cluster_resource_id=cluster["DbClusterResourceId"],
+        source_db_cluster_arn=cluster["DBClusterArn"],
+        source_encryption=encryption.words,
+        source_kms_key_id=cluster.get("KmsKeyId", ""),
+        db_cluster_snapshot_identifier=snapshot,
+        temporary_db_cluster_identifier=temporary,
+        password_managed=bool(cluster.get("MasterUserSecret")),
+    )
+
+
+def _create(step: OpenStep, change: Change) -> dict[str, Any]:
+    """Create a snapshot, cluster or instance at most once, or keep it."""
+    session, client = step.session, step.client("rds", retry=False)
+    find, of, create, answer, suffix = {
+        SNAPSHOT: (
+            rds.find_snapshot, ownership.of_snapshot, client.create_db_cluster_snapshot, "DBClusterSnapshot", f" {change.name}",
+        ),
+        CLUSTER: (
+            rds.find_cluster, ownership.of_cluster, client.restore_db_cluster_from_snapshot, "DBCluster", "",
+        ),
+        INSTANCE: (
+            rds.find_instance, ownership.of_instance, client.create_db_instance, "DBInstance", f" {change.name}",
+        ),
+    }[change.resource]  # fmt: skip
+    if change.action == "keep":
+        ownership.keep(step, change)
+        return find(session, change.name) or {}
+
+    def ours() -> dict[str, Any] | None:
+        found = find(session, change.name)
+        return found if found is not None and ownership.is_ours(step, of(found), creator=step.name) else None
+
+    return create_once(
+        step.run,
+        step.name,
+        f"{change.calls}{suffix}",
+        find=ours,
+        create=lambda: retry_until_visible(
+            lambda: dict(create(**step.marked(change.request))[answer]),
+            codes=("DBClusterNotFoundFault", "DBClusterSnapshotNotFoundFault", "KMSKeyNotAccessibleFault"),
+            target=session.target,
+        ),
+        identity=lambda made: of(made).identity,
+    )
+
+
+def _restore(step: OpenStep, change: Change) -> dict[str, Any]:
+    try:
+        return _create(step, change)
+    except ClientError as error:
+        if error_code(error) != "KMSKeyNotAccessibleFault":
+            raise
+        raise KeyNotUsable(
+            f"{error_text(error)}; check that the keys of the snapshot and of this run are Enabled, and that you may call "
+            "kms:CreateGrant and kms:DescribeKey on both through RDS"
+        ) from error
+
+
+def _wait_for_snapshot(step: OpenStep, name: str, *, minutes: float) -> None:
+    every = poll_interval(step.session.target, 0)
+    found, done = poll(
+        lambda: rds.find_snapshot(step.session, name) or {},
+        until=lambda one: one.get("Status") not in (None, "creating"),
+        every=every,
+        timeout=minutes * 60,
+    )
+    if not done:
+        percent = found.get("PercentProgress", 0)
+        raise WaitTimedOut(
+            f"snapshot {name} is at {percent} % after {minutes:g} minutes; run the cell or command again to wait"
+        )
+    if found["Status"] != "available":
+        raise WaitFailed(f"snapshot {name} is {found['Status']}; delete it, then run the cell or command again")
+
+
+def _wait_for_cluster(
+    step: OpenStep, name: str, instances: int, asked: EncryptExistingClusterInputs, *, say: Any = None
+) -> None:
+    wait_until_available(
+        step.session, name, instances=instances, timeout_minutes=float(asked.wait_timeout_minutes),
+        poll_seconds=poll_interval(step.session.target, 0), say=say,
+    )  # fmt: skip
+
+
+# Verify -----------------------------------------------------------------------------------------------------------
+
+
+def verify(step: OpenStep) -> Checks:
+    """Compare the new cluster with the source, member by member, and finish the step.
+
+    Raises `StepMissing`, and `VerificationFailed` with each difference.
+    """
+    record = ExistingClusterRecord.so_far(step.run)
+    if not record.db_cluster_identifier:
+        raise StepMissing(f"nothing was applied in run {step.run.run_id!r}; run the apply cell first")
+    checks = retry_until_passed(lambda: compare(step, record), target=step.session.target)
+    checks.require_passed()
+    step.run.finish(
+        step.name,
+        summary=f"{record.db_cluster_identifier} has the settings of {record.source_db_cluster_identifier} "
+        f"({len(record.db_instance_identifiers)} instances)",
+    )
+    return checks
+
+
+def compare(step: OpenStep, record: ExistingClusterRecord) -> Checks:
+    """Return a check for each difference between the new cluster and what was read of the source; one that passes for none."""
+    before = ClusterSettings.from_json(step.run.read(SETTINGS_FILE))
+    new = read_settings(step.session, record.db_cluster_identifier)
+    checks = Checks(f"{record.db_cluster_identifier} beside {record.source_db_cluster_identifier}")
+    if new is None:
+        checks.equal("the new cluster exists", record.db_cluster_identifier, None, source="rds:DescribeDBClusters")
+        return checks
+    key_arn = KeyRecord.from_run(step.run).key_arn
+    checks.equal(
+        "its KMS key is the key of this run", key_arn, new.cluster.get("KmsKeyId"), source="rds:DescribeDBClusters"
+    )
+    cluster, instance = members_of(step.session, "DBCluster"), members_of(step.session, "DBInstance")
+    new = ClusterSettings.from_json(new.to_json())  # times as texts, as in the file
+    found = settings_difference.differences(before, new, cluster_members=cluster, instance_members=instance)
+    compared = len(set(cluster) - set(settings_difference.NOT_COMPARED_OF_CLUSTER))
+    of_instances = len(set(instance) - set(settings_difference.NOT_COMPARED_OF_INSTANCE))
+    words = f"{compared} settings of the cluster and {of_instances} of each instance are those of the source"
+    checks.equal(
+        words, "no difference", "no difference" if not found else f"{len(found)} differ", source="the SDK's members"
+    )
+    for one in found:
+        claim, source = f"{one.where}: {one.member}", "rds:DescribeDBClusters and others"
+        checks.holds(claim, as_text(one.source), as_text(one.new), lambda _: False, source=source)
+    for member in new.instances:
+        if member.get("PerformanceInsightsEnabled"):
+            claim = f"Performance Insights of {member['DBInstanceIdentifier']} is under the key of this run"
+            checks.equal(claim, key_arn, member.get("PerformanceInsightsKMSKeyId"), source="rds:DescribeDBInstances")
+    return checks
+
+
+def not_compared() -> Table:
+    """Return what the comparison leaves out, with the reason for each."""
+    rows = [("cluster", *row) for row in settings_difference.NOT_COMPARED_OF_CLUSTER.items()]
+    rows += [("instance", *row) for row in settings_difference.NOT_COMPARED_OF_INSTANCE.items()]
+    return Table("Not compared", ("", "member", "why"), rows)
