@@ -157,15 +157,18 @@ _LABELS = {
 }  # fmt: skip
 
 
+def by_whom(facts: dict[str, Any]) -> Table:
+    """Return the table of who verified, and with which software."""
+    rows = [(_LABELS.get(name, name), value) for name, value in {**facts["who"], **facts["software"]}.items()]
+    return Table("Who ran the verification, and with what", ("", ""), rows)
+
+
 def tables(facts: dict[str, Any]) -> list[Table]:
     """Return the tables of the report about itself."""
-    by = {**facts["who"], **facts["software"]}
-    rows = [(_LABELS.get(name, name), value) for name, value in by.items()]
     files = list(facts["sha256"].items()) or [("none", "")]
     asked = [(one["call"], one["request_id"], one["at"]) for one in facts["requests"]]
     return [
         *_who_may(facts),
-        Table("Who ran the verification, and with what", ("", ""), rows),
         *_parameters(facts["parameters"]),
         Table("SHA-256 of custody records and executed notebooks", ("file", "SHA-256"), files),
         Table("Requests of this verification", ("call", "request ID", "time by AWS"), asked),
