@@ -276,3 +276,55 @@ def test_encrypted_material_has_the_size_of_its_wrapping_key(spec, size):
             key_material.check_encrypted_key_material(os.urandom(wrong), wrapping_key_spec=spec)
     with pytest.raises(KeyMaterialEncoded, match="is base64 text"):
         key_material.check_encrypted_key_material(base64.encodebytes(os.urandom(size)), wrapping_key_spec=spec)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (bytes(range(256)).hex().encode(), "is hex text, KMS accepts bytes only; decode it: xxd -r -p"),
+        (bytes(range(256)).hex().upper().encode() + b"\n", "decode it: xxd -r -p"),
+        (b"aB" * 128 + b"\n" + b"19" * 128, "decode it: xxd -r -p"),
+        (b"Zm9v" * 86, "decode it: openssl base64 -d -A"),
+        (b"Zm9v" * 86 + b"\n", "decode it: openssl base64 -d -A"),
+        (b"Zm9v" * 43 + b"\n" + b"Zm9v" * 43, "decode it: openssl base64 -d"),
+        (b"Zm-_" * 86, "decode it: tr -- -_ +/ | openssl base64 -d -A"),
+        (b"ab" * 255, "decode it: openssl base64 -d -A"),
+    ],
+)
+def test_encoded_ciphertext_is_named_with_the_command_that_decodes_it(content, said):
+    """Hex has exactly twice the size; base64 in one line needs -A, the alphabet of URLs another one first."""
+    with pytest.raises(KeyMaterialEncoded) as refused:
+        key_material.check_encrypted_key_material(content, wrapping_key_spec="RSA_2048")
+    assert str(refused.value).endswith(said)
+
+
+@pytest.mark.parametrize(("spec", "size"), [("RSA_2048", 256), ("RSA_3072", 384), ("RSA_4096", 512)])
+def test_the_ciphertext_has_the_wrapping_keys_size(spec, size):
+    """One byte less or more is named with both numbers."""
+    key_material.check_encrypted_key_material(b"\xff" * size, wrapping_key_spec=spec)
+    for other in (size - 1, size + 1, 0):
+        with pytest.raises(EncryptedKeyMaterialInvalid, match=f"has {other} bytes, {spec} yields {size};"):
+            key_material.check_encrypted_key_material(b"\xff" * other, wrapping_key_spec=spec)
+
+
+@pytest.mark.parametrize("step", [1, 7, 255])
+def test_bytes_that_count_past_255_can_be_guessed(tmp_path, step):
+    """Up or down, from anywhere; the twin has one byte that is not counted."""
+    counted = bytearray((240 + step * place) % 256 for place in range(32))
+    file = put(tmp_path / "counted", bytes(counted))
+    with pytest.raises(KeyMaterialEncoded, match="can be guessed"):
+        KeyMaterial.from_file(file)
+    counted[20] ^= 0x40
+    assert bytes(counted) == bytes(KeyMaterial.from_file(put(file, bytes(counted))))
+
+
+def test_the_fingerprint_is_sha_256():
+    """FIPS 180's vector of `abc`."""
+    assert "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" == key_material.fingerprint(b"abc")
+
+
+def test_a_wrapping_key_in_pem_form_is_named_also_after_a_blank_line():
+    """KMS returns DER."""
+    for pem in (b"-----BEGIN PUBLIC KEY-----\n", b"\n  -----BEGIN PUBLIC KEY-----\n"):
+        with pytest.raises(WrappingKeyInvalid, match="is PEM text"):
+            key_material.load_wrapping_public_key(pem)
