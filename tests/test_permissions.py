@@ -19,11 +19,11 @@ from test_key_users import REFUSED
 from runbook_lib.aws import practice_source, sandbox_process
 from runbook_lib.aws.sandbox_accounts import account_of_seat
 from runbook_lib.aws.session import Session
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import InputError, RunbookError
 from runbook_lib.inputs.rds import CleanUpInputs
 from runbook_lib.run.paths import notebooks_folder
 from runbook_lib.run.steps import CLEAN_UP, all_steps, chain
-from runbook_lib.steps import clean_up, permissions
+from runbook_lib.steps import clean_up, permissions, rotate_key_material
 from runbook_lib.steps.open_step import open_step
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
@@ -318,3 +318,30 @@ def test_what_only_a_second_attempt_needs_is_needed(endpoint: str, tmp_path: Pat
         account.kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]["KeyManager"] == "AWS"
         for key in account.kms.list_keys()["Keys"]
     )  # the run's, and the one of the password
+
+
+@pytest.mark.slow
+def test_dropping_a_pending_material_needs_its_permission(endpoint: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """20 is allowed to delete key material only when it is asked to, and then only on the run's own key."""
+    account = Account(endpoint, 41, tmp_path)
+    for name in CHAIN[:5]:
+        assert "" == account.run(name, monkeypatch), name
+    name, action = "20_rotate_key_material", "kms:DeleteImportedKeyMaterial"
+    assert action not in actions_of(permissions.policy([name], account.known()))
+
+    def stopped(*_: Any) -> str:
+        raise InputError([("rotation", "stopped here")])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rotate_key_material, "_sent_rotation", stopped)
+        assert "stopped here" in account.run(name, monkeypatch)
+    account.given["delete_pending_material"] = True
+    policy = permissions.policy([name], account.known())
+    [statement] = [one for one in policy["Statement"] if action in one["Action"]]
+    assert account.key_arn() in statement["Resource"]
+    assert 1 == len(statement["Resource"])
+    account.allow(without(policy, action))
+    assert action in account.run(name, monkeypatch)
+    account.allow(policy)
+    assert "" == account.run(name, monkeypatch)
+    account.enforce(False)

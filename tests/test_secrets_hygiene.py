@@ -27,7 +27,7 @@ from runbook_lib.run.paths import notebooks_folder
 ROOT = Path(__file__).parent.parent
 KNOWN = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
 ASKED = "env:RECOVERY_PASSWORD"
-PASSWORD = "a recovery pass phrase of some length"  # noqa: S105 - planted, to be found nowhere
+PASSWORD = "quartz violin 83 meadow lantern"  # noqa: S105 - planted, to be found nowhere; in no text by chance
 
 # The search itself ------------------------------------------------------------------------------------------------
 
@@ -179,14 +179,28 @@ def learn(ground, run_id):
     ground.secrets |= {material, json.loads(secret["SecretString"])["password"].encode()}
 
 
+def learn_rotated(ground, run_id, key="TRAINING-recovery-private-key.pem"):
+    """Add the generated key materials of all rotations to what is searched for; return how many there are."""
+    copies = sorted((ground.runs / run_id / "materials").glob("*/KeyMaterial.recovery-*.bin"))
+    for copy in copies:
+        words = ("pkeyutl", "-decrypt", "-in", str(copy), "-inkey", key, *oaep_options("sha256"))
+        material = openssl(*words, folder=ground.runs / run_id)
+        assert 32 == len(material)
+        ground.secrets.add(material)
+    return len(copies)
+
+
 @pytest.mark.slow
 def test_a_whole_run_with_debug_logging_leaves_no_secret(ground):
-    """00 to 06, the drill, a recovery, the clean-up; boto3 logs every request. Nothing is found, and much was searched."""
+    """00 to 06, a rotation, the drill, a recovery, the clean-up; boto3 logs every request. Nothing is found in much."""
     log = str(ground.folder / "debug.log")
     ground.runbook("run", "--run-id", "many", WATCHED_LOG=log)
     learn(ground, "many")
+    assert "rotated: the key needs 2 key materials" in ground.runbook("rotate", "many", WATCHED_LOG=log)
+    assert "kept" in ground.runbook("rotate", "many"), "repeated on the same day, it exits with 0 and keeps what exists"
+    assert 1 == learn_rotated(ground, "many")
     ground.notebook("80_recovery_drill", environment={"WATCHED_LOG": log})
-    ground.runbook("recover", "many", "--check")
+    assert 2 == ground.runbook("recover", "many", "--check").count("can be restored")
     ground.runbook("recover", "many", WATCHED_LOG=log)
     ground.runbook("status", "many", "--json")
     ground.runbook("evidence", "many", "--out", str(ground.folder / "evidence.zip"), "--sign", ground.path("private-0.pem"),
@@ -271,6 +285,9 @@ def test_an_hsm_leaves_neither_its_key_nor_its_pin(ground):
     ground.notebook("03_encrypt_key_material", code=None, **chosen, pkcs11_pin_from="env:RECOVERY_PASSWORD")
     ground.notebook("03_encrypt_key_material", **chosen, pkcs11_pin_from="env:TOKEN_PIN")
     ground.notebook("04_import_key_material")
+    again = {**chosen, "pkcs11_key_label": "second", "pkcs11_pin_from": "env:TOKEN_PIN"}
+    ground.notebook("20_rotate_key_material", code=None, **{**again, "pkcs11_pin_from": "env:RECOVERY_PASSWORD"})
+    ground.notebook("20_rotate_key_material", **again)
     code = (
         "import sys; from runbook_lib.material import pkcs11; from cryptography.hazmat.primitives import serialization as s\n"
         "from runbook_lib.inputs.kms import EncryptKeyMaterialInputs as Inputs; import json\n"
@@ -278,11 +295,12 @@ def test_an_hsm_leaves_neither_its_key_nor_its_pin(ground):
         "with pkcs11.open_key(Inputs.check(json.loads(sys.argv[2])).request().token, create=False) as key:\n"
         "    open(sys.argv[3], 'wb').write(key.encrypt_to(public, 'RSAES_OAEP_SHA_1'))\n"
     )
-    inputs = json.dumps({**chosen, "pkcs11_pin_from": "env:TOKEN_PIN"})
-    ground.do("-c", code, ground.path("public-0.pem"), inputs, ground.path("wrapped"))
-    wrapped = (ground.given / "wrapped").read_bytes()
-    material = decrypt_key_material(wrapped, private_key=private_key(2048), wrapping_algorithm="RSAES_OAEP_SHA_1")
-    ground.secrets.add(bytes(material))
+    for chosen_key in ({**chosen, "pkcs11_pin_from": "env:TOKEN_PIN"}, again):
+        ground.do("-c", code, ground.path("public-0.pem"), json.dumps(chosen_key), ground.path("wrapped"))
+        wrapped = (ground.given / "wrapped").read_bytes()
+        material = decrypt_key_material(wrapped, private_key=private_key(2048), wrapping_algorithm="RSAES_OAEP_SHA_1")
+        ground.secrets.add(bytes(material))
+    assert 5 == len(ground.secrets), "two key materials beside what was planted"
     assert {} == ground.found()
 
 
