@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from openssl import private_key, private_pem, public_der, put
 from unwrap import decrypt_key_material
 
-from runbook_lib.errors import ArtefactMissing, EncryptedKeyMaterialInvalid, RecoveryKeyInvalid, RecoverySourceInvalid
-from runbook_lib.material import open_recovery_copy, recovery_copies
+from runbook_lib.errors import (
+    ArtefactMissing,
+    EncryptedKeyMaterialInvalid,
+    RecoveryKeyInvalid,
+    RecoverySourceInvalid,
+    WrappingKeyInvalid,
+)
+from runbook_lib.material import open_recovery_copy, pkcs11, recovery_copies
 from runbook_lib.material.key_material import RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, KeyMaterial, oaep
 from runbook_lib.material.material_set import Wrapping
 from runbook_lib.material.open_recovery_copy import RecoverySources, check_opens, differs, opened
@@ -337,3 +345,50 @@ def test_what_is_opened_is_wrapped_for_the_new_import(kept, pem, algorithm):
     assert CHECK_VALUE == check_value
     unwrapped = decrypt_key_material(encrypted, private_key=wrapping_key, wrapping_algorithm=algorithm)
     assert KeyMaterial(KNOWN) == unwrapped
+
+
+# A key inside a token ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def token(monkeypatch):
+    """A custody record of a token, and what the token is asked for."""
+    asked = []
+
+    @contextmanager
+    def open_key(where, *, create):
+        asked.append((where.module, where.token_label, where.key_label, where.pin_from, create))
+        yield SimpleNamespace(
+            key_check_value=CHECK_VALUE,
+            encrypt_to=lambda key, algorithm: asked.append((key_fingerprint(key), algorithm)) or b"wrapped",
+        )
+
+    monkeypatch.setattr(pkcs11, "open_key", open_key)
+    made = recovery_copies.record(
+        custody="hsm", source="pkcs11", key_check_value=CHECK_VALUE, copies=[], made_at=datetime(2026, 1, 1, tzinfo=UTC),
+        hsm={"token_label": "token", "key_label": "key"},
+    )  # fmt: skip
+    return made, asked
+
+
+TOKEN = RecoverySources(pkcs11_module="m.so", pin_from="env:PIN")
+
+
+def test_a_key_in_a_token_is_wrapped_there_and_never_created(token):
+    """A recovery that made a new key in the token would wrap other key material."""
+    made, asked = token
+    wrapping = Wrapping(public_der(KEYS[2]), RSAES_OAEP_SHA_1, "RSA_2048", ARN)
+    wrapped = open_recovery_copy.wrap(made, wrapping, read=reader({}), sources=TOKEN)
+    assert (b"wrapped", CHECK_VALUE) == wrapped
+    assert [("m.so", "token", "key", "env:PIN", False), (NAMES[2], RSAES_OAEP_SHA_1)] == asked
+    assert CHECK_VALUE == check_opens(made, read=reader({}), sources=TOKEN)
+    assert ("m.so", "token", "key", "env:PIN", False) == asked[-1]
+
+
+def test_a_token_wraps_to_a_key_of_the_recorded_size_only(token):
+    """The wrapping key is looked at before the token is opened."""
+    made, asked = token
+    wrapping = Wrapping(public_der(KEYS[2]), RSAES_OAEP_SHA_1, "RSA_3072", ARN)
+    with pytest.raises(WrappingKeyInvalid, match="has 2048 bits, RSA_3072 was requested"):
+        open_recovery_copy.wrap(made, wrapping, read=reader({}), sources=TOKEN)
+    assert [] == asked
