@@ -54,10 +54,11 @@ notebooks: .venv/ready
 screenshots: .venv/ready
 	$(BIN)/python tools/screenshots.py
 
-# Lock the newest versions that pyproject.toml allows, with hashes.
+# Lock the newest versions that pyproject.toml allows, with hashes, and write environment.yml from the lock.
 lock: .venv/ready
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-annotate --upgrade --output-file requirements.lock
+	$(BIN)/python tools/environment.py
 
 .venv/ready: requirements.lock pyproject.toml
 	@PYTHON=$(PYTHON) tools/set_up.sh
