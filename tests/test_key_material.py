@@ -328,3 +328,26 @@ def test_a_wrapping_key_in_pem_form_is_named_also_after_a_blank_line():
     for pem in (b"-----BEGIN PUBLIC KEY-----\n", b"\n  -----BEGIN PUBLIC KEY-----\n"):
         with pytest.raises(WrappingKeyInvalid, match="is PEM text"):
             key_material.load_wrapping_public_key(pem)
+
+
+@pytest.mark.parametrize(("different", "guessed"), [(11, True), (12, False)])
+def test_fewer_than_twelve_different_bytes_can_be_guessed(tmp_path, different, guessed):
+    """Neither text, nor counted, nor repeated: only their number decides."""
+    values = bytes((place * place * 7 + 128) % 256 for place in range(different))
+    content = (values * 3)[:31] + values[:1]
+    assert different == len(set(content))
+    file = put(tmp_path / "few", content)
+    if guessed:
+        with pytest.raises(KeyMaterialEncoded, match="can be guessed"):
+            KeyMaterial.from_file(file)
+    else:
+        assert content == bytes(KeyMaterial.from_file(file))
+
+
+def test_a_repeated_half_can_be_guessed(tmp_path):
+    """Sixteen random bytes twice are 128 bits; the twin differs in the last bit."""
+    half = KNOWN[:16]
+    with pytest.raises(KeyMaterialEncoded, match="can be guessed"):
+        KeyMaterial.from_file(put(tmp_path / "twice", half + half))
+    other = half + half[:15] + bytes([half[15] ^ 1])
+    assert other == bytes(KeyMaterial.from_file(put(tmp_path / "twice", other)))
