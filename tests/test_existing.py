@@ -17,7 +17,7 @@ from runbook_lib.aws import practice_source, sandbox_process
 from runbook_lib.aws.practice_source import NAME
 from runbook_lib.aws.sandbox_accounts import DEFAULT_ACCOUNT
 from runbook_lib.aws.session import Session
-from runbook_lib.errors import InputError, PlanRefused, RunbookError
+from runbook_lib.errors import InputError, PlanOutdated, PlanRefused, RunbookError
 from runbook_lib.inputs.existing import EncryptExistingClusterInputs
 from runbook_lib.plan import Plan
 from runbook_lib.steps import encrypt_existing_cluster
@@ -260,6 +260,44 @@ def test_broken_anywhere_and_applied_again_there_is_one_new_cluster(ready: Walk,
     assert [f"{NAME}-1", f"{NAME}-2", f"{NAME}-byok-1", f"{NAME}-byok-2"] == sorted(names)
     assert 1 == len(rds.describe_db_cluster_snapshots(SnapshotType="manual")["DBClusterSnapshots"])
     assert before == without_times(cluster(ready, NAME))
+
+
+# Another cluster of the same name -----------------------------------------------------------------------------------
+
+
+def replace_source(walk: Walk) -> None:
+    """Somebody renames the existing cluster, and another one gets its name."""
+    rds = walk.client("rds")
+    rds.modify_db_cluster(DBClusterIdentifier=NAME, NewDBClusterIdentifier="moved", ApplyImmediately=True)
+    rds.create_db_cluster(
+        DBClusterIdentifier=NAME, Engine="aurora-mysql", MasterUsername="chief", ManageMasterUserPassword=True
+    )
+    rds.create_db_instance(
+        DBInstanceIdentifier="replacement",
+        DBClusterIdentifier=NAME,
+        Engine="aurora-mysql",
+        DBInstanceClass="db.r6g.large",
+    )
+    source_clusters.wait(walk.client, NAME)
+
+
+def test_a_source_that_was_replaced_after_the_plan_is_not_taken(ready: Walk) -> None:
+    """No snapshot is taken of a cluster that the plan did not show."""
+    shown = plan(ready)
+    replace_source(ready)
+    began = len(calls(ready))
+    with pytest.raises(PlanOutdated, match="is now another cluster of the same name"):
+        encrypt_existing_cluster.apply(ready.step("10"), shown)
+    assert [] == [call for call in calls(ready)[began:] if call.startswith(("Create", "Restore"))]
+
+
+def test_a_run_stays_with_its_source(ready: Walk) -> None:
+    """A snapshot of the first is not restored with the settings of the second, and 90 forgets none of them."""
+    do(ready)
+    replace_source(ready)
+    assert "which is another cluster; choose another run_id" in refusals(ready)
+    other = source_clusters.make(ready.client, source_clusters.Source())
+    assert "which is another cluster; choose another run_id" in refusals(ready, source_db_cluster_identifier=other)
 
 
 # From 00 to 90 --------------------------------------------------------------------------------------------------------

@@ -13,23 +13,35 @@ from botocore.exceptions import ClientError
 
 from runbook_lib.aws import kms, practice_source, rds
 from runbook_lib.aws.answers import error_code, error_text
-from runbook_lib.aws.cluster_settings import ClusterSettings, members_of, read_settings
+from runbook_lib.aws.cluster_settings import ClusterSettings, read_settings
 from runbook_lib.aws.create_once import create_once
 from runbook_lib.aws.retry import poll, retry_until_passed, retry_until_visible
 from runbook_lib.aws.waiting import poll_interval, wait_until_available
 from runbook_lib.checks import Checks
-from runbook_lib.errors import InputError, KeyNotUsable, PreflightFailed, StepMissing, WaitFailed, WaitTimedOut
+from runbook_lib.errors import (
+    InputError,
+    KeyNotUsable,
+    PlanOutdated,
+    PreflightFailed,
+    StepMissing,
+    WaitFailed,
+    WaitTimedOut,
+)
 from runbook_lib.inputs.existing import EncryptExistingClusterInputs
 from runbook_lib.pages.progress import interruptible
 from runbook_lib.plan import Change, Plan
 from runbook_lib.run.clusters import SETTINGS_FILE, ExistingClusterRecord
 from runbook_lib.run.records import ClusterRecord, KeyRecord
-from runbook_lib.steps import create_cluster, ownership, settings_difference
+from runbook_lib.steps import create_cluster, ownership
+from runbook_lib.steps.comparison import compare, not_compared
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.ownership import CLUSTER, INSTANCE, SNAPSHOT
 from runbook_lib.steps.restore_plan import changes_for, set_afterwards
 from runbook_lib.steps.survey import blockers, encryption_of, expiry_problem, name_problems, require_quotas, roads
-from runbook_lib.tables import Table, as_text
+from runbook_lib.tables import Table
+
+__all__ = ["apply", "compare", "not_compared", "plan", "survey", "verify"]
+
 
 # Survey and plan --------------------------------------------------------------------------------------------------
 
@@ -82,6 +94,7 @@ def plan(step: OpenStep, asked: EncryptExistingClusterInputs) -> Plan:
         settings.name,
         f"{encryption.words}; is read, and a snapshot of it is taken; nothing of it changes",
     )
+    source = replace(source, identity=str(settings.cluster["DbClusterResourceId"]))
     if encryption.state == "ours" and not ownership.is_ours(step, ownership.of_cluster(settings.cluster)):
         return step.plan(asked, [replace(source, detail=f"{encryption.words} already: there is nothing to do")])
     identifier = _identifier(step, asked, settings)
@@ -93,6 +106,7 @@ def plan(step: OpenStep, asked: EncryptExistingClusterInputs) -> Plan:
         (kms.describe(step.session, key_arn) or {}).get("ValidTo"), step.now(), minutes=asked.wait_timeout_minutes
     ):
         problems.append(problem)
+    problems += _another_source(step, settings)
     if rds.find_cluster(step.session, identifier) is None:
         try:
             require_quotas(step.session, settings)
@@ -101,6 +115,17 @@ def plan(step: OpenStep, asked: EncryptExistingClusterInputs) -> Plan:
     if problems:
         return step.plan(asked, [source, *(Change("refuse", CLUSTER, settings.name, one) for one in problems)])
     return step.plan(asked, [source, *changes_for(step, settings, identifier, key_arn)])
+
+
+def _another_source(step: OpenStep, settings: ClusterSettings) -> list[str]:
+    """Return that this run works on another cluster already, which may have had the same name."""
+    record = ExistingClusterRecord.so_far(step.run)
+    if record.source_db_cluster_resource_id in ("", settings.cluster["DbClusterResourceId"]):
+        return []
+    return [
+        f"this run encrypts {record.source_db_cluster_identifier} with the resource ID {record.source_db_cluster_resource_id}, "
+        "which is another cluster; choose another run_id"
+    ]
 
 
 def _identifier(step: OpenStep, asked: EncryptExistingClusterInputs, settings: ClusterSettings) -> str:
@@ -131,6 +156,10 @@ def apply(step: OpenStep, plan: Plan) -> str:
         return "Nothing was done: the cluster is encrypted with the key of this run already."
     with step.applying(plan), interruptible():
         settings = _settings(step, plan.changes[0].name)
+        if settings.cluster["DbClusterResourceId"] != plan.changes[0].identity:
+            raise PlanOutdated(
+                f"nothing was created: {settings.name} is now another cluster of the same name; run the plan cell again"
+            )
         snapshot = plan.change(SNAPSHOT)
         restore = next(one for one in plan.changes if one.resource == CLUSTER and one.request)
         _note_source(step, settings, snapshot.name, restore.name)
@@ -271,41 +300,3 @@ def verify(step: OpenStep) -> Checks:
         f"({len(record.db_instance_identifiers)} instances)",
     )
     return checks
-
-
-def compare(step: OpenStep, record: ExistingClusterRecord) -> Checks:
-    """Return a check for each difference between the new cluster and what was read of the source; one that passes for none."""
-    before = ClusterSettings.from_json(step.run.read(SETTINGS_FILE))
-    new = read_settings(step.session, record.db_cluster_identifier)
-    checks = Checks(f"{record.db_cluster_identifier} beside {record.source_db_cluster_identifier}")
-    if new is None:
-        checks.equal("the new cluster exists", record.db_cluster_identifier, None, source="rds:DescribeDBClusters")
-        return checks
-    key_arn = KeyRecord.from_run(step.run).key_arn
-    checks.equal(
-        "its KMS key is the key of this run", key_arn, new.cluster.get("KmsKeyId"), source="rds:DescribeDBClusters"
-    )
-    cluster, instance = members_of(step.session, "DBCluster"), members_of(step.session, "DBInstance")
-    new = ClusterSettings.from_json(new.to_json())  # times as texts, as in the file
-    found = settings_difference.differences(before, new, cluster_members=cluster, instance_members=instance)
-    compared = len(set(cluster) - set(settings_difference.NOT_COMPARED_OF_CLUSTER))
-    of_instances = len(set(instance) - set(settings_difference.NOT_COMPARED_OF_INSTANCE))
-    words = f"{compared} settings of the cluster and {of_instances} of each instance are those of the source"
-    checks.equal(
-        words, "no difference", "no difference" if not found else f"{len(found)} differ", source="the SDK's members"
-    )
-    for one in found:
-        claim, source = f"{one.where}: {one.member}", "rds:DescribeDBClusters and others"
-        checks.holds(claim, as_text(one.source), as_text(one.new), lambda _: False, source=source)
-    for member in new.instances:
-        if member.get("PerformanceInsightsEnabled"):
-            claim = f"Performance Insights of {member['DBInstanceIdentifier']} is under the key of this run"
-            checks.equal(claim, key_arn, member.get("PerformanceInsightsKMSKeyId"), source="rds:DescribeDBInstances")
-    return checks
-
-
-def not_compared() -> Table:
-    """Return what the comparison leaves out, with the reason for each."""
-    rows = [("cluster", *row) for row in settings_difference.NOT_COMPARED_OF_CLUSTER.items()]
-    rows += [("instance", *row) for row in settings_difference.NOT_COMPARED_OF_INSTANCE.items()]
-    return Table("Not compared", ("", "member", "why"), rows)
