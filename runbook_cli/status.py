@@ -28,16 +28,34 @@ def status(run_id: str | None, runs_dir: Path | None, as_json: bool) -> None:
 
     folder = runs_folder(runs_dir)
     runs = [Run.open(run_id, runs_dir=folder)] if run_id else all_runs(folder)
-    now = _now(folder, runs)
+    now, running = _now(folder, runs), _running(folder, runs)
     if as_json:
-        rows = [_row(one, now) for one in runs]
+        rows = [_row(one, now, running) for one in runs]
         echo_lines(json.dumps(rows[0] if run_id else rows, indent=1))
         return
     if not runs:
         echo(f"no runs in {shown(folder)}; start one with: runbook run")
     for one in runs:
-        for line in _lines(one, now, with_steps=run_id is not None):
+        for line in _lines(one, now, running, with_steps=run_id is not None):
             echo(line)
+
+
+def _running(folder: Path, runs: list[Run]) -> str:
+    """Return the id of the sandbox that runs for this folder, or ""; starts none."""
+    from runbook_lib.aws import sandbox_process
+    from runbook_lib.errors import SandboxUnavailable
+
+    if not any(run.target["sandbox_id"] for run in runs):
+        return ""
+    try:
+        found = sandbox_process.find(folder)
+    except SandboxUnavailable:
+        return ""
+    return found.sandbox_id if found else ""
+
+
+def _has_ended(run: Run, running: str) -> bool:
+    return run.target["sandbox_id"] not in ("", running)
 
 
 def _now(folder: Path, runs: list[Run]) -> dict[str, datetime]:
@@ -57,11 +75,13 @@ def _now(folder: Path, runs: list[Run]) -> dict[str, datetime]:
         return {}
 
 
-def _row(run: Run, now: dict[str, datetime]) -> dict[str, Any]:
+def _row(run: Run, now: dict[str, datetime], running: str) -> dict[str, Any]:
     from runbook_lib.run.expiry import in_words, seconds_left
 
     return {
         "run_id": run.run_id,
+        "folder": run.path.name,
+        "sandbox_has_ended": _has_ended(run, running),
         "created": run.created,
         **run.target,
         "steps": _step_rows(run),
@@ -82,7 +102,7 @@ def _step_rows(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def _lines(run: Run, now: dict[str, datetime], *, with_steps: bool) -> Iterator[str]:
+def _lines(run: Run, now: dict[str, datetime], running: str, *, with_steps: bool) -> Iterator[str]:
     """Yield the line of a run, its key material's expiry, and, `with_steps`, a line for each step."""
     from runbook_cli.run_state import next_step, target_label
     from runbook_lib.run.expiry import in_words, of_each, seconds_left
@@ -90,8 +110,11 @@ def _lines(run: Run, now: dict[str, datetime], *, with_steps: bool) -> Iterator[
 
     target, following = run.target, next_step(run)
     state = "cleaned up" if run.is_finished(CLEAN_UP) else f"next {following}" if following else "finished"
+    if _has_ended(run, running) and state != "cleaned up":
+        state = "its sandbox has ended, so nothing more can be done in it"
+    name = run.path.name if run.path.name == run.run_id else f"{run.path.name} (run {run.run_id}, set aside)"
     where = f"{target_label(target['target'])} · account {target['account_id']} · {target['region']}"
-    yield f"{run.run_id}  {where} · {run.created} · {state}"
+    yield f"{name}  {where} · {run.created} · {state}"
     left = in_words(run, now=now.get(target["sandbox_id"]))
     if left and (with_steps or seconds_left(run) is not None):
         yield f"  key material {left}; to import it again: runbook recover {run.run_id}"

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from runbook_lib.run.run import Run
+
 BAD = {
     "misspelt parameter": (("-p", "key_alais", "alias/x"), "key_alais", "did you mean key_alias?"),
     "alias without prefix": (("-p", "key_alias", "aurora"), "key_alias", "alias/"),
@@ -69,6 +71,23 @@ def test_outside_a_checkout_the_runs_folder_must_be_named(tmp_path):
     )
     assert 2 == done.returncode, done.stderr
     assert "--runs-dir" in done.stderr
+
+
+def test_status_tells_folders_apart_and_says_which_sandbox_has_ended(world):
+    """A run that was set aside has a folder of another name; what a sandbox held is gone with it."""
+    for name, sandbox in (("demo-1", "gone"), ("demo", world.sandbox.sandbox_id)):
+        run = Run.create("demo", runs_dir=world.folder, target={
+            "target": "sandbox", "account_id": "123456789012", "region": "eu-west-2", "sandbox_id": sandbox,
+        })  # fmt: skip
+        run.begin("00_start", inputs={})
+        if name != "demo":
+            run.set_aside()
+    lines = sorted(world.runbook("status").stdout.splitlines())
+    assert [line.partition("  ")[0] for line in lines] == ["demo", "demo-1 (run demo, set aside)"]
+    assert "next 00_start" in lines[0]
+    assert "its sandbox has ended" in lines[1]
+    rows = {row["folder"]: row["sandbox_has_ended"] for row in json.loads(world.runbook("status", "--json").stdout)}
+    assert {"demo": False, "demo-1": True} == rows
 
 
 def test_status_of_nothing_and_of_an_unknown_run(world):
