@@ -117,7 +117,7 @@ def standing(run: Run) -> Picture:
         canvas.text(x + 10, 148, step.number, bold=lit, colour=INK if lit else SOFT)
         if following:
             canvas.text(x + 32, 148, "next", size=11.5, colour=colour)
-        for line, words in enumerate(textwrap.wrap(step.words, 13)):  # the whole name, at most three lines
+        for line, words in enumerate(textwrap.wrap(step.words, 10)):  # the whole name, at most three lines
             canvas.text(x + 10, 166 + 15 * line, words, size=11, colour=INK if lit else SOFT)
         if finished:
             canvas.tick(x + width - 26, 148)
