@@ -8,6 +8,8 @@ from cells import run_steps
 from runbook_lib import errors
 from runbook_lib.run.steps import chain
 
+pytestmark = pytest.mark.slow
+
 STEPS = [step.name for step in chain()]
 
 

@@ -62,6 +62,7 @@ def test_the_practice_cluster_comes_out_under_the_key_with_its_settings(ready: W
     assert "shop" == {tag["Key"]: tag["Value"] for tag in new["TagList"]}["team"]
 
 
+@pytest.mark.slow
 def calls(walk: Walk) -> list[str]:
     """Return the operations of RDS that the sandbox was asked for."""
     found = sandbox_process.call(walk.endpoint, "/runbook/calls?since=0")["calls"]
@@ -82,6 +83,7 @@ def test_nothing_of_the_source_changes(ready: Walk) -> None:
     assert without_times(before) == without_times(now)
 
 
+@pytest.mark.slow
 def without_times(found: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value for name, value in found.items() if name not in ("LatestRestorableTime", "EarliestRestorableTime")
@@ -98,6 +100,7 @@ def test_applied_again_it_creates_nothing(ready: Walk) -> None:
     assert [] == [call for call in calls(ready)[began:] if call.startswith(("Create", "Restore"))]
 
 
+@pytest.mark.slow
 def test_on_aws_a_source_must_be_named(ready: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The practice cluster is for the sandbox only."""
     step = ready.step("10")
@@ -149,6 +152,8 @@ def blocked_by_global(rds: Any) -> None:
     rds.create_global_cluster(GlobalClusterIdentifier="world", SourceDBClusterIdentifier=arn)
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("block", "words"),
     [
@@ -171,6 +176,7 @@ def test_what_is_in_the_way_is_refused_with_the_way_out(ready: Walk, block: Any,
     assert [] == [call for call in calls(ready)[began:] if call.startswith(("Create", "Restore", "Modify"))]
 
 
+@pytest.mark.slow
 def test_a_source_whose_own_key_is_disabled_is_refused(ready: Walk) -> None:
     """The snapshot needs it."""
     kms, rds = ready.client(), ready.client("rds")

@@ -25,6 +25,8 @@ from runbook_lib.inputs.recovery import RecoveryDrillInputs
 from runbook_lib.run.run import Run
 from runbook_lib.steps import clean_up, recovery_drill, reports, verify_encryption
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def verified(walk: Walk) -> Walk:

@@ -14,6 +14,8 @@ from runbook_lib.aws.session import session_for
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import chain
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(shared_world):
