@@ -16,11 +16,12 @@ test: .venv/ready
 
 test-all: .venv/ready
 	$(BIN)/pytest -p no:nbval -m slow tests/test_browser.py tests/test_lab.py
-	$(BIN)/pytest -p no:nbval -n auto --dist worksteal -m slow --ignore tests/test_browser.py --ignore tests/test_lab.py
+	$(BIN)/pytest -p no:nbval -n auto --dist worksteal -m "slow and not by_command" --ignore tests/test_browser.py --ignore tests/test_lab.py
 
 # Break the chain at every AWS call and every file write, and run it again. Slow.
 crash-matrix: .venv/ready
 	$(BIN)/python tools/crash_matrix.py
+	$(BIN)/pytest -p no:nbval -n auto -m by_command
 
 # Search at random, and long, for input on which two implementations differ or a traceback shows.
 fuzz: .venv/ready

@@ -215,7 +215,19 @@ CHANGING = (
     "CreateDBClusterEndpoint", "RegisterScalableTarget", "PutScalingPolicy",
 )  # fmt: skip
 POINTS = [(call, how) for call in CHANGING for how in ("killed before", "killed after", "response lost", "fails once")]
+# In make test; in make test-all; the others by command.
 SAMPLE = {("RestoreDBClusterFromSnapshot", "response lost"), ("CreateDBInstance", "killed after")}
+LARGER = {
+    ("CreateDBClusterSnapshot", "response lost"), ("RestoreDBClusterFromSnapshot", "killed after"),
+    ("CreateDBInstance", "fails once"), ("ModifyDBCluster", "killed after"), ("CreateDBClusterEndpoint", "response lost"),
+    ("PutScalingPolicy", "killed before"),
+}  # fmt: skip
+
+
+def marks_of(point: tuple[str, str]) -> tuple[pytest.MarkDecorator, ...]:
+    if point in SAMPLE:
+        return ()
+    return (pytest.mark.slow,) if point in LARGER else (pytest.mark.slow, pytest.mark.by_command)
 
 
 class Killed(BaseException):
@@ -246,10 +258,7 @@ def break_at(walk: Walk, call: str, how: str, patch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize(
     ("call", "how"),
-    [
-        pytest.param(*one, marks=() if one in SAMPLE else pytest.mark.slow, id="-".join(one).replace(" ", "-"))
-        for one in POINTS
-    ],
+    [pytest.param(*one, marks=marks_of(one), id="-".join(one).replace(" ", "-")) for one in POINTS],
 )
 def test_broken_anywhere_and_applied_again_there_is_one_new_cluster(ready: Walk, call: str, how: str) -> None:
     """One snapshot, one cluster, two instances, no difference; and the source is there, as it was."""
