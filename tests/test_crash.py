@@ -25,7 +25,7 @@ from runbook_lib.aws import sandbox_process
 from runbook_lib.aws import session as session_module
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import chain
-from runbook_lib.steps import verify_encryption
+from runbook_lib.steps import reports
 
 ROOT = Path(__file__).parent.parent
 STEPS = [step.name for step in chain()]
@@ -310,7 +310,7 @@ def test_a_clock_that_is_set_back_in_the_middle_spoils_nothing(desk, monkeypatch
             def now(cls, tz=None):
                 return datetime.now(tz) - timedelta(days=2)
 
-        for module in (files, session_module, verify_encryption):
+        for module in (files, session_module, reports):
             monkeypatch.setattr(module, "datetime", Back)
     go(*STEPS[4:])
     assert desk.report("desk")["verified"]
