@@ -231,6 +231,13 @@ def a_cluster_shows_the_key_of_its_activity_stream(aws: Aws) -> None:
     assert key == aws.described(cluster)["ActivityStreamKmsKeyId"]
 
 
+@gap("rds.renames.wait_for_window")
+def a_rename_waits_for_the_maintenance_window(aws: Aws) -> None:
+    cluster, new = aws.cluster(), aws.name()
+    aws("rds").modify_db_cluster(DBClusterIdentifier=cluster["DBClusterIdentifier"], NewDBClusterIdentifier=new)
+    assert {"DBClusterIdentifier": new} == aws.described(cluster)["PendingModifiedValues"]
+
+
 @gap("rds.cluster_features.FeatureOperations.create_db_cluster_endpoint")
 def custom_endpoints_are_listed(aws: Aws) -> None:
     cluster, name = aws.cluster()["DBClusterIdentifier"], aws.name()

@@ -47,7 +47,9 @@ FULL = {
             "PreferredBackupWindow": "01:02-01:32", "PreferredMaintenanceWindow": "wed:05:06-wed:05:36",
             "EnableIAMDatabaseAuthentication": True, "EnableCloudwatchLogsExports": ["audit", "slowquery"],
             "DeletionProtection": True, "CopyTagsToSnapshot": True, "StorageType": "aurora-iopt1", "BacktrackWindow": 3600,
-            "EngineLifecycleSupport": "open-source-rds-extended-support-disabled", "DatabaseInsightsMode": "standard",
+            "EngineLifecycleSupport": "open-source-rds-extended-support-disabled", "DatabaseInsightsMode": "advanced",
+            "EnablePerformanceInsights": True,
+            "PerformanceInsightsRetentionPeriod": 465,
             "ServerlessV2ScalingConfiguration": {"MinCapacity": 1.5, "MaxCapacity": 7.0},
             "Tags": [{"Key": "team", "Value": "a b"}],
         },
@@ -55,7 +57,7 @@ FULL = {
             {"DBInstanceClass": "db.r6g.large", "PromotionTier": 4, "AvailabilityZone": "eu-west-2b",
              "PubliclyAccessible": True, "AutoMinorVersionUpgrade": False, "CACertificateIdentifier": "rds-ca-ecc384-g1",
              "PreferredMaintenanceWindow": "fri:01:01-fri:01:31", "EnablePerformanceInsights": True,
-             "PerformanceInsightsRetentionPeriod": 31, "MonitoringInterval": 15, "Tags": [{"Key": "n", "Value": "1"}]},
+             "PerformanceInsightsRetentionPeriod": 465, "MonitoringInterval": 15, "Tags": [{"Key": "n", "Value": "1"}]},
             {"DBInstanceClass": "db.serverless", "PromotionTier": 7, "AvailabilityZone": "eu-west-2a"},
         ),
         roles=("", "s3Import"), data_api=True, write_forwarding=True, autoscaling=(1, 4),
@@ -248,7 +250,7 @@ class Account:
         for one in carry_over.instance_requests(source, identifier=name, key_arn=self.key, tags=of_instances):
             rds.create_db_instance(**drop("instance", one))
         wait(self, name)
-        if modify := drop("modify", carry_over.modify_request(source, identifier=name, known=known)):
+        if modify := drop("modify", carry_over.modify_request(source, identifier=name, key_arn=self.key, known=known)):
             rds.modify_db_cluster(**modify)
             wait(self, name)
         if source.cluster.get("HttpEndpointEnabled"):

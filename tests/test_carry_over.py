@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from kms_support import reset
 from source_clusters import FULL, MYSQL, POSTGRESQL, Account, Source
 
@@ -39,6 +40,7 @@ LEFT_OUT = [
     ("restore", "CopyTagsToSnapshot", "CopyTagsToSnapshot"),
     ("restore", "StorageType", "StorageType"),
     ("restore", "PreferredBackupWindow", "PreferredBackupWindow"),
+    ("restore", "NetworkType", "NetworkType"),
     ("restore", "VpcSecurityGroupIds", "VpcSecurityGroups"),
     ("restore", "DBSubnetGroupName", "DBSubnetGroup"),
     ("restore", "AssociatedRoles", "AssociatedRoles"),
@@ -46,6 +48,9 @@ LEFT_OUT = [
     ("modify", "PreferredMaintenanceWindow", "PreferredMaintenanceWindow"),
     ("modify", "EnableLocalWriteForwarding", "LocalWriteForwardingStatus"),
     ("modify", "ManageMasterUserPassword", "MasterUserSecret"),
+    ("modify", "MasterUserSecretKmsKeyId", "MasterUserSecret"),
+    ("modify", "DatabaseInsightsMode", "DatabaseInsightsMode"),
+    ("modify", "EnablePerformanceInsights", "PerformanceInsightsEnabled"),
     ("instance", "DBInstanceClass", "DBInstanceClass"),
     ("instance", "AvailabilityZone", "AvailabilityZone"),
     ("instance", "PreferredMaintenanceWindow", "PreferredMaintenanceWindow"),
@@ -54,12 +59,25 @@ LEFT_OUT = [
     ("instance", "PromotionTier", "PromotionTier"),
     ("instance", "CACertificateIdentifier", "CACertificateIdentifier"),
     ("instance", "DBParameterGroupName", "DBParameterGroups"),
+    ("instance", "MonitoringInterval", "MonitoringInterval"),
     ("instance", "EnablePerformanceInsights", "PerformanceInsightsEnabled"),
     ("instance", "PerformanceInsightsRetentionPeriod", "PerformanceInsightsRetentionPeriod"),
     ("instance", "Tags", "TagList"),
     ("endpoint", "StaticMembers", "custom endpoints"),
     ("endpoint", "ExcludedMembers", "custom endpoints"),
 ]
+
+
+# What is refused without it, and so left out with it.
+WITH = {
+    "EnablePerformanceInsights": {
+        "PerformanceInsightsKMSKeyId",
+        "PerformanceInsightsRetentionPeriod",
+        "DatabaseInsightsMode",
+    },
+    "MonitoringInterval": {"MonitoringRoleArn"},
+    "ManageMasterUserPassword": {"MasterUserSecretKmsKeyId"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +95,8 @@ def odd(account: Account) -> ClusterSettings:
     source = FULL[MYSQL]
     cluster = source.cluster | {
         "EngineVersion": "8.0.mysql_aurora.3.10.1", "DBClusterParameterGroupName": "odd", "DBSubnetGroupName": "odd",
-        "VpcSecurityGroupIds": [group],
+        "VpcSecurityGroupIds": [group], "NetworkType": "DUAL",
+        "MasterUserSecretKmsKeyId": account("kms").create_key()["KeyMetadata"]["Arn"],
     }  # fmt: skip
     first, second = source.instances
     instances = ({**first, "DBParameterGroupName": "odd"}, second)
@@ -99,9 +118,7 @@ def test_what_is_left_out_is_a_difference(
         dropped.append(parameter)
         if parameter == "DBInstanceClass":
             return {**request, "DBInstanceClass": "db.t4g.medium"}  # the request needs one
-        gone = {parameter}
-        if parameter == "EnablePerformanceInsights":  # the others are refused without it
-            gone |= {"PerformanceInsightsKMSKeyId", "PerformanceInsightsRetentionPeriod"}
+        gone = {parameter} | WITH.get(parameter, set())
         return {name: value for name, value in request.items() if name not in gone}
 
     found = account.restore(odd, drop)
@@ -125,14 +142,25 @@ def test_every_parameter_that_is_sent_is_in_the_list(account: Account, odd: Clus
     inherited = {
         ("restore", "Port"),
         ("restore", "BackupRetentionPeriod"),
-        ("restore", "NetworkType"),
     }  # sent all the same
     together = {  # refused without each other
-        ("restore", "ServerlessV2ScalingConfiguration"), ("instance", "MonitoringInterval"),
-        ("instance", "MonitoringRoleArn"), ("modify", "MasterUserSecretKmsKeyId"),
+        ("restore", "ServerlessV2ScalingConfiguration"),
+        ("instance", "MonitoringRoleArn"), ("modify", "PerformanceInsightsRetentionPeriod"),
     }  # fmt: skip
     listed = {(call, name) for call, name, _ in LEFT_OUT} | inherited | together
     assert (
         set()
         == {one for one in sent if one[0] in ("restore", "modify", "instance") and one[1] not in no_settings} - listed
     )
+
+
+def test_a_serverless_instance_is_refused_without_the_range_of_the_cluster(
+    account: Account, odd: ClusterSettings
+) -> None:
+    """The range cannot be forgotten unseen."""
+
+    def drop(which: str, request: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in request.items() if name != "ServerlessV2ScalingConfiguration"}
+
+    with pytest.raises(ClientError, match="Set the Serverless v2 scaling configuration"):
+        account.restore(odd, drop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from runbook_lib.aws import practice_source, sandbox_process
 from runbook_lib.aws.practice_source import NAME
 from runbook_lib.aws.sandbox_accounts import DEFAULT_ACCOUNT
 from runbook_lib.aws.session import Session
-from runbook_lib.errors import InputError, PlanOutdated, PlanRefused, RunbookError
+from runbook_lib.errors import InputError, PlanOutdated, PlanRefused, RunbookError, VerificationFailed
 from runbook_lib.inputs.existing import EncryptExistingClusterInputs
 from runbook_lib.plan import Plan
 from runbook_lib.steps import encrypt_existing_cluster
@@ -208,6 +209,30 @@ def test_the_names_of_a_longest_source_are_told_at_once() -> None:
     assert 68 == len(asked.identifier)
 
 
+# What is set after the restore ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("calls_left_out", "named"),
+    [
+        ("rds:ModifyDBCluster", "PreferredMaintenanceWindow"),
+        ("rds:EnableHttpEndpoint", "HttpEndpointEnabled"),
+        ("rds:CreateDBClusterEndpoint", "custom endpoints"),
+        ("application-autoscaling:", "scalable targets"),
+        ("application-autoscaling:PutScalingPolicy", "scaling policies"),
+    ],
+)
+def test_what_is_not_set_afterwards_is_a_failed_check(ready: Walk, calls_left_out: str, named: str) -> None:
+    """A row of the plan that is not carried out shows in the comparison, by name."""
+    shown = plan(ready)
+    kept = tuple(change for change in shown.changes if not change.calls.startswith(calls_left_out))
+    assert len(kept) < len(shown.changes)
+    encrypt_existing_cluster.apply(ready.step("10"), replace(shown, changes=kept))
+    with pytest.raises(VerificationFailed, match=named):
+        encrypt_existing_cluster.verify(ready.step("10"))
+
+
 # Broken in the middle, and applied again ------------------------------------------------------------------------------
 
 CHANGING = (
@@ -304,6 +329,26 @@ def test_a_source_that_was_replaced_after_the_plan_is_not_taken(ready: Walk) -> 
     with pytest.raises(PlanOutdated, match="is now another cluster of the same name"):
         encrypt_existing_cluster.apply(ready.step("10"), shown)
     assert [] == [call for call in calls(ready)[began:] if call.startswith(("Create", "Restore"))]
+
+
+def test_a_new_cluster_that_was_replaced_while_it_was_waited_for_is_not_changed(
+    ready: Walk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours pass between the restore and what is set afterwards: the name may be another's then."""
+    wait = encrypt_existing_cluster._wait_for_cluster
+
+    def replaced(*given: Any, **more: Any) -> None:
+        wait(*given, **more)
+        rds = ready.client("rds")
+        rds.modify_db_cluster(DBClusterIdentifier=f"{NAME}-byok", NewDBClusterIdentifier="moved", ApplyImmediately=True)
+        blocked_by_namesake(rds)
+        source_clusters.wait(ready.client, f"{NAME}-byok")
+
+    monkeypatch.setattr(encrypt_existing_cluster, "_wait_for_cluster", replaced)
+    shown = plan(ready)
+    with pytest.raises(PlanOutdated, match="is now another resource of the same name"):
+        encrypt_existing_cluster.apply(ready.step("10"), shown)
+    assert "sun:03:10-sun:03:40" != cluster(ready, f"{NAME}-byok")["PreferredMaintenanceWindow"]
 
 
 def test_a_run_stays_with_its_source(ready: Walk) -> None:

@@ -376,7 +376,9 @@ def test_a_cluster_is_renamed_with_its_instances(aws: Aws) -> None:
     cluster = aws.encrypted()
     member, new = aws.instance(cluster)["DBInstanceIdentifier"], aws.name("new")
     aws.members(cluster)
-    aws("rds").modify_db_cluster(DBClusterIdentifier=cluster["DBClusterIdentifier"], NewDBClusterIdentifier=new)
+    aws("rds").modify_db_cluster(
+        DBClusterIdentifier=cluster["DBClusterIdentifier"], NewDBClusterIdentifier=new, ApplyImmediately=True
+    )
     renamed = aws("rds").describe_db_clusters(DBClusterIdentifier=new)["DBClusters"][0]
     assert cluster["DbClusterResourceId"] == renamed["DbClusterResourceId"]
     assert [(member, new)] == [
@@ -388,6 +390,23 @@ def test_a_cluster_is_renamed_with_its_instances(aws: Aws) -> None:
     other = aws.name("i")
     aws("rds").modify_db_instance(DBInstanceIdentifier=member, NewDBInstanceIdentifier=other)
     assert [other] == [one["DBInstanceIdentifier"] for one in aws.described(renamed)["DBClusterMembers"]]
+
+
+def test_a_rename_waits_for_the_maintenance_window_unless_it_is_asked_for_at_once(aws: Aws) -> None:
+    """Without ApplyImmediately the new identifier is pending, and the cluster keeps the old one until the window."""
+    cluster = aws.cluster()
+    old, new = cluster["DBClusterIdentifier"], aws.name("new")
+    aws("rds").modify_db_cluster(DBClusterIdentifier=old, NewDBClusterIdentifier=new)
+    assert {"DBClusterIdentifier": new} == aws.described(cluster)["PendingModifiedValues"]
+    assert "DBClusterNotFoundFault" == refusal(aws("rds").describe_db_clusters, DBClusterIdentifier=new)
+    try:
+        advance(aws.url, days=7)
+        aws("rds").describe_db_clusters()
+        renamed = aws("rds").describe_db_clusters(DBClusterIdentifier=new)["DBClusters"][0]
+    finally:
+        advance(aws.url, days=-7)
+    assert cluster["DbClusterResourceId"] == renamed["DbClusterResourceId"]
+    assert not renamed.get("PendingModifiedValues")
 
 
 def test_failover_to_a_reader(aws: Aws) -> None:

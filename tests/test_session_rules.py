@@ -18,7 +18,8 @@ from botocore.exceptions import (
 from runbook_lib.aws import session as session_module
 from runbook_lib.aws.sandbox_accounts import ACCOUNT_HEADER
 from runbook_lib.aws.sandbox_process import Sandbox
-from runbook_lib.aws.session import Session, known_regions, sandbox_session, session_for
+from runbook_lib.aws.sdk import known_regions
+from runbook_lib.aws.session import Session, sandbox_session, session_for
 from runbook_lib.errors import AwsCallFailed, CredentialsMissing, SandboxEnded, WrongAccount, WrongEndpoint, WrongRegion
 
 ACCOUNT, OTHER, REGION, URL = "111111111111", "222222222222", "eu-west-2", "http://127.0.0.1:4566"

@@ -64,14 +64,14 @@ def read_settings(session: Session, identifier: str) -> ClusterSettings | None:
     unread: dict[str, str] = {}
 
     def listed(service: str, call: str, items: str, **asked: Any) -> list[Item]:
+        client = session.client(service)
         try:
-            client = session.client(service)
             if not client.can_paginate(call):
                 return [dict(one) for one in getattr(client, call)(**asked)[items]]
             pages = client.get_paginator(call).paginate(**asked)
             return [dict(one) for page in pages for one in page[items]]
         except ClientError as error:
-            unread[f"{service}:{call}"] = f"{error_code(error)}: {error_text(error)}"
+            unread[f"{service}:{client.meta.method_to_api_mapping[call]}"] = f"{error_code(error)}: {error_text(error)}"
             return []
 
     writers = {one["DBInstanceIdentifier"] for one in cluster.get("DBClusterMembers", []) if one.get("IsClusterWriter")}

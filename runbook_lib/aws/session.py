@@ -8,7 +8,6 @@ credentials can be replaced during a session, STS confirms each access key befor
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import time
@@ -16,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,6 +42,7 @@ from runbook_lib.aws import sandbox_process
 from runbook_lib.aws.answers import clock_skew, error_text, raise_for_answer
 from runbook_lib.aws.partitions import host_suffixes
 from runbook_lib.aws.sandbox_accounts import ACCOUNT_HEADER
+from runbook_lib.aws.sdk import ISOLATED, is_region_name, loader
 from runbook_lib.aws.sign_in import OF_PROVIDERS, SIGN_IN, access_key_of, answer_mfa_prompts
 from runbook_lib.errors import (
     AwsCallFailed,
@@ -73,16 +73,16 @@ class Session:
         )  # the last answers: call, request ID, Date header
         self._offers: dict[tuple[str, ...], Any] = {}
         try:
-            core = botocore.session.Session(session_vars=_ISOLATED if target == "sandbox" else None)
+            core = botocore.session.Session(session_vars=ISOLATED if target == "sandbox" else None)
             if target == "sandbox":
                 core.set_credentials("sandbox", "sandbox")
-            core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
+            core.register_component("data_loader", loader(core.get_config_variable("data_path")))
             self._boto: Any = boto3.Session(botocore_session=core, region_name=region)
             if target != "sandbox":
                 answer_mfa_prompts(core)
         except ProfileNotFound as error:
             raise CredentialsMissing(f"{error}; set AWS_PROFILE to one that exists, or unset it") from error
-        partition = core.get_partition_for_region(region) if _is_region_name(region) else "aws"
+        partition = core.get_partition_for_region(region) if is_region_name(region) else "aws"
         self.partition: str = partition
         self._hosts = host_suffixes(partition)
 
@@ -271,28 +271,6 @@ class Session:
 
 
 _WHO = "GetCallerIdentity"  # the one call that is sent before the account is known
-_ISOLATED: Any = {
-    "profile": (None, None, None, None),
-    "config_file": (None, None, os.devnull, None),
-    "credentials_file": (None, None, os.devnull, None),
-}
-
-
-@cache
-def _loader(data_path: str | None) -> Any:
-    """Return the process's shared loader, which caches the service models that it read."""
-    return botocore.loaders.create_loader(data_path)
-
-
-def _is_region_name(region: str) -> bool:
-    return bool(re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-\d", region))
-
-
-def known_regions(service: str = "rds") -> list[str]:
-    """Return the Regions of the partition `aws` that this SDK knows for `service`."""
-    core = botocore.session.Session(session_vars=_ISOLATED)
-    core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
-    return list(core.get_available_regions(service))
 
 
 def _ended(what: str) -> str:

@@ -29,6 +29,11 @@ class SourceChoices(Inputs):
 class EncryptExistingClusterInputs(SourceChoices):
     """10_encrypt_existing_cluster: which cluster, the temporary name of the new one, and how long to wait."""
 
+    source_db_cluster_identifier: str = choice(
+        "Existing cluster",
+        "DB cluster identifier of the cluster to encrypt under the key. Empty in the sandbox: a practice cluster.",
+        "",
+    )
     db_cluster_identifier: str = choice(
         "Temporary identifier",
         "Name of the new cluster until the cut-over. Empty: the source's name with -byok.",

@@ -93,13 +93,18 @@ def roles_of(source: Item) -> list[dict[str, str]]:
     ]
 
 
-def modify_request(settings: ClusterSettings, *, identifier: str, known: frozenset[str]) -> dict[str, Any]:
+def modify_request(
+    settings: ClusterSettings, *, identifier: str, key_arn: str, known: frozenset[str]
+) -> dict[str, Any]:
     """Return the parameters of rds:ModifyDBCluster for what the restore does not take, or {} for none."""
     source = settings.cluster
     request: dict[str, Any] = {"PreferredMaintenanceWindow": source.get("PreferredMaintenanceWindow")}
     request |= {name: source.get(name) for name in _OR_MODIFY if name not in known}
     if source.get("DatabaseInsightsMode") == "advanced":
-        request["DatabaseInsightsMode"] = "advanced"
+        request["DatabaseInsightsMode"] = "advanced"  # refused without Performance Insights, kept for 465 days or more
+    if source.get("PerformanceInsightsEnabled"):
+        request |= {"EnablePerformanceInsights": True, "PerformanceInsightsKMSKeyId": key_arn}
+        request["PerformanceInsightsRetentionPeriod"] = source.get("PerformanceInsightsRetentionPeriod")
     if source.get("LocalWriteForwardingStatus") in ("enabled", "enabling"):
         request["EnableLocalWriteForwarding"] = True
     if source.get("MasterUserSecret"):

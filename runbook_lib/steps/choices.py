@@ -9,7 +9,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from runbook_lib.attended import is_attended
 from runbook_lib.aws import offers
-from runbook_lib.aws.session import Session, known_regions
+from runbook_lib.aws.sdk import known_regions
+from runbook_lib.aws.session import Session
 from runbook_lib.errors import RunbookError
 from runbook_lib.pages.form import Offer
 from runbook_lib.run.steps import CREATE_CLUSTER, CREATE_KEY, START

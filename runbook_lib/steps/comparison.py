@@ -44,6 +44,11 @@ def compare(step: OpenStep, record: ExistingClusterRecord) -> Checks:
 
 def not_compared() -> Table:
     """Return what the comparison leaves out, with the reason for each."""
-    rows = [("cluster", *row) for row in settings_difference.NOT_COMPARED_OF_CLUSTER.items()]
-    rows += [("instance", *row) for row in settings_difference.NOT_COMPARED_OF_INSTANCE.items()]
-    return Table("Not compared", ("", "member", "why"), rows)
+    rows = []
+    for of, left_out in (
+        ("cluster", settings_difference.NOT_COMPARED_OF_CLUSTER),
+        ("instance", settings_difference.NOT_COMPARED_OF_INSTANCE),
+    ):
+        for why in dict.fromkeys(left_out.values()):
+            rows.append((of, why, ", ".join(member for member, reason in left_out.items() if reason == why)))
+    return Table("Not compared", ("", "why", "members"), rows)

@@ -180,6 +180,7 @@ def apply(step: OpenStep, plan: Plan) -> str:
             ownership.require_same(step, replace(restore, identity=cluster["DbClusterResourceId"]))
             _create(step, one)
         _wait_for_cluster(step, restore.name, len(instances), asked)
+        ownership.require_same(step, replace(restore, identity=cluster["DbClusterResourceId"]))  # hours may have passed
         set_afterwards(step, plan, str(cluster["DBClusterArn"]))
         _wait_for_cluster(step, restore.name, len(instances), asked, say=print)
     return str(cluster["DBClusterArn"])

@@ -13,8 +13,7 @@ from runbook_lib.errors import ArtefactsMismatch, PlanOutdated, StepMissing
 from runbook_lib.inputs.kms import EncryptKeyMaterialInputs
 from runbook_lib.material import key_material, openssl_commands, recovery_copies
 from runbook_lib.material.custody_record import CustodyRecord
-from runbook_lib.material.hand_over import HAND_BACK, is_archive, read_hand_back
-from runbook_lib.material.key_material import check_encrypted_key_material
+from runbook_lib.material.hand_over import HAND_BACK
 from runbook_lib.material.material_set import (
     CUSTODY,
     ENCRYPTED,
@@ -23,12 +22,13 @@ from runbook_lib.material.material_set import (
     unexpected_files,
     write_set,
 )
-from runbook_lib.material.sources import make_set, read_public
+from runbook_lib.material.sources import make_set
 from runbook_lib.plan import Change, Plan
 from runbook_lib.run.records import ImportParameters, ImportRecord, MaterialRecord
 from runbook_lib.run.steps import GET_PARAMETERS_FOR_IMPORT
-from runbook_lib.steps.custody_choice import custody_changes, recovery_public_keys, require_no_training
+from runbook_lib.steps.custody_choice import custody_changes, recovery_public_keys
 from runbook_lib.steps.existing_set import WRAPPING_PUBLIC_KEY, ExistingSet, check_files, decide, wrapped_sha256
+from runbook_lib.steps.hand_back import hand_back
 from runbook_lib.steps.key_in_use import restored_since_02
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.plaintext_file import files_of, kept_aside, written
@@ -86,7 +86,7 @@ def _new_set(
         changes.append(Change("delete", "superseded set", material.set[:8], why, request={"set": material.set}))
     source = asked.key_material_source
     changes.append(Change("create", "key material", source, _SOURCES[source].format(asked)))
-    changes += _brought(step, asked) if source == "wrapped" else []
+    changes += hand_back(step.run, _wrapping(step), asked.key_material_file) if source == "wrapped" else []
     request = pair.request
     if source == "pkcs11":
         changes.append(_token(asked, request.WrappingAlgorithm))
@@ -94,22 +94,6 @@ def _new_set(
     changes.append(Change("create", ENCRYPTED, ENCRYPTED, under))
     changes += kept_aside(step.run, [name for name in (ENCRYPTED, CUSTODY) if name not in ours])
     return [*changes, *custody_changes(step, asked)]
-
-
-def _brought(step: OpenStep, asked: EncryptKeyMaterialInputs) -> list[Change]:
-    """Return the row with the fingerprint of a hand-back archive, which covers all of its files.
-
-    Raises what reading it raises, and `CustodyRefused` for a backup that only a training key opens.
-    """
-    wrapping, content = _wrapping(step), read_public(asked.key_material_file)
-    if not is_archive(content):
-        check_encrypted_key_material(content, wrapping_key_spec=wrapping.key_spec)
-        return []
-    returned = read_hand_back(content, wrapping)
-    require_no_training(step.run, returned.record)
-    why = "SHA-256 over all of it; compare it with the fingerprint that `runbook wrap` printed"
-    request = {"fingerprint": returned.fingerprint}
-    return [Change("keep", HAND_BACK, returned.fingerprint, why, request=request)]
 
 
 def _token(asked: EncryptKeyMaterialInputs, algorithm: str) -> Change:

@@ -21,15 +21,15 @@ from runbook_lib.errors import (
 from runbook_lib.files import destroy, holds, keep_aside, private_folder
 from runbook_lib.inputs.kms import RotateKeyMaterialInputs
 from runbook_lib.material import key_material
-from runbook_lib.material.hand_over import BUNDLE, HAND_BACK, is_archive, make_bundle, read_bundle, read_hand_back
-from runbook_lib.material.key_material import check_encrypted_key_material
+from runbook_lib.material.hand_over import BUNDLE, HAND_BACK, make_bundle, read_bundle
 from runbook_lib.material.material_set import CUSTODY, ENCRYPTED, MaterialSet, Wrapping, read_set, write_set
-from runbook_lib.material.sources import make_set, read_public
+from runbook_lib.material.sources import make_set
 from runbook_lib.plan import Change, Plan
 from runbook_lib.run.materials import all_materials
 from runbook_lib.run.records import ImportParameters, PreparedPair, RotatedMaterial, RotationRecord
 from runbook_lib.steps import recover
-from runbook_lib.steps.custody_choice import custody_changes, recovery_public_keys, require_no_training
+from runbook_lib.steps.custody_choice import custody_changes, recovery_public_keys
+from runbook_lib.steps.hand_back import hand_back
 from runbook_lib.steps.open_step import OpenStep
 
 FOLDER, WAITING = "materials", "materials/hand-over"
@@ -63,7 +63,7 @@ def changes(step: OpenStep, asked: RotateKeyMaterialInputs, *, superseded: Rotat
     if superseded is not None:
         rows.append(Change("delete", "superseded set", superseded.folder, "never imported; deleted with its backups"))
     if source == "wrapped":
-        rows += _brought(step, asked)
+        rows += hand_back(step.run, _prepared(step)[0], asked.key_material_file)
     else:
         pair = ImportParameters.from_run(step.run)
         under = f"{pair.request.WrappingKeySpec}, {pair.request.WrappingAlgorithm}; a new pair for each import"
@@ -78,18 +78,6 @@ def _label_in_use(step: OpenStep, asked: RotateKeyMaterialInputs) -> str:
     tokens = [one.custody.hsm for one in all_materials(step.run) if one.custody.hsm]
     wanted = (asked.pkcs11_token_label, asked.pkcs11_key_label)
     return next((token.key_label for token in tokens if (token.token_label, token.key_label) == wanted), "")
-
-
-def _brought(step: OpenStep, asked: RotateKeyMaterialInputs) -> list[Change]:
-    """Return the row with the fingerprint of a hand-back archive, as 03 does."""
-    wrapping, content = _prepared(step)[0], read_public(asked.key_material_file)
-    if not is_archive(content):
-        check_encrypted_key_material(content, wrapping_key_spec=wrapping.key_spec)
-        return []
-    returned = read_hand_back(content, wrapping)
-    require_no_training(step.run, returned.record)
-    why = "SHA-256 over all of it; compare it with the fingerprint that `runbook wrap` printed"
-    return [Change("keep", HAND_BACK, returned.fingerprint, why, request={"fingerprint": returned.fingerprint})]
 
 
 # Offline wrapping -------------------------------------------------------------------------------------------------

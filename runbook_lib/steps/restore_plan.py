@@ -44,7 +44,7 @@ def changes_for(step: OpenStep, settings: ClusterSettings, identifier: str, key_
             f"as {source['DBInstanceIdentifier']}: {one['DBInstanceClass']}, {one.get('AvailabilityZone', 'any zone')}"
         )
         changes.append(_made(step, INSTANCE, one["DBInstanceIdentifier"], detail, "rds:CreateDBInstance", one))
-    return [*changes, *_afterwards(step, settings, identifier, known), *_not_carried(settings, identifier)]
+    return [*changes, *_afterwards(step, settings, identifier, key_arn, known), *_not_carried(settings, identifier)]
 
 
 def _made(step: OpenStep, resource: str, name: str, detail: str, call: str, request: Mapping[str, Any]) -> Change:
@@ -63,11 +63,13 @@ def _made(step: OpenStep, resource: str, name: str, detail: str, call: str, requ
     return Change("refuse", resource, name, f"exists, and {step.whose(one.tags)}; choose another db_cluster_identifier")
 
 
-def _afterwards(step: OpenStep, settings: ClusterSettings, identifier: str, known: frozenset[str]) -> list[Change]:
+def _afterwards(
+    step: OpenStep, settings: ClusterSettings, identifier: str, key_arn: str, known: frozenset[str]
+) -> list[Change]:
     """Return the rows of what is set once the new cluster is available."""
     changes = []
     cluster = settings.cluster
-    if modify := carry_over.modify_request(settings, identifier=identifier, known=known):
+    if modify := carry_over.modify_request(settings, identifier=identifier, key_arn=key_arn, known=known):
         names = sorted(set(modify) - {"DBClusterIdentifier", "ApplyImmediately"})
         words = f"{', '.join(names)}: a restore does not take them"
         changes.append(Change("change", SETTINGS, identifier, words, "rds:ModifyDBCluster", modify))

@@ -12,8 +12,9 @@ import filelock
 
 from runbook_lib.attended import is_attended
 from runbook_lib.aws import kms, sandbox_process
+from runbook_lib.aws.sdk import known_regions
 from runbook_lib.aws.seats import sandbox_account
-from runbook_lib.aws.session import Session, known_regions, sandbox_session
+from runbook_lib.aws.session import Session, sandbox_session
 from runbook_lib.checks import Checks
 from runbook_lib.errors import (
     FileNotWritable,

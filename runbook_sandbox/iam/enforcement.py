@@ -22,7 +22,7 @@ from runbook_lib.errors import PolicyInvalid
 from runbook_lib.policies.evaluate import Decision, permitted
 from runbook_sandbox import wire
 from runbook_sandbox.iam import required_actions
-from runbook_sandbox.iam.required_actions import Place, RequiredAction
+from runbook_sandbox.iam.required_action import Place, RequiredAction
 from runbook_sandbox.instruments import accounts
 from runbook_sandbox.kms import keys as kms_keys
 from runbook_sandbox.kms import policy as kms_policy

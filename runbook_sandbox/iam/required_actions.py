@@ -8,40 +8,14 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
+from runbook_sandbox.iam.required_action import Form, Place, Required, RequiredAction, of_resource
+from runbook_sandbox.iam.required_by_rds import OF_RDS
 from runbook_sandbox.kms.base import condition_keys, encryption_context
 from runbook_sandbox.kms.ciphertexts import Unreadable, key_id_of
 from runbook_sandbox.kms.keys import KEY_ID
-
-Form = Mapping[str, Any]
-RDS, MONITORING = "rds.amazonaws.com", "monitoring.rds.amazonaws.com"
-
-
-@dataclass(frozen=True)
-class RequiredAction:
-    """One action to authorize, with its resource and condition keys."""
-
-    action: str
-    resource: str = "*"
-    context: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Place:
-    """The account and Region of a request, for building ARNs."""
-
-    account: str
-    region: str
-
-    def arn(self, service: str, name: str, *, regional: bool = True) -> str:
-        """Return the ARN of a resource of this account."""
-        return f"arn:aws:{service}:{self.region if regional else ''}:{self.account}:{name}"
-
-
-_Required = Callable[[Form, Place, dict[str, Any]], list[RequiredAction]]
 
 
 def required_actions(service: str, operation: str, form: Form, place: Place) -> list[RequiredAction]:
@@ -78,11 +52,6 @@ def _request_tags(tags: Mapping[str, str]) -> dict[str, Any]:
     return context | ({"aws:TagKeys": list(tags)} if tags else {})
 
 
-def _of_resource(action: str, arn: Callable[[Form, Place], str]) -> _Required:
-    """Return a function for an operation on one resource, whose ARN follows from the request."""
-    return lambda form, place, tags: [RequiredAction(action, arn(form, place), tags)]
-
-
 # KMS -----------------------------------------------------------------------------------------------------------
 
 
@@ -104,7 +73,7 @@ def _key(name: Any, place: Place) -> str:
     return place.arn("kms", f"key/{text}") if KEY_ID.fullmatch(text) else text
 
 
-def _alias(action: str) -> _Required:
+def _alias(action: str) -> Required:
     """Require the action on the alias and on each key that the alias has or gets."""
 
     def required(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
@@ -147,113 +116,9 @@ def _untag_key(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredA
     ]
 
 
-def _unbound(action: str) -> _Required:
+def _unbound(action: str) -> Required:
     """Return a function for an action that IAM authorizes on no resource."""
     return lambda form, place, tags: [RequiredAction(action)]
-
-
-# RDS -----------------------------------------------------------------------------------------------------------
-
-
-def _tagging(resource: str, tags: dict[str, Any]) -> list[RequiredAction]:
-    return [RequiredAction("rds:AddTagsToResource", resource, tags)] if tags else []
-
-
-def _passed(role: str, service: str) -> RequiredAction:
-    return RequiredAction("iam:PassRole", role, {"iam:PassedToService": service})
-
-
-def _pass_role(form: Form) -> list[RequiredAction]:
-    role = form.get("MonitoringRoleArn")
-    return [_passed(str(role), MONITORING)] if role else []
-
-
-def _secret(place: Place) -> list[RequiredAction]:
-    secret = place.arn("secretsmanager", "secret:rds!cluster-new")
-    return [RequiredAction(f"secretsmanager:{name}", secret) for name in ("CreateSecret", "TagResource")]
-
-
-def _create_cluster(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
-    cluster = place.arn("rds", f"cluster:{form.get('DBClusterIdentifier')}")
-    managed = str(form.get("ManageMasterUserPassword", "")).lower() == "true"
-    context = {
-        "rds:StorageEncrypted": str(form.get("StorageEncrypted", "false")).lower(),
-        "rds:DatabaseEngine": form.get("Engine"), "rds:ManageMasterUserPassword": str(managed).lower(), **tags,
-    }  # fmt: skip
-    found = [RequiredAction("rds:CreateDBCluster", cluster, context)]
-    found += [RequiredAction("rds:CreateDBCluster", place.arn("rds", f"{kind}:{form[name]}"), context)
-              for name, kind in (("DBSubnetGroupName", "subgrp"), ("DBClusterParameterGroupName", "cluster-pg"))
-              if form.get(name)]  # fmt: skip
-    found += _tagging(cluster, tags) + _pass_role(form)
-    return found + (_secret(place) if managed else [])
-
-
-def _restore_cluster(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
-    cluster, action = place.arn("rds", f"cluster:{form.get('DBClusterIdentifier')}"), "rds:RestoreDBClusterFromSnapshot"
-    snapshot = str(form.get("SnapshotIdentifier"))
-    snapshot = snapshot if snapshot.startswith("arn:") else place.arn("rds", f"cluster-snapshot:{snapshot}")
-    found = [RequiredAction(action, cluster, tags), RequiredAction(action, snapshot, tags)]
-    found += [RequiredAction(action, place.arn("rds", f"{kind}:{form[name]}"), tags)
-              for name, kind in (("DBSubnetGroupName", "subgrp"), ("DBClusterParameterGroupName", "cluster-pg"))
-              if form.get(name)]  # fmt: skip
-    roles = [str(value) for name, value in form.items() if re.fullmatch(r"AssociatedRoles\..*RoleArn", name)]
-    return found + _tagging(cluster, tags) + [_passed(role, RDS) for role in roles]
-
-
-def _modify_cluster(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
-    cluster = place.arn("rds", f"cluster:{form.get('DBClusterIdentifier')}")
-    found = [RequiredAction("rds:ModifyDBCluster", cluster)]
-    managed = str(form.get("ManageMasterUserPassword", "")).lower() == "true"
-    return found + (_secret(place) if managed else [])
-
-
-def _add_role(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
-    cluster = place.arn("rds", f"cluster:{form.get('DBClusterIdentifier')}")
-    return [RequiredAction("rds:AddRoleToDBCluster", cluster), _passed(str(form.get("RoleArn")), RDS)]
-
-
-def _create_endpoint(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
-    names = (("cluster", "DBClusterIdentifier"), ("cluster-endpoint", "DBClusterEndpointIdentifier"))
-    resources = [place.arn("rds", f"{kind}:{form.get(name)}") for kind, name in names]
-    return [RequiredAction("rds:CreateDBClusterEndpoint", resource, tags) for resource in resources]
-
-
-def _scalable_target(action: str) -> _Required:
-    return _of_resource(action, lambda form, place: place.arn("application-autoscaling", "scalable-target/new"))
-
-
-def _create_instance(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
-    instance = place.arn("rds", f"db:{form.get('DBInstanceIdentifier')}")
-    context = {"rds:DatabaseEngine": form.get("Engine"), "rds:DatabaseClass": form.get("DBInstanceClass"), **tags}
-    found = [RequiredAction("rds:CreateDBInstance", instance, context)]
-    found += [RequiredAction("rds:CreateDBInstance", place.arn("rds", f"{kind}:{form[name]}"), context)
-              for name, kind in (("DBClusterIdentifier", "cluster"), ("DBParameterGroupName", "pg"))
-              if form.get(name)]  # fmt: skip
-    return found + _tagging(instance, tags) + _pass_role(form)
-
-
-def _create_snapshot(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
-    snapshot = place.arn("rds", f"cluster-snapshot:{form.get('DBClusterSnapshotIdentifier')}")
-    cluster = place.arn("rds", f"cluster:{form.get('DBClusterIdentifier')}")
-    action = "rds:CreateDBClusterSnapshot"
-    return [RequiredAction(action, snapshot, tags), RequiredAction(action, cluster, tags), *_tagging(snapshot, tags)]
-
-
-def _create_subnet_group(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
-    group = place.arn("rds", f"subgrp:{form.get('DBSubnetGroupName')}")
-    return [RequiredAction("rds:CreateDBSubnetGroup", group, tags), *_tagging(group, tags)]
-
-
-def _delete_cluster(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
-    found = [RequiredAction("rds:DeleteDBCluster", place.arn("rds", f"cluster:{form.get('DBClusterIdentifier')}"))]
-    if name := form.get("FinalDBSnapshotIdentifier"):
-        found.append(RequiredAction("rds:CreateDBClusterSnapshot", place.arn("rds", f"cluster-snapshot:{name}")))
-    return found
-
-
-def _named(action: str, kind: str, parameter: str) -> _Required:
-    """Return a function for an operation on one RDS resource, which the request names in `parameter`."""
-    return _of_resource(action, lambda form, place: place.arn("rds", f"{kind}:{form.get(parameter)}"))
 
 
 # EC2, IAM, Secrets Manager -----------------------------------------------------------------------------------------
@@ -267,11 +132,11 @@ def _create_security_group(form: Form, place: Place, tags: dict[str, Any]) -> li
     )
 
 
-def _security_group(action: str) -> _Required:
-    return _of_resource(action, lambda form, place: place.arn("ec2", f"security-group/{form.get('GroupId')}"))
+def _security_group(action: str) -> Required:
+    return of_resource(action, lambda form, place: place.arn("ec2", f"security-group/{form.get('GroupId')}"))
 
 
-def _ec2_tags(action: str) -> _Required:
+def _ec2_tags(action: str) -> Required:
     """Tags of existing resources: without ec2:CreateAction, which only a create has."""
 
     def required(form: Form, place: Place, tags: dict[str, Any]) -> list[RequiredAction]:
@@ -288,7 +153,7 @@ def _service_linked_role(form: Form, place: Place, tags: dict[str, Any]) -> list
     return [RequiredAction("iam:CreateServiceLinkedRole", role, {"iam:AWSServiceName": service})]
 
 
-_TABLE: dict[str, _Required] = {
+_TABLE: dict[str, Required] = {
     "kms:CreateKey": _create_key,
     "kms:CreateAlias": _alias("kms:CreateAlias"),
     "kms:UpdateAlias": _alias("kms:UpdateAlias"),
@@ -297,39 +162,20 @@ _TABLE: dict[str, _Required] = {
     "kms:ReEncrypt": _re_encrypt,
     "kms:UntagResource": _untag_key,
     "kms:ListAliases": _unbound("kms:ListAliases"),
-    "rds:CreateDBCluster": _create_cluster,
-    "rds:CreateDBInstance": _create_instance,
-    "rds:CreateDBClusterSnapshot": _create_snapshot,
-    "rds:CreateDBSubnetGroup": _create_subnet_group,
-    "rds:RestoreDBClusterFromSnapshot": _restore_cluster,
-    "rds:ModifyDBCluster": _modify_cluster,
-    "rds:AddRoleToDBCluster": _add_role,
-    "rds:CreateDBClusterEndpoint": _create_endpoint,
-    "rds:EnableHttpEndpoint": _of_resource("rds:EnableHttpEndpoint", lambda form, place: str(form.get("ResourceArn"))),
-    "application-autoscaling:RegisterScalableTarget": _scalable_target("application-autoscaling:RegisterScalableTarget"),
-    "application-autoscaling:PutScalingPolicy": _scalable_target("application-autoscaling:PutScalingPolicy"),
-    "rds:StartDBCluster": _named("rds:StartDBCluster", "cluster", "DBClusterIdentifier"),
-    "rds:DeleteDBCluster": _delete_cluster,
-    "rds:DeleteDBInstance": _named("rds:DeleteDBInstance", "db", "DBInstanceIdentifier"),
-    "rds:DeleteDBSubnetGroup": _named("rds:DeleteDBSubnetGroup", "subgrp", "DBSubnetGroupName"),
-    "rds:DeleteDBClusterSnapshot": _named(
-        "rds:DeleteDBClusterSnapshot", "cluster-snapshot", "DBClusterSnapshotIdentifier"
-    ),
-    **{f"rds:{name}": _of_resource(f"rds:{name}", lambda form, place: str(form.get("ResourceName")))
-       for name in ("ListTagsForResource", "AddTagsToResource", "RemoveTagsFromResource")},
+    **OF_RDS,
     "ec2:CreateSecurityGroup": _create_security_group,
     "ec2:AuthorizeSecurityGroupIngress": _security_group("ec2:AuthorizeSecurityGroupIngress"),
     "ec2:DeleteSecurityGroup": _security_group("ec2:DeleteSecurityGroup"),
     "ec2:CreateTags": _ec2_tags("ec2:CreateTags"),
     "ec2:DeleteTags": _ec2_tags("ec2:DeleteTags"),
-    "iam:GetRole": _of_resource(
+    "iam:GetRole": of_resource(
         "iam:GetRole", lambda form, place: place.arn("iam", f"role/{form.get('RoleName')}", regional=False)
     ),
-    "iam:GetUser": _of_resource(
+    "iam:GetUser": of_resource(
         "iam:GetUser", lambda form, place: place.arn("iam", f"user/{form.get('UserName')}", regional=False)
     ),
     "iam:CreateServiceLinkedRole": _service_linked_role,
-    "secretsmanager:DescribeSecret": _of_resource(
+    "secretsmanager:DescribeSecret": of_resource(
         "secretsmanager:DescribeSecret", lambda form, place: str(form.get("SecretId"))
     ),
 }  # fmt: skip

@@ -5,7 +5,7 @@ moto gap: a parameter with a wrong type, or a missing required one, is a crash.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from botocore.model import OperationNotFoundError
@@ -15,10 +15,10 @@ from moto.iam.models import iam_backends
 from moto.rds.responses import RDSResponse
 
 from runbook_sandbox import wire
-from runbook_sandbox.rds import encryption, managed_secrets, states
+from runbook_sandbox.rds import encryption, managed_secrets, renames, states
 from runbook_sandbox.rds.encryption import Caller
 from runbook_sandbox.rds.errors import bad_value, raise_error
-from runbook_sandbox.rds.resources import Cluster, Instance, Resource, Snapshot, add_event, clusters
+from runbook_sandbox.rds.resources import Cluster, Instance, Resource, Snapshot, add_event, cluster_endpoints, clusters
 
 
 class RdsBase(RDSResponse):
@@ -115,6 +115,7 @@ def _name_of(name: str | None, kind: str) -> str:
 
 def _poll_cluster(cluster: Cluster, *, counts: bool) -> None:
     encryption.check_key_access(cluster)
+    renames.rename_if_due(cluster)
     states.poll(cluster, counts=counts)
     states.remove_if_deleted(cluster)
 
@@ -132,15 +133,6 @@ def poll_instances(instances: Sequence[Instance], *, counts: bool) -> None:
         states.remove_if_deleted(instance)
 
 
-# What is deleted with a cluster, beside what is here.
-_WITH_A_CLUSTER: list[Callable[[Cluster], None]] = []
-
-
-def on_deletion(delete: Callable[[Cluster], None]) -> None:
-    """Call `delete` for each cluster that is deleted."""
-    _WITH_A_CLUSTER.append(delete)
-
-
 def _status_entered(resource: Resource) -> None:
     """Carry out what happens when a resource enters a status: deletion, key loss, events."""
     states.remove_if_deleted(resource)
@@ -148,8 +140,9 @@ def _status_entered(resource: Resource) -> None:
         encryption.lose_key(resource)
         if not resource.status:
             encryption.retire_grant(resource)
-            for gone in _WITH_A_CLUSTER:
-                gone(resource)
+            known = cluster_endpoints(resource.backend)
+            for name in [name for name, one in known.items() if one["DBClusterIdentifier"] == resource.identifier]:
+                del known[name]
             if resource.secret is not None:
                 managed_secrets.delete(resource.secret)
         elif resource.status == "available" and "created" not in resource.fields:

@@ -11,9 +11,9 @@ from typing import Any
 from moto.core.responses import ActionResult
 
 from runbook_sandbox.instruments import clock
-from runbook_sandbox.rds import checks, cluster_features, encryption, engines, managed_secrets, placement
+from runbook_sandbox.rds import checks, encryption, engines, managed_secrets, placement, renames
 from runbook_sandbox.rds.base import RdsBase
-from runbook_sandbox.rds.clusters import export_logs
+from runbook_sandbox.rds.clusters import export_logs, performance_insights
 from runbook_sandbox.rds.describe import describe_cluster
 from runbook_sandbox.rds.errors import bad_combination, bad_value, raise_error
 from runbook_sandbox.rds.resources import RECOVERABLE, Cluster, add_event, clusters
@@ -52,9 +52,11 @@ class ChangeOperations(RdsBase):
             if cluster.secret is not None:
                 managed_secrets.delete(cluster.secret)
             cluster.secret = secret
-        if new_name is not None:
-            cluster_features.rename_in_endpoints(self.backend, cluster.identifier, new_name)
-            self._rename_cluster(cluster, new_name)
+        if new_name is not None and not given.get("ApplyImmediately"):
+            renames.wait_for_window(cluster, new_name)
+            new_name = None
+        elif new_name is not None:
+            renames.rename(cluster, new_name)
         if given.get("RotateMasterUserPassword") and cluster.secret is not None:
             managed_secrets.rotate(cluster.secret)
         if cluster.status == "available":
@@ -100,6 +102,8 @@ class ChangeOperations(RdsBase):
             changed["ServerlessV2ScalingConfiguration"] = checks.scaling(
                 version, given["ServerlessV2ScalingConfiguration"]
             )
+        if "EnablePerformanceInsights" in given:
+            changed |= performance_insights(self._caller, given)
         if "EnableLocalWriteForwarding" in given:
             changed["LocalWriteForwardingStatus"] = "enabled" if given["EnableLocalWriteForwarding"] else "disabled"
         if "StorageType" in given:
@@ -175,14 +179,6 @@ class ChangeOperations(RdsBase):
         if any(one.identifier == new for one in clusters(self.backend)) and new != cluster.identifier:
             raise_error("DBClusterAlreadyExistsFault", "DB Cluster already exists")
         return new
-
-    def _rename_cluster(self, cluster: Cluster, new: str) -> None:
-        instances = cluster.instances
-        del self.backend.clusters[cluster.identifier]
-        cluster.identifier = new
-        self.backend.clusters[new] = cluster  # type: ignore[assignment]
-        for instance in instances:
-            instance.cluster_id = new
 
     def stop_db_cluster(self) -> ActionResult:
         """moto gap: it stops at once, even in a global database."""

@@ -8,21 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 from moto.core.responses import ActionResult
-from moto.rds.models import RDSBackend
 
 from runbook_sandbox.instruments import ids
 from runbook_sandbox.rds import checks
-from runbook_sandbox.rds.base import RdsBase, on_deletion
+from runbook_sandbox.rds.base import RdsBase
 from runbook_sandbox.rds.errors import apply_filters, bad_combination, bad_value, page, raise_error
-from runbook_sandbox.rds.resources import Cluster, host_suffix
+from runbook_sandbox.rds.resources import Cluster, cluster_endpoints, host_suffix
 
 MOST_ROLES = MOST_ENDPOINTS = 5
 _TYPES = ("READER", "ANY")
-
-
-def _endpoints(backend: RDSBackend) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = backend.__dict__.setdefault("runbook_cluster_endpoints", {})
-    return found
 
 
 def role_of(handler: RdsBase, cluster_roles: list[dict[str, Any]], given: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +42,7 @@ class FeatureOperations(RdsBase):
         name = checks.identifier(given.get("DBClusterEndpointIdentifier"), "DBClusterEndpointIdentifier")
         kind = str(given.get("EndpointType", "")).upper()
         checks.one_of(kind, _TYPES, "EndpointType")
-        known = _endpoints(self.backend)
+        known = cluster_endpoints(self.backend)
         if name in known:
             raise_error("DBClusterEndpointAlreadyExistsFault", f"DB cluster endpoint {name} already exists.")
         if sum(one["DBClusterIdentifier"] == cluster.identifier for one in known.values()) >= MOST_ENDPOINTS:
@@ -93,7 +87,7 @@ class FeatureOperations(RdsBase):
              "Endpoint": f"{one.identifier}.{part}-{host_suffix(one.backend)}.{self.region}.rds.amazonaws.com"}
             for one in clusters for kind, part in (("WRITER", "cluster"), ("READER", "cluster-ro"))
         ]  # fmt: skip
-        found += [one for one in _endpoints(self.backend).values() if one["DBClusterIdentifier"] in names]
+        found += [one for one in cluster_endpoints(self.backend).values() if one["DBClusterIdentifier"] in names]
         if (wanted := given.get("DBClusterEndpointIdentifier")) is not None:
             found = [one for one in found if one.get("DBClusterEndpointIdentifier") == wanted]
             if not found:
@@ -109,7 +103,7 @@ class FeatureOperations(RdsBase):
 
     def delete_db_cluster_endpoint(self) -> ActionResult:
         """moto gap: not implemented."""
-        found = _endpoints(self.backend).pop(str(self._given.get("DBClusterEndpointIdentifier")).lower(), None)
+        found = cluster_endpoints(self.backend).pop(str(self._given.get("DBClusterEndpointIdentifier")).lower(), None)
         if found is None:
             wanted = self._given.get("DBClusterEndpointIdentifier")
             raise_error("DBClusterEndpointNotFoundFault", f"DB cluster endpoint {wanted} not found.")
@@ -148,20 +142,3 @@ class FeatureOperations(RdsBase):
         cluster = self._find_cluster(self._given.get("ResourceArn"))
         cluster.fields["HttpEndpointEnabled"] = on
         return ActionResult({"ResourceArn": cluster.arn, "HttpEndpointEnabled": on})
-
-
-def rename_in_endpoints(backend: RDSBackend, old: str, new: str) -> None:
-    """Let the custom endpoints of a cluster follow its new identifier."""
-    for one in _endpoints(backend).values():
-        if one["DBClusterIdentifier"] == old:
-            one["DBClusterIdentifier"] = new
-
-
-def drop_endpoints(cluster: Cluster) -> None:
-    """Delete the custom endpoints of a cluster that is deleted."""
-    known = _endpoints(cluster.backend)
-    for name in [name for name, one in known.items() if one["DBClusterIdentifier"] == cluster.identifier]:
-        del known[name]
-
-
-on_deletion(drop_endpoints)

@@ -119,14 +119,21 @@ def _constant_fields() -> dict[str, Any]:
 
 
 def _monitoring_fields(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
-    insights = bool(given.get("EnablePerformanceInsights"))
     return {
         "MonitoringInterval": given.get("MonitoringInterval"),
         "MonitoringRoleArn": given.get("MonitoringRoleArn"),
         "DatabaseInsightsMode": given.get("DatabaseInsightsMode", "standard"),
-        "PerformanceInsightsEnabled": insights or None,
+        **performance_insights(caller, given),
+    }
+
+
+def performance_insights(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of Performance Insights of a cluster: whether it is on, under which key, and for how many days."""
+    on = bool(given.get("EnablePerformanceInsights"))
+    return {
+        "PerformanceInsightsEnabled": on or None,
         "PerformanceInsightsKMSKeyId": insights_key(caller, given),
-        "PerformanceInsightsRetentionPeriod": given.get("PerformanceInsightsRetentionPeriod", 7) if insights else None,
+        "PerformanceInsightsRetentionPeriod": given.get("PerformanceInsightsRetentionPeriod", 7) if on else None,
     }
 
 

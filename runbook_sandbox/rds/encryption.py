@@ -16,7 +16,8 @@ from moto.core.authorization import ActionAuthenticatorMixin
 from moto.kms.models import Key
 
 from runbook_lib.policies.evaluate import Decision
-from runbook_sandbox.iam import enforcement, required_actions
+from runbook_sandbox.iam import enforcement
+from runbook_sandbox.iam.required_action import RequiredAction
 from runbook_sandbox.instruments import clock, recorded_calls
 from runbook_sandbox.kms import keys as kms_keys
 from runbook_sandbox.kms import policy as kms_policy
@@ -96,7 +97,7 @@ def _condition_keys(caller: Caller, service: str, resource_id: str) -> dict[str,
 
 def _may(caller: Caller, key: Key, action: str, context: Mapping[str, Any]) -> bool:
     if enforcement.is_enforced(caller.account):
-        required = required_actions.RequiredAction(action, str(key.arn), context)
+        required = RequiredAction(action, str(key.arn), context)
         return enforcement.may(caller.account, caller.access_key, required, region=caller.region, key=key)
     if not kms_policy.caller_may(key, caller.account, caller.access_key, action, context):
         return False

@@ -155,6 +155,12 @@ def snapshots(backend: RDSBackend) -> list[Snapshot]:
     return sorted(found, key=lambda one: (one.created, one.identifier))
 
 
+def cluster_endpoints(backend: RDSBackend) -> dict[str, dict[str, Any]]:
+    """Return the custom endpoints of an account and Region, by identifier, as AWS shows them."""
+    found: dict[str, dict[str, Any]] = backend.__dict__.setdefault("runbook_cluster_endpoints", {})
+    return found
+
+
 def retained_backups(backend: RDSBackend) -> list[Cluster]:
     """Return deleted clusters whose automated backups are retained."""
     retained: list[Cluster] = backend.__dict__.setdefault("runbook_retained", [])
