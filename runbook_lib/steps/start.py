@@ -223,9 +223,9 @@ def _rows_of_existing(source: str, cluster: str) -> list[Change]:
     ]
 
 
-def steps_table(*, existing: bool = False) -> Table:
-    """Return the steps of the run with what each changes, the IAM actions it needs, and its cost; `existing`: see `chain`."""
-    steps = chain(existing=existing)
+def steps_table(inputs: StartInputs) -> Table:
+    """Return the steps of the run with what each changes, the IAM actions it needs, and its cost: those of `chain`."""
+    steps = chain(existing=bool(inputs.source_db_cluster_identifier))
     rows = [(step.number, step.words, step.changes, step.actions_by_service, step.cost) for step in steps]
     return Table("The steps of the run", ("", "step", "changes in your account", "IAM actions", "cost"), rows)
 
