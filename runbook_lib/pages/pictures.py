@@ -91,7 +91,7 @@ def standing(run: Run) -> Picture:
     done = [step.name for step in steps if run.is_finished(step.name)]
     ended = "90_clean_up" in done
     to_do = None if ended else next((step for step in chain_of(run) if step.name not in done), None)
-    canvas = Canvas(900, 222)
+    canvas = Canvas(900, 338)
 
     def card(x: float, y: float, width: float, title: str, words: str, *, colour: str, strong: bool) -> None:
         lit = colour != LINE
@@ -106,21 +106,22 @@ def standing(run: Run) -> Picture:
         card(x, 40, 190, name, ("now: " if now else "") + words, colour=colour, strong=now)
         if number + 1 < len(_STATES):
             canvas.arrow((x + 190, 64), (x + 222, 64), colour=LINE)
-    canvas.text(20, 118, "The run", size=14, bold=True)
-    width = 860 / len(steps)
-    for number, step in enumerate(steps):
-        x = 20 + width * number
-        finished, following = step.name in done, step is to_do
-        colour = GREEN if finished else BLUE if following else LINE
-        canvas.box(x, 128, width - 8, 78, fill="#ffffff", edge=colour, thick=2.4 if following else 1.2)
-        lit = finished or following
-        canvas.text(x + 10, 148, step.number, bold=lit, colour=INK if lit else SOFT)
-        if following:
-            canvas.text(x + 32, 148, "next", size=11.5, colour=colour)
-        for line, words in enumerate(textwrap.wrap(step.words, 10)):  # the whole name, at most three lines
-            canvas.text(x + 10, 166 + 15 * line, words, size=11, colour=INK if lit else SOFT)
-        if finished:
-            canvas.tick(x + width - 26, 148)
+    main = chain_of(run)
+    apart = [step for step in steps if step not in main]
+    for y, heading, row in ((118, "The run", main), (232, "Later, or when needed", apart)):
+        canvas.text(20, y, heading, size=14, bold=True)
+        for number, step in enumerate(row):
+            x, finished, following = 20 + 123.0 * number, step.name in done, step is to_do
+            colour = GREEN if finished else BLUE if following else LINE
+            canvas.box(x, y + 10, 113, 78, fill="#ffffff", edge=colour, thick=2.4 if following else 1.2)
+            lit = finished or following
+            canvas.text(x + 10, y + 30, step.number, bold=lit, colour=INK if lit else SOFT)
+            if following:
+                canvas.text(x + 34, y + 30, "next", size=11.5, colour=colour)
+            for line, words in enumerate(textwrap.wrap(step.words, 15)):  # the whole name, at most three lines
+                canvas.text(x + 10, y + 48 + 15 * line, words, size=11.5, colour=INK if lit else SOFT)
+            if finished:
+                canvas.tick(x + 94, y + 30)
     finished_words = ", ".join(name[:2] for name in done) or "nothing"
     following_words = f"next is {to_do.name}" if to_do else "nothing is left to do"
     return canvas.picture(f"The key: {key_state(run)}. The run: {finished_words} done; {following_words}.")
