@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _LONGEST_NAME = 38  # names such as rds:DescribeDBClusterParameterGroups are never broken
 _LONG_ARN = re.compile(r"arn:aws[a-z-]*:[a-z0-9-]+:[a-z0-9-]*:\d{12}:([\w+=,.@:/-]{20,})")
+_PIECES = re.compile(
+    r"[^:/,=._-]{1,16}[:/,=._-]*|[:/,=._-]+"
+)  # an ARN breaks at its separators, hexadecimal digits anywhere
 # Words carry the meaning, colours only repeat it. Contrast: at least 4 to 1 on white and on JupyterLab's dark grey.
 _COLOUR = {
     "create": "#238a43",
@@ -40,10 +43,17 @@ def _finished(value: object) -> object:
 
 
 def _wrapping(text: str) -> str:
-    """Return the CSS for line breaks in a cell: between words, and inside a word only if it is longer than a name."""
-    longest = max(map(len, text.split()), default=0)
-    breaking = "overflow-wrap:anywhere;min-width:11em" if longest > _LONGEST_NAME else "overflow-wrap:normal"
-    return f"{breaking};min-width:11em" if len(text) > 40 and longest <= _LONGEST_NAME else breaking
+    """Return the CSS for line breaks in a cell: between words; a longer text is not squeezed into a narrow column."""
+    return "overflow-wrap:normal;min-width:11em" if len(text) > _LONGEST_NAME else "overflow-wrap:normal"
+
+
+def _breakable(text: str) -> Markup:
+    """Return `text` as HTML in which each word that is longer than a name may be broken, also in an untrusted page."""
+    parts: list[str] = []
+    for word in re.split(r"(\s+)", text):
+        pieces = _PIECES.findall(word) if len(word) > _LONGEST_NAME else [word]
+        parts.append(Markup("<wbr>").join(escape(piece) for piece in pieces))
+    return Markup("").join(parts)
 
 
 def _css_string(text: str) -> Markup:
@@ -73,6 +83,7 @@ def _environment() -> Environment:
     environment.globals["colour"] = _COLOUR
     environment.globals["wbr"] = Markup(":<wbr>")  # the name of an IAM action may break after its service prefix
     environment.filters["wrapping"] = _wrapping
+    environment.filters["breakable"] = _breakable
     environment.filters["short_arns"] = _short_arns
     environment.filters["css_string"] = _css_string
     environment.filters["as_text"] = as_text
@@ -112,6 +123,24 @@ class Table:
     def _repr_html_(self) -> str:
         rows = [[as_text(value) for value in row] for row in self.rows]
         return TEMPLATES.get_template("table.html").render(caption=self.caption, columns=self.columns, rows=rows)
+
+
+class Result(str):
+    """A value for the caller that a page shows as a sentence, with the value in bold; `sentence` has one `{}` for it."""
+
+    _sentence: str
+
+    def __new__(cls, value: str, sentence: str) -> Self:
+        result = super().__new__(cls, value)
+        result._sentence = sentence
+        return result
+
+    def __repr__(self) -> str:
+        return self._sentence.format(visible_lines(self))
+
+    def _repr_html_(self) -> str:
+        before, after = self._sentence.split("{}")
+        return TEMPLATES.get_template("result.html").render(before=before, value=str(self), after=after)
 
 
 class Text:

@@ -10,7 +10,7 @@ from html_tags import Tags
 from runbook_lib.checks import Checks
 from runbook_lib.errors import VerificationFailed
 from runbook_lib.plan import Change, Plan
-from runbook_lib.tables import Table, Text
+from runbook_lib.tables import Result, Table, Text
 
 ARN = "arn:aws:kms:eu-west-2:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 
@@ -87,3 +87,34 @@ def test_the_error_has_one_finding_per_line():
 def test_a_dollar_is_no_mathematics_in_jupyterlab(shown):
     """MathJax leaves out what has this class; without it, the text between two dollars becomes a formula."""
     assert 'class="mathjax_ignore"' in shown._repr_html_().split(">")[0]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        pytest.param("arn:aws:kms:eu-west-2:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab", id="ARN"),
+        pytest.param("898ff0a95255a0908d02c40fc11111709b0ea7524a3f3c738e2e575400f6c26d", id="hexadecimal"),
+        pytest.param("/home/someone/" + "a-folder/" * 9 + "KeyMaterial.bin", id="path"),
+    ],
+)
+def test_a_long_word_in_any_table_can_be_broken_by_tags_that_an_untrusted_page_keeps(word):
+    """JupyterLab drops `overflow-wrap:anywhere` from an untrusted page; the tag `wbr` stays, and is no part of the text."""
+    html = Table("c", ("a", "b"), [(word, "rds:DescribeDBClusterParameterGroups")])._repr_html_()
+    assert "anywhere" not in html
+    shown = re.search(r"<td[^>]*>(.*?)</td>", html)[1]
+    assert max(map(len, shown.split("<wbr>"))) <= 18
+    assert shown.replace("<wbr>", "") == word
+    assert ">rds:DescribeDBClusterParameterGroups</td>" in html
+
+
+def test_a_long_word_of_markup_stays_text():
+    word = "<img src=x>" + "<b>" * 20 + "&amp;" * 9
+    tags = Tags(Table("c", ("a",), [(word,)])._repr_html_()).tags
+    assert tags == Tags(Table("c", ("a",), [("word",)])._repr_html_()).tags
+
+
+def test_a_result_is_its_value_and_reads_as_a_sentence_with_the_value_in_bold():
+    result = Result("Enabled", "The key is {}.")
+    assert (result, f"{result}", repr(result)) == ("Enabled", "Enabled", "The key is Enabled.")
+    assert "The key is <b>Enabled</b>." in result._repr_html_()
+    assert "<b>&lt;i&gt;</b>" in Result("<i>", "It is {}.")._repr_html_()

@@ -29,6 +29,7 @@ from runbook_lib.steps.cluster_request import (
 )
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.ownership import CLUSTER, INSTANCE, Found
+from runbook_lib.tables import Result
 
 # Plan -------------------------------------------------------------------------------------------------------------
 
@@ -197,7 +198,9 @@ def apply(step: OpenStep, plan: Plan) -> str:
             else:
                 ownership.require_same(step, replace(cluster, identity=found.get("DbClusterResourceId", "")))
                 _create_instance(step, change)
-    return str(found.get("DBClusterArn", ""))
+    return Result(
+        str(found.get("DBClusterArn", "")), "The DB cluster {} is being created; step 06 waits until it is available."
+    )
 
 
 def _cluster(step: OpenStep, cluster: Change, subnet_group: str, groups: list[str]) -> dict[str, Any]:

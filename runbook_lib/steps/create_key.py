@@ -24,6 +24,7 @@ from runbook_lib.run.steps import CREATE_KEY, IMPORT_KEY_MATERIAL
 from runbook_lib.steps import ownership, review_policy
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.ownership import ALIAS, KEY, Found
+from runbook_lib.tables import Result
 
 CALL = "kms:CreateKey"
 ROLE = "service-linked role"
@@ -189,7 +190,7 @@ def apply(step: OpenStep, plan: Plan) -> str:
         )
         if alias.action == "create":
             _create_alias(step, alias.name, key_id)
-    return str(metadata["Arn"])
+    return Result(str(metadata["Arn"]), "The KMS key is {}.")
 
 
 def _create_key_once(step: OpenStep, key: Change, *, new_role: bool) -> str:

@@ -38,7 +38,7 @@ from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.ownership import CLUSTER, INSTANCE, SNAPSHOT
 from runbook_lib.steps.restore_plan import changes_for, set_afterwards
 from runbook_lib.steps.survey import blockers, encryption_of, expiry_problem, name_problems, require_quotas, roads
-from runbook_lib.tables import Table
+from runbook_lib.tables import Result, Table
 
 __all__ = ["apply", "compare", "not_compared", "plan", "survey", "verify"]
 
@@ -183,7 +183,7 @@ def apply(step: OpenStep, plan: Plan) -> str:
         ownership.require_same(step, replace(restore, identity=cluster["DbClusterResourceId"]))  # hours may have passed
         set_afterwards(step, plan, str(cluster["DBClusterArn"]))
         _wait_for_cluster(step, restore.name, len(instances), asked, say=print)
-    return str(cluster["DBClusterArn"])
+    return Result(str(cluster["DBClusterArn"]), "The restored DB cluster, encrypted with the key of this run, is {}.")
 
 
 def _note_source(step: OpenStep, settings: ClusterSettings, snapshot: str, temporary: str) -> None:

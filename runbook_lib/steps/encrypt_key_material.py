@@ -32,7 +32,7 @@ from runbook_lib.steps.hand_back import hand_back
 from runbook_lib.steps.key_in_use import restored_since_02
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.plaintext_file import files_of, kept_aside, written
-from runbook_lib.tables import Text
+from runbook_lib.tables import Result, Text
 
 _SOURCES = {
     "generate": "256 bits from this machine's random source, in memory only",
@@ -42,6 +42,7 @@ _SOURCES = {
     "pkcs11": "key {0.pkcs11_key_label!r} of token {0.pkcs11_token_label!r}, created if absent; never leaves it unencrypted",
 }
 _UNEXPECTED = "is in the run folder and was not written by this run; move it elsewhere"
+_RESULT = "The encrypted key material and its backups are in the run folder. Its key check value is {}."
 
 
 # Plan -------------------------------------------------------------------------------------------------------------
@@ -124,7 +125,7 @@ def apply(step: OpenStep, plan: Plan) -> str:
         superseded = any(change.request.get("set") == material.set for change in plan.changes)
         applied_before = material.set and not superseded  # any other plan's set would have made this plan outdated
         if plan.change("key material").action == "keep" or applied_before:
-            return material.key_check_value
+            return Result(material.key_check_value, _RESULT)
         wrapping = _wrapping(step)
         if found := unexpected_files(step.run.path, files_of(step.run, material)):
             raise PlanOutdated(f"nothing was changed: {', '.join(found)} {_UNEXPECTED}; then run the plan cell again")
@@ -133,7 +134,7 @@ def apply(step: OpenStep, plan: Plan) -> str:
         if shown not in ([], [created.fingerprint]):
             raise PlanOutdated("nothing was changed: the hand-back archive is another than in the plan; run it again")
         _write(step, created, asked)
-    return created.record.key_check_value
+    return Result(created.record.key_check_value, _RESULT)
 
 
 def _wrapping(step: OpenStep) -> Wrapping:

@@ -23,6 +23,7 @@ from runbook_lib.run.steps import IMPORT_KEY_MATERIAL
 from runbook_lib.steps.key_in_use import unknown_material
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.plaintext_file import kept_aside
+from runbook_lib.tables import Result
 
 PUBLIC_KEY, IMPORT_TOKEN, README = "WrappingPublicKey.bin", "ImportToken.bin", "README.txt"
 PAIR = "wrapping key and import token"
@@ -105,7 +106,10 @@ def apply(step: OpenStep, plan: Plan) -> str:
             _fetch(step, dict(change.request))
         elif was_restored(step.run) and (step.run.path / IMPORT_TOKEN).is_file():
             step.run.note(step.name, token_on_disk=identity_of(step.run.path / IMPORT_TOKEN))
-    return ImportParameters.so_far(step.run).parameters_valid_to
+    valid_to = ImportParameters.so_far(step.run).parameters_valid_to
+    return Result(
+        valid_to, "The wrapping public key and the import token are in the run folder; they are valid until {}."
+    )
 
 
 def _fetch(step: OpenStep, request: dict[str, str]) -> None:

@@ -32,6 +32,7 @@ from runbook_lib.steps.existing_set import AGAIN, read_custody
 from runbook_lib.steps.get_parameters_for_import import IMPORT_TOKEN, PUBLIC_KEY
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.plaintext_file import delete_plaintext, plaintext_changes
+from runbook_lib.tables import Result
 
 IMPORT = "kms:ImportKeyMaterial"
 MATERIAL = "key material"
@@ -194,7 +195,7 @@ def apply(step: OpenStep, plan: Plan) -> str:
                 valid_to=metadata["ValidTo"].isoformat(timespec="seconds") if metadata.get("ValidTo") else "",
             )
         _note_plaintext(step, plan)
-    return str(metadata["KeyState"])
+    return Result(str(metadata["KeyState"]), "The key material is in the key, whose state is {}.")
 
 
 def _note_plaintext(step: OpenStep, plan: Plan) -> None:

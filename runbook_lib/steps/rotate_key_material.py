@@ -27,6 +27,7 @@ from runbook_lib.steps import new_material, reports
 from runbook_lib.steps.existing_set import check_files
 from runbook_lib.steps.new_material import ENCRYPTED, IMPORT_TOKEN, MATERIAL
 from runbook_lib.steps.open_step import OpenStep
+from runbook_lib.tables import Result
 
 MOST = 25  # rotations on demand in the life of a key (KMS API, RotateKeyOnDemand)
 ROTATION = "rotation"
@@ -144,8 +145,7 @@ def _expiry_in_words(step: OpenStep, asked: RotateKeyMaterialInputs) -> str:
 def apply(step: OpenStep, plan: Plan) -> str:
     """Make the new material and its backups, import it, rotate, and wait; return the KeyMaterialId that is current.
 
-    Resumes where an interrupted apply ended: one new material per rotation, whatever the point. Raises `AwsCallFailed`,
-    `OutcomeUnclear`, `WaitTimedOut`.
+    Resumes where an interrupted apply ended. Raises `AwsCallFailed`, `OutcomeUnclear`, `WaitTimedOut`.
     """
     asked: RotateKeyMaterialInputs = plan.inputs
     key_id = KeyRecord.from_run(step.run).key_id
@@ -156,7 +156,7 @@ def apply(step: OpenStep, plan: Plan) -> str:
             if any(change.resource == MATERIAL and change.action == "create" for change in plan.changes):
                 new_material.create(step, asked, plan)
             _rotate(step, key_id, asked)
-    return permanent_materials(step.run)[-1].key_material_id
+    return Result(permanent_materials(step.run)[-1].key_material_id, "The key's current key material is {}.")
 
 
 def _unfinished(step: OpenStep) -> RotatedMaterial | None:

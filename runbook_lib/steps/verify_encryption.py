@@ -63,8 +63,8 @@ def _snapshot(step: OpenStep, cluster: str) -> Change:
     )
 
 
-def apply(step: OpenStep, plan: Plan) -> dict[str, str]:
-    """Wait until cluster and instances are available, take the planned snapshot, and return the statuses by name.
+def apply(step: OpenStep, plan: Plan) -> Table:
+    """Wait until cluster and instances are available, take the planned snapshot, and return the statuses as a table.
 
     A status that cannot become `available`, or a refusal by AWS, ends the wait and is printed; `verify` then fails, and
     the reports show it. Raises `WaitTimedOut`.
@@ -83,10 +83,10 @@ def apply(step: OpenStep, plan: Plan) -> dict[str, str]:
                 )
         except WaitFailed as error:
             print(f"not available: {error}")
-            return statuses(step.session, name)
+            return _statuses(statuses(step.session, name))
         except REFUSALS as error:
             print(f"not available: {refusal_text(error)}")
-            return {}
+            return _statuses({})
         for change in plan.changes:
             if change.resource == SNAPSHOT:
                 if change.action == "create" and not _take_snapshot(step, change):
@@ -94,7 +94,11 @@ def apply(step: OpenStep, plan: Plan) -> dict[str, str]:
                 if change.action == "keep":
                     ownership.record(step, ownership.SNAPSHOT, change.name, change.identity)
                 step.run.note(step.name, db_cluster_snapshot_identifier=change.name)
-    return found
+    return _statuses(found)
+
+
+def _statuses(found: dict[str, str]) -> Table:
+    return Table("Cluster and instances", ("resource", "status"), found.items())
 
 
 def _take_snapshot(step: OpenStep, change: Change) -> bool:
