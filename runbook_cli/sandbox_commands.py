@@ -89,6 +89,18 @@ def fault(runs_dir: Path | None, operation: str, kind: str, count: int, delay: f
     sandbox_control.inject(runs_folder(runs_dir), operation, kind, count=count, delay=delay)
 
 
+@sandbox.command()
+@click.option("--account", help="Only of this account, 12 digits.")
+@click.pass_obj
+@report_errors
+def messages(runs_dir: Path | None, account: str | None) -> None:
+    """List the messages that were published to SNS topics, and why one was not delivered."""
+    from runbook_cli import sandbox_control
+
+    for line in sandbox_control.messages(runs_folder(runs_dir), account or ""):
+        echo(line)
+
+
 @sandbox.command("reset-seat")
 @click.argument("seat", type=int)
 @click.pass_obj

@@ -1,4 +1,4 @@
-"""Control commands for a running sandbox, as `runbook sandbox` sends them: clock, states, faults, seats.
+"""Control commands for a running sandbox, as `runbook sandbox` sends them: clock, states, faults, messages, seats.
 
 Imports no moto.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -33,14 +34,17 @@ def _running(runs_dir: Path) -> str:
     return running.url
 
 
-def send_command(runs_dir: Path, path: str, body: Any, *, method: str = "POST") -> Any:
+def send_command(runs_dir: Path, path: str, body: Any = None, *, method: str = "POST") -> Any:
     """Send a command to the running sandbox; return its JSON response.
 
     Raises `SandboxUnavailable` when none is running, and `InputError` when the sandbox rejects the command.
     """
     url = _running(runs_dir)
     request = urllib.request.Request(  # noqa: S310 - its scheme is checked before
-        url + path, data=json.dumps(body).encode(), method=method, headers={"Content-Type": "application/json"}
+        url + path,
+        data=None if method == "GET" else json.dumps(body).encode(),
+        method=method,
+        headers={"Content-Type": "application/json"},
     )
     try:
         with sandbox_process.opener.open(request, timeout=60) as answer:
@@ -86,3 +90,20 @@ def inject(runs_dir: Path, operation: str, kind: str, *, count: int, delay: floa
 def reset_seat(runs_dir: Path, seat: int) -> str:
     """Delete all resources of one seat; return its account id."""
     return str(send_command(runs_dir, f"/runbook/seats/{seat}/reset", {})["account"])
+
+
+def messages(runs_dir: Path, account: str) -> list[str]:
+    """Return one line for each message to an SNS topic: time, topic, subject, text, and why it was not delivered."""
+    query = f"?{urllib.parse.urlencode({'account': account})}" if account else ""
+    found = send_command(runs_dir, f"/runbook/messages{query}", method="GET")["messages"]
+    shown = [(one, f"; NOT DELIVERED: {one['problem']}" if one["problem"] else "") for one in found]
+    return [
+        f"{one['time']} {one['topic'].rpartition(':')[2]} · {one['subject']} · {_first(one['message'])}{why}"
+        for one, why in shown
+    ]
+
+
+def _first(text: str) -> str:
+    """Return the beginning of a message in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= 160 else f"{line[:159]}…"

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("moto_gaps", "moto_gaps_kms", "moto_gaps_rds", "moto_gaps_rds_life")
+pytest.register_assert_rewrite("moto_gaps", "moto_gaps_kms", "moto_gaps_rds", "moto_gaps_rds_life", "moto_gaps_watch")
 
 import moto_gaps_iam as _iam  # noqa: E402,F401 - it fills the table
 import moto_gaps_kms as _kms  # noqa: E402,F401
 import moto_gaps_rds as _rds  # noqa: E402,F401
 import moto_gaps_rds_life as _life  # noqa: E402,F401
+import moto_gaps_watch as _watch  # noqa: E402,F401
 from botocore.exceptions import ClientError  # noqa: E402
 from botocore.parsers import ResponseParserError  # noqa: E402
 from kms_support import connect, sandbox  # noqa: E402

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -100,6 +100,13 @@ class Call:
 _lock = threading.Lock()
 _calls: deque[Call] = deque(maxlen=CAPACITY)
 _number = 0
+_listeners: list[Callable[[Call], None]] = []
+
+
+def listen(listener: Callable[[Call], None]) -> None:
+    """Call `listener` with each call from now on, right after it is recorded; once, however often it is given."""
+    if listener not in _listeners:
+        _listeners.append(listener)
 
 
 def record(*, event_id: str | None = None, **fields: Any) -> Call:
@@ -111,6 +118,8 @@ def record(*, event_id: str | None = None, **fields: Any) -> Call:
         _number += 1
         call = Call(n=_number, time=time, event_id=event_id, **fields)
         _calls.append(call)
+    for listener in _listeners:
+        listener(call)
     return call
 
 

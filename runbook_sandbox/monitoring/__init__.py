@@ -1,1 +1,1 @@
-"""What shows what happened: CloudTrail and CloudWatch."""
+"""What shows and tells what happened: CloudTrail, CloudWatch, EventBridge and SNS."""

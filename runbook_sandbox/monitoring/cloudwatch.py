@@ -6,16 +6,32 @@ datum for each of the last 60 minutes since the import, and none for keys whose 
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from moto.core.common_models import CloudWatchMetricProvider
+from moto.kms.models import Key
 
 from runbook_sandbox.instruments import clock
 from runbook_sandbox.kms import keys as kms_keys
+from runbook_sandbox.kms.materials import Material
 
 NAME = "SecondsUntilKeyMaterialExpiration"
 _SHOWN = 60
+
+
+def _first_to_expire(key: Key) -> Material | None:
+    """Return the material that expires first, of those that the key needs and has; None if none expires."""
+    if key.origin != "EXTERNAL":
+        return None
+    present = [one for one in kms_keys.refresh(key).permanent if one.value is not None and one.valid_to]
+    return min(present, key=lambda one: one.valid_to or clock.now(), default=None)
+
+
+def first_expiry(key: Key) -> datetime | None:
+    """Return the time from which the metric counts down; None for a key without this metric."""
+    first = _first_to_expire(key)
+    return first.valid_to if first is not None else None
 
 
 def kms_metrics(account_id: str, region: str) -> list[Any]:
@@ -26,10 +42,8 @@ def kms_metrics(account_id: str, region: str) -> list[Any]:
     minute = now.replace(second=0, microsecond=0)
     found = []
     for key in kms_keys.all_keys(account_id, region):
-        present = [one for one in kms_keys.refresh(key).permanent if one.value is not None and one.valid_to]
-        if key.origin != "EXTERNAL" or not present:
+        if (first := _first_to_expire(key)) is None:
             continue
-        first = min(present, key=lambda one: one.valid_to or now)
         ends, since = first.valid_to or now, (first.imported or now).replace(second=0, microsecond=0)
         moments = [minute - timedelta(minutes=back) for back in range(_SHOWN)]
         found += [

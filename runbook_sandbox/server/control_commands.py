@@ -1,4 +1,4 @@
-"""Control commands and queries under /runbook/: identity, clock, calls, faults, IAM, seats, progression.
+"""Control commands and queries under /runbook/: identity, clock, calls, messages, faults, IAM, seats, progression.
 
 Functions from a request to a JSON response; `server` serves them. A reset clears everything here.
 """
@@ -20,6 +20,7 @@ from runbook_lib.aws import sandbox_accounts
 from runbook_sandbox import dispatch
 from runbook_sandbox.iam import enforcement
 from runbook_sandbox.instruments import clock, fault_injection, ids, recorded_calls, visibility_delays
+from runbook_sandbox.monitoring import messages, watching
 from runbook_sandbox.rds import states
 
 Answer = tuple[int, dict[str, Any]]
@@ -32,6 +33,7 @@ def reset_everything() -> None:
     global sandbox_id
     ids.reset()
     recorded_calls.clear()
+    messages.forget()
     fault_injection.clear()
     visibility_delays.forget()
     enforcement.disable()
@@ -50,6 +52,7 @@ def reset_account(account: str) -> None:
                 del backends[account]
         ids.reset(account)
         recorded_calls.clear(account)
+        messages.forget(account)
         fault_injection.clear(account)
         visibility_delays.forget(account)
         enforcement.disable(account)
@@ -82,6 +85,7 @@ def _identity(method: str, query: dict[str, str], body: Any) -> Answer:
 def _clock(method: str, query: dict[str, str], body: Any) -> Answer:
     if method == "POST":
         _set_clock(body)
+        watching.catch_up()
     return 200, {"now": clock.now().isoformat()}
 
 
@@ -124,6 +128,11 @@ def _calls(method: str, query: dict[str, str], body: Any) -> Answer:
         raise ValueError(f"since {number!r} must be a whole number, 0 or more")
     found = recorded_calls.since(int(number), account)
     return 200, {"calls": [call.as_json() for call in found]}
+
+
+def _messages(method: str, query: dict[str, str], body: Any) -> Answer:
+    watching.catch_up()
+    return 200, {"messages": messages.as_json(query.get("account"))}
 
 
 def _faults(method: str, query: dict[str, str], body: Any) -> Answer:
@@ -170,6 +179,7 @@ _ROUTES: tuple[tuple[str, tuple[str, ...], Callable[..., Answer]], ...] = (
     (r"/runbook/identity", ("GET",), _identity),
     (r"/runbook/clock", ("GET", "POST"), _clock),
     (r"/runbook/calls", ("GET", "DELETE"), _calls),
+    (r"/runbook/messages", ("GET",), _messages),
     (r"/runbook/faults", ("GET", "POST", "DELETE"), _faults),
     (r"/runbook/iam", ("GET", "POST"), _iam),
     (r"/runbook/seats/(\d+)/reset", ("POST",), _seat_reset),
