@@ -23,6 +23,7 @@ from runbook_cli.run_command import run
 from runbook_cli.sandbox_commands import sandbox
 from runbook_cli.status import status
 from runbook_cli.surroundings import prepare
+from runbook_cli.watch import watch
 from runbook_lib.run.paths import runs_folder
 
 
@@ -73,7 +74,7 @@ def lab(port: int, no_browser: bool, target: str, runs_dir: Path | None) -> None
     serve(runs_folder(runs_dir), port=port, browser=not no_browser, target=target, print_line=print_line)
 
 
-for command in (run, status, evidence, rotate, clean_up, key_users, sandbox, wrap, recover, permissions):
+for command in (run, status, evidence, rotate, watch, clean_up, key_users, sandbox, wrap, recover, permissions):
     main.add_command(command)
 
 

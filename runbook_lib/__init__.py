@@ -25,6 +25,7 @@ _HOME = {
     "start": "steps.start",
     "try_it": "steps.exercises",
     "verify_encryption": "steps.verify_encryption",
+    "watch_key": "steps.watch_key",
 }
 _OBJECTS = {"open_step", "try_it"}
 
@@ -44,6 +45,7 @@ __all__ = [
     "start",
     "try_it",
     "verify_encryption",
+    "watch_key",
 ]
 
 

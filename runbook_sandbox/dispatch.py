@@ -26,7 +26,7 @@ from runbook_sandbox.instruments import accounts, recorded_calls
 
 _moto_call_action = BaseResponse.call_action
 _locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
-_unknown_operation = {"json": "UnknownOperationException", "xml": "InvalidAction"}
+_unknown_operation = {"json": "UnknownOperationException", "xml": "InvalidAction", "cbor": "UnknownOperationException"}
 # Services whose requests need the account's IAM to be prepared first.
 _NEEDS_IAM = frozenset({"iam", "sts", "rds"})
 
@@ -78,7 +78,7 @@ def _is_motos_own(response: BaseResponse, operation: str) -> bool:
     return str(getattr(method, "__module__", "")).startswith("moto.")
 
 
-def _error(response: BaseResponse, status: int, code: str, message: str) -> tuple[int, dict[str, str], str]:
+def _error(response: BaseResponse, status: int, code: str, message: str) -> tuple[int, dict[str, str], Any]:
     return wire.error_answer(wire.format_of(response), status, code, message, dict(response.response_headers))
 
 

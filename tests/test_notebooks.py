@@ -158,7 +158,9 @@ def test_the_end_of_a_notebook_says_how_the_run_continues(name):
     last = markdown_cells(name)[-1]
     assert "run folder" in last
     assert re.search(r"Next: \[\d\d .+?\]\(.+?\.ipynb\)", last)
-    assert re.search(rf"\n\nHeadless: `(papermill notebooks/{name}\.ipynb|runbook clean-up|runbook rotate) ", last)
+    assert re.search(
+        rf"\n\nHeadless: `(papermill notebooks/{name}\.ipynb|runbook clean-up|runbook rotate|runbook watch) ", last
+    )
 
 
 def test_relative_links_lead_somewhere():

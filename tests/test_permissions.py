@@ -22,7 +22,7 @@ from runbook_lib.aws.session import Session
 from runbook_lib.errors import InputError, RunbookError
 from runbook_lib.inputs.rds import CleanUpInputs
 from runbook_lib.run.paths import notebooks_folder
-from runbook_lib.run.steps import CLEAN_UP, ENCRYPT_EXISTING_CLUSTER, ROTATE_KEY_MATERIAL, all_steps, chain
+from runbook_lib.run.steps import CLEAN_UP, ENCRYPT_EXISTING_CLUSTER, ROTATE_KEY_MATERIAL, WATCH_KEY, all_steps, chain
 from runbook_lib.steps import clean_up, permissions, rotate_key_material
 from runbook_lib.steps.open_step import open_step
 
@@ -39,7 +39,7 @@ EVERYTHING = {
     "wrapping_key_spec": "RSA_2048", "monitoring_interval": 60, "master_user_secret_kms_key_id": "alias/password",
     "db_cluster_parameter_group_name": "given-cluster", "db_parameter_group_name": "given-instance",
 }  # fmt: skip
-ANYWHERE = (ENCRYPT_EXISTING_CLUSTER, ROTATE_KEY_MATERIAL)  # the same with every network: tried once
+ANYWHERE = (ENCRYPT_EXISTING_CLUSTER, ROTATE_KEY_MATERIAL, WATCH_KEY)  # the same with every network: tried once
 LOOKED_AT = {f"{service}:{operation}" for service, operation in REFUSED}  # what 90 looks at before the key goes
 GIVEN_NETWORK = {"allowed_cidr": "", "take_snapshot": False, "final_db_snapshot_identifier": "last"}
 QUOTA_CHARACTERS = 6144  # what a managed policy may hold, white space not counted (IAM quotas)
@@ -87,10 +87,12 @@ class Account:
         practice_source.make(Session(target="sandbox", region=REGION, account_id=self.id, endpoint_url=endpoint))
         self.iam.delete_role(RoleName="AWSServiceRoleForRDS")  # which that cluster brought: the account has none yet
         self._proxy_of_others()
+        self._trail_of_others()
         role = f"arn:aws:iam::{self.id}:role/Monitoring"
         self.given = {
             **EVERYTHING, "account_id": self.id, "region": REGION, "run_id": "least", "exercises": False,
-            "monitoring_role_arn": role, "confirm_db_cluster_identifier": CLUSTER, **changed,
+            "monitoring_role_arn": role, "confirm_db_cluster_identifier": CLUSTER, "sns_kms_key_id": self._key_for_topics(),
+            **changed,
         }  # fmt: skip
         self.given["monitoring_role_arn"] = role if self.given["monitoring_interval"] else ""
 
@@ -103,6 +105,23 @@ class Account:
             DBProxyName="others", EngineFamily="MYSQL", Auth=[{"AuthScheme": "SECRETS", "SecretArn": secret}], RoleArn=role,
             VpcSubnetIds=subnets, VpcSecurityGroupIds=[],
         )  # fmt: skip
+
+    def _trail_of_others(self) -> None:
+        """Create a trail: 21 looks whether one logs the events of KMS."""
+        where = {"LocationConstraint": REGION}
+        bucket = f"trail-{self.id}"
+        connect(self.endpoint, "s3", account=self.id).create_bucket(Bucket=bucket, CreateBucketConfiguration=where)
+        client = connect(self.endpoint, "cloudtrail", account=self.id)
+        client.create_trail(Name="others", S3BucketName=bucket)
+        client.start_logging(Name="others")
+
+    def _key_for_topics(self) -> str:
+        """Create the key of an SNS topic, which CloudWatch and EventBridge may use."""
+        services = ["cloudwatch.amazonaws.com", "events.amazonaws.com"]
+        principals = [{"AWS": f"arn:aws:iam::{self.id}:root"}, {"Service": services}]
+        statements = [{"Effect": "Allow", "Principal": one, "Action": "kms:*", "Resource": "*"} for one in principals]
+        policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        return str(self.kms.create_key(Policy=policy)["KeyMetadata"]["KeyId"])
 
     def known(self, *, key: bool = True) -> dict[str, Any]:
         """Return what the policies are made from; with `key`, the run's KMS key too, if there is one."""

@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from botocore.exceptions import ClientError
+
+from runbook_lib.aws.answers import error_code
+from runbook_lib.aws.session import Session
+
 KMS = "kms.amazonaws.com"
+_GONE = ("TrailNotFoundException", "CloudTrailARNInvalidException")
 
 
 def logs(
@@ -48,3 +54,25 @@ def _matches(field: Mapping[str, Any], value: str) -> bool:
         and (not field.get("EndsWith") or value.endswith(tuple(field["EndsWith"])))
         and not value.endswith(tuple(field.get("NotEndsWith") or ()) or ("\0",))
     )
+
+
+def logging_kms(session: Session) -> tuple[list[str], list[str]]:
+    """Return the trails that log the events of KMS in this Region: those with changes, and those with reads.
+
+    Trails of other Regions for all Regions count, and those of the organization. One that is deleted meanwhile is left out.
+    """
+    client, writes, reads = session.client("cloudtrail"), [], []
+    for trail in client.describe_trails(includeShadowTrails=True)["trailList"]:
+        arn = trail["TrailARN"]
+        try:
+            if not client.get_trail_status(Name=arn)["IsLogging"]:
+                continue
+            found = session.client("cloudtrail", region=trail["HomeRegion"]).get_event_selectors(TrailName=arn)
+        except ClientError as error:
+            if error_code(error) not in _GONE:
+                raise
+            continue
+        chosen = (found.get("EventSelectors") or [], found.get("AdvancedEventSelectors") or [])
+        writes += [trail["Name"]] if logs(*chosen, source=KMS, read_only=False) else []
+        reads += [trail["Name"]] if logs(*chosen, source=KMS, read_only=True) else []
+    return writes, reads

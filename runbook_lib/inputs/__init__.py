@@ -11,6 +11,7 @@ from runbook_lib.inputs.kms import (
 from runbook_lib.inputs.rds import CleanUpInputs, CreateClusterInputs, VerifyEncryptionInputs
 from runbook_lib.inputs.recovery import RecoveryDrillInputs
 from runbook_lib.inputs.start import StartInputs
+from runbook_lib.inputs.watch import WatchKeyInputs
 
 __all__ = [
     "CleanUpInputs",
@@ -24,4 +25,5 @@ __all__ = [
     "RotateKeyMaterialInputs",
     "StartInputs",
     "VerifyEncryptionInputs",
+    "WatchKeyInputs",
 ]

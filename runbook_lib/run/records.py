@@ -265,6 +265,19 @@ class RotationRecord(StepRecord):
         return next((one for one in self.materials if not one.rotated_at), None)
 
 
+class WatchRecord(StepRecord):
+    """21: what watches the key, by ARN and name; `deaf` are the rules that heard nothing, for lack of a trail, at the time."""
+
+    step = steps.WATCH_KEY
+    needed = ("topic_arn", "rules", "alarms")
+
+    topic_arn: str = ""
+    rules: tuple[str, ...] = ()
+    alarms: tuple[str, ...] = ()
+    deaf: tuple[str, ...] = ()
+    test_message_id: str = ""
+
+
 class DrillRecord(StepRecord):
     """80: what was observed without the key material (`without`), with other material, and after reimport (`after`)."""
 

@@ -22,6 +22,7 @@ from runbook_lib.inputs.kms import (
 from runbook_lib.inputs.rds import CleanUpInputs, CreateClusterInputs, VerifyEncryptionInputs
 from runbook_lib.inputs.recovery import RecoveryDrillInputs
 from runbook_lib.inputs.start import StartInputs
+from runbook_lib.inputs.watch import WatchKeyInputs
 
 # The steps by name: the one place where they stand in code.
 START = "00_start"
@@ -34,6 +35,7 @@ VERIFY_ENCRYPTION = "06_verify_encryption"
 ENCRYPT_EXISTING_CLUSTER = "10_encrypt_existing_cluster"
 CLUSTER_STEPS = (CREATE_CLUSTER, ENCRYPT_EXISTING_CLUSTER)
 ROTATE_KEY_MATERIAL = "20_rotate_key_material"
+WATCH_KEY = "21_watch_key"
 RECOVERY_DRILL = "80_recovery_drill"
 CLEAN_UP = "90_clean_up"
 
@@ -48,6 +50,7 @@ STEP_INPUTS: dict[str, type[Inputs]] = {
     VERIFY_ENCRYPTION: VerifyEncryptionInputs,
     ENCRYPT_EXISTING_CLUSTER: EncryptExistingClusterInputs,
     ROTATE_KEY_MATERIAL: RotateKeyMaterialInputs,
+    WATCH_KEY: WatchKeyInputs,
     RECOVERY_DRILL: RecoveryDrillInputs,
     CLEAN_UP: CleanUpInputs,
 }

@@ -29,6 +29,7 @@ from runbook_lib.run.steps import (
     ROTATE_KEY_MATERIAL,
     START,
     VERIFY_ENCRYPTION,
+    WATCH_KEY,
 )
 from runbook_lib.steps import mistakes
 from runbook_lib.steps.open_step import OpenStep
@@ -188,6 +189,12 @@ EXERCISES = {
         "KMSInvalidStateException",
         {"a": "KMS generates new key material", "b": "a rotation needs new key material that was imported before",
          "c": "imported key material cannot be rotated"}, "b",
+    ),
+    WATCH_KEY: Exercise(
+        "Use a key that is pending deletion", mistakes.use_of_a_key_that_is_being_deleted, "KMSInvalidStateException",
+        {"a": "an enabled rule hears the call, with or without a trail",
+         "b": "only a rule that also gets read-only events hears the call, and only if a trail logs it",
+         "c": "the alarm before the expiry goes off"}, "b",
     ),
     RECOVERY_DRILL: Exercise(
         "Import other material into a key whose material was deleted", mistakes.other_material_into_a_key_that_lost_its_own,

@@ -103,6 +103,13 @@ def rotation_with_nothing_pending(session: Session) -> None:
     session.client("kms").rotate_key_on_demand(KeyId=key_id)
 
 
+def use_of_a_key_that_is_being_deleted(session: Session) -> None:
+    key_id = external_key(session)
+    import_material(session, key_id, wrapping_parameters(session, key_id))
+    session.client("kms").schedule_key_deletion(KeyId=key_id, PendingWindowInDays=7)
+    session.client("kms").encrypt(KeyId=key_id, Plaintext=b"a data key")
+
+
 def other_material_into_a_key_that_lost_its_own(session: Session) -> None:
     key_id = external_key(session)
     import_material(session, key_id, wrapping_parameters(session, key_id))

@@ -15,17 +15,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from runbook_lib.aws import ec2, kms, rds
+from runbook_lib.aws import ec2, kms, rds, watch
 from runbook_lib.aws.retry import find_until_visible
 from runbook_lib.errors import PlanOutdated
 from runbook_lib.plan import Change
 from runbook_lib.run.records import ClusterRecord, KeyRecord
-from runbook_lib.run.steps import CREATE_CLUSTER, CREATE_KEY, ENCRYPT_EXISTING_CLUSTER, VERIFY_ENCRYPTION
+from runbook_lib.run.steps import CREATE_CLUSTER, CREATE_KEY, ENCRYPT_EXISTING_CLUSTER, VERIFY_ENCRYPTION, WATCH_KEY
 from runbook_lib.steps.open_step import MARK_TAG, RUN_ID_TAG, STEP_TAG, OpenStep
 
 KEY, ALIAS = "KMS key", "alias"
 CLUSTER, INSTANCE, SNAPSHOT = "DB cluster", "DB instance", "cluster snapshot"
 SUBNET_GROUP, SECURITY_GROUP = "subnet group", "security group"
+TOPIC, RULE, ALARM = "SNS topic", "EventBridge rule", "CloudWatch alarm"
+# They have no resource id: whoever deletes one and creates another of the name gets the same ARN, so the mark counts too.
+_WITHOUT_ID = (SUBNET_GROUP, TOPIC, RULE, ALARM)
+_BY_REQUEST = (SNAPSHOT, TOPIC, RULE, ALARM)  # several of a kind, each with an intent of its own name
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,37 @@ def _security_group(step: OpenStep, change: Change) -> Found | None:
     return of_security_group(found) if found is not None else None
 
 
+def of_topic(found: Mapping[str, Any]) -> Found:
+    """Return the identity of an SNS topic's description: its ARN."""
+    arn = str(found["TopicArn"])
+    return Found(TOPIC, arn.rpartition(":")[2], arn, found["Tags"])
+
+
+def of_rule(found: Mapping[str, Any]) -> Found:
+    """Return the identity of an EventBridge rule's description: its ARN."""
+    return Found(RULE, str(found["Name"]), str(found["Arn"]), found["Tags"])
+
+
+def of_alarm(found: Mapping[str, Any]) -> Found:
+    """Return the identity of a CloudWatch alarm's description: its ARN."""
+    return Found(ALARM, str(found["AlarmName"]), str(found["AlarmArn"]), found["Tags"])
+
+
+def _topic(step: OpenStep, change: Change) -> Found | None:
+    found = watch.find_topic(step.session, change.identity)
+    return of_topic(found) if found is not None else None
+
+
+def _rule(step: OpenStep, change: Change) -> Found | None:
+    found = watch.find_rule(step.session, change.name)
+    return of_rule(found) if found is not None else None
+
+
+def _alarm(step: OpenStep, change: Change) -> Found | None:
+    found = watch.find_alarm(step.session, change.name)
+    return of_alarm(found) if found is not None else None
+
+
 def _alias(step: OpenStep, change: Change) -> Found | None:
     target = kms.find_alias(step.session, change.name)
     return Found(ALIAS, change.name, target) if target is not None else None
@@ -113,6 +148,9 @@ _LOOK: dict[str, Callable[[OpenStep, Change], Found | None]] = {
     SUBNET_GROUP: _subnet_group,
     SECURITY_GROUP: _security_group,
     ALIAS: _alias,
+    TOPIC: _topic,
+    RULE: _rule,
+    ALARM: _alarm,
 }
 
 
@@ -132,6 +170,9 @@ def requests_of(resource: str, name: str) -> tuple[tuple[str, str], ...]:
         SUBNET_GROUP: ((CREATE_CLUSTER, "rds:CreateDBSubnetGroup"),),
         SECURITY_GROUP: ((CREATE_CLUSTER, "ec2:CreateSecurityGroup"),),
         SNAPSHOT: ((VERIFY_ENCRYPTION, snapshot), (ENCRYPT_EXISTING_CLUSTER, snapshot)),
+        TOPIC: ((WATCH_KEY, f"sns:CreateTopic {name}"),),
+        RULE: ((WATCH_KEY, f"events:PutRule {name}"),),
+        ALARM: ((WATCH_KEY, f"cloudwatch:PutMetricAlarm {name}"),),
     }[resource]
 
 
@@ -150,7 +191,7 @@ def _created(step: OpenStep, found: Found, creator: str, request: str) -> bool:
     intent = step.run.intent(creator, request)
     marked = found.tags.get(MARK_TAG, "") in intent.marks and found.tags.get(STEP_TAG) == creator
     if found.identity in intent.resources:
-        return marked or found.resource != SUBNET_GROUP
+        return marked or found.resource not in _WITHOUT_ID
     if intent.outcome != "unclear" and (earlier := _recorded_earlier(step, found, creator)):
         return found.identity == earlier
     return intent.is_open and marked and found.tags.get(RUN_ID_TAG) == step.run.run_id
@@ -178,7 +219,7 @@ def names_of(step: OpenStep, resource: str, *, creator: str = "") -> list[str]:
         if creator not in ("", one):
             continue
         intents = step.run.steps.get(one, {}).get("intents", {})
-        if resource == SNAPSHOT:
+        if resource in _BY_REQUEST:
             found += [what.removeprefix(request) for what in intents if what.startswith(request)]
             continue
         recorded = intents.get(request, {}).get("resources", [])

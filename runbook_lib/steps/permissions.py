@@ -56,6 +56,14 @@ def values(
         "own_key": key_arn or every_key.replace("/*", f"/{KEY_ID}"),
         "tag_keys": tag_keys if len("".join(tag_keys)) <= _MOST_TAG_CHARACTERS else ["*"],
     }
+    known |= {
+        "own_key_id": known["own_key"].rpartition("/")[2],
+        "topic_key": merged["sns_kms_key_id"]
+        if ":" in merged["sns_kms_key_id"]
+        else every_key[:-1] + merged["sns_kms_key_id"],
+    }
+    named = "arn:{partition}:sns:{region}:{account_id}:runbook-{own_key_id}".format_map(known)
+    known["topic"] = merged["sns_topic_arn"] or named
     return known | _secret_key(merged["master_user_secret_kms_key_id"], every_key, known)
 
 

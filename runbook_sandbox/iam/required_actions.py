@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runbook_sandbox.iam.required_action import Form, Place, Required, RequiredAction, of_resource
+from runbook_sandbox.iam.required_by_monitoring import OF_MONITORING
 from runbook_sandbox.iam.required_by_rds import OF_RDS
 from runbook_sandbox.kms.base import condition_keys, encryption_context
 from runbook_sandbox.kms.ciphertexts import Unreadable, key_id_of
@@ -163,6 +164,7 @@ _TABLE: dict[str, Required] = {
     "kms:UntagResource": _untag_key,
     "kms:ListAliases": _unbound("kms:ListAliases"),
     **OF_RDS,
+    **OF_MONITORING,
     "ec2:CreateSecurityGroup": _create_security_group,
     "ec2:AuthorizeSecurityGroupIngress": _security_group("ec2:AuthorizeSecurityGroupIngress"),
     "ec2:DeleteSecurityGroup": _security_group("ec2:DeleteSecurityGroup"),

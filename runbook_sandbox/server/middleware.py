@@ -170,13 +170,16 @@ def _body(environ: dict[str, Any]) -> bytes:
 
 
 def _describe(environ: dict[str, Any]) -> tuple[str, str, str, str, str]:
-    """Return account, region, service, operation and wire format ("json" or "xml") of an AWS request."""
+    """Return account, region, service, operation and wire format of an AWS request."""
     scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
     region, service = (scope[1], scope[2]) if scope else ("us-east-1", "unknown")
     account = environ.get(_ACCOUNT_KEY, DEFAULT_ACCOUNT)
     target = environ.get("HTTP_X_AMZ_TARGET")
     if target:
         return account, region, service, target.rsplit(".", 1)[-1], "json"
+    if environ.get("HTTP_SMITHY_PROTOCOL") == "rpc-v2-cbor":
+        named = {"monitoring": "cloudwatch"}.get(service, service)
+        return account, region, named, environ.get("PATH_INFO", "").rpartition("/operation/")[2], "cbor"
     form = urllib.parse.parse_qs(_body(environ).decode(errors="replace"))
     form = form or urllib.parse.parse_qs(environ.get("QUERY_STRING", ""))
     return account, region, service, form.get("Action", ["Unknown"])[0], "xml"
@@ -220,7 +223,7 @@ def _with_faults(
 
 def _fault_error(fault: fault_injection.Fault, service: str, wire_format: str) -> tuple[int, str]:
     if fault.kind == "throttle":
-        return 400, "ThrottlingException" if wire_format == "json" else "Throttling"
+        return 400, "Throttling" if wire_format == "xml" else "ThrottlingException"
     return fault.status, fault.code or ("KMSInternalException" if service == "kms" else "InternalFailure")
 
 

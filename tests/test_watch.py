@@ -1,0 +1,283 @@
+"""21: one set of topic, rules and alarms for each key; deaf rules are named, another's resources are left alone."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+
+from runbook_lib.aws import sandbox_process
+from runbook_lib.errors import InputError, KeyNotUsable, PlanRefused, VerificationFailed
+from runbook_lib.inputs.watch import WatchKeyInputs
+from runbook_lib.run.records import WatchRecord
+from runbook_lib.steps import watch_key
+
+SERVICES = ["cloudwatch.amazonaws.com", "events.amazonaws.com"]
+
+
+def plan_of(walk, **given):
+    return watch_key.plan(walk.step("21"), WatchKeyInputs.check(given))
+
+
+def watched(walk, **given):
+    step = walk.step("21")
+    watch_key.apply(step, watch_key.plan(step, WatchKeyInputs.check(given)))
+    return watch_key.verify(step)
+
+
+def messages(walk):
+    return sandbox_process.call(walk.endpoint, "/runbook/messages")["messages"]
+
+
+def changing_calls(walk):
+    found = sandbox_process.call(walk.endpoint, "/runbook/calls")["calls"]
+    reads = ("Describe", "Get", "List")
+    return [call["operation"] for call in found if not call["operation"].startswith(reads)]
+
+
+def trail(walk, **selectors):
+    walk.client("s3").create_bucket(Bucket="logs", CreateBucketConfiguration={"LocationConstraint": "eu-west-2"})
+    walk.client("cloudtrail").create_trail(Name="audit", S3BucketName="logs", IsMultiRegionTrail=True)
+    if selectors:
+        walk.client("cloudtrail").put_event_selectors(TrailName="audit", **selectors)
+    walk.client("cloudtrail").start_logging(Name="audit")
+
+
+def change_policy(walk):
+    text = walk.client().get_key_policy(KeyId=walk.key_id, PolicyName="default")["Policy"]
+    walk.client().put_key_policy(KeyId=walk.key_id, PolicyName="default", Policy=text)
+
+
+def key_for_topics(walk, *, services=SERVICES):
+    root = {"AWS": f"arn:aws:iam::{walk.run.target['account_id']}:root"}
+    allow = {"Effect": "Allow", "Resource": "*"}
+    statements = [{**allow, "Principal": root, "Action": "kms:*"}]
+    if services:
+        actions = ["kms:Decrypt", "kms:GenerateDataKey*"]
+        statements.append({**allow, "Principal": {"Service": services}, "Action": actions})
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    return walk.client().create_key(Policy=policy)["KeyMetadata"]["KeyId"]
+
+
+@pytest.fixture
+def keyed(walk):
+    """A run that has its key, without material: it is watched all the same."""
+    return walk.start()
+
+
+@pytest.fixture
+def expiring(walk):
+    """A run whose key material expires in 60 days."""
+    walk.start().pair().encrypt()
+    ends = (walk.step("04").now() + timedelta(days=60)).isoformat(timespec="seconds")
+    walk.bring_in(expiration_model="KEY_MATERIAL_EXPIRES", valid_to=ends)
+    return walk
+
+
+def test_the_set_is_created_once_and_then_kept(keyed):
+    """One topic, three rules, two alarms and one test message; the second time nothing is sent that changes anything."""
+    watched(keyed)
+    assert ["Test: KMS key is watched"] == [one["subject"] for one in messages(keyed)]
+    before, again = changing_calls(keyed), plan_of(keyed)
+    assert {"keep"} == {change.action for change in again.changes}
+    watched(keyed)
+    assert before == changing_calls(keyed)
+
+
+def test_alarms_go_off_below_their_threshold_and_after_the_expiry(expiring):
+    """A class sees both messages in time, and the one of the expiry."""
+    watched(expiring)
+    names = {30: "ALARM", 7: "ALARM"}
+    sandbox_process.call(expiring.endpoint, "/runbook/clock", body={"advance_seconds": 61 * 86400}, method="POST")
+    subjects = [one["subject"] for one in messages(expiring) if one["sender"] == SERVICES[0]]
+    assert list(names) == [days for days in names for subject in subjects if f"expires-in-{days}-days" in subject]
+    [expired] = [one for one in messages(expiring) if one["sender"] == SERVICES[1]]
+    assert ("", True) == (expired["problem"], "KMS Imported Key Material Expiration" in expired["message"])
+    assert {"keep"} == {change.action for change in plan_of(expiring).changes}  # breaching as before, until it is back
+
+
+def test_missing_data_is_breaching_only_while_there_is_an_expiry(keyed):
+    """Without an expiry the metric has no data, and an alarm that treats this as breaching would never end."""
+    watched(keyed)
+    alarms = keyed.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    assert {("notBreaching", "OK")} == {(one["TreatMissingData"], one["StateValue"]) for one in alarms}
+
+
+@pytest.mark.parametrize(
+    ("selectors", "deaf"),
+    [
+        pytest.param(None, ["changed", "in-use"], id="no-trail"),
+        pytest.param({}, [], id="all-events"),
+        pytest.param({"EventSelectors": [{"ReadWriteType": "WriteOnly"}]}, ["in-use"], id="writes-only"),
+        pytest.param(
+            {"EventSelectors": [{"ExcludeManagementEventSources": ["kms.amazonaws.com"]}]}, ["changed", "in-use"], id="not-kms"
+        ),
+    ],
+)  # fmt: skip
+def test_the_plan_and_the_record_name_the_rules_that_hear_nothing(keyed, selectors, deaf):
+    """What the trail leaves out is what the rules do not hear: the sandbox delivers accordingly."""
+    if selectors is not None:
+        trail(keyed, **selectors)
+    words = plan_of(keyed).change("CloudTrail trail").detail
+    assert [kind in words for kind in ("'changed'", "'in use'")] == [kind in deaf for kind in ("changed", "in-use")]
+    watched(keyed)
+    assert deaf == [name.removeprefix(f"runbook-{keyed.key_id}-") for name in WatchRecord.so_far(keyed.run).deaf]
+    change_policy(keyed)
+    heard = [one for one in messages(keyed) if "PutKeyPolicy" in one["message"]]
+    assert ("changed" not in deaf) is (len(heard) == 1)
+
+
+def test_use_of_the_key_while_it_is_pending_deletion_is_told(keyed):
+    """By whom and when; another key's use is not."""
+    trail(keyed)
+    watched(keyed)
+    other = keyed.client().create_key()["KeyMetadata"]["KeyId"]
+    for key in (keyed.key_id, other):
+        keyed.client().schedule_key_deletion(KeyId=key, PendingWindowInDays=7)
+        with pytest.raises(keyed.client().exceptions.KMSInvalidStateException):
+            keyed.client().encrypt(KeyId=key, Plaintext=b"x")
+    told = [one["message"] for one in messages(keyed) if "in use while pending deletion" in one["message"]]
+    assert (1, True) == (len(told), keyed.key_id in told[0])
+
+
+@pytest.mark.parametrize("kind", ["rule", "alarm"])
+def test_what_another_created_is_refused_if_it_differs(keyed, kind):
+    """PutRule and PutMetricAlarm would replace it without asking."""
+    name = f"runbook-{keyed.key_id}-" + ("changed" if kind == "rule" else "expires-in-7-days")
+    if kind == "rule":
+        keyed.client("events").put_rule(Name=name, EventPattern='{"source": ["aws.rds"]}')
+    else:
+        keyed.client("cloudwatch").put_metric_alarm(
+            AlarmName=name, Namespace="x", MetricName="y", Statistic="Minimum", Period=60, EvaluationPeriods=1, Threshold=1.0,
+            ComparisonOperator="GreaterThanThreshold",
+        )  # fmt: skip
+    with pytest.raises(PlanRefused, match=f"{name}: exists with another .* this run did not create it"):
+        watch_key.apply(keyed.step("21"), plan_of(keyed))
+
+
+def test_what_this_run_created_and_somebody_changed_is_set_right(keyed):
+    """An alarm whose actions were switched off, a rule that was disabled: verify fails, and a new plan changes them back."""
+    watched(keyed)
+    name = f"runbook-{keyed.key_id}-expires-in-7-days"
+    keyed.client("cloudwatch").disable_alarm_actions(AlarmNames=[name])
+    keyed.client("events").disable_rule(Name=f"runbook-{keyed.key_id}-changed")
+    with pytest.raises(VerificationFailed, match=r"differs: State.*differs: ActionsEnabled"):
+        watch_key.verify(keyed.step("21"))
+    assert 2 == sum(change.action == "change" for change in plan_of(keyed).changes)
+    assert watched(keyed).passed
+
+
+def test_a_second_run_of_the_key_uses_the_set_and_owns_none_of_it(keyed, tmp_path):
+    """Its rows keep what is as it should be; what differs then is refused, as the first run created it."""
+    watched(keyed)
+    state = keyed.path / "state.json"
+    content = json.loads(state.read_text())
+    del content["steps"]["21_watch_key"]
+    state.write_text(json.dumps(content))
+    kept = [
+        change for change in plan_of(keyed).changes if change.action == "keep" and change.resource != "CloudTrail trail"
+    ]
+    assert (6, {""}) == (len(kept), {change.identity for change in kept})
+    keyed.client("events").disable_rule(Name=f"runbook-{keyed.key_id}-changed")
+    assert 1 == sum(change.action == "refuse" for change in plan_of(keyed).changes)
+
+
+def test_a_given_topic_is_used_if_it_lets_both_services_publish(keyed):
+    """Until then the plan refuses it, with the statements to add; it is never changed."""
+    sns = keyed.client("sns")
+    topic = sns.create_topic(Name="security")["TopicArn"]
+    refused = plan_of(keyed, sns_topic_arn=topic).change("SNS topic")
+    statements = json.loads(refused.detail.partition(": ")[2])
+    assert ("refuse", SERVICES) == (refused.action, [one["Principal"]["Service"] for one in statements])
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    sns.set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=policy)
+    assert watched(keyed, sns_topic_arn=topic).passed
+    assert json.loads(policy) == json.loads(sns.get_topic_attributes(TopicArn=topic)["Attributes"]["Policy"])
+    assert topic == messages(keyed)[-1]["topic"]
+
+
+def test_a_given_topic_that_is_gone_or_elsewhere_is_refused(keyed):
+    """An alarm publishes in its own Region only."""
+    account = keyed.run.target["account_id"]
+    for region, words in (("eu-west-2", "does not exist"), ("eu-west-1", "in its own Region")):
+        change = plan_of(keyed, sns_topic_arn=f"arn:aws:sns:{region}:{account}:nowhere").change("SNS topic")
+        assert ("refuse", True) == (change.action, words in change.detail)
+
+
+def test_the_key_of_the_topic_must_let_both_services_use_it(keyed):
+    """The statement to add is in the refusal; with it, the messages arrive under the key."""
+    closed, key = key_for_topics(keyed, services=[]), key_for_topics(keyed)
+    refused = plan_of(keyed, sns_kms_key_id=closed).change("SNS topic")
+    assert ("refuse", SERVICES) == (
+        refused.action,
+        json.loads(refused.detail.partition("statement: ")[2])["Principal"]["Service"],
+    )
+    assert watched(keyed, sns_kms_key_id=key).passed
+    change_policy(keyed)
+    assert {""} == {one["problem"] for one in messages(keyed)}
+
+
+def test_the_watched_key_and_aws_own_key_cannot_encrypt_the_topic(keyed):
+    """Nothing would arrive when it matters: the watched key fails with its material, AWS's own lets no service publish."""
+    own = keyed.client().describe_key(KeyId="alias/aws/rds")["KeyMetadata"]["KeyId"]
+    for key, words in ((keyed.key_id, "the one that is watched"), (own, "AWS's own"), (OTHER_KEY, "not found")):
+        change = plan_of(keyed, sns_kms_key_id=key).change("SNS topic")
+        assert ("refuse", True) == (change.action, words in change.detail), change.detail
+    topic = keyed.client("sns").create_topic(Name="closed", Attributes={"KmsMasterKeyId": "alias/aws/sns"})["TopicArn"]
+    assert "name that key in sns_kms_key_id" in plan_of(keyed, sns_topic_arn=topic).change("SNS topic").detail
+
+
+OTHER_KEY = "12345678-1234-1234-1234-123456789012"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param({"sns_kms_key_id": "alias/aws/sns"}, id="alias"),
+        pytest.param({"sns_topic_arn": "security"}, id="name"),
+        pytest.param({"sns_topic_arn": "arn:aws:sns:eu-west-2:123456789012:x.fifo"}, id="fifo"),
+        pytest.param(
+            {
+                "sns_topic_arn": "arn:aws:sns:eu-west-2:123456789012:x",
+                "sns_kms_key_id": f"arn:aws:kms:eu-west-1:123456789012:key/{OTHER_KEY}",
+            },
+            id="regions",
+        ),
+    ],
+)
+def test_places_that_cannot_work_are_refused_before_any_call(given):
+    """Each with the value and the rule."""
+    with pytest.raises(InputError, match="sns_"):
+        WatchKeyInputs.check(given)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("operation", "kind"),
+    [
+        pytest.param("sns:CreateTopic", "drop_after", id="topic"),
+        pytest.param("events:PutRule", "drop_after", id="rule"),
+        pytest.param("events:PutTargets", "drop_before", id="target"),
+        pytest.param("cloudwatch:PutMetricAlarm", "drop_after", id="alarm"),
+    ],
+)
+def test_a_lost_answer_doubles_nothing_and_the_next_attempt_completes(keyed, operation, kind):
+    """What was sent is recognised as this run's own; the set is whole, and there is one of each."""
+    command = {"operation": operation, "kind": kind, "count": 1}
+    sandbox_process.call(keyed.endpoint, "/runbook/faults", body=command, method="POST")
+    try:
+        watched(keyed)
+    except Exception:  # noqa: BLE001 - whatever stopped it, the next attempt has to complete
+        watched(keyed)
+    assert {"keep"} == {change.action for change in plan_of(keyed).changes}
+    assert all(change.identity for change in plan_of(keyed).changes if change.resource != "CloudTrail trail")
+
+
+def test_a_deleted_key_is_not_watched(keyed):
+    """There is nothing to be told of."""
+    keyed.client().schedule_key_deletion(KeyId=keyed.key_id, PendingWindowInDays=7)
+    assert "create" in {change.action for change in plan_of(keyed).changes}
+    sandbox_process.call(keyed.endpoint, "/runbook/clock", body={"advance_seconds": 8 * 86400}, method="POST")
+    with pytest.raises(KeyNotUsable, match="is deleted"):
+        plan_of(keyed)
