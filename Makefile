@@ -15,8 +15,8 @@ test: .venv/ready
 	$(BIN)/pytest --nbval notebooks
 
 test-all: .venv/ready
-	$(BIN)/pytest -p no:nbval -m slow tests/test_browser.py tests/test_lab.py
-	$(BIN)/pytest -p no:nbval -n auto --dist worksteal -m "slow and not by_command" --ignore tests/test_browser.py --ignore tests/test_lab.py
+	$(BIN)/pytest -p no:nbval -m slow tests/test_browser.py tests/test_browser_clumsy.py tests/test_lab.py
+	$(BIN)/pytest -p no:nbval -n auto --dist worksteal -m "slow and not by_command" --ignore tests/test_browser.py --ignore tests/test_browser_clumsy.py --ignore tests/test_lab.py
 
 # Break the chain at every AWS call and every file write, and run it again. Slow.
 crash-matrix: .venv/ready

@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+
+_STYLE = (
+    "<style>.runbook-lost{display:none}"
+    ".jupyter-widgets-disconnected .runbook-lost{display:inline}"
+    ".jupyter-widgets-disconnected .runbook-live{display:none}</style>"
+)
+_LOST = (
+    "<b style='color:#dc3e46'>✗ Not connected: the kernel of this page was restarted.</b> Run the cells again from the top "
+    "(menu Run > Run All Above Selected Cell); values that were read into the run come back."
+)
 
 
 def is_attended() -> bool:
@@ -18,3 +29,12 @@ def is_attended() -> bool:
         return False
     kernel = getattr(get_ipython(), "kernel", None)
     return bool(getattr(kernel, "_allow_stdin", False))
+
+
+def while_connected(words: Sequence[str]) -> str:
+    """Return the HTML of an HTML widget that shows `words` while its kernel lives, and afterwards what to do.
+
+    JupyterLab gives each view of a widget without a kernel the class `jupyter-widgets-disconnected`; a style sheet inside
+    the widget is all that can react to it, since no Python is left to do so.
+    """
+    return f"{_STYLE}<span class='runbook-live'>{' '.join(words)}</span><span class='runbook-lost'>{_LOST}</span>"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from runbook_lib.attended import is_attended
+from runbook_lib.attended import is_attended, while_connected
 from runbook_lib.errors import PlanNotConfirmed, PlanRefused
 from runbook_lib.tables import TEMPLATES, Table, as_text
 from runbook_lib.texts import visible
@@ -74,7 +74,8 @@ class Plan:
     """What a step will change, in order. `apply` takes this same value; nothing has changed yet.
 
     `inputs` is the model that the plan is based on. `made_for` holds fingerprints of the steps' records at the time of
-    planning: the plan applies to that state of that run only.
+    planning: the plan applies to that state of that run only. `of_later_steps`: the rows announce what later steps change,
+    and applying this plan changes nothing in the account.
     """
 
     step: str
@@ -84,6 +85,7 @@ class Plan:
     scope: Scope | None = None
     cost: str = ""
     made_for: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    of_later_steps: bool = False
     confirmation: Confirmation = field(default_factory=Confirmation, repr=False, compare=False)
 
     @property
@@ -106,7 +108,8 @@ class Plan:
     @property
     def needs_confirmation(self) -> bool:
         """Whether a person must confirm this plan before it is applied: it changes something in an AWS account."""
-        changes = any(change.action in ("create", "change", "delete") for change in self.changes)
+        rows = () if self.of_later_steps else self.changes
+        changes = any(change.action in ("create", "change", "delete") for change in rows)
         return changes and self.scope is not None and self.scope.target == "aws" and is_attended()
 
     def require_confirmed(self) -> None:
@@ -163,7 +166,8 @@ class Plan:
             layout={"width": "auto"},
         )
         box.observe(lambda change: setattr(self.confirmation, "given", bool(change["new"])), names="value")
-        view: dict[str, Any] = ipywidgets.VBox([ipywidgets.HTML(self._repr_html_()), box])._repr_mimebundle_()
+        rows = [ipywidgets.HTML(self._repr_html_()), box, ipywidgets.HTML(while_connected([]))]
+        view: dict[str, Any] = ipywidgets.VBox(rows)._repr_mimebundle_()
         return {**view, "text/plain": repr(self), "text/html": self._repr_html_()}
 
     def _repr_html_(self) -> str:

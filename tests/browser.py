@@ -235,6 +235,23 @@ class Tab:
             arg=index,
         )
 
+    def restart_kernel(self) -> None:
+        """Restart the kernel by the menu, as a person does, and wait until it is idle."""
+        self.command("kernelmenu:restart")
+        self.page.locator(".jp-Dialog button.jp-mod-accept").click()
+        self.page.locator(".jp-Dialog").wait_for(state="detached")
+        self.page.wait_for_selector(
+            ".jp-NotebookPanel:not(.lm-mod-hidden) .jupyter-widgets-disconnected", state="attached"
+        )
+        self.page.wait_for_function(
+            "() => window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"
+        )
+        self._stands_at.pop(self.path(), None)
+
+    def close(self) -> None:
+        """Close the tab of the browser without saving, as by mistake; kernels live on."""
+        self.page.goto("about:blank")
+
     def run_all(self) -> None:
         """Run all cells and wait until the last has ended or one has failed."""
         self.command("notebook:run-all-cells")
@@ -274,6 +291,23 @@ class Tab:
     def field(self, label: str) -> Any:
         """Return the input of that label in the current notebook: so the label is proved to be its label."""
         return self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)").get_by_label(label, exact=True)
+
+    def fill(self, label: str, text: str) -> None:
+        """Type over what stands in a field, with the keyboard; a page that is still settling may take the focus away."""
+        field = self.field(label)
+        for _ in range(5):
+            field.focus()
+            if field.evaluate("element => element === document.activeElement"):
+                field.press("Control+a")
+                field.press_sequentially(text)
+            if field.input_value() == text:
+                return
+        raise AssertionError(f"{label} holds {field.input_value()!r}, {text!r} was typed")
+
+    def is_shown(self, words: str) -> bool:
+        """Say whether words are visible in the current notebook now."""
+        found = self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)").get_by_text(words)
+        return any(one.is_visible() for one in found.all())
 
     def see(self, words: Any) -> None:
         """Wait until words, or what matches a pattern, stand in the current notebook."""

@@ -66,13 +66,6 @@ def state(server):
     return json.loads((server.runs / "demo" / "state.json").read_text())
 
 
-def fill(tab, label, text):
-    """Type over what stands in a field, with the keyboard."""
-    tab.field(label).focus()
-    tab.page.keyboard.press("Control+a")
-    tab.page.keyboard.type(text)
-
-
 def test_the_start_page_says_what_this_is_and_where_to_begin(walk):
     """Rendered, calm, the steps as a map; its links work; no pop-up asks for news."""
     text = walk.page.locator(".jp-RenderedMarkdown").first.inner_text()
@@ -88,8 +81,8 @@ def test_the_start_page_says_what_this_is_and_where_to_begin(walk):
 def test_00_starts_the_run_with_a_text_and_a_number_that_were_typed(walk, server):
     """The form is used by keyboard alone, and the plan names what was changed."""
     walk.go_on_to("form = start.form")
-    fill(walk, "DB cluster identifier", "orders")
-    fill(walk, "Readers", "1")
+    walk.fill("DB cluster identifier", "orders")
+    walk.fill("Readers", "1")
     walk.see("2 values differ from the parameters.")
     plan = walk.go_on_to("plan = start.plan")
     shown = walk.output(plan)
@@ -117,24 +110,24 @@ def test_tab_reaches_the_fields_in_the_order_in_which_they_are_read(walk):
 
 def test_a_wrong_value_is_told_beside_its_field_and_stops_the_next_cell(walk, server):
     """While typing; the cell that reads the form fails in one line; nothing was called for it."""
-    fill(walk, "Alias", "orders")
+    walk.fill("Alias", "orders")
     walk.see("write 'alias/orders'")
     walk.see("1 value is not valid")
     read = walk.run("asked = form.value")
     assert "InputError: key_alias: 'orders' does not begin with 'alias/'" in walk.output(read)
     assert "Traceback" not in walk.output(read)
-    fill(walk, "Alias", "alias/orders")
+    walk.fill("Alias", "alias/orders")
     walk.see("All values are valid")
 
 
 def test_an_apply_stops_when_the_form_says_something_else_than_the_plan(walk, server):
     """The plan of a valid form, then a wrong value: apply refuses in one line, and no key is made."""
     walk.go_on_to("plan = create_key.plan")
-    fill(walk, "Alias", "wrong")
+    walk.fill("Alias", "wrong")
     apply = walk.run("create_key.apply")
     assert "PlanOutdated: nothing was changed: the form was edited after this plan" in walk.output(apply)
     assert "01_create_key" not in state(server)["steps"]
-    fill(walk, "Alias", "alias/orders")
+    walk.fill("Alias", "alias/orders")
 
 
 def test_01_makes_the_key_with_a_switch_thrown(walk, server):

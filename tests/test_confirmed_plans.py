@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ipywidgets
 import pytest
 
@@ -87,3 +89,11 @@ def test_in_the_sandbox_and_without_a_person_nothing_is_asked(step_on, target, a
 def test_a_plan_that_keeps_everything_asks_nothing(step_on):
     """Opening a finished step again is not a change."""
     assert not step_on().plan(CreateKeyInputs.check({}), [Change("keep", "KMS key", "k")]).needs_confirmation
+
+
+def test_a_plan_of_what_later_steps_change_asks_nothing(step_on):
+    """00 shows what the whole run will make, and changes nothing in the account itself: each later step asks for its own."""
+    step = step_on()
+    plan = replace(step.plan(CreateKeyInputs.check({}), [CREATE]), of_later_steps=True)
+    assert not plan.needs_confirmation
+    assert "KMS key" in plan._repr_html_()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from runbook_lib.attended import is_attended
+from runbook_lib.attended import is_attended, while_connected
 from runbook_lib.errors import FileNotWritable, InputError, PlanOutdated
 from runbook_lib.inputs.base import Inputs
 from runbook_lib.pages.form_files import problems_now
@@ -239,7 +239,9 @@ class Form:
         else:
             parts.insert(0, "<b style='color:#238a43'>✓ All values are valid.</b>")
             parts.append("Click the next cell, then press Shift+Enter.")
-        self._summary.value = f"<div style='font-size:13px;line-height:1.5;margin-top:6px'>{' '.join(parts)}</div>"
+        self._summary.value = (
+            f"<div style='font-size:13px;line-height:1.5;margin-top:6px'>{while_connected(parts)}</div>"
+        )
 
     def _arrange(self, now: Mapping[str, Any], problems: Mapping[str, str]) -> None:
         """Show the fields that belong to the choices made, and each one that has a value of its own or a problem."""

@@ -189,7 +189,7 @@ def plan(step: OpenStep, asked: StartInputs) -> Plan:
     )
     if source:
         rows += _rows_of_existing(source, cluster)
-        return replace(step.plan(asked, rows), cost="")
+        return replace(step.plan(asked, rows), cost="", of_later_steps=True)
     name = cluster_network.group_name(cluster)
     if not asked.db_subnet_group_name:
         rows.append(Change("create", "subnet group", name, "step 05", "rds:CreateDBSubnetGroup"))
@@ -208,7 +208,7 @@ def plan(step: OpenStep, asked: StartInputs) -> Plan:
                 "rds:CreateDBInstance",
             )
         )
-    return replace(step.plan(asked, rows), cost="")  # the rows are the whole run's; `estimate` returns their cost
+    return replace(step.plan(asked, rows), cost="", of_later_steps=True)  # `estimate` returns the cost
 
 
 def _rows_of_existing(source: str, cluster: str) -> list[Change]:
