@@ -308,13 +308,17 @@ AGAIN = {
 }
 
 
+# What 90 needs once the key is deleted.
+AFTER = {"90_clean_up": {"events:RemoveTargets", "events:DeleteRule", "sns:DeleteTopic"}}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STEPS)
 def test_no_policy_allows_an_action_that_is_never_asked_for(walks: Any, name: str) -> None:
     """Nothing in a policy is there for nothing, but for what only a second attempt needs."""
     asked = set().union(*(needed.get(name, set()) for needed, _ in walks))
     held = set().union(*(policy.get(name, set()) for _, policy in walks))
-    assert held - asked == AGAIN.get(name, set()) - asked
+    assert held - asked == (AGAIN.get(name, set()) | AFTER.get(name, set())) - asked
     assert asked <= held
 
 
@@ -341,6 +345,27 @@ def test_what_only_a_second_attempt_needs_is_needed(endpoint: str, tmp_path: Pat
         account.kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]["KeyManager"] == "AWS"
         for key in account.kms.list_keys()["Keys"]
     )  # the run's, and the one of the password
+
+
+@pytest.mark.slow
+def test_what_watched_a_deleted_key_is_deleted_with_its_permissions(
+    endpoint: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """90 deletes rules and topic when it is run again after the key is deleted; without a permission it stops, and names it."""
+    account = Account(endpoint, 51, tmp_path, pending_window_in_days=7)
+    for name in (*CHAIN[:2], WATCH_KEY):
+        assert "" == account.run(name, monkeypatch), name
+    policy = permissions.policy([CLEAN_UP], account.known())
+    assert "" == account.run(CLEAN_UP, monkeypatch)
+    sandbox_process.call(endpoint, "/runbook/clock", body={"advance_seconds": 8 * 86400}, method="POST")
+    for action in ("events:RemoveTargets", "events:DeleteRule", "sns:DeleteTopic"):
+        account.allow(without(policy, action))
+        assert action in account.run(CLEAN_UP, monkeypatch)
+    account.allow(policy)
+    assert "" == account.run(CLEAN_UP, monkeypatch)
+    account.enforce(False)
+    assert [] == connect(endpoint, "events", account=account.id).list_rules()["Rules"]
+    sandbox_process.call(endpoint, "/runbook/clock", body={"reset": True}, method="POST")
 
 
 @pytest.mark.slow

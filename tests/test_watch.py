@@ -9,9 +9,10 @@ import pytest
 
 from runbook_lib.aws import sandbox_process
 from runbook_lib.errors import InputError, KeyNotUsable, PlanRefused, VerificationFailed
+from runbook_lib.inputs.rds import CleanUpInputs
 from runbook_lib.inputs.watch import WatchKeyInputs
 from runbook_lib.run.records import WatchRecord
-from runbook_lib.steps import watch_key
+from runbook_lib.steps import clean_up, watch_key
 
 SERVICES = ["cloudwatch.amazonaws.com", "events.amazonaws.com"]
 
@@ -281,3 +282,80 @@ def test_a_deleted_key_is_not_watched(keyed):
     sandbox_process.call(keyed.endpoint, "/runbook/clock", body={"advance_seconds": 8 * 86400}, method="POST")
     with pytest.raises(KeyNotUsable, match="is deleted"):
         plan_of(keyed)
+
+
+# 90 -----------------------------------------------------------------------------------------------------------------
+
+
+def cleaned_up(walk, **given):
+    step = walk.step("90")
+    asked = CleanUpInputs.check({"confirm_db_cluster_identifier": "aurora-byok", "pending_window_in_days": 7, **given})
+    clean_up.apply(step, clean_up.plan(step, asked))
+    clean_up.verify(step)
+
+
+def what_watches(walk):
+    """Return how many alarms, rules and topics there are."""
+    found = walk.client("cloudwatch").describe_alarms()["MetricAlarms"], walk.client("events").list_rules()["Rules"]
+    return [*map(len, found), len(walk.client("sns").list_topics().get("Topics", []))]
+
+
+def move_clock(walk, days):
+    sandbox_process.call(walk.endpoint, "/runbook/clock", body={"advance_seconds": days * 86400}, method="POST")
+
+
+def test_90_deletes_the_alarms_first_and_the_rest_once_the_key_is_deleted(keyed):
+    """Until then a rule hears who still uses the key; afterwards nothing of the set is left."""
+    watched(keyed)
+    cleaned_up(keyed)
+    assert [0, 3, 1] == what_watches(keyed)
+    move_clock(keyed, 8)
+    cleaned_up(keyed)
+    assert [0, 0, 0] == what_watches(keyed)
+
+
+def test_90_keeps_the_set_while_the_key_is_kept(keyed):
+    """A grant of somebody else keeps the key, so everything that watches it stays; also if it comes after the plan."""
+    watched(keyed)
+    step, asked = keyed.step("90"), CleanUpInputs.check({"confirm_db_cluster_identifier": "aurora-byok"})
+    plan = clean_up.plan(step, asked)
+    assert {"delete"} == {change.action for change in plan.changes if change.resource == "CloudWatch alarm"}
+    secret = keyed.client("secretsmanager")
+    secret.create_secret(Name="theirs", KmsKeyId=keyed.key_id, SecretString="x")
+    clean_up.apply(step, plan)
+    assert [2, 3, 1] == what_watches(keyed)
+    assert {"keep"} == {
+        change.action for change in clean_up.plan(keyed.step("90"), asked).changes if change.resource != "alias"
+    }
+
+
+def test_90_leaves_what_another_created_and_a_topic_that_was_given(keyed):
+    """An alarm that was deleted and created again by somebody has the same ARN, and not the mark of this run."""
+    topic = keyed.client("sns").create_topic(Name="security")["TopicArn"]
+    keyed.client("sns").set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=open_policy(topic))
+    watched(keyed, sns_topic_arn=topic)
+    [alarm] = [
+        one for one in keyed.client("cloudwatch").describe_alarms()["MetricAlarms"] if "in-7-days" in one["AlarmName"]
+    ]
+    keyed.client("cloudwatch").delete_alarms(AlarmNames=[alarm["AlarmName"]])
+    kept = (
+        "AlarmName",
+        "MetricName",
+        "Namespace",
+        "Statistic",
+        "Period",
+        "EvaluationPeriods",
+        "Threshold",
+        "ComparisonOperator",
+    )
+    keyed.client("cloudwatch").put_metric_alarm(**{name: alarm[name] for name in kept})
+    keyed.client("cloudwatch").untag_resource(ResourceARN=alarm["AlarmArn"], TagKeys=["runbook:run", "runbook:step"])
+    cleaned_up(keyed)
+    move_clock(keyed, 8)
+    cleaned_up(keyed)
+    assert [1, 0, 1] == what_watches(keyed)
+
+
+def open_policy(topic):
+    allow = {"Effect": "Allow", "Principal": {"Service": SERVICES}, "Action": "sns:Publish", "Resource": topic}
+    return json.dumps({"Version": "2012-10-17", "Statement": [allow]})

@@ -19,7 +19,7 @@ from runbook_lib.plan import Change, Plan
 from runbook_lib.run.clusters import clusters
 from runbook_lib.run.records import CleanUpRecord, KeyRecord, StartRecord, VerificationRecord
 from runbook_lib.run.steps import CREATE_CLUSTER, CREATE_KEY, VERIFY_ENCRYPTION
-from runbook_lib.steps import cluster_network, create_key, ownership, reports, restored_cluster
+from runbook_lib.steps import cluster_network, create_key, ownership, reports, restored_cluster, watch_removal
 from runbook_lib.steps.key_guard import in_words, what_keeps_the_key
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.ownership import ALIAS, CLUSTER, INSTANCE, SECURITY_GROUP, SNAPSHOT, SUBNET_GROUP, Found
@@ -38,6 +38,7 @@ _DELETED = frozenset(
         "InvalidGroup.NotFound",
         "NotFoundException",
         "DBClusterSnapshotNotFoundFault",
+        "ResourceNotFoundException",
     }
 )
 
@@ -62,7 +63,7 @@ def plan(step: OpenStep, asked: CleanUpInputs) -> Plan:
         changes += restored_cluster.kept_after_cut_over(step, restored) or _cluster(step, own, restored)
     changes += [*restored_cluster.kept_snapshots(step), *_snapshot(step), *_network(step, cluster)]
     changes += _key(step, asked, {(change.resource, change.name) for change in changes if change.action == "delete"})
-    return step.plan(asked, changes)
+    return step.plan(asked, [*changes, *watch_removal.rows(step, changes)])
 
 
 def _deletion(step: OpenStep, found: Found, call: str, request: dict[str, Any], detail: str = "") -> Change:
@@ -160,15 +161,9 @@ def _key(step: OpenStep, inputs: CleanUpInputs, deleted: set[tuple[str, str]]) -
     if keeps:
         return [Change("keep", "KMS key", key_id, in_words(list(dict.fromkeys(keeps)), metadata["Arn"]))]
     days = inputs.pending_window_in_days
-    deletion = Change(
-        "delete",
-        "KMS key",
-        key_id,
-        f"after {days} days; irreversible then, even with a backup of the key material",
-        "kms:ScheduleKeyDeletion",
-        {"KeyId": key_id, "PendingWindowInDays": days},
-    )
-    return [deletion, *aliases]
+    why = f"after {days} days; irreversible then, even with a backup of the key material"
+    request = {"KeyId": key_id, "PendingWindowInDays": days}
+    return [Change("delete", "KMS key", key_id, why, "kms:ScheduleKeyDeletion", request), *aliases]
 
 
 # Apply ------------------------------------------------------------------------------------------------------------
@@ -230,6 +225,8 @@ def _delete(step: OpenStep, change: Change, asked: CleanUpInputs) -> str:
                 step.client("ec2").delete_security_group(**request)
             case ownership.ALIAS:
                 step.client("kms").delete_alias(**request)
+            case ownership.ALARM | ownership.RULE | ownership.TOPIC:
+                return watch_removal.delete(step, change)
             case ownership.KEY:
                 return _delete_key(step, change.name, request, asked)
     except ClientError as error:

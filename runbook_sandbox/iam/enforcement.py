@@ -92,6 +92,7 @@ def may(account: str, access_key: str, required: RequiredAction, *, region: str,
     _evaluated[account].append(required.action)
     resource = str(key.arn) if key else _known_path(required.resource, account)
     attributes = {**kms_policy.key_context(key), **kms_policy.key_labels(key)} if key else {}
+    attributes |= kms_policy.days_without_use(key, required.action) if key else {}
     context = {
         "aws:RequestedRegion": region, **_resource_tags(resource, account, region),
         **kms_policy.caller_context(account, access_key), **attributes, **required.context,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from moto.core.exceptions import JsonRESTError
@@ -21,7 +22,7 @@ from runbook_lib.policies.evaluate import Decision, Request
 from runbook_lib.policies.patterns import listed
 from runbook_lib.policies.statements import ELEMENTS
 from runbook_sandbox.instruments import accounts, clock
-from runbook_sandbox.kms.keys import is_replica
+from runbook_sandbox.kms.keys import extension_of, is_replica
 
 QUOTA = 32 * 1024
 
@@ -156,6 +157,18 @@ def key_context(key: Key) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def days_without_use(key: Key, action: str) -> dict[str, Any]:
+    """Return the condition key of the days since the last use, else since the creation, for the two actions that have it.
+
+    Source: KMS developer guide, conditions-kms (kms:TrailingDaysWithoutKeyUsage: DisableKey and ScheduleKeyDeletion).
+    """
+    if action not in ("kms:DisableKey", "kms:ScheduleKeyDeletion"):
+        return {}
+    used = extension_of(key).last_usage
+    since = used[1] if used is not None else datetime.fromtimestamp(float(key.creation_date), UTC)
+    return {"kms:TrailingDaysWithoutKeyUsage": (clock.now() - since).days}
+
+
 def key_labels(key: Key) -> dict[str, Any]:
     """Return the condition keys that only IAM policies may use: the key's tags and aliases.
 
@@ -183,7 +196,7 @@ def key_decision(
     For a service that acts for the caller pass its conditions: `{"kms:ViaService": "rds.eu-west-2.amazonaws.com",
     "kms:GrantIsForAWSResource": True}`. The condition keys of the caller and of the key are added here.
     """
-    full = {**key_context(key), **(context or {})}
+    full = {**key_context(key), **days_without_use(key, action), **(context or {})}
     return decide(key.policy, _request(action, account, access_key, str(key.arn), full))
 
 
