@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from runbook_cli.common import echo_lines, print_line, report_errors, runs_dir_option
+from runbook_cli.watch import follow_expiry
 from runbook_lib import errors
 
 _SOURCES = ("generate", "file", "recovery", "pkcs11")
@@ -184,6 +185,7 @@ def recover(run_id: str, runs_dir: Path | None, check: bool, hand_over: bool, en
     for change in plan.changes:
         if change.resource == library.CLUSTER:
             print_line(f"cluster {change.name} is starting; verify it with: runbook run --run-id {run_id}")
+    follow_expiry(run_id, runs_folder(runs_dir))
     sys.stdout.flush()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from runbook_cli.common import parameter_option, print_line, report_errors, runs_dir_option
+from runbook_cli.watch import follow_expiry
 from runbook_lib.run.paths import runs_folder, shown
 
 
@@ -61,6 +62,7 @@ def rotate(
     print_line(
         f"{done}: the key needs {len(needed)} key materials, current: key check value {needed[-1].shown_check_value}"
     )
+    follow_expiry(run_id, runs_folder(runs_dir))
     print_line("no data was encrypted again; keep the backups of every one of them: runbook recover --check tries all")
 
 

@@ -105,7 +105,7 @@ def _step_rows(run: Run) -> list[dict[str, Any]]:
 def _lines(run: Run, now: dict[str, datetime], running: str, *, with_steps: bool) -> Iterator[str]:
     """Yield the line of a run, its key material's expiry, and, `with_steps`, a line for each step."""
     from runbook_cli.run_state import next_step, target_label
-    from runbook_lib.run.expiry import in_words, of_each, seconds_left
+    from runbook_lib.run.expiry import how_to_extend, in_words, of_each, seconds_left
     from runbook_lib.run.steps import CLEAN_UP
 
     target, following = run.target, next_step(run)
@@ -117,7 +117,11 @@ def _lines(run: Run, now: dict[str, datetime], running: str, *, with_steps: bool
     yield f"{name}  {where} · {run.created} · {state}"
     left = in_words(run, now=now.get(target["sandbox_id"]))
     if left and (with_steps or seconds_left(run) is not None):
-        yield f"  key material {left}; to import it again: runbook recover {run.run_id}"
-        yield from (f"    {words}" for words in of_each(run, now=now.get(target["sandbox_id"])))
+        extend = how_to_extend(run)
+        yield f"  key material {left}; " + (
+            f"to extend it: {extend}" if extend else f"to import it again: runbook recover {run.run_id}"
+        )
+        each = of_each(run, now=now.get(target["sandbox_id"]))
+        yield from (f"    key check value {value} {words}" for value, words in each if len(each) > 1)
     for row in _step_rows(run) if with_steps else []:
         yield f"  {row['step']:<30} {row['status']:<9} {row['summary']}".rstrip()

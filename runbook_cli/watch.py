@@ -43,3 +43,21 @@ def watch(run_id: str, parameters: Path | None, overrides: tuple[tuple[str, str]
     print_line(
         f"subscribe an address: aws sns subscribe --topic-arn {record.topic_arn} --protocol email --notification-endpoint ADDRESS"
     )
+
+
+def follow_expiry(run_id: str, runs_dir: Path) -> None:
+    """Let the alarms of a watched run follow its expiry; print what changed, or the command that does it later."""
+    from runbook_lib.errors import RunbookError
+    from runbook_lib.run.steps import WATCH_KEY
+    from runbook_lib.steps.open_step import open_step
+
+    step = open_step(WATCH_KEY, run_id=run_id, runs_dir=runs_dir)
+    if WATCH_KEY not in step.run.steps:
+        return
+    from runbook_lib.steps.watch_key import follow
+
+    try:
+        for line in follow(step):
+            print_line(line)
+    except RunbookError as error:
+        print_line(f"the alarms were not adjusted ({error}); do it with: runbook watch {run_id}")

@@ -271,7 +271,7 @@ def test_status_says_how_long_is_left(walk):
     walk.start().pair().encrypt(**custody_of("recovery_key", walk))
     walk.bring_in(expiration_model="KEY_MATERIAL_EXPIRES", valid_to=in_days(walk, 40.5))
     told = CliRunner().invoke(main, ["status", "demo", "--runs-dir", str(walk.folder)]).output
-    assert "in 40 days; to import it again: runbook recover demo" in told
+    assert "in 40 days; to extend it: runbook recover demo --valid-to TIME" in told
     rows = json.loads(CliRunner().invoke(main, ["status", "--json", "--runs-dir", str(walk.folder)]).output)
     assert 40 == rows[0]["seconds_until_expiry"] // 86400
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pytest
 
 from runbook_cli.lab.start_page import start_page
 from runbook_cli.run_state import next_step
+from runbook_lib.run.materials import permanent_materials
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import all_steps, chain
 
@@ -55,6 +57,17 @@ def test_a_run_on_the_way_shows_what_is_done_and_links_what_is_next(run_with):
     assert 3 == page.count("✓ done")
     assert 1 == page.count("**▶ next, started**")
     assert f"Continue run `demo`: [03 encrypt key material](n/{STEPS[3]}.ipynb)" in page
+
+
+def test_a_run_shows_how_long_its_material_lives_and_what_extends_it(walk):
+    """With its date, not with the days left: the page is read later, and a sandbox has a clock of its own."""
+    walk.start().pair().encrypt()
+    ends = (walk.step("04").now() + timedelta(days=60)).replace(microsecond=0)
+    walk.bring_in(expiration_model="KEY_MATERIAL_EXPIRES", valid_to=ends.isoformat())
+    page = start_page([walk.run], target="sandbox", notebooks="n")
+    value = permanent_materials(walk.run)[0].shown_check_value
+    expected = f"Key material: key check value `{value}` expires at {ends:%Y-%m-%d %H:%M} UTC. To extend it: "
+    assert f"{expected}`runbook recover demo --valid-to TIME`." in page
 
 
 def test_a_finished_run_links_its_evidence(run_with):

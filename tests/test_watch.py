@@ -10,9 +10,10 @@ import pytest
 from runbook_lib.aws import sandbox_process
 from runbook_lib.errors import InputError, KeyNotUsable, PlanRefused, VerificationFailed
 from runbook_lib.inputs.rds import CleanUpInputs
+from runbook_lib.inputs.recovery import RecoverInputs
 from runbook_lib.inputs.watch import WatchKeyInputs
 from runbook_lib.run.records import WatchRecord
-from runbook_lib.steps import clean_up, watch_key
+from runbook_lib.steps import clean_up, recover, watch_key
 
 SERVICES = ["cloudwatch.amazonaws.com", "events.amazonaws.com"]
 
@@ -282,6 +283,34 @@ def test_a_deleted_key_is_not_watched(keyed):
     sandbox_process.call(keyed.endpoint, "/runbook/clock", body={"advance_seconds": 8 * 86400}, method="POST")
     with pytest.raises(KeyNotUsable, match="is deleted"):
         plan_of(keyed)
+
+
+def recovered(walk, **given):
+    step = walk.step("04")
+    recover.apply(step, recover.plan(step, RecoverInputs.check({"run_id": "demo", **given})))
+
+
+def test_a_later_expiry_ends_the_alarm_by_itself_and_an_end_of_expiry_is_followed(expiring):
+    """Without an expiry the metric ends: an alarm with breaching missing data would go off for ever."""
+    watched(expiring)
+    move_clock(expiring, 40)
+    states = expiring.client("cloudwatch").describe_alarms
+    assert {"ALARM", "OK"} == {one["StateValue"] for one in states()["MetricAlarms"]}
+    recovered(expiring, valid_to=(expiring.step("04").now() + timedelta(days=300)).isoformat(timespec="seconds"))
+    assert [] == watch_key.follow(expiring.step("21"))
+    assert {"OK"} == {one["StateValue"] for one in states()["MetricAlarms"]}
+    recovered(expiring, does_not_expire=True)
+    assert {"ALARM"} == {one["StateValue"] for one in states()["MetricAlarms"]}
+    assert 2 == len(watch_key.follow(expiring.step("21")))
+    assert {("OK", "notBreaching")} == {
+        (one["StateValue"], one["TreatMissingData"]) for one in states()["MetricAlarms"]
+    }
+    assert watch_key.verify(expiring.step("21")).passed
+
+
+def test_an_unwatched_run_has_nothing_to_follow(expiring):
+    """Nothing is asked of CloudWatch."""
+    assert [] == watch_key.follow(expiring.step("21"))
 
 
 # 90 -----------------------------------------------------------------------------------------------------------------

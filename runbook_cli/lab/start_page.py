@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from html import escape
 
 from runbook_cli.run_state import next_step, target_label
+from runbook_lib.run import expiry
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import CLEAN_UP, START, all_steps
 
@@ -48,7 +49,7 @@ def start_page(
     parts = ["# Encrypt Amazon Aurora with your own key material (BYOK)", _WHAT, _AWS if target == "aws" else _SANDBOX]
     parts += ["## Steps", *_next(run, notebooks), _map(run, notebooks)]
     if run is not None:
-        parts += ["## Results", _table_of_runs([run])]
+        parts += ["## Results", _table_of_runs([run]), *_lives(run)]
     parts += ["## Who holds which key", "![Described in words in 00 and 05](START-keys.png)"]
     if others:
         parts += ["## Other runs", _HOW_TO_CHANGE, _table_of_runs(others[:_SHOWN])]
@@ -103,6 +104,15 @@ def _table_of_runs(runs: Sequence[Run]) -> str:
             f"| `{escape(name)}` | {word} {target['account_id']} {target['region']} | {state} | {report} | {links or 'none'} |"
         )
     return "\n".join(rows)
+
+
+def _lives(run: Run) -> list[str]:
+    """Return how long each key material of the run lives, and the command that extends it; dates only, as clocks differ."""
+    if run.is_finished(CLEAN_UP) or not (each := expiry.of_each(run)):
+        return []
+    shown = "; ".join(f"key check value `{value}` {words.partition(',')[0]}" for value, words in each)
+    extend = expiry.how_to_extend(run)
+    return [f"Key material: {shown}." + (f" To extend it: `{extend}`." if extend else "")]
 
 
 def _good_to_know(edited: Sequence[str]) -> str:

@@ -23,26 +23,30 @@ def seconds_left(run: Run, *, now: datetime | None = None) -> int | None:
 
 def in_words(run: Run, *, now: datetime | None = None) -> str:
     """Return a text such as `expires at 2027-06-30 00:00 UTC, in 217 days`; "" if nothing was imported."""
-    imported = ImportRecord.so_far(run)
-    end, left = valid_to(run), seconds_left(run, now=now)
-    if not imported.key_material_id:
-        return ""
-    if end is None or left is None:
+    return _words(valid_to(run), now or datetime.now(UTC)) if ImportRecord.so_far(run).key_material_id else ""
+
+
+def of_each(run: Run, *, now: datetime | None = None) -> list[tuple[str, str]]:
+    """Return the key check value of each key material that the key needs, oldest first, with how long it lives in words."""
+    moment = now or datetime.now(UTC)
+    return [
+        (one.shown_check_value, _words(datetime.fromisoformat(one.valid_to) if one.valid_to else None, moment))
+        for one in permanent_materials(run)
+    ]
+
+
+def how_to_extend(run: Run) -> str:
+    """Return the command that imports the same material with a later expiry; "" if no material expires."""
+    return f"runbook recover {run.run_id} --valid-to TIME" if valid_to(run) is not None else ""
+
+
+def _words(end: datetime | None, now: datetime) -> str:
+    if end is None:
         return "does not expire"
+    left = int((end - now).total_seconds())
     if left <= 0:
         return f"expired at {end:%Y-%m-%d %H:%M} UTC, {_span(-left)} ago"
     return f"expires at {end:%Y-%m-%d %H:%M} UTC, in {_span(left)}"
-
-
-def of_each(run: Run, *, now: datetime | None = None) -> list[str]:
-    """Return a text for each key material of a key that was rotated, oldest first; [] for a key with one material."""
-    found = []
-    for one in permanent_materials(run):
-        end = datetime.fromisoformat(one.valid_to) if one.valid_to else None
-        left = int((end - (now or datetime.now(UTC))).total_seconds()) if end else 0
-        words = f"{'expires' if left > 0 else 'expired'} at {end:%Y-%m-%d %H:%M} UTC" if end else "does not expire"
-        found.append(f"key check value {one.shown_check_value} {words}")
-    return found if len(found) > 1 else []
 
 
 def _span(seconds: int) -> str:

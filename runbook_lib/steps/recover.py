@@ -120,6 +120,8 @@ def _expiring(
 def _wanted(step: OpenStep, key: KeyRecord, asked: RecoverInputs) -> list[Material]:
     """Return which of several key materials to import: those named, else those missing, else all; none if there is but one.
 
+    With a new expiry and nothing missing, those that expire are imported: the others stay without one.
+
     Raises `InputError` for a name that no material has, and for one file or hand-back with several materials.
     """
     every = permanent_materials(step.run)
@@ -136,7 +138,9 @@ def _wanted(step: OpenStep, key: KeyRecord, asked: RecoverInputs) -> list[Materi
         return []
     states = {one["KeyMaterialId"]: one.get("ImportState") for one in kms.materials(step.session, key.key_id)}
     missing = [one for one in every if states.get(one.key_material_id, "IMPORTED") != "IMPORTED"]
-    found = named or missing or [one for one in every if one.key_material_id in states]
+    there = [one for one in every if one.key_material_id in states]
+    expiring = [one for one in there if one.valid_to and asked.valid_to]  # to extend what expires, and nothing else
+    found = named or missing or expiring or there
     if len(found) > 1 and (asked.material_file or asked.components or asked.encrypted):
         values = ", ".join(one.shown_check_value for one in found)
         raise InputError(

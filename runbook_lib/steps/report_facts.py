@@ -12,6 +12,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+from datetime import datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -21,6 +22,7 @@ from runbook_lib.aws.session import Session
 from runbook_lib.checks import Checks
 from runbook_lib.errors import ArtefactMissing, PolicyInvalid
 from runbook_lib.policies import reading
+from runbook_lib.run import expiry
 from runbook_lib.run.evidence_zip import contents
 from runbook_lib.run.paths import checkout
 from runbook_lib.run.records import KeyRecord
@@ -120,6 +122,14 @@ def not_looked_at(run: Run, *, trail: list[dict[str, str]], snapshot: str) -> li
         "Copies of the key material that somebody made outside of this runbook.",
         "Any time but the one above: what was different before, or changed later.",
     ]
+
+
+def lives(run: Run, now: datetime) -> Table:
+    """Return how long each key material of the key lives, oldest first, and how an expiry is extended."""
+    rows = [(f"key check value {value}", words) for value, words in expiry.of_each(run, now=now)]
+    if extend := expiry.how_to_extend(run):
+        rows.append(("extend it, with its backup", extend))
+    return Table("How long each key material lives", ("", ""), rows)
 
 
 # The key policy -------------------------------------------------------------------------------------------------------

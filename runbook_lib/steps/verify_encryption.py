@@ -140,7 +140,8 @@ def verify(step: OpenStep) -> Checks:
         events, policy = _events(step, checks), report_facts.key_policy(step, checks)
         facts = _facts(step, checks) | policy | {"trail": cloudtrail.rows_for_json(events)}
         facts |= _about_itself(step, facts)
-        tables = [report_facts.by_whom(facts), _custody_table(step), events, *report_facts.tables(facts)]
+        lives = report_facts.lives(step.run, step.now())
+        tables = [report_facts.by_whom(facts), _custody_table(step), lives, events, *report_facts.tables(facts)]
         reports.write(
             step.run, facts | {"tables": [table_json(one) for one in tables]}, checks, moment=step.now(), by=step.name
         )

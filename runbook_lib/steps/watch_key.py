@@ -152,6 +152,22 @@ def apply(step: OpenStep, plan: Plan) -> str:
     return wanted.topic_arn
 
 
+def follow(step: OpenStep) -> list[str]:
+    """Let the alarms follow an expiry that was set or taken away since; return one line for each that was changed.
+
+    A later expiry needs nothing: the metric counts down to it. Without one, missing data must not be breaching any more.
+    """
+    if not WatchRecord.so_far(step.run).alarms:
+        return []
+    with step.run.locked(what=step.name):
+        wanted = _wanted(step, WatchKeyInputs.check(step.run.steps[step.name]["inputs"]))
+        rows = [_alarm_row(step, wanted, name) for name in wanted.alarm_names]
+        changed = [row for row in rows if row.action == "change"]
+        for row in changed:
+            put_alarm(step, row)
+    return [f"alarm {row.name} follows: {row.detail}" for row in changed]
+
+
 def _put_rule(step: OpenStep, change: Change, targets: list[dict[str, Any]]) -> None:
     client = step.client("events", retry=False)
     if change.action == "change":
