@@ -341,10 +341,10 @@ def test_what_only_a_second_attempt_needs_is_needed(endpoint: str, tmp_path: Pat
         account.allow(policy)
         assert "" == account.run(name, monkeypatch), name
     account.enforce(False)
-    assert 2 == len(account.kms.list_keys()["Keys"]) - sum(
+    assert 3 == len(account.kms.list_keys()["Keys"]) - sum(
         account.kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]["KeyManager"] == "AWS"
         for key in account.kms.list_keys()["Keys"]
-    )  # the run's, and the one of the password
+    )  # the run's, the one of the password, and the one of topics
 
 
 @pytest.mark.slow

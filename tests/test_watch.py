@@ -99,6 +99,7 @@ def test_alarms_go_off_below_their_threshold_and_after_the_expiry(expiring):
     assert {"keep"} == {change.action for change in plan_of(expiring).changes}  # breaching as before, until it is back
 
 
+@pytest.mark.slow
 def test_missing_data_is_breaching_only_while_there_is_an_expiry(keyed):
     """Without an expiry the metric has no data, and an alarm that treats this as breaching would never end."""
     watched(keyed)
@@ -113,7 +114,8 @@ def test_missing_data_is_breaching_only_while_there_is_an_expiry(keyed):
         pytest.param({}, [], id="all-events"),
         pytest.param({"EventSelectors": [{"ReadWriteType": "WriteOnly"}]}, ["in-use"], id="writes-only"),
         pytest.param(
-            {"EventSelectors": [{"ExcludeManagementEventSources": ["kms.amazonaws.com"]}]}, ["changed", "in-use"], id="not-kms"
+            {"EventSelectors": [{"ExcludeManagementEventSources": ["kms.amazonaws.com"]}]}, ["changed", "in-use"],
+            id="not-kms", marks=pytest.mark.slow,
         ),
     ],
 )  # fmt: skip
@@ -158,6 +160,7 @@ def test_what_another_created_is_refused_if_it_differs(keyed, kind):
         watch_key.apply(keyed.step("21"), plan_of(keyed))
 
 
+@pytest.mark.slow
 def test_what_this_run_created_and_somebody_changed_is_set_right(keyed):
     """An alarm whose actions were switched off, a rule that was disabled: verify fails, and a new plan changes them back."""
     watched(keyed)
@@ -170,6 +173,7 @@ def test_what_this_run_created_and_somebody_changed_is_set_right(keyed):
     assert watched(keyed).passed
 
 
+@pytest.mark.slow
 def test_a_second_run_of_the_key_uses_the_set_and_owns_none_of_it(keyed, tmp_path):
     """Its rows keep what is as it should be; what differs then is refused, as the first run created it."""
     watched(keyed)
@@ -199,6 +203,7 @@ def test_a_given_topic_is_used_if_it_lets_both_services_publish(keyed):
     assert topic == messages(keyed)[-1]["topic"]
 
 
+@pytest.mark.slow
 def test_a_given_topic_that_is_gone_or_elsewhere_is_refused(keyed):
     """An alarm publishes in its own Region only."""
     account = keyed.run.target["account_id"]
@@ -276,6 +281,7 @@ def test_a_lost_answer_doubles_nothing_and_the_next_attempt_completes(keyed, ope
     assert all(change.identity for change in plan_of(keyed).changes if change.resource != "CloudTrail trail")
 
 
+@pytest.mark.slow
 def test_a_deleted_key_is_not_watched(keyed):
     """There is nothing to be told of."""
     keyed.client().schedule_key_deletion(KeyId=keyed.key_id, PendingWindowInDays=7)
@@ -290,6 +296,7 @@ def recovered(walk, **given):
     recover.apply(step, recover.plan(step, RecoverInputs.check({"run_id": "demo", **given})))
 
 
+@pytest.mark.slow
 def test_a_later_expiry_ends_the_alarm_by_itself_and_an_end_of_expiry_is_followed(expiring):
     """Without an expiry the metric ends: an alarm with breaching missing data would go off for ever."""
     watched(expiring)
@@ -308,6 +315,7 @@ def test_a_later_expiry_ends_the_alarm_by_itself_and_an_end_of_expiry_is_followe
     assert watch_key.verify(expiring.step("21")).passed
 
 
+@pytest.mark.slow
 def test_an_unwatched_run_has_nothing_to_follow(expiring):
     """Nothing is asked of CloudWatch."""
     assert [] == watch_key.follow(expiring.step("21"))
@@ -333,6 +341,7 @@ def move_clock(walk, days):
     sandbox_process.call(walk.endpoint, "/runbook/clock", body={"advance_seconds": days * 86400}, method="POST")
 
 
+@pytest.mark.slow
 def test_90_deletes_the_alarms_first_and_the_rest_once_the_key_is_deleted(keyed):
     """Until then a rule hears who still uses the key; afterwards nothing of the set is left."""
     watched(keyed)
@@ -358,6 +367,7 @@ def test_90_keeps_the_set_while_the_key_is_kept(keyed):
     }
 
 
+@pytest.mark.slow
 def test_90_leaves_what_another_created_and_a_topic_that_was_given(keyed):
     """An alarm that was deleted and created again by somebody has the same ARN, and not the mark of this run."""
     topic = keyed.client("sns").create_topic(Name="security")["TopicArn"]

@@ -22,7 +22,7 @@ from runbook_lib.inputs.watch import WatchKeyInputs
 from runbook_lib.steps import recover, rotate_key_material, verify_encryption, watch_key
 from runbook_lib.steps.evidence import gather
 
-pytestmark = pytest.mark.by_command
+pytestmark = [pytest.mark.slow, pytest.mark.by_command]
 FIRST, DAYS = datetime(2027, 1, 1, 3, 15, tzinfo=UTC), 365
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
