@@ -23,14 +23,15 @@ def watch(run_id: str, parameters: Path | None, overrides: tuple[tuple[str, str]
     They publish to an SNS topic: sns_topic_arn, or one that is created for the key. Repeated, it keeps what exists.
     PARAMETERS is a YAML file; of it, only the parameters of this step are read. What was applied before is kept.
     """
-    from runbook_cli.parameters import from_command_line, values_from
+    from runbook_cli.parameters import check_parameters, from_command_line, values_from
     from runbook_cli.runner.chain import execute_one
     from runbook_lib.run.records import WatchRecord
     from runbook_lib.run.steps import STEP_INPUTS, WATCH_KEY
     from runbook_lib.steps.open_step import open_step
 
-    run = open_step(WATCH_KEY, run_id=run_id, runs_dir=runs_folder(runs_dir)).run
     given = from_command_line(overrides) if parameters is None else values_from(parameters, overrides)
+    check_parameters(given)
+    run = open_step(WATCH_KEY, run_id=run_id, runs_dir=runs_folder(runs_dir)).run
     merged: dict[str, Any] = {**run.applied_inputs(WATCH_KEY), **given}
     values = {name: value for name, value in merged.items() if name in STEP_INPUTS[WATCH_KEY].model_fields}
     execute_one(run, WATCH_KEY, values, what="runbook watch", print_line=print_line)

@@ -6,7 +6,9 @@ import json
 from datetime import timedelta
 
 import pytest
+from click.testing import CliRunner
 
+from runbook_cli.main import main
 from runbook_lib.aws import sandbox_process
 from runbook_lib.errors import InputError, KeyNotUsable, PlanRefused, VerificationFailed
 from runbook_lib.inputs.rds import CleanUpInputs
@@ -319,6 +321,27 @@ def test_a_later_expiry_ends_the_alarm_by_itself_and_an_end_of_expiry_is_followe
 def test_an_unwatched_run_has_nothing_to_follow(expiring):
     """Nothing is asked of CloudWatch."""
     assert [] == watch_key.follow(expiring.step("21"))
+
+
+# The command --------------------------------------------------------------------------------------------------------
+
+
+def test_a_misspelt_parameter_is_an_error_before_anything_is_called():
+    """Exit 2, with the name that was meant."""
+    done = CliRunner().invoke(main, ["watch", "demo", "-p", "sns_topic", "x"])
+    assert (2, True) == (done.exit_code, "did you mean sns_topic_arn?" in done.output)
+
+
+@pytest.mark.slow
+def test_the_command_watches_and_names_what_is_deaf(keyed):
+    """It executes the notebook; what was applied before is asked for again, so that a schedule can repeat it."""
+    topic = keyed.client("sns").create_topic(Name="security")["TopicArn"]
+    keyed.client("sns").set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=open_policy(topic))
+    command = ["watch", "demo", "--runs-dir", str(keyed.folder)]
+    first = CliRunner().invoke(main, [*command, "-p", "sns_topic_arn", topic])
+    assert (0, 2) == (first.exit_code, first.output.count("hears nothing")), first.output
+    assert 0 == CliRunner().invoke(main, command).exit_code
+    assert topic == WatchRecord.so_far(keyed.run).topic_arn
 
 
 # 90 -----------------------------------------------------------------------------------------------------------------
