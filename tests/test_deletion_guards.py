@@ -27,11 +27,11 @@ def endpoint() -> Iterator[str]:
 class Guarded:
     """A key with material under one guard; `role` may stand for the one of emergencies."""
 
-    def __init__(self, url: str, guard: str, role: str = "BreakGlass") -> None:
+    def __init__(self, url: str, guard: str, role: str = "BreakGlass", **changed: Any) -> None:
         reset(url)
         self.kms = connect(url)
         text = json.dumps(GUARDS[guard]).replace("role/BreakGlass", f"role/{role}")
-        policy = json.dumps({"Version": "2012-10-17", "Statement": [ROOT, json.loads(text)]})
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [ROOT, {**json.loads(text), **changed}]})
         key = self.kms.create_key(Origin="EXTERNAL", Policy=policy, BypassPolicyLockoutSafetyCheck=True)
         self.key_id = key["KeyMetadata"]["KeyId"]
         import_material(self.kms, self.key_id, os.urandom(32))
@@ -65,7 +65,8 @@ def test_a_key_in_use_is_neither_disabled_nor_scheduled_until_a_year_without_use
 
 def test_the_guard_of_use_does_not_protect_the_material(endpoint: str) -> None:
     """AWS evaluates the condition key for two operations only, so that the third guard is needed."""
-    assert "" == Guarded(endpoint, "KeepWhileUsed").answer("delete_imported_key_material")
+    guarded = Guarded(endpoint, "KeepWhileUsed", Action=["kms:DisableKey", "kms:DeleteImportedKeyMaterial"])
+    assert [DENIED, ""] == [guarded.answer(one) for one in ("disable_key", "delete_imported_key_material")]
 
 
 @pytest.mark.parametrize(
