@@ -15,6 +15,7 @@ import click
 from runbook_cli.clean_up import clean_up
 from runbook_cli.common import echo, echo_lines, parameter_option, print_line, report_errors, runs_dir_option
 from runbook_cli.custody import recover, wrap
+from runbook_cli.cut_over import cut_over
 from runbook_cli.evidence import evidence
 from runbook_cli.key_users import key_users
 from runbook_cli.permissions import permissions
@@ -74,7 +75,20 @@ def lab(port: int, no_browser: bool, target: str, runs_dir: Path | None) -> None
     serve(runs_folder(runs_dir), port=port, browser=not no_browser, target=target, print_line=print_line)
 
 
-for command in (run, status, evidence, rotate, watch, clean_up, key_users, sandbox, wrap, recover, permissions):
+for command in (
+    run,
+    status,
+    evidence,
+    cut_over,
+    rotate,
+    watch,
+    clean_up,
+    key_users,
+    sandbox,
+    wrap,
+    recover,
+    permissions,
+):
     main.add_command(command)
 
 

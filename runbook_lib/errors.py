@@ -206,7 +206,11 @@ class PlanNotConfirmed(RunbookError):
 
 
 class NotConfirmed(RunbookError):
-    """A deletion was not confirmed, or the confirmation names another resource."""
+    """A deletion or a cut-over was not confirmed, or the confirmation names another resource."""
+
+
+class WritersConnected(RunbookError):
+    """Clients are connected to a cluster whose last snapshot is about to be taken, or it is not known that none are."""
 
 
 class KeyNotUsable(RunbookError):

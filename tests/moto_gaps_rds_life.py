@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kms_support import (
@@ -295,3 +296,25 @@ def versions_of_a_secret_stay_under_the_key_they_were_made_with(aws: Aws) -> Non
     keys = {one["VersionId"]: one["KmsKeyIds"] for one in versions}
     assert [old] == keys.pop(first)
     assert [[new]] == list(keys.values())
+
+
+@gap("monitoring.connections.open_connections")
+def connections_are_counted_for_each_cluster(aws: Aws) -> None:
+    cluster = aws.cluster()
+    name = cluster["DBClusterIdentifier"]
+    aws("rds").create_db_instance(
+        DBInstanceIdentifier=f"{name}-1",
+        DBClusterIdentifier=name,
+        Engine=cluster["Engine"],
+        DBInstanceClass="db.r6g.large",
+    )
+    aws("rds").add_tags_to_resource(
+        ResourceName=cluster["DBClusterArn"], Tags=[{"Key": "sandbox:clients", "Value": "2"}]
+    )
+    aws.described(cluster)
+    now = datetime.now(UTC)
+    found = aws("cloudwatch").get_metric_statistics(
+        Namespace="AWS/RDS", MetricName="DatabaseConnections", Dimensions=[{"Name": "DBClusterIdentifier", "Value": name}],
+        StartTime=now - timedelta(minutes=5), EndTime=now + timedelta(minutes=5), Period=60, Statistics=["Maximum"],
+    )["Datapoints"]  # fmt: skip
+    assert [2.0] == [one["Maximum"] for one in found]

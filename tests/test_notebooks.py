@@ -159,7 +159,8 @@ def test_the_end_of_a_notebook_says_how_the_run_continues(name):
     assert "run folder" in last
     assert re.search(r"Next: \[\d\d .+?\]\(.+?\.ipynb\)", last)
     assert re.search(
-        rf"\n\nHeadless: `(papermill notebooks/{name}\.ipynb|runbook clean-up|runbook rotate|runbook watch) ", last
+        rf"\n\nHeadless: `(papermill notebooks/{name}\.ipynb|runbook clean-up|runbook cut-over|runbook rotate|runbook watch) ",
+        last,
     )
 
 

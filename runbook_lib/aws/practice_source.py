@@ -16,6 +16,7 @@ from runbook_lib.aws.session import Session
 
 NAME, ROLE = "practice-shop", "PracticeOwner"
 _TAGS = [{"Key": "team", "Value": "shop"}]
+_CLIENTS = {"Key": "sandbox:clients", "Value": "3"}  # the sandbox's metric of connections counts them
 
 
 def make(session: Session) -> str:
@@ -40,7 +41,7 @@ def make(session: Session) -> str:
         DBClusterIdentifier=NAME, Engine="aurora-mysql", MasterUsername="shopadmin", ManageMasterUserPassword=True,
         DBClusterParameterGroupName=NAME, DatabaseName="shop", DeletionProtection=True, CopyTagsToSnapshot=True,
         BackupRetentionPeriod=7, PreferredBackupWindow="02:10-02:40", PreferredMaintenanceWindow="sun:03:10-sun:03:40",
-        EnableCloudwatchLogsExports=["error", "slowquery"], EnableIAMDatabaseAuthentication=True, Tags=_TAGS,
+        EnableCloudwatchLogsExports=["error", "slowquery"], EnableIAMDatabaseAuthentication=True, Tags=[*_TAGS, _CLIENTS],
     )  # fmt: skip
     for number, db_class in enumerate(("db.r6g.large", "db.t4g.medium"), start=1):
         _unless_there(

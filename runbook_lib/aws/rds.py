@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -78,3 +79,17 @@ def find_snapshot(session: Session, name: str) -> dict[str, Any] | None:
             return None
         raise
     return dict(found[0]) if found else None
+
+
+def latest_connections(session: Session, identifier: str, *, since: datetime) -> tuple[datetime, int] | None:
+    """Return the newest reading of a cluster's DatabaseConnections after `since`, with its time; None if there is none.
+
+    CloudWatch has one reading a minute (Aurora user guide, Amazon CloudWatch metrics for Amazon Aurora).
+    """
+    found = session.client("cloudwatch").get_metric_statistics(
+        Namespace="AWS/RDS", MetricName="DatabaseConnections", Period=60, Statistics=["Maximum"],
+        Dimensions=[{"Name": "DBClusterIdentifier", "Value": identifier}],
+        StartTime=since, EndTime=since + timedelta(hours=1),
+    )["Datapoints"]  # fmt: skip
+    last = max(found, key=lambda one: one["Timestamp"], default=None)
+    return (last["Timestamp"], int(last["Maximum"])) if last else None

@@ -1,6 +1,7 @@
 """What each step asks for: one frozen model per step, with types, limits, labels and help."""
 
 from runbook_lib.inputs.base import Inputs
+from runbook_lib.inputs.cut_over import CutOverInputs
 from runbook_lib.inputs.kms import (
     CreateKeyInputs,
     EncryptKeyMaterialInputs,
@@ -17,6 +18,7 @@ __all__ = [
     "CleanUpInputs",
     "CreateClusterInputs",
     "CreateKeyInputs",
+    "CutOverInputs",
     "EncryptKeyMaterialInputs",
     "GetParametersForImportInputs",
     "ImportKeyMaterialInputs",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runbook_lib.run import steps
-from runbook_lib.run.records import ClusterRecord
+from runbook_lib.run.records import ClusterRecord, StepRecord
 from runbook_lib.run.run import Run
 
 # What 10 reads of the existing cluster, in the run folder.
@@ -29,6 +29,24 @@ class ExistingClusterRecord(ClusterRecord):
     public_db_instance_identifiers: tuple[str, ...] = ()
     password_managed: bool = True
     custom_endpoint_identifiers: tuple[str, ...] = ()
+
+
+class CutOverRecord(StepRecord):
+    """11: where the change of names stands. `round` counts the cut-overs that were begun, from 0; a rollback ends one.
+
+    `writers_stopped` is how it is known, in words; `renewed_round` the round in which the last snapshot was restored.
+    """
+
+    step = steps.CUT_OVER
+
+    round: int = 0
+    closed_security_group_id: str = ""
+    rebooted_round: int = -1
+    writers_stopped: str = ""
+    renewed_round: int = -1
+    row_counts: str = ""
+    names: str = ""  # "new" after the cut-over, "old" after a rollback
+    writers_let_in: bool = False
 
 
 def clusters(run: Run) -> tuple[ClusterRecord, ...]:

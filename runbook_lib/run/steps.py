@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from runbook_lib.inputs.base import Inputs
+from runbook_lib.inputs.cut_over import CutOverInputs
 from runbook_lib.inputs.existing import EncryptExistingClusterInputs
 from runbook_lib.inputs.kms import (
     CreateKeyInputs,
@@ -33,6 +34,7 @@ IMPORT_KEY_MATERIAL = "04_import_key_material"
 CREATE_CLUSTER = "05_create_cluster"
 VERIFY_ENCRYPTION = "06_verify_encryption"
 ENCRYPT_EXISTING_CLUSTER = "10_encrypt_existing_cluster"
+CUT_OVER = "11_cut_over"
 CLUSTER_STEPS = (CREATE_CLUSTER, ENCRYPT_EXISTING_CLUSTER)
 ROTATE_KEY_MATERIAL = "20_rotate_key_material"
 WATCH_KEY = "21_watch_key"
@@ -49,6 +51,7 @@ STEP_INPUTS: dict[str, type[Inputs]] = {
     CREATE_CLUSTER: CreateClusterInputs,
     VERIFY_ENCRYPTION: VerifyEncryptionInputs,
     ENCRYPT_EXISTING_CLUSTER: EncryptExistingClusterInputs,
+    CUT_OVER: CutOverInputs,
     ROTATE_KEY_MATERIAL: RotateKeyMaterialInputs,
     WATCH_KEY: WatchKeyInputs,
     RECOVERY_DRILL: RecoveryDrillInputs,

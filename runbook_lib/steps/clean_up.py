@@ -57,10 +57,10 @@ def plan(step: OpenStep, asked: CleanUpInputs) -> Plan:
     """Plan the deletions in order; omit what is deleted, and refuse or keep what others created."""
     cluster, restored = cluster_name(step), restored_cluster.find(step)
     found = restored_cluster.other_than(rds.find_cluster(step.session, cluster), restored)
-    changes = _cluster(step, asked, found) if found is not None else []
+    changes = rows_of_cluster(step, asked, found) if found is not None else []
     if restored is not None:
         own = restored_cluster.own_snapshot(asked, restored, beside=found)
-        changes += restored_cluster.kept_after_cut_over(step, restored) or _cluster(step, own, restored)
+        changes += restored_cluster.kept_after_cut_over(step, restored) or rows_of_cluster(step, own, restored)
     changes += [*restored_cluster.kept_snapshots(step), *_snapshot(step), *_network(step, cluster)]
     changes += _key(step, asked, {(change.resource, change.name) for change in changes if change.action == "delete"})
     return step.plan(asked, [*changes, *watch_removal.rows(step, changes)])
@@ -74,7 +74,7 @@ def _deletion(step: OpenStep, found: Found, call: str, request: dict[str, Any], 
     return Change("delete", found.resource, found.name, detail.removeprefix("; "), call, request, found.identity)
 
 
-def _cluster(step: OpenStep, inputs: CleanUpInputs, found: dict[str, Any]) -> list[Change]:
+def rows_of_cluster(step: OpenStep, inputs: CleanUpInputs, found: dict[str, Any]) -> list[Change]:
     """Return the rows of the cluster, after those of its instances and of its deletion protection."""
     cluster = found["DBClusterIdentifier"]
     request: dict[str, Any] = {
@@ -134,8 +134,9 @@ def _network(step: OpenStep, cluster: str) -> list[Change]:
         if group_id not in named and (group := ec2.security_group(session, group_id)) is not None:
             named[group_id] = group
     for group_id, group in named.items():
-        found, request = ownership.of_security_group(group), {"GroupId": group_id}
-        changes.append(_deletion(step, found, "ec2:DeleteSecurityGroup", request, group_id))
+        found, call = ownership.of_security_group(group), "ec2:DeleteSecurityGroup"
+        row = _deletion(step, found, call, {"GroupId": group_id}, group_id)
+        changes.append(restored_cluster.kept_group(step, group_id) or row)
     return changes
 
 
@@ -170,10 +171,7 @@ def _key(step: OpenStep, inputs: CleanUpInputs, deleted: set[tuple[str, str]]) -
 
 
 def is_confirmed(step: OpenStep, asked: CleanUpInputs) -> bool:
-    """Return whether the deletion was confirmed; False when nothing was typed.
-
-    Raises `NotConfirmed` when another text than the cluster's name was typed.
-    """
+    """Return whether the deletion was confirmed; False when nothing was typed. Raises `NotConfirmed` for another name."""
     typed = asked.confirm_db_cluster_identifier
     if typed and typed != cluster_name(step):
         raise NotConfirmed(
@@ -190,29 +188,29 @@ def apply(step: OpenStep, plan: Plan) -> Table | str:
     """
     if not is_confirmed(step, plan.inputs):
         return f"Nothing was deleted. To delete, type the cluster's name, {cluster_name(step)!r}, and run this again."
-    deletions, unprotect = ([one for one in plan.changes if one.action == action] for action in ("delete", "change"))
+    deletions = [one for one in plan.changes if one.action == "delete"]
     rows: list[tuple[str, str, str]] = []
     with step.applying(plan):
         before = CleanUpRecord.so_far(step.run)
         planned = [*map(list, before.planned), *([change.resource, change.name] for change in deletions)]
         step.run.note(step.name, planned=planned)
-        for change in unprotect:
-            if ownership.seen_again(step, change) == "same":
-                step.client("rds").modify_db_cluster(**change.request)
-        for change in deletions:
-            rows.append((change.resource, change.name, _delete(step, change, plan.inputs)))
+        for change in (one for one in plan.changes if one.action in ("delete", "change")):
+            rows.append((change.resource, change.name, carry_out(step, change, plan.inputs)))
         deleted = [f"{resource} {name}: {outcome}" for resource, name, outcome in rows]
         step.run.note(step.name, gone=[*before.gone, *deleted])
     return Table("Deleted and pending resources", ("resource", "name", "outcome"), rows)
 
 
-def _delete(step: OpenStep, change: Change, asked: CleanUpInputs) -> str:
-    """Send one deletion if the name still refers to the resource of the plan; return the outcome in words."""
+def carry_out(step: OpenStep, change: Change, asked: CleanUpInputs) -> str:
+    """Send the request of one row if the name still refers to the resource of the plan; return the outcome in words."""
     if (seen := ownership.seen_again(step, change)) != "same":
         return "deleted" if seen == "deleted" else _KEPT
     client, request = step.client("rds"), dict(change.request)
     try:
         match change.resource:
+            case ownership.CLUSTER if change.action == "change":
+                client.modify_db_cluster(**request)
+                return "no longer protected"
             case ownership.CLUSTER:
                 client.delete_db_cluster(**request)
             case ownership.INSTANCE:

@@ -9,34 +9,26 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from runbook_lib.aws import kms, practice_source, rds
-from runbook_lib.aws.answers import error_code, error_text
 from runbook_lib.aws.cluster_settings import ClusterSettings, read_settings
-from runbook_lib.aws.create_once import create_once
-from runbook_lib.aws.retry import poll, retry_until_passed, retry_until_visible
-from runbook_lib.aws.waiting import poll_interval, wait_until_available
+from runbook_lib.aws.retry import retry_until_passed
 from runbook_lib.checks import Checks
 from runbook_lib.errors import (
     InputError,
-    KeyNotUsable,
     PlanOutdated,
     PreflightFailed,
     StepMissing,
-    WaitFailed,
-    WaitTimedOut,
 )
 from runbook_lib.inputs.existing import EncryptExistingClusterInputs
 from runbook_lib.pages.progress import interruptible
 from runbook_lib.plan import Change, Plan
 from runbook_lib.run.clusters import SETTINGS_FILE, ExistingClusterRecord
 from runbook_lib.run.records import ClusterRecord, KeyRecord
-from runbook_lib.steps import create_cluster, ownership
+from runbook_lib.steps import create_cluster, ownership, restore
 from runbook_lib.steps.comparison import compare, not_compared
 from runbook_lib.steps.open_step import OpenStep
-from runbook_lib.steps.ownership import CLUSTER, INSTANCE, SNAPSHOT
-from runbook_lib.steps.restore_plan import changes_for, set_afterwards
+from runbook_lib.steps.ownership import CLUSTER, SNAPSHOT
+from runbook_lib.steps.restore_plan import changes_for
 from runbook_lib.steps.survey import blockers, encryption_of, expiry_problem, name_problems, require_quotas, roads
 from runbook_lib.tables import Result, Table
 
@@ -161,28 +153,8 @@ def apply(step: OpenStep, plan: Plan) -> str:
                 f"nothing was created: {settings.name} is now another cluster of the same name; run the plan cell again"
             )
         snapshot = plan.change(SNAPSHOT)
-        restore = next(one for one in plan.changes if one.resource == CLUSTER and one.request)
-        _note_source(step, settings, snapshot.name, restore.name)
-        _create(step, snapshot)
-        _wait_for_snapshot(step, snapshot.name, minutes=float(asked.wait_timeout_minutes))
-        cluster = _restore(step, restore)
-        instances = [one for one in plan.changes if one.resource == INSTANCE]
-        step.run.note(
-            step.name,
-            db_cluster_identifier=restore.name,
-            db_cluster_arn=cluster["DBClusterArn"],
-            db_cluster_resource_id=cluster["DbClusterResourceId"],
-            vpc_security_group_ids=restore.request["VpcSecurityGroupIds"],
-            db_instance_identifiers=sorted(one.name for one in instances),
-            public_db_instance_identifiers=[one.name for one in instances if one.request.get("PubliclyAccessible")],
-        )
-        for one in instances:
-            ownership.require_same(step, replace(restore, identity=cluster["DbClusterResourceId"]))
-            _create(step, one)
-        _wait_for_cluster(step, restore.name, len(instances), asked)
-        ownership.require_same(step, replace(restore, identity=cluster["DbClusterResourceId"]))  # hours may have passed
-        set_afterwards(step, plan, str(cluster["DBClusterArn"]))
-        _wait_for_cluster(step, restore.name, len(instances), asked, say=print)
+        _note_source(step, settings, snapshot.name, restore.cluster_row(plan).name)
+        cluster = restore.carry_out(step, plan, minutes=float(asked.wait_timeout_minutes))
     return Result(str(cluster["DBClusterArn"]), "The restored DB cluster, encrypted with the key of this run, is {}.")
 
 
@@ -206,80 +178,6 @@ def _note_source(step: OpenStep, settings: ClusterSettings, snapshot: str, tempo
         temporary_db_cluster_identifier=temporary,
         password_managed=bool(cluster.get("MasterUserSecret")),
     )
-
-
-def _create(step: OpenStep, change: Change) -> dict[str, Any]:
-    """Create a snapshot, cluster or instance at most once, or keep it."""
-    session, client = step.session, step.client("rds", retry=False)
-    find, of, create, answer, suffix = {
-        SNAPSHOT: (
-            rds.find_snapshot, ownership.of_snapshot, client.create_db_cluster_snapshot, "DBClusterSnapshot", f" {change.name}",
-        ),
-        CLUSTER: (
-            rds.find_cluster, ownership.of_cluster, client.restore_db_cluster_from_snapshot, "DBCluster", "",
-        ),
-        INSTANCE: (
-            rds.find_instance, ownership.of_instance, client.create_db_instance, "DBInstance", f" {change.name}",
-        ),
-    }[change.resource]  # fmt: skip
-    if change.action == "keep":
-        ownership.keep(step, change)
-        return find(session, change.name) or {}
-
-    def ours() -> dict[str, Any] | None:
-        found = find(session, change.name)
-        return found if found is not None and ownership.is_ours(step, of(found), creator=step.name) else None
-
-    return create_once(
-        step.run,
-        step.name,
-        f"{change.calls}{suffix}",
-        find=ours,
-        create=lambda: retry_until_visible(
-            lambda: dict(create(**step.marked(change.request))[answer]),
-            codes=("DBClusterNotFoundFault", "DBClusterSnapshotNotFoundFault", "KMSKeyNotAccessibleFault"),
-            target=session.target,
-        ),
-        identity=lambda made: of(made).identity,
-    )
-
-
-def _restore(step: OpenStep, change: Change) -> dict[str, Any]:
-    try:
-        return _create(step, change)
-    except ClientError as error:
-        if error_code(error) != "KMSKeyNotAccessibleFault":
-            raise
-        raise KeyNotUsable(
-            f"{error_text(error)}; check that the keys of the snapshot and of this run are Enabled, and that you may call "
-            "kms:CreateGrant and kms:DescribeKey on both through RDS"
-        ) from error
-
-
-def _wait_for_snapshot(step: OpenStep, name: str, *, minutes: float) -> None:
-    every = poll_interval(step.session.target, 0)
-    found, done = poll(
-        lambda: rds.find_snapshot(step.session, name) or {},
-        until=lambda one: one.get("Status") not in (None, "creating"),
-        every=every,
-        timeout=minutes * 60,
-    )
-    if not done:
-        percent = found.get("PercentProgress", 0)
-        raise WaitTimedOut(
-            f"snapshot {name} is at {percent} % after {minutes:g} minutes; run the cell or command again to wait"
-        )
-    if found["Status"] != "available":
-        raise WaitFailed(f"snapshot {name} is {found['Status']}; delete it, then run the cell or command again")
-
-
-def _wait_for_cluster(
-    step: OpenStep, name: str, instances: int, asked: EncryptExistingClusterInputs, *, say: Any = None
-) -> None:
-    wait_until_available(
-        step.session, name, instances=instances, timeout_minutes=float(asked.wait_timeout_minutes),
-        poll_seconds=poll_interval(step.session.target, 0), say=say,
-    )  # fmt: skip
 
 
 # Verify -----------------------------------------------------------------------------------------------------------

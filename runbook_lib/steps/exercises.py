@@ -21,6 +21,7 @@ from runbook_lib.run.steps import (
     CLEAN_UP,
     CREATE_CLUSTER,
     CREATE_KEY,
+    CUT_OVER,
     ENCRYPT_EXISTING_CLUSTER,
     ENCRYPT_KEY_MATERIAL,
     GET_PARAMETERS_FOR_IMPORT,
@@ -183,6 +184,12 @@ EXERCISES = {
         {"a": "the copy is encrypted, and the cluster restored from it too",
          "b": "only a snapshot under a KMS key can be copied under another; this one is restored with the key",
          "c": "the key must have imported material"}, "b",
+    ),
+    CUT_OVER: Exercise(
+        "Give the new cluster the old one's name while the old one has it", mistakes.rename_to_a_name_that_is_taken,
+        "DBClusterAlreadyExistsFault",
+        {"a": "both clusters change names in one step", "b": "the old cluster is replaced, and its data with it",
+         "c": "nothing changes: the old one gives its name away first, and for minutes no cluster has it"}, "c",
     ),
     ROTATE_KEY_MATERIAL: Exercise(
         "Rotate a key without importing new key material first", mistakes.rotation_with_nothing_pending,

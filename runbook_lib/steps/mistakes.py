@@ -133,5 +133,16 @@ def copy_of_an_unencrypted_snapshot_with_a_key(session: Session) -> None:
     )  # fmt: skip
 
 
+def rename_to_a_name_that_is_taken(session: Session) -> None:
+    client, old, new = session.client("rds"), "practice-old", "practice-new"
+    for name in (old, new):
+        if rds.find_cluster(session, name) is None:
+            client.create_db_cluster(
+                DBClusterIdentifier=name, Engine="aurora-mysql", MasterUsername="dbadmin", ManageMasterUserPassword=True,
+            )  # fmt: skip
+    poll(lambda: rds.find_cluster(session, new) or {}, until=is_available, every=0.2, timeout=60)
+    client.modify_db_cluster(DBClusterIdentifier=new, NewDBClusterIdentifier=old, ApplyImmediately=True)
+
+
 def is_available(found: dict[str, Any]) -> bool:
     return found.get("Status") == "available"

@@ -20,7 +20,14 @@ from runbook_lib.aws.retry import find_until_visible
 from runbook_lib.errors import PlanOutdated
 from runbook_lib.plan import Change
 from runbook_lib.run.records import ClusterRecord, KeyRecord
-from runbook_lib.run.steps import CREATE_CLUSTER, CREATE_KEY, ENCRYPT_EXISTING_CLUSTER, VERIFY_ENCRYPTION, WATCH_KEY
+from runbook_lib.run.steps import (
+    CREATE_CLUSTER,
+    CREATE_KEY,
+    CUT_OVER,
+    ENCRYPT_EXISTING_CLUSTER,
+    VERIFY_ENCRYPTION,
+    WATCH_KEY,
+)
 from runbook_lib.steps.open_step import MARK_TAG, RUN_ID_TAG, STEP_TAG, OpenStep
 
 KEY, ALIAS = "KMS key", "alias"
@@ -168,7 +175,7 @@ def requests_of(resource: str, name: str) -> tuple[tuple[str, str], ...]:
         ),
         INSTANCE: ((CREATE_CLUSTER, instance), (ENCRYPT_EXISTING_CLUSTER, instance)),
         SUBNET_GROUP: ((CREATE_CLUSTER, "rds:CreateDBSubnetGroup"),),
-        SECURITY_GROUP: ((CREATE_CLUSTER, "ec2:CreateSecurityGroup"),),
+        SECURITY_GROUP: ((CREATE_CLUSTER, "ec2:CreateSecurityGroup"), (CUT_OVER, "ec2:CreateSecurityGroup")),
         SNAPSHOT: ((VERIFY_ENCRYPTION, snapshot), (ENCRYPT_EXISTING_CLUSTER, snapshot)),
         TOPIC: ((WATCH_KEY, f"sns:CreateTopic {name}"),),
         RULE: ((WATCH_KEY, f"events:PutRule {name}"),),

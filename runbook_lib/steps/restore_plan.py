@@ -19,8 +19,11 @@ from runbook_lib.steps.ownership import CLUSTER, INSTANCE, SNAPSHOT
 SETTINGS, ENDPOINT, SCALING = "cluster settings", "custom endpoint", "autoscaling of readers"
 
 
-def changes_for(step: OpenStep, settings: ClusterSettings, identifier: str, key_arn: str) -> list[Change]:
-    snapshot = f"{identifier}-source"
+def changes_for(
+    step: OpenStep, settings: ClusterSettings, identifier: str, key_arn: str, *, snapshot: str = ""
+) -> list[Change]:
+    """Return the rows of the snapshot, the restored cluster, its instances and its settings; only read."""
+    snapshot = snapshot or f"{identifier}-source"
     request = {
         "DBClusterIdentifier": settings.name, "DBClusterSnapshotIdentifier": snapshot, "Tags": step.tag_list()
     }  # fmt: skip

@@ -12,7 +12,7 @@ from runbook_lib.run.clusters import ExistingClusterRecord
 from runbook_lib.run.steps import ENCRYPT_EXISTING_CLUSTER
 from runbook_lib.steps import ownership
 from runbook_lib.steps.open_step import OpenStep
-from runbook_lib.steps.ownership import CLUSTER, SNAPSHOT
+from runbook_lib.steps.ownership import CLUSTER, SECURITY_GROUP, SNAPSHOT
 
 
 def find(step: OpenStep) -> dict[str, Any] | None:
@@ -57,6 +57,16 @@ def kept_snapshots(step: OpenStep) -> list[Change]:
                 )
             )
     return rows
+
+
+def kept_group(step: OpenStep, group_id: str) -> Change | None:
+    """Return the row that keeps the security group of 11 while the existing cluster has it, or None."""
+    source = cluster_of(step.session, ExistingClusterRecord.so_far(step.run).source_db_cluster_resource_id) or {}
+    if group_id not in [one["VpcSecurityGroupId"] for one in source.get("VpcSecurityGroups", [])]:
+        return None
+    name = source["DBClusterIdentifier"]
+    why = f"closes {name}, which has it: roll back (11), or give {name} other groups"
+    return Change("keep", SECURITY_GROUP, group_id, why)
 
 
 def own_snapshot(asked: CleanUpInputs, found: dict[str, Any], *, beside: object) -> CleanUpInputs:

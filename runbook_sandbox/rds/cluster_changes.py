@@ -98,6 +98,7 @@ class ChangeOperations(RdsBase):
             changed["security_groups"] = placement.security_groups(
                 backend, given["VpcSecurityGroupIds"], fields["vpc_id"]
             )
+            changed["clients_cut_off"] = False
         if "ServerlessV2ScalingConfiguration" in given:
             changed["ServerlessV2ScalingConfiguration"] = checks.scaling(
                 version, given["ServerlessV2ScalingConfiguration"]

@@ -209,6 +209,8 @@ class InstanceOperations(RdsBase):
             raise_error("InvalidDBInstanceState", f"Instance {instance.identifier} is not in available state.")
         if instance.cluster is not None:
             encryption.require_key(instance.cluster)
+            if instance.identifier == instance.cluster.writer:  # connections end; who may not connect again stays away
+                instance.cluster.fields["clients_cut_off"] = True
         transition(instance, "rebooting", "available")
         add_event(instance, "DB instance restarted", "availability")
         return ActionResult({"DBInstance": describe_instance(instance)})

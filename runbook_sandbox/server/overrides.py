@@ -5,7 +5,7 @@ from __future__ import annotations
 from runbook_sandbox import backup, dispatch, partitions
 from runbook_sandbox.iam import handler as iam_handler
 from runbook_sandbox.kms import handler as kms_handler
-from runbook_sandbox.monitoring import cloudtrail, cloudwatch, watching
+from runbook_sandbox.monitoring import cloudtrail, cloudwatch, connections, watching
 from runbook_sandbox.rds import handler as rds_handler
 
 _installed = False
@@ -22,6 +22,7 @@ def install() -> None:
     kms_handler.install()
     cloudtrail.install()
     cloudwatch.install()
+    connections.install()
     watching.install()
     rds_handler.install()
     backup.install()
