@@ -318,6 +318,41 @@ def test_a_notebook_opened_again_says_what_is_done_and_keeps_it(walk, server):
     assert before == state(server)["steps"]["05_create_cluster"]["record"]
 
 
+def test_20_rotates_to_new_material_with_backups_of_its_own(walk, server):
+    """The plan names every change; the old material stays, and the picture shows 20 as done."""
+    walk.follow("20 rotate key material")
+    walk.wait_for_notebook("20_rotate_key_material")
+    plan = walk.go_on_to("plan = rotate_key_material.plan")
+    assert "0 of 25 used" in walk.output(plan)
+    verify = walk.go_on_to("rotate_key_material.verify")
+    assert re.search(r"(\d+) of \1 checks passed", walk.output(verify)), walk.output(verify)
+    walk.go_on_to("pictures.where_it_stands")
+    assert 1 == len(list((server.runs / "demo" / "materials").iterdir()))
+
+
+def test_21_watches_the_key_and_the_alarm_comes_when_the_clock_is_moved(walk, server):
+    """A topic that is none is told beside its field; the plan says what is deaf; the evidence fits the page."""
+    walk.follow("21 watch key")
+    walk.wait_for_notebook("21_watch_key")
+    walk.go_on_to("form = step.form")
+    walk.fill("SNS topic", "security")
+    walk.see("is not the ARN of a standard topic")
+    for key in ("Control+a", "Delete"):
+        walk.field("SNS topic").press(key)
+    walk.see("All values are valid")
+    plan = walk.go_on_to("plan = watch_key.plan")
+    assert "the rules 'changed' and 'in use' would hear nothing" in walk.output(plan)
+    verify = walk.go_on_to("watch_key.verify")
+    assert re.search(r"(\d+) of \1 checks passed", walk.output(verify)), walk.output(verify)
+    wide, fitting = outside(walk)
+    assert [] == wide
+    assert fitting > 20
+    walk.go_on_to("pictures.where_it_stands")
+    sandbox(server, "/runbook/clock", {"advance_seconds": 95 * 86_400})
+    subjects = [one["subject"] for one in sandbox(server, "/runbook/messages", method="GET")["messages"]]
+    assert ["Test", "ALARM", "ALARM"] == [subject.partition(":")[0] for subject in subjects]
+
+
 # Which cells of tables of evidence reach out of the notebook's window, or have text wider than themselves.
 OUTSIDE = """() => {
     const panel = document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden)');
