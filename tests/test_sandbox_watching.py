@@ -148,6 +148,18 @@ def test_the_topics_policy_decides_what_is_delivered(scene: Scene, condition: di
     assert delivered is (scene.messages[0]["problem"] == "")
 
 
+def test_a_condition_on_the_source_lets_no_event_through(scene: Scene) -> None:
+    """EventBridge's requests to SNS carry neither account nor rule; without the condition the same event arrives."""
+    allow = {**OPEN, "Action": "sns:Publish", "Resource": scene.topic}
+    scene.let({**allow, "Condition": {"StringEquals": {"aws:SourceAccount": ACCOUNT}}})
+    scene.rule()
+    advance(scene.url, days=61)
+    scene.let(allow)
+    scene.kms.schedule_key_deletion(KeyId=scene.key_id, PendingWindowInDays=7)
+    advance(scene.url, days=8)
+    assert [False, True] == [one["problem"] == "" for one in scene.messages]
+
+
 def test_a_topic_under_the_key_of_aws_gets_nothing(scene: Scene) -> None:
     """`alias/aws/sns` lets neither CloudWatch nor EventBridge use it; a key whose policy names them does."""
     attribute = {"TopicArn": scene.topic, "AttributeName": "KmsMasterKeyId"}

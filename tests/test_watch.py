@@ -205,6 +205,17 @@ def test_a_given_topic_is_used_if_it_lets_both_services_publish(keyed):
     assert topic == messages(keyed)[-1]["topic"]
 
 
+def test_a_topic_that_limits_eventbridge_by_a_condition_is_refused(keyed):
+    """Its requests carry no source, so that nothing would arrive, and only a metric of AWS would say so."""
+    topic = keyed.client("sns").create_topic(Name="security")["TopicArn"]
+    policy = json.loads(open_policy(topic))
+    policy["Statement"][0]["Condition"] = {"StringEquals": {"aws:SourceAccount": keyed.run.target["account_id"]}}
+    keyed.client("sns").set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=json.dumps(policy))
+    change = plan_of(keyed, sns_topic_arn=topic).change("SNS topic")
+    statements = json.loads(change.detail.partition(": ")[2])
+    assert ("refuse", [True, False]) == (change.action, ["Condition" in one for one in statements])
+
+
 @pytest.mark.slow
 def test_a_given_topic_that_is_gone_or_elsewhere_is_refused(keyed):
     """An alarm publishes in its own Region only."""
@@ -218,10 +229,8 @@ def test_the_key_of_the_topic_must_let_both_services_use_it(keyed):
     """The statement to add is in the refusal; with it, the messages arrive under the key."""
     closed, key = key_for_topics(keyed, services=[]), key_for_topics(keyed)
     refused = plan_of(keyed, sns_kms_key_id=closed).change("SNS topic")
-    assert ("refuse", SERVICES) == (
-        refused.action,
-        json.loads(refused.detail.partition("statement: ")[2])["Principal"]["Service"],
-    )
+    statements = json.loads(refused.detail.partition("statements: ")[2])
+    assert ("refuse", SERVICES) == (refused.action, [one["Principal"]["Service"] for one in statements])
     assert watched(keyed, sns_kms_key_id=key).passed
     change_policy(keyed)
     assert {""} == {one["problem"] for one in messages(keyed)}

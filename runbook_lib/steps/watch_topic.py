@@ -88,10 +88,8 @@ def key_problem(step: OpenStep, wanted: WatchSet, asked: WatchKeyInputs, found: 
     )
     if not refused:
         return ""
-    statement = json.dumps(publishing.key_statement(wanted.account_id, wanted.publishers))
-    return (
-        f"the policy of its key {named} does not let CloudWatch and EventBridge use it; add this statement: {statement}"
-    )
+    statements = json.dumps(publishing.key_statements(wanted.account_id, wanted.publishers))
+    return f"the policy of its key {named} does not let CloudWatch and EventBridge use it; add these statements: {statements}"
 
 
 def create(step: OpenStep, change: Change) -> None:

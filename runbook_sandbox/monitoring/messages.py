@@ -89,13 +89,13 @@ def _topic(arn: str) -> Topic | None:
 def _problem(account: str, topic: Topic | None, service: str, source_arn: str) -> str:
     if topic is None:
         return "the topic does not exist"
-    context: dict[str, Any] = {
-        "aws:SourceAccount": account, "aws:SourceArn": source_arn, "aws:PrincipalIsAWSService": True,
-    }  # fmt: skip
-    # CloudWatch publishes on behalf of the alarm's owner, so a topic's default policy lets it; EventBridge does not
-    # (EventBridge user guide, eb-use-resource-based).
-    owner = {"aws:SourceOwner": account} if service == CLOUDWATCH else {}
-    if not _allowed(topic.policy, "sns:Publish", topic.arn, service, {**context, **owner}):
+    # CloudWatch publishes on behalf of the alarm's owner, so a topic's default policy lets it. EventBridge's requests to SNS and
+    # KMS carry no source, so a statement with a condition on it, the default policy's included, lets nothing through
+    # (EventBridge user guide, eb-use-resource-based; SNS developer guide, sns-key-management).
+    context: dict[str, Any] = {"aws:PrincipalIsAWSService": True}
+    if service == CLOUDWATCH:
+        context |= {"aws:SourceAccount": account, "aws:SourceArn": source_arn, "aws:SourceOwner": account}
+    if not _allowed(topic.policy, "sns:Publish", topic.arn, service, context):
         return f"the topic's policy does not let {service} publish"
     if not topic.kms_master_key_id:
         return ""
