@@ -39,6 +39,7 @@ def clean_up(
     from runbook_lib.run.steps import CLEAN_UP
     from runbook_lib.steps import clean_up as library
     from runbook_lib.steps.open_step import open_step
+    from runbook_lib.steps.ownership import RULE
 
     values = {
         "run_id": run_id,
@@ -52,5 +53,8 @@ def clean_up(
         echo_lines(repr(library.plan(step, inputs)))
         echo(f"Nothing was deleted. To delete: runbook clean-up {run_id} --confirm {library.cluster_name(step)}")
         sys.exit(3)
-    for line in execute(step.run, values, print_line=print_line):
+    deleted = execute(step.run, values, print_line=print_line)
+    for line in deleted:
         echo(f"  {line}")
+    if (until := library.watched_until(step)) and not any(line.startswith(RULE) for line in deleted):
+        echo(f"  what watches the key stays until it is deleted on {until}; run this command again after that")

@@ -353,6 +353,28 @@ def test_the_command_watches_and_names_what_is_deaf(keyed):
     assert topic == WatchRecord.so_far(keyed.run).topic_arn
 
 
+@pytest.mark.slow
+def test_clean_up_says_until_when_the_watch_stays(keyed):
+    """Whoever deletes headless is asked to come back, and not again once nothing is left."""
+    watched(keyed)
+    command = [
+        "clean-up",
+        "demo",
+        "--confirm",
+        "aurora-byok",
+        "--pending-window-in-days",
+        "7",
+        "--runs-dir",
+        str(keyed.folder),
+    ]
+    told = "what watches the key stays until it is deleted on "
+    assert told in CliRunner().invoke(main, command).output
+    move_clock(keyed, 8)
+    done = CliRunner().invoke(main, command)
+    assert (0, False) == (done.exit_code, told in done.output), done.output
+    assert [0, 0, 0] == what_watches(keyed)
+
+
 # 90 -----------------------------------------------------------------------------------------------------------------
 
 

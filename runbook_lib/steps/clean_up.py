@@ -278,6 +278,11 @@ def _wait_deleted(step: OpenStep, change: Change) -> None:
         raise WaitTimedOut(f"{change.name} is still being deleted; run the cell or command again to resume")
 
 
+def watched_until(step: OpenStep) -> str:
+    """Return the date on which the key is deleted, if something of this run watches it until then; else ""."""
+    return CleanUpRecord.so_far(step.run).key_deletion_date if ownership.names_of(step, ownership.RULE) else ""
+
+
 # Verify -----------------------------------------------------------------------------------------------------------
 
 
