@@ -253,7 +253,10 @@ def test_the_report_says_who_holds_what_and_how_long_is_left(walk):
     until = (now(walk.endpoint) + timedelta(days=40, hours=1)).isoformat(timespec="seconds")
     walk.bring_in(expiration_model="KEY_MATERIAL_EXPIRES", valid_to=until)
     walk.cluster()
-    page, told = (walk.path / "report.html").read_text(), json.loads((walk.path / "report.json").read_text())
+    page, told = (
+        (walk.path / "report.html").read_text().replace("<wbr>", ""),
+        json.loads((walk.path / "report.json").read_text()),
+    )
     record = walk.run.record("03_encrypt_key_material")["custody"]
     assert record == told["custody"]
     assert 40 == told["seconds_until_expiry"] // 86400
