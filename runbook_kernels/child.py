@@ -117,8 +117,7 @@ def _adopt(request: protocol.Request, streams: list[int], environment: dict[str,
         os.dup2(descriptor, number)
         os.close(descriptor)
     sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
-    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
+    _adopt_signals(set(request.ignored))
     # The kernel enables interrupts while a cell runs; ignore earlier ones.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -130,6 +129,16 @@ def _adopt(request: protocol.Request, streams: list[int], environment: dict[str,
     os.chdir(request.folder)
     launcher = find_spec("ipykernel_launcher")
     sys.argv = [launcher.origin if launcher and launcher.origin else "ipykernel_launcher", *request.arguments]
+
+
+def _adopt_signals(ignored: set[int]) -> None:
+    """Ignore what the requester ignores, and nothing else: not what the parent, or whoever started it, set."""
+    own = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGKILL, signal.SIGSTOP)
+    for number in signal.valid_signals() - set(own):
+        if number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+        elif signal.getsignal(number) is not signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _reseed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from subprocess import DEVNULL
@@ -14,6 +15,9 @@ from runbook_kernels.errors import Unsuitable
 from runbook_kernels.identity import ServerSpec
 from runbook_kernels.process import ForkedProcess
 from runbook_kernels.protocol import Request
+
+# Python ignores the first two itself, and `subprocess` restores them; a kernel sets the last one for each cell.
+_OF_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT)
 
 
 def split_command(cmd: list[str], launchers: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
@@ -58,7 +62,7 @@ def request_kernel(
     if os.getuid() != os.geteuid() or os.getgid() != os.getegid():
         raise Unsuitable("this process runs with the rights of another user")
     environment = environment if independent else {**environment, "JPY_PARENT_PID": str(os.getpid())}
-    request = Request(arguments, folder, environment, umask=_umask(), independent=independent)
+    request = Request(arguments, folder, environment, umask=_umask(), ignored=_ignored(), independent=independent)
     opened: list[int] = []
     try:
         output = _descriptor(streams[0], 1, opened)
@@ -90,8 +94,17 @@ def _descriptor(stream: Any, number: int, opened: list[int]) -> int:
 
 def _umask() -> int:
     """Return the umask of this process. `os.umask` would change it for other threads as well."""
-    status = Path("/proc/self/status").read_text()
-    found = re.search(r"^Umask:\s*([0-7]+)$", status, re.MULTILINE)
+    return int(_status("Umask"), 8)
+
+
+def _ignored() -> list[int]:
+    """Return the signals that this process ignores, as a new process would inherit them: SIGHUP after nohup, for example."""
+    mask = int(_status("SigIgn"), 16)
+    return [number for number in range(1, signal.NSIG) if mask >> (number - 1) & 1 and number not in _OF_PYTHON]
+
+
+def _status(name: str) -> str:
+    found = re.search(rf"^{name}:\s*([0-9a-f]+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
     if found is None:
-        raise Unsuitable("/proc/self/status shows no umask")
-    return int(found.group(1), 8)
+        raise Unsuitable(f"/proc/self/status shows no {name}")
+    return found.group(1)

@@ -23,12 +23,13 @@ _STREAMS = 2
 
 @dataclass(frozen=True)
 class Request:
-    """A kernel to start: its arguments, working folder, environment, umask, and whether it outlives the client."""
+    """A kernel to start: arguments, working folder, environment, umask, ignored signals, and whether it outlives the client."""
 
     arguments: list[str]
     folder: str
     environment: dict[str, str]
     umask: int
+    ignored: list[int]
     independent: bool
 
 

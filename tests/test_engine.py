@@ -246,3 +246,23 @@ def test_kernels_end_politely_and_without_an_interrupt(tmp_path: Path, monkeypat
     while children(os.getpid()) - before and time.monotonic() < limit:
         time.sleep(0.02)
     assert set() == children(os.getpid()) - before
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)], ids=["022", "077", "002"]
+)
+def test_an_output_has_the_rights_of_a_new_file_and_keeps_those_it_has(
+    tmp_path: Path, mask: int, expected: int
+) -> None:
+    """As papermill's own engine writes it, so that a report can be served; the runner's umask keeps its notebooks private."""
+    before = os.umask(mask)
+    try:
+        engine._write(tmp_path / "out.ipynb", "{}")
+        engine._write(tmp_path / "out.ipynb", "{ }")
+        made = (tmp_path / "out.ipynb").stat().st_mode & 0o777
+        (tmp_path / "out.ipynb").chmod(0o640)
+        engine._write(tmp_path / "out.ipynb", "{  }")
+    finally:
+        os.umask(before)
+    assert (expected, 0o640) == (made, (tmp_path / "out.ipynb").stat().st_mode & 0o777)
+    assert ["out.ipynb"] == [one.name for one in tmp_path.iterdir()]

@@ -228,6 +228,27 @@ def test_surroundings_are_those_of_a_plain_kernel(tmp_path: Path, monkeypatch: p
     assert (str(tmp_path), 0o027) == (found[FORK]["cwd"], found[FORK]["umask"])
 
 
+@pytest.mark.parametrize("ignored", [(signal.SIGHUP,), (signal.SIGUSR1, signal.SIGTERM)], ids=["nohup", "others"])
+def test_what_the_parent_ignores_stays_ignored(ignored: tuple[signal.Signals, ...]) -> None:
+    """As in a new process: after nohup, a kernel survives the end of the terminal too; the next one ignores nothing."""
+    look = (
+        "import json, signal; print(json.dumps(sorted(int(n) for n in signal.valid_signals() "
+        "if signal.getsignal(n) is signal.SIG_IGN and n not in (signal.SIGPIPE, signal.SIGXFSZ))))"
+    )
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
+    try:
+        found = {}
+        for name in (PLAIN, FORK):
+            with Kernel(name) as kernel:
+                found[name] = kernel.json(look)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert sorted(map(int, ignored)) == found[PLAIN] == found[FORK]
+    with Kernel(FORK) as kernel:
+        assert [] == kernel.json(look)
+
+
 def test_an_interrupt_stops_the_cell_and_not_the_kernel() -> None:
     """SIGINT raises KeyboardInterrupt in the running cell; the kernel goes on, and so do others."""
     with Kernel() as kernel, Kernel() as other:
@@ -390,7 +411,7 @@ def test_kernels_asked_for_at_once_share_one_parent(monkeypatch: pytest.MonkeyPa
     spec = ServerSpec.of(os.environ)
 
     def launch(number: int) -> ForkedProcess:
-        request = protocol.Request(["--version"], "/", dict(os.environ), 0o077, independent=False)
+        request = protocol.Request(["--version"], "/", dict(os.environ), 0o077, [], independent=False)
         with Path(os.devnull).open("w") as nowhere:
             return client.launch(spec, request, (nowhere.fileno(), nowhere.fileno()))
 
