@@ -268,7 +268,7 @@ def test_broken_anywhere_the_names_are_both_old_or_both_new_after_the_next_comma
         assert described(ready, NAME)["KmsKeyId"] == ready.key["Arn"]
         assert {NAME, OLD} == set(ids(ready))
         return
-    apply(ready, roll_back=True)
+    assert do(ready, roll_back=True).passed
     assert ids(ready)[NAME] == before[NAME]
     assert OLD not in ids(ready)
     assert [one["VpcSecurityGroupId"] for one in described(ready, NAME)["VpcSecurityGroups"]] != [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 
 from runbook_cli.parameters import check_parameters, from_command_line, read_parameters
@@ -74,6 +76,8 @@ def test_every_field_has_a_label_and_help_that_a_parameters_cell_can_hold(model)
         (ImportKeyMaterialInputs, "expiration_model", "KEY_MATERIAL_EXPIRES", "write the time"),
         (ImportKeyMaterialInputs, "valid_to", "next week", "ISO 8601"),
         (ImportKeyMaterialInputs, "valid_to", "2027-01-01T00:00:00", "no UTC offset"),
+        (ImportKeyMaterialInputs, "valid_to", "2027-01-01", "no time; write e.g. 2027-01-01T00:00:00+00:00"),
+        (ImportKeyMaterialInputs, "valid_to", date(2027, 1, 1), "'2027-01-01' has no time"),
         (CreateClusterInputs, "db_cluster_identifier", "Aurora_1", "lower-case"),
         (CreateClusterInputs, "db_cluster_identifier", "a--b", "single hyphens"),
         (CreateClusterInputs, "db_cluster_identifier", "", "give the cluster a name"),

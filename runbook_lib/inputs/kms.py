@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import field_validator, model_validator
@@ -251,7 +251,7 @@ class ImportKeyMaterialInputs(Inputs):
     @field_validator("valid_to", mode="before")
     @classmethod
     def _yaml_date(cls, value: Any) -> Any:
-        return value.isoformat() if isinstance(value, datetime) else value
+        return value.isoformat() if isinstance(value, date) else value  # a datetime is a date
 
     @field_validator("valid_to")
     @classmethod
@@ -263,7 +263,8 @@ class ImportKeyMaterialInputs(Inputs):
         except ValueError:
             raise ValueError(f"{value!r} is not a valid ISO 8601 time; write e.g. 2027-06-30T00:00:00+00:00") from None
         if instant.tzinfo is None:
-            raise ValueError(f"{value!r} has no UTC offset; write e.g. {value}+00:00")
+            whole = value if ":" in value else f"{value}T00:00:00"
+            raise ValueError(f"{value!r} has no {'UTC offset' if ':' in value else 'time'}; write e.g. {whole}+00:00")
         return instant.astimezone(UTC).isoformat(timespec="seconds")
 
     @model_validator(mode="after")

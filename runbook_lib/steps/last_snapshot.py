@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from runbook_lib.aws.answers import error_code
 from runbook_lib.aws.cluster_settings import ClusterSettings
 from runbook_lib.aws.retry import retry_until_passed
 from runbook_lib.inputs.existing import EncryptExistingClusterInputs
@@ -92,13 +89,10 @@ def scaling_follows(step: OpenStep, name: str, *, do: bool = False) -> list[Chan
             client.register_scalable_target(**target)
         for policy in policies:
             client.put_scaling_policy(**policy)
-        for target in carry_over.target_requests(settings, identifier=temporary):
+        there = client.describe_scalable_targets(ServiceNamespace="rds", ResourceIds=[f"cluster:{temporary}"])
+        for target in there["ScalableTargets"]:
             place = {part: target[part] for part in ("ServiceNamespace", "ScalableDimension", "ResourceId")}
-            try:
-                client.deregister_scalable_target(**place)
-            except ClientError as error:
-                if error_code(error) != "ObjectNotFoundException":
-                    raise
+            client.deregister_scalable_target(**place)
     calls = "application-autoscaling:RegisterScalableTarget"
     return [
         Change("change", SCALING, one["ResourceId"], f"{one['MinCapacity']} to {one['MaxCapacity']} readers", calls)
