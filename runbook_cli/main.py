@@ -18,6 +18,7 @@ from runbook_cli.custody import recover, wrap
 from runbook_cli.cut_over import cut_over
 from runbook_cli.evidence import evidence
 from runbook_cli.key_users import key_users
+from runbook_cli.parameters_command import parameters
 from runbook_cli.permissions import permissions
 from runbook_cli.rotate import rotate
 from runbook_cli.run_command import run
@@ -88,6 +89,7 @@ for command in (
     wrap,
     recover,
     permissions,
+    parameters,
 ):
     main.add_command(command)
 

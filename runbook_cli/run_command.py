@@ -30,6 +30,8 @@ _kernel_option = click.option(
 @click.option("--jobs", type=click.IntRange(min=1), help="Maximum number of parallel runs. Default: two per core.")
 @_kernel_option
 @click.option("--quiet", is_flag=True, help="Print errors only.")
+@click.option("--keep-reports", type=click.IntRange(min=1), metavar="N",
+              help="After a success, keep the first and the newest N dated reports and executed notebooks.")  # fmt: skip
 @report_errors
 def run(
     parameters: tuple[Path, ...],
@@ -39,6 +41,7 @@ def run(
     jobs: int | None,
     kernel: str | None,
     quiet: bool,
+    keep_reports: int | None,
 ) -> None:
     """Run notebooks 00 to 06, as one or several runs.
 
@@ -56,9 +59,13 @@ def run(
         if named := [word for word in ("--run-id", "run_id") if word in words]:
             problem = f"would name {len(files)} runs; set a run_id in each file, or omit it for new names"
             raise errors.InputError([(named[0], problem)])
-        _run_several(files, runs_dir, overrides, jobs, quiet)
+        done = _run_several(files, runs_dir, overrides, jobs, quiet)
     else:
-        _run_one(files[0] if parameters else None, run_id, runs_dir, overrides, quiet)
+        done = [_run_one(files[0] if parameters else None, run_id, runs_dir, overrides, quiet)]
+    for path in done if keep_reports else ():
+        from runbook_cli.runner.retention import keep_newest
+
+        keep_newest(path, keep_reports or 1)
 
 
 def _files(parameters: tuple[Path, ...]) -> list[Path]:
@@ -78,7 +85,7 @@ def _run_one(
     runs_dir: Path | None,
     overrides: tuple[tuple[str, str], ...],
     quiet: bool,
-) -> None:
+) -> Path:
     from runbook_cli.parameters import values_from
     from runbook_cli.runner.chain import run_chain
     from runbook_lib.run.steps import VERIFY_ENCRYPTION
@@ -96,11 +103,12 @@ def _run_one(
         print_line(
             f"Report {path}/report.html · notebooks {path}/notebooks · next: runbook lab, or runbook clean-up {done.run_id}"
         )
+    return done.path
 
 
 def _run_several(
     files: list[Path], runs_dir: Path | None, overrides: tuple[tuple[str, str], ...], workers: int | None, quiet: bool
-) -> None:
+) -> list[Path]:
     from runbook_cli.parameters import values_from
     from runbook_cli.runner.jobs import FAILED, Job, default_jobs
     from runbook_cli.runner.progress_table import ProgressTable, summary
@@ -125,6 +133,7 @@ def _run_several(
         _report_failure(f"run {job.name}: {job.line}", job.file, job.name, runs_dir, overrides)
     if failed:
         sys.exit(1)
+    return [job.path for job in jobs]
 
 
 def _printer(quiet: bool) -> Callable[[str], Any]:
@@ -144,12 +153,25 @@ def _report_failure(
     *,
     notebook: str = "",
 ) -> None:
-    """Print what failed, the executed notebook if there is one, and the command that resumes the run."""
+    """Print what failed and where, the executed notebook if there is one, and the command that resumes the run."""
     again = _command_to_resume(parameters, run_id, runs_dir, overrides)
     echo(f"error: {problem}", err=True)
+    if place := _place(run_id, runs_dir):
+        echo(f"  {place}", err=True)
     if notebook:
         echo(f"  the executed notebook is {notebook}", err=True)
     echo(f"  fix it, then resume with: {again}", err=True)
+
+
+def _place(run_id: str, runs_dir: Path | None) -> str:
+    """Return target, account and Region of a run for the mail of a failure; "" before 00 has recorded them."""
+    from runbook_lib.run.run import Run
+
+    try:
+        target = Run.open(run_id, runs_dir=runs_folder(runs_dir)).target
+    except errors.RunbookError:
+        return ""
+    return f"run {run_id}: {target['target']}, account {target['account_id']}, {target['region']}"
 
 
 def _command_to_resume(

@@ -49,7 +49,13 @@ def clean(notebook: Any) -> None:
     """Keep source, tags, outputs and counts; drop everything else that a front end or papermill left."""
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
+        # With these, nbconvert --to script writes a .py; a version would change with every interpreter.
+        "language_info": {
+            "name": "python",
+            "file_extension": ".py",
+            "mimetype": "text/x-python",
+            "nbconvert_exporter": "python",
+        },
         "keep_output": True,  # nbstripout keeps the outputs of a notebook with this
     }
     for number, cell in enumerate(notebook.cells, 1):
