@@ -21,7 +21,7 @@ from runbook_lib.aws.session import Session
 from runbook_lib.errors import InputError, PlanOutdated, PlanRefused, RunbookError, VerificationFailed
 from runbook_lib.inputs.existing import EncryptExistingClusterInputs
 from runbook_lib.plan import Plan
-from runbook_lib.steps import encrypt_existing_cluster
+from runbook_lib.steps import encrypt_existing_cluster, restore
 
 
 @pytest.fixture
@@ -335,7 +335,7 @@ def test_a_new_cluster_that_was_replaced_while_it_was_waited_for_is_not_changed(
     ready: Walk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hours pass between the restore and what is set afterwards: the name may be another's then."""
-    wait = encrypt_existing_cluster._wait_for_cluster
+    wait = restore._wait_for_cluster
 
     def replaced(*given: Any, **more: Any) -> None:
         wait(*given, **more)
@@ -344,7 +344,7 @@ def test_a_new_cluster_that_was_replaced_while_it_was_waited_for_is_not_changed(
         blocked_by_namesake(rds)
         source_clusters.wait(ready.client, f"{NAME}-byok")
 
-    monkeypatch.setattr(encrypt_existing_cluster, "_wait_for_cluster", replaced)
+    monkeypatch.setattr(restore, "_wait_for_cluster", replaced)
     shown = plan(ready)
     with pytest.raises(PlanOutdated, match="is now another resource of the same name"):
         encrypt_existing_cluster.apply(ready.step("10"), shown)

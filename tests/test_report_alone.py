@@ -39,7 +39,7 @@ def verify_again(walk):
 
 def page(walk):
     """Return the page as a reader sees it: texts without tags."""
-    return unescape(re.sub(r"<[^>]+>", " ", (walk.path / "report.html").read_text()))
+    return unescape(re.sub(r"<[^>]+>", " ", (walk.path / "report.html").read_text().replace("<wbr>", "")))
 
 
 def report(walk):
