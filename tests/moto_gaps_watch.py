@@ -28,7 +28,7 @@ def topic_with_queue(aws: Aws) -> tuple[str, str]:
     )
     allow = {
         "Effect": "Allow",
-        "Principal": {"Service": "events.amazonaws.com"},
+        "Principal": {"Service": ["events.amazonaws.com", "cloudwatch.amazonaws.com"]},
         "Action": "sns:Publish",
         "Resource": topic,
     }
@@ -58,4 +58,11 @@ def rules_hear_what_kms_sends(aws: Aws) -> None:
     aws("kms").rotate_key_on_demand(KeyId=key["KeyId"])
     for _ in range(4):
         aws("kms").list_key_rotations(KeyId=key["KeyId"])
+    assert 1 == len(aws("sqs").receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []))
+
+
+@gap("monitoring.messages.deliver")
+def an_alarm_that_goes_off_publishes_to_its_topic(aws: Aws) -> None:
+    topic, queue = topic_with_queue(aws)
+    assert "ALARM" == alarm(aws, aws.key()["KeyId"], TreatMissingData="breaching", AlarmActions=[topic])
     assert 1 == len(aws("sqs").receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []))

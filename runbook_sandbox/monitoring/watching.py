@@ -1,6 +1,6 @@
 """Keeps what watches a key up to date: rules hear each recorded call, alarms follow the clock.
 
-moto gap: nothing watches. There are no timers: a jump of the clock first lets due material expire and due keys go, each with
+There are no timers: a jump of the clock first lets due material expire and due keys go, each with
 its event at the time when it happened, and then evaluates the alarms.
 """
 
