@@ -22,7 +22,15 @@ from runbook_lib.aws.session import Session
 from runbook_lib.errors import InputError, RunbookError
 from runbook_lib.inputs.rds import CleanUpInputs
 from runbook_lib.run.paths import notebooks_folder
-from runbook_lib.run.steps import CLEAN_UP, ENCRYPT_EXISTING_CLUSTER, ROTATE_KEY_MATERIAL, WATCH_KEY, all_steps, chain
+from runbook_lib.run.steps import (
+    CLEAN_UP,
+    CUT_OVER,
+    ENCRYPT_EXISTING_CLUSTER,
+    ROTATE_KEY_MATERIAL,
+    WATCH_KEY,
+    all_steps,
+    chain,
+)
 from runbook_lib.steps import clean_up, permissions, rotate_key_material
 from runbook_lib.steps.open_step import open_step
 
@@ -39,7 +47,12 @@ EVERYTHING = {
     "wrapping_key_spec": "RSA_2048", "monitoring_interval": 60, "master_user_secret_kms_key_id": "alias/password",
     "db_cluster_parameter_group_name": "given-cluster", "db_parameter_group_name": "given-instance",
 }  # fmt: skip
-ANYWHERE = (ENCRYPT_EXISTING_CLUSTER, ROTATE_KEY_MATERIAL, WATCH_KEY)  # the same with every network: tried once
+ANYWHERE = (
+    ENCRYPT_EXISTING_CLUSTER,
+    CUT_OVER,
+    ROTATE_KEY_MATERIAL,
+    WATCH_KEY,
+)  # the same with every network: tried once
 LOOKED_AT = {f"{service}:{operation}" for service, operation in REFUSED}  # what 90 looks at before the key goes
 GIVEN_NETWORK = {"allowed_cidr": "", "take_snapshot": False, "final_db_snapshot_identifier": "last"}
 QUOTA_CHARACTERS = 6144  # what a managed policy may hold, white space not counted (IAM quotas)
