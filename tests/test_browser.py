@@ -149,13 +149,18 @@ def test_01_makes_the_key_with_a_switch_thrown(walk, server):
     assert "PendingImport" in walk.outputs(picture)[0]["data"]["text/plain"]
 
 
-def test_an_exercise_is_answered_by_choosing_and_judged_at_once(walk):
-    """Wrong may try again, right is told."""
+def test_an_exercise_is_predicted_first_and_then_seen(walk):
+    """Nothing is called until the answer is locked in; run again, AWS's error and the reason for each choice are shown."""
+    cell = walk.go_on_to("try_it(step")
     panel = walk.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
-    panel.get_by_label("b a role cannot be a principal of a key policy").check()
-    walk.see("b is not right: try again.")
-    panel.get_by_label("a every principal of a key policy must exist").check()
-    walk.see("a is right.")
+    assert "MalformedPolicyDocumentException" not in walk.output(cell)
+    panel.get_by_label("a the key is created without that statement").check()
+    panel.get_by_role("button", name="Lock in").click()
+    walk.see("a is locked in.")
+    walk.run("try_it(step")
+    assert "You said a: that is not right." in walk.output(cell)
+    assert "MalformedPolicyDocumentException" in walk.output(cell)
+    walk.go_on_to("pictures.where_it_stands")
 
 
 def test_02_takes_a_choice_and_03_makes_the_material(walk, server):

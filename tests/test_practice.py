@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
-import nbformat
 import pytest
 
 from runbook_lib.errors import VerificationFailed
 from runbook_lib.inputs.start import StartInputs
-from runbook_lib.run.paths import notebooks_folder
+from runbook_lib.run.learning import answers
 from runbook_lib.run.steps import all_steps
 from runbook_lib.steps import exercises
 from runbook_lib.steps.exercises import EXERCISES, try_it
 from runbook_lib.steps.open_step import OpenStep
+from runbook_lib.steps.questions import QUESTIONS
 from runbook_lib.steps.start import open_run
 
 
@@ -36,39 +35,76 @@ def test_every_step_has_an_exercise():
 
 @pytest.mark.parametrize("name", EXERCISES)
 def test_each_mistake_ends_in_the_error_that_aws_documents(started, name):
-    """The error is shown with its code; nothing is raised, for it is what should come."""
+    """Unattended nothing waits: the error is shown with its code, and each choice with its reason."""
     shown = repr(try_it(at(started, name)))
     assert EXERCISES[name].error + ": " in shown
-    assert 'Set answer="a", "b" or "c"' in shown
+    assert 1 == shown.count("  right: ")
+    assert 2 == shown.count("  wrong: ")
 
 
 @pytest.mark.parametrize("name", EXERCISES)
-def test_the_folded_answer_of_the_notebook_is_the_right_one(name):
-    """What a learner reads at the end and what the exercise calls right are the same letter."""
-    cells = nbformat.read(notebooks_folder() / f"{name}.ipynb", as_version=4).cells
-    folded = [cell.source for cell in cells if cell.source.startswith("<details>")]
-    assert [EXERCISES[name].right] == [re.search(r"<b>([abc])</b>", text)[1] for text in folded]
+def test_each_question_has_one_right_answer_and_a_reason_for_every_choice(name):
+    """Three choices; no reason stands twice, and no word of the error gives the answer away."""
+    question = QUESTIONS[name]
+    assert ["a", "b", "c"] == list(question.choices)
+    assert question.right in question.choices
+    texts = [text for text, _ in question.choices.values()]
+    reasons = [why for _, why in question.choices.values()]
+    assert 3 == len(set(texts)) == len(set(reasons))
+    assert all(len(why) > 30 and why.endswith(".") for why in reasons)
+    assert EXERCISES[name].error not in question.ask + "".join(texts)
 
 
-def test_each_letter_is_judged(started):
-    """Right is right, wrong may try again, and what is no letter is told the letters."""
-    step = at(started, "03_encrypt_key_material")
-    assert "b is right." in repr(try_it(step, answer=" B "))
-    assert "c is not right: try again." in repr(try_it(step, answer="c"))
-    assert "'z' is not one of a, b, c" in repr(try_it(step, answer="z"))
+def test_the_right_letters_are_spread():
+    """Whoever always answers the same is wrong most of the time."""
+    letters = [question.right for question in QUESTIONS.values()]
+    assert max(letters.count(letter) for letter in "abc") <= len(letters) / 2
 
 
-def test_a_person_chooses_with_radio_buttons_and_is_told_at_once(started, monkeypatch):
-    """The question is a form too; judging it calls nothing."""
+@pytest.fixture
+def fresh(started, monkeypatch):
+    """The run, with a person there who has answered nothing."""
     monkeypatch.setenv("RUNBOOK_ATTENDED", "1")
-    tried = try_it(at(started, "03_encrypt_key_material"))
-    _, choice, verdict = tried._view.children
-    assert "Choose one." in verdict.value
+    (started.run.path / "learning.json").unlink(missing_ok=True)
+    yield started
+    (started.run.path / "learning.json").unlink(missing_ok=True)
+
+
+def test_a_person_predicts_before_anything_is_called(fresh, monkeypatch):
+    """Choose, lock in, run the cell again: only then the mistake is made, and the reasons are told."""
+    step = at(fresh, "03_encrypt_key_material")
+    monkeypatch.setattr(exercises, "_error", lambda *_: pytest.fail("the mistake was made before the answer"))
+    asked = try_it(step)
+    _, choice, button, told = asked._view.children
+    assert button.disabled
+    assert "wrong" not in repr(asked) + told.value
     choice.value = "a"
-    assert "✗ a is not right: try again." in verdict.value
-    choice.value = "b"
-    assert "✓ b is right." in verdict.value
-    assert "application/vnd.jupyter.widget-view+json" in tried._repr_mimebundle_()
+    assert not button.disabled
+    button.click()
+    assert "a is locked in" in told.value
+    assert choice.disabled
+    monkeypatch.undo()
+    monkeypatch.setenv("RUNBOOK_ATTENDED", "1")
+    shown = repr(try_it(at(fresh, "03_encrypt_key_material")))
+    assert "You said a: that is not right." in shown
+    assert "KeyMaterialLength: " in shown
+
+
+def test_the_first_answer_counts_also_in_a_new_kernel(fresh):
+    """It is in the run folder, for its owner only; a second answer changes nothing."""
+    step = at(fresh, "03_encrypt_key_material")
+    assert "You said c: that is right." in repr(try_it(step, answer=" C "))
+    assert "You said c: that is right." in repr(try_it(step, answer="a"))
+    assert "'z' is not one of a, b, c" in repr(try_it(step, answer="z"))
+    path = fresh.run.path / "learning.json"
+    assert 0o600 == path.stat().st_mode & 0o777
+    assert {"answer": "c", "right": True} == {k: v for k, v in answers(fresh.run)[step.name].items() if k != "at"}
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"answers": 7}', '{"answers": {"03_encrypt_key_material": "b"}}'])
+def test_a_damaged_file_of_answers_is_no_obstacle(fresh, content):
+    (fresh.run.path / "learning.json").write_text(content)
+    assert isinstance(try_it(at(fresh, "03_encrypt_key_material")), exercises.Prediction)
 
 
 def test_nothing_is_called_in_the_account_of_the_run(started, shared_world):

@@ -1,4 +1,4 @@
-"""Exercises: instructive mistakes, made on purpose in a separate account of the sandbox.
+"""Exercises: predict, then see: mistakes made on purpose in a separate account of the sandbox.
 
 Nothing here touches the run's key or cluster, or AWS. Each mistake is a real call whose error is shown; any other
 outcome fails the cell.
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from runbook_lib.attended import is_attended
+from runbook_lib.attended import is_attended, while_connected
 from runbook_lib.aws.answers import error_code
 from runbook_lib.aws.session import Session
 from runbook_lib.errors import KeyMaterialLength, VerificationFailed
+from runbook_lib.files import utc_stamp
+from runbook_lib.run.learning import answer_of, lock_in
 from runbook_lib.run.steps import (
     CLEAN_UP,
     CREATE_CLUSTER,
@@ -34,61 +35,67 @@ from runbook_lib.run.steps import (
 )
 from runbook_lib.steps import mistakes
 from runbook_lib.steps.open_step import OpenStep
+from runbook_lib.steps.questions import QUESTIONS, Question
 from runbook_lib.tables import Text
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """A mistake: the call, the expected error code, and a question with the letter of its right answer."""
+    """A mistake: its title, the call, and the expected error code."""
 
     title: str
     mistake: Callable[..., Any]
     error: str
-    options: dict[str, str]
-    right: str
     offline: bool = False
 
-    def judge(self, answer: str, *, hint: str = 'Set answer="a", "b" or "c" and run the cell again.') -> str:
-        """Return whether `answer` is right, in words; `hint` when it is empty."""
-        given = answer.strip().lower()
-        if not given:
-            return hint
-        if given == self.right:
-            return f"{given} is right."
-        if given in self.options:
-            return f"{given} is not right: try again."
-        return f"{answer!r} is not one of {', '.join(self.options)}: try again."
 
+class Prediction(Text):
+    """The question, before the mistake is made: radio buttons and a button that locks the answer in."""
 
-class Attempt(Text):
-    """The error of a mistake and the question about it: radio buttons when attended, text otherwise."""
-
-    def __init__(self, exercise: Exercise, error: str, answer: str) -> None:
-        options = "\n".join(f"  {letter}  {text}" for letter, text in exercise.options.items())
-        super().__init__(exercise.title, f"{error}\n\n{options}\n{exercise.judge(answer)}")
-        self._view = _view(exercise, error, answer) if is_attended() else None
+    def __init__(self, step: OpenStep, exercise: Exercise, question: Question) -> None:
+        choices = "\n".join(f"  {letter}  {text}" for letter, (text, _) in question.choices.items())
+        super().__init__(exercise.title, f"{question.ask}\n\n{choices}\n{_HOW}")
+        self._view = _view(step, exercise, question)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = {"text/plain": repr(self), "text/html": self._repr_html_()}
-        if self._view is not None:
-            bundle |= self._view._repr_mimebundle_()
-            bundle["text/plain"] = repr(self)
-        return bundle
+        shown = {"text/plain": repr(self), "text/html": self._repr_html_()}
+        return {**self._view._repr_mimebundle_(), **shown}
 
 
 def try_it(step: OpenStep, *, answer: str = "", enabled: bool = True) -> Text:
-    """Make this step's mistake; return its error, and whether `answer` (a, b or c) is right.
+    """Ask what this step's mistake will do, then make it; return AWS's error, and what each choice was worth.
 
-    Does nothing when `enabled` is false or the target is aws. Raises `VerificationFailed` when the sandbox returns another
-    error than AWS documents.
+    With a person there, the answer is locked in first and kept in the run; unattended, nothing waits. Does nothing when
+    `enabled` is false or the target is aws. Raises `VerificationFailed` when the sandbox returns another error than AWS
+    documents.
     """
-    exercise = EXERCISES[step.name]
+    exercise, question = EXERCISES[step.name], QUESTIONS[step.name]
     if not enabled:
         return Text(exercise.title, "Exercises are off (exercises: false).")
     if step.run.target["target"] != "sandbox":
         return Text(
             exercise.title, "Nothing was done: exercises run in the sandbox only, and this run's target is aws."
         )
+    given = answer.strip().lower()
+    if given and given not in question.choices:
+        return Text(exercise.title, f"{answer!r} is not one of {', '.join(question.choices)}. {_HOW}")
+    if given:
+        _lock_in(step, question, given)
+    locked = answer_of(step.run, step.name)
+    if is_attended() and locked not in question.choices:
+        return Prediction(step, exercise, question)
+    return Text(exercise.title, f"{question.ask}\n\n{_error(step, exercise)}\n\n{_judged(question, locked)}")
+
+
+_HOW = 'Choose, lock your answer in, then run this cell again. By keyboard: answer="a", "b" or "c".'
+
+
+def _lock_in(step: OpenStep, question: Question, answer: str) -> str:
+    return lock_in(step.run, step.name, answer, right=answer == question.right, at=utc_stamp())
+
+
+def _error(step: OpenStep, exercise: Exercise) -> str:
+    """Make the mistake; return the error that AWS documents for it."""
     try:
         exercise.mistake(*([] if exercise.offline else [_exercise_session(step)]))
     except ClientError as error:
@@ -105,32 +112,41 @@ def try_it(step: OpenStep, *, answer: str = "", enabled: bool = True) -> Text:
             f"{exercise.title}: AWS returned {code}, {exercise.error} was expected; this is a defect of the "
             "sandbox: report it with this line, and set exercises: false to continue"
         )
-    return Attempt(exercise, f"{code}: {message}", answer)
+    return f"{code}: {message}"
 
 
-def _view(exercise: Exercise, error: str, answer: str) -> Any:
-    """Return the question as radio buttons; a choice shows its verdict and calls nothing."""
+def _judged(question: Question, locked: str) -> str:
+    """Return each choice with its reason; the locked one first, with whether it was right."""
+    lines = []
+    if locked:
+        lines.append(f"You said {locked}: {'that is right.' if locked == question.right else 'that is not right.'}")
+    for letter, (text, why) in question.choices.items():
+        lines.append(f"  {letter}  {'right' if letter == question.right else 'wrong'}: {text}\n     {why}")
+    return "\n".join(lines)
+
+
+def _view(step: OpenStep, exercise: Exercise, question: Question) -> Any:
+    """Return the question with radio buttons; the button keeps the answer and makes no call."""
     import ipywidgets
 
-    shown = ipywidgets.HTML(Text(exercise.title, error)._repr_html_())
+    shown = ipywidgets.HTML(Text(exercise.title, question.ask)._repr_html_())
     choice = ipywidgets.RadioButtons(
-        options=[(f"{letter}  {text}", letter) for letter, text in exercise.options.items()],
-        value=answer if answer in exercise.options else None,
+        options=[(f"{letter}  {text}", letter) for letter, (text, _) in question.choices.items()],
+        value=None,
         description="Your answer",
         layout={"width": "max-content"},
     )
-    verdict = ipywidgets.HTML()
+    button = ipywidgets.Button(description="Lock in", disabled=True)
+    told = ipywidgets.HTML(while_connected(["Choose, then lock your answer in."]))
 
-    def judge(_: Any = None) -> None:
-        right = choice.value == exercise.right
-        words = escape(exercise.judge(choice.value or "", hint="Choose one."))
-        colour = "#238a43" if right else "#dc3e46" if choice.value else "inherit"
-        sign = "✓ " if right else "✗ " if choice.value else ""
-        verdict.value = f"<b style='font-size:13px;color:{colour}'>{sign}{words}</b>"
+    def lock(_: Any) -> None:
+        kept = _lock_in(step, question, choice.value)
+        choice.disabled = button.disabled = True
+        told.value = f"<b>{kept} is locked in.</b> Run this cell again: the call is made, and you see what happens."
 
-    choice.observe(judge, names="value")
-    judge()
-    return ipywidgets.VBox([shown, choice, verdict])
+    choice.observe(lambda _: setattr(button, "disabled", choice.value is None), names="value")
+    button.on_click(lock)
+    return ipywidgets.VBox([shown, choice, button, told])
 
 
 def _exercise_session(step: OpenStep) -> Session:
@@ -144,75 +160,48 @@ EXERCISES = {
     START: Exercise(
         "Create a cluster with Aurora MySQL 5.6, as in the AWS post",
         mistakes.engine_version_of_the_post, "InvalidParameterCombination",
-        {"a": "no KMS key is named", "b": "the engine version is no longer available", "c": "no password is set"}, "b",
     ),
     CREATE_KEY: Exercise(
         "Create a key whose policy names a role that does not exist", mistakes.policy_with_an_unknown_role,
         "MalformedPolicyDocumentException",
-        {"a": "every principal of a key policy must exist", "b": "a role cannot be a principal of a key policy",
-         "c": "the policy is not valid JSON"}, "a",
     ),
     GET_PARAMETERS_FOR_IMPORT: Exercise(
         "Get a wrapping key for a KMS key whose material AWS generated", mistakes.wrapping_key_for_a_key_of_aws,
         "UnsupportedOperationException",
-        {"a": "the key is not enabled", "b": "the wrapping key is too short",
-         "c": "only a key of origin EXTERNAL accepts key material"}, "c",
     ),
     ENCRYPT_KEY_MATERIAL: Exercise(
-        "Use key material that is one byte short", mistakes.one_byte_short, "KeyMaterialLength",
-        {"a": "KMS pads short material", "b": "a symmetric key takes exactly 32 bytes",
-         "c": "longer material is accepted, shorter is not"}, "b", offline=True,
+        "Use key material that is one byte short", mistakes.one_byte_short, "KeyMaterialLength", offline=True,
     ),
     IMPORT_KEY_MATERIAL: Exercise(
         "Wrap with SHA-1 for a pair that was fetched for SHA-256", mistakes.another_hash, "InvalidCiphertextException",
-        {"a": "KMS cannot decrypt the wrapped material", "b": "the import token has expired",
-         "c": "the key material is too weak"}, "a",
     ),
     CREATE_CLUSTER: Exercise(
         "Create a cluster under a disabled key", mistakes.cluster_under_a_disabled_key, "KMSKeyNotAccessibleFault",
-        {"a": "the cluster waits until the key is enabled", "b": "the cluster is created unencrypted",
-         "c": "no cluster is created"}, "c",
     ),
     VERIFY_ENCRYPTION: Exercise(
         "Decrypt after the key material was deleted", mistakes.decrypt_without_the_material, "KMSInvalidStateException",
-        {"a": "whoever has a backup of the material can import it again", "b": "AWS keeps a copy for 30 days",
-         "c": "the ciphertext is lost permanently"}, "a",
     ),
     ENCRYPT_EXISTING_CLUSTER: Exercise(
         "Encrypt a snapshot by copying it with a key", mistakes.copy_of_an_unencrypted_snapshot_with_a_key,
         "InvalidParameterCombination",
-        {"a": "the copy is encrypted, and the cluster restored from it too",
-         "b": "only a snapshot under a KMS key can be copied under another; this one is restored with the key",
-         "c": "the key must have imported material"}, "b",
     ),
     CUT_OVER: Exercise(
         "Give the new cluster the old one's name while the old one has it", mistakes.rename_to_a_name_that_is_taken,
         "DBClusterAlreadyExistsFault",
-        {"a": "both clusters change names in one step", "b": "the old cluster is replaced, and its data with it",
-         "c": "nothing changes: the old one gives its name away first, and for minutes no cluster has it"}, "c",
     ),
     ROTATE_KEY_MATERIAL: Exercise(
         "Rotate a key without importing new key material first", mistakes.rotation_with_nothing_pending,
         "KMSInvalidStateException",
-        {"a": "KMS generates new key material", "b": "a rotation needs new key material that was imported before",
-         "c": "imported key material cannot be rotated"}, "b",
     ),
     WATCH_KEY: Exercise(
         "Use a key that is pending deletion", mistakes.use_of_a_key_that_is_being_deleted, "KMSInvalidStateException",
-        {"a": "an enabled rule hears the call, with or without a trail",
-         "b": "only a rule that also gets read-only events hears the call, and only if a trail logs it",
-         "c": "the alarm before the expiry goes off"}, "b",
     ),
     RECOVERY_DRILL: Exercise(
         "Import other material into a key whose material was deleted", mistakes.other_material_into_a_key_that_lost_its_own,
         "IncorrectKeyMaterialException",
-        {"a": "the key continues with the new material", "b": "the key accepts only the material that it had",
-         "c": "the import token has expired"}, "b",
     ),
     CLEAN_UP: Exercise(
         "Import the material again into a key that is pending deletion", mistakes.import_into_a_key_pending_deletion,
         "KMSInvalidStateException",
-        {"a": "the material restores the data even after the key is deleted", "b": "cancel the deletion first",
-         "c": "create a new key and import the same material"}, "b",
     ),
 }  # fmt: skip
