@@ -36,7 +36,7 @@ from runbook_lib.run.steps import (
 from runbook_lib.steps import mistakes
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.questions import QUESTIONS, Question
-from runbook_lib.tables import Text
+from runbook_lib.tables import Table, Text
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def try_it(step: OpenStep, *, answer: str = "", enabled: bool = True) -> Text:
     locked = answer_of(step.run, step.name)
     if is_attended() and locked not in question.choices:
         return Prediction(step, exercise, question)
-    return Text(exercise.title, f"{question.ask}\n\n{_error(step, exercise)}\n\n{_judged(question, locked)}")
+    return Outcome(exercise, question, _error(step, exercise), locked)
 
 
 _HOW = 'Choose, lock your answer in, then run this cell again. By keyboard: answer="a", "b" or "c".'
@@ -115,14 +115,23 @@ def _error(step: OpenStep, exercise: Exercise) -> str:
     return f"{code}: {message}"
 
 
-def _judged(question: Question, locked: str) -> str:
-    """Return each choice with its reason; the locked one first, with whether it was right."""
-    lines = []
-    if locked:
-        lines.append(f"You said {locked}: {'that is right.' if locked == question.right else 'that is not right.'}")
-    for letter, (text, why) in question.choices.items():
-        lines.append(f"  {letter}  {'right' if letter == question.right else 'wrong'}: {text}\n     {why}")
-    return "\n".join(lines)
+class Outcome(Text):
+    """What the mistake did, what the learner had said, and each choice with its reason."""
+
+    def __init__(self, exercise: Exercise, question: Question, error: str, locked: str) -> None:
+        told = f"You said {locked}: {'that is right.' if locked == question.right else 'that is not right.'}"
+        super().__init__(exercise.title, "\n\n".join([question.ask, error, *([told] if locked else [])]))
+        rows = [
+            (letter, "right" if letter == question.right else "wrong", text, why)
+            for letter, (text, why) in question.choices.items()
+        ]
+        self._choices = Table("The answers", ("", "", "answer", "why"), rows)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()}\n\n{self._choices!r}"
+
+    def _repr_html_(self) -> str:
+        return super()._repr_html_() + self._choices._repr_html_()
 
 
 def _view(step: OpenStep, exercise: Exercise, question: Question) -> Any:
