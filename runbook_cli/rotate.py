@@ -28,7 +28,7 @@ def rotate(
     the key needs both. Repeated within min_days_between_rotations (1), it keeps what exists and exits with 0. Without
     PARAMETERS, a YAML file, custody and recovery public keys are those of step 03.
     """
-    from runbook_cli.parameters import from_command_line, values_from
+    from runbook_cli.parameters import check_parameters, from_command_line, values_from
     from runbook_cli.runner.chain import execute_one
     from runbook_lib.run.materials import permanent_materials
     from runbook_lib.run.records import MaterialRecord
@@ -36,6 +36,8 @@ def rotate(
     from runbook_lib.steps import new_material
     from runbook_lib.steps.open_step import open_step
 
+    given = from_command_line(overrides) if parameters is None else values_from(parameters, overrides)
+    check_parameters(given)
     step = open_step(ROTATE_KEY_MATERIAL, run_id=run_id, runs_dir=runs_folder(runs_dir))
     if hand_over:
         path = new_material.prepare_hand_over(step)
@@ -50,7 +52,6 @@ def rotate(
     before: dict[str, Any] = {
         name: made_with[name] for name in ("custody", "recovery_public_keys") if name in made_with
     }
-    given = from_command_line(overrides) if parameters is None else values_from(parameters, overrides)
     if before.get("custody") not in ("recovery_key", "split") or {"custody", "key_material_source"} & set(given):
         before.pop("custody", None)
     merged: dict[str, Any] = {**before, **given}

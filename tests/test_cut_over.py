@@ -215,6 +215,20 @@ def test_headless_the_plan_first_then_both_ways(world: World) -> None:
     assert {NAME, NEW} <= names
 
 
+@pytest.mark.slow
+def test_a_restore_whose_answer_was_lost_is_found_by_90_after_a_rollback(ready: Walk) -> None:
+    """Nobody recorded it, and the rehearsal's cluster, which was recorded, does not exist any more: its mark tells."""
+    with pytest.MonkeyPatch.context() as patch:
+        break_at(patch, "RestoreDBClusterFromSnapshot", 1, "after")
+        with pytest.raises(Killed):
+            apply(ready)
+    assert do(ready, roll_back=True).passed
+    rows = clean_up.plan(ready.step("90"), CleanUpInputs.check({})).changes
+    assert ("delete", NEW) in [(one.action, one.name) for one in rows]
+    assert do(ready).passed
+    assert {NAME, OLD} == set(ids(ready))
+
+
 # Broken anywhere --------------------------------------------------------------------------------------------------------
 
 CHANGING = (

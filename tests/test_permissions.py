@@ -225,23 +225,28 @@ def take_away_one_by_one(
     held: dict[str, set[str]] = {}
     given_network = "final_db_snapshot_identifier" in given
     for name in STEPS:
-        if given_network and name in ANYWHERE:
+        if name == CUT_OVER or (given_network and name in ANYWHERE):
             continue
-        probe.allow(None)
-        assert "" == probe.run(name, monkeypatch), name
-        order = probe.asked()
-        first_run = "final_db_snapshot_identifier" in given and name < "07"
-        policy = permissions.policy([name], tried.known(key=not first_run))
-        for action in order:
-            tried.allow(without(policy, action))
-            reason = (
-                tried.plan_of_clean_up() if name == CLEAN_UP and action in LOOKED_AT else tried.run(name, monkeypatch)
-            )
-            assert action in reason, f"{name} without {action}: {reason or 'passed'}"
-        tried.allow(policy)
-        assert "" == tried.run(name, monkeypatch), name
-        needed[name], held[name] = set(order), set(actions_of(policy))
+        first_run = given_network and name < "07"
+        needed[name], held[name] = _take_away(probe, tried, name, monkeypatch, first_run=first_run)
     return needed, held
+
+
+def _take_away(
+    probe: Account, tried: Account, name: str, monkeypatch: pytest.MonkeyPatch, *, first_run: bool = False
+) -> tuple[set[str], set[str]]:
+    """Do a step with everything allowed, then with each action that it asked for taken away, then with its policy."""
+    probe.allow(None)
+    assert "" == probe.run(name, monkeypatch), name
+    order = probe.asked()
+    policy = permissions.policy([name], tried.known(key=not first_run))
+    for action in order:
+        tried.allow(without(policy, action))
+        reason = tried.plan_of_clean_up() if name == CLEAN_UP and action in LOOKED_AT else tried.run(name, monkeypatch)
+        assert action in reason, f"{name} without {action}: {reason or 'passed'}"
+    tried.allow(policy)
+    assert "" == tried.run(name, monkeypatch), name
+    return set(order), set(actions_of(policy))
 
 
 def _give_network(account: Account) -> None:
@@ -326,13 +331,27 @@ AFTER = {"90_clean_up": {"events:RemoveTargets", "events:DeleteRule", "sns:Delet
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", [name for name in STEPS if name != CUT_OVER])
 def test_no_policy_allows_an_action_that_is_never_asked_for(walks: Any, name: str) -> None:
     """Nothing in a policy is there for nothing, but for what only a second attempt needs."""
     asked = set().union(*(needed.get(name, set()) for needed, _ in walks))
     held = set().union(*(policy.get(name, set()) for _, policy in walks))
     assert held - asked == (AGAIN.get(name, set()) | AFTER.get(name, set())) - asked
     assert asked <= held
+
+
+@pytest.mark.by_command
+@pytest.mark.slow
+def test_a_cut_over_passes_with_exactly_its_policy(endpoint: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """Confirmed, with everything that it closes, restores, deletes and renames; each action taken away in turn."""
+    accounts = [Account(endpoint, seat, tmp_path / f"{seat}") for seat in (61, 62)]
+    for account in accounts:
+        account.runs.mkdir()
+        account.given["confirm_source_db_cluster_identifier"] = practice_source.NAME
+        for name in (*CHAIN[:6], ENCRYPT_EXISTING_CLUSTER):
+            assert "" == account.run(name, monkeypatch), name
+    needed, held = _take_away(*accounts, CUT_OVER, monkeypatch)
+    assert held == needed
 
 
 @pytest.mark.slow

@@ -335,10 +335,14 @@ def test_an_unwatched_run_has_nothing_to_follow(expiring):
 # The command --------------------------------------------------------------------------------------------------------
 
 
-def test_a_misspelt_parameter_is_an_error_before_anything_is_called():
+@pytest.mark.parametrize(
+    ("command", "name", "meant"), [("watch", "sns_topic", "sns_topic_arn"), ("rotate", "custodi", "custody")],
+    ids=["watch", "rotate"],
+)  # fmt: skip
+def test_a_misspelt_parameter_is_an_error_before_anything_is_called(command, name, meant):
     """Exit 2, with the name that was meant."""
-    done = CliRunner().invoke(main, ["watch", "demo", "-p", "sns_topic", "x"])
-    assert (2, True) == (done.exit_code, "did you mean sns_topic_arn?" in done.output)
+    done = CliRunner().invoke(main, [command, "demo", "-p", name, "x"])
+    assert (2, True) == (done.exit_code, f"did you mean {meant}?" in done.output)
 
 
 @pytest.mark.slow

@@ -22,9 +22,11 @@ def find(step: OpenStep) -> dict[str, Any] | None:
     for one in dict.fromkeys(filter(None, ids)):
         if (found := cluster_of(step.session, one)) is not None:
             return dict(found)
-    if any(ids) or not record.temporary_db_cluster_identifier:
-        return None
-    return rds.find_cluster(step.session, record.temporary_db_cluster_identifier)
+    name = record.temporary_db_cluster_identifier
+    found = rds.find_cluster(step.session, name) if name else None
+    if found is None or not any(ids):
+        return found
+    return found if ownership.is_ours(step, ownership.of_cluster(found), creator=ENCRYPT_EXISTING_CLUSTER) else None
 
 
 def other_than(found: dict[str, Any] | None, restored: dict[str, Any] | None) -> dict[str, Any] | None:

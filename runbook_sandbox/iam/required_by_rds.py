@@ -123,6 +123,10 @@ OF_RDS: dict[str, Required] = {
     "rds:EnableHttpEndpoint": of_resource("rds:EnableHttpEndpoint", lambda form, place: str(form.get("ResourceArn"))),
     "application-autoscaling:RegisterScalableTarget": _scalable_target("application-autoscaling:RegisterScalableTarget"),
     "application-autoscaling:PutScalingPolicy": _scalable_target("application-autoscaling:PutScalingPolicy"),
+    "application-autoscaling:DeregisterScalableTarget": _scalable_target(
+        "application-autoscaling:DeregisterScalableTarget"
+    ),
+    "rds:RebootDBInstance": _named("rds:RebootDBInstance", "db", "DBInstanceIdentifier"),
     "rds:StartDBCluster": _named("rds:StartDBCluster", "cluster", "DBClusterIdentifier"),
     "rds:DeleteDBCluster": _delete_cluster,
     "rds:DeleteDBInstance": _named("rds:DeleteDBInstance", "db", "DBInstanceIdentifier"),
