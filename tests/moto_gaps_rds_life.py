@@ -249,6 +249,25 @@ def custom_endpoints_are_listed(aws: Aws) -> None:
     assert [name] == [one["DBClusterEndpointIdentifier"] for one in found if one["EndpointType"] == "CUSTOM"]
 
 
+@gap("rds.cluster_features.FeatureOperations.modify_db_cluster_endpoint")
+def custom_endpoints_can_be_changed(aws: Aws) -> None:
+    cluster, name = aws.cluster()["DBClusterIdentifier"], aws.name()
+    aws("rds").create_db_cluster_endpoint(
+        DBClusterIdentifier=cluster, DBClusterEndpointIdentifier=name, EndpointType="READER"
+    )
+    aws("rds").modify_db_cluster_endpoint(DBClusterEndpointIdentifier=name, EndpointType="ANY")
+    found = aws("rds").describe_db_cluster_endpoints(DBClusterEndpointIdentifier=name)["DBClusterEndpoints"]
+    assert ["ANY"] == [one["CustomEndpointType"] for one in found]
+
+
+@gap("rds.checks.backup_tags")
+def automated_backups_have_tags_of_their_own(aws: Aws) -> None:
+    own = [{"Key": "kept", "Value": "long"}]
+    made = aws.cluster(TagSpecifications=[{"ResourceType": "cluster-auto-backup", "Tags": own}])
+    found = aws("rds").describe_db_cluster_automated_backups(DbClusterResourceId=made["DbClusterResourceId"])
+    assert [own] == [one["TagList"] for one in found["DBClusterAutomatedBackups"]]
+
+
 @gap("rds.cluster_features.FeatureOperations.enable_http_endpoint")
 def the_data_api_can_be_enabled(aws: Aws) -> None:
     cluster = aws.cluster()

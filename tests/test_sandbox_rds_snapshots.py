@@ -425,3 +425,21 @@ def test_only_retained_backups_can_be_deleted(aws: Aws) -> None:
     rds.describe_db_clusters()
     delete(DbClusterResourceId=resource_id)
     assert "DBClusterAutomatedBackupNotFoundFault" == refusal(delete, DbClusterResourceId=resource_id)
+
+
+def test_a_restored_cluster_tags_its_automated_backup(aws: Aws) -> None:
+    """TagSpecifications tags the automated backup and not the cluster, in both kinds of restore; no other resource."""
+    own, other = [{"Key": "kept", "Value": "long"}], [{"Key": "team", "Value": "b"}]
+    asked = {"Tags": other, "TagSpecifications": [{"ResourceType": "cluster-auto-backup", "Tags": own}]}
+    cluster = aws.cluster(Tags=other)
+    snapshot = aws.snapshot(cluster)
+
+    def backup(made: Any) -> Any:
+        found = aws("rds").describe_db_cluster_automated_backups(DbClusterResourceId=made["DbClusterResourceId"])
+        return found["DBClusterAutomatedBackups"][0]["TagList"]
+
+    assert other == backup(cluster)
+    for made in (aws.restored(snapshot, **asked), aws.rewound(cluster, **asked)):
+        assert (other, own) == (made["TagList"], backup(made))
+    for wrong in ({"ResourceType": "cluster", "Tags": own}, {"Tags": own}):
+        assert VALUE == refusal(lambda **asked: aws.restored(snapshot, **asked), TagSpecifications=[wrong])

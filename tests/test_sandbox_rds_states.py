@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from kms_support import advance, external, import_material, now, refusal, sandbox
-from rds_support import CLUSTER_STATE, COMBINATION, INACCESSIBLE, NO_KEY, RECOVERABLE, Aws, set_transition
+from rds_support import CLUSTER_STATE, COMBINATION, INACCESSIBLE, NO_KEY, RECOVERABLE, VALUE, Aws, set_transition
 
 from runbook_lib.aws import sandbox_process
 
@@ -407,6 +407,34 @@ def test_a_rename_waits_for_the_maintenance_window_unless_it_is_asked_for_at_onc
         advance(aws.url, days=-7)
     assert cluster["DbClusterResourceId"] == renamed["DbClusterResourceId"]
     assert not renamed.get("PendingModifiedValues")
+
+
+def test_a_custom_endpoint_changes_its_type_and_its_members(aws: Aws) -> None:
+    """What a change leaves out stays; one list of members replaces the other; a refused change changes nothing."""
+    rds, cluster, name = aws("rds"), aws.cluster(), aws.name()
+    one, two = (aws.instance(cluster)["DBInstanceIdentifier"] for _ in range(2))
+    rds.create_db_cluster_endpoint(
+        DBClusterIdentifier=cluster["DBClusterIdentifier"], DBClusterEndpointIdentifier=name, EndpointType="READER",
+        StaticMembers=[one],
+    )  # fmt: skip
+
+    def now_is() -> tuple[Any, ...]:
+        found = rds.describe_db_cluster_endpoints(DBClusterEndpointIdentifier=name)["DBClusterEndpoints"][0]
+        return tuple(found[key] for key in ("CustomEndpointType", "StaticMembers", "ExcludedMembers", "Status"))
+
+    change = rds.modify_db_cluster_endpoint
+    assert "modifying" == change(DBClusterEndpointIdentifier=name, EndpointType="ANY")["Status"]
+    assert ("ANY", [one], [], "available") == now_is()
+    change(DBClusterEndpointIdentifier=name.upper(), ExcludedMembers=[two])
+    expected = ("ANY", [], [two], "available")
+    assert expected == now_is()
+    assert "DBClusterEndpointNotFoundFault" == refusal(change, DBClusterEndpointIdentifier="nope", EndpointType="ANY")
+    assert VALUE == refusal(change, DBClusterEndpointIdentifier=name, EndpointType="WRITER")
+    assert "DBInstanceNotFound" == refusal(change, DBClusterEndpointIdentifier=name, StaticMembers=["nope"])
+    assert COMBINATION == refusal(change, DBClusterEndpointIdentifier=name, StaticMembers=[one], ExcludedMembers=[two])
+    rds.stop_db_cluster(DBClusterIdentifier=cluster["DBClusterIdentifier"])
+    assert CLUSTER_STATE == refusal(change, DBClusterEndpointIdentifier=name, EndpointType="READER")
+    assert expected == now_is()
 
 
 def test_failover_to_a_reader(aws: Aws) -> None:

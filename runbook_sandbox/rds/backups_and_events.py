@@ -14,7 +14,7 @@ from runbook_sandbox.instruments import clock
 from runbook_sandbox.rds import checks, engines
 from runbook_sandbox.rds.base import RdsBase
 from runbook_sandbox.rds.errors import apply_filters, bad_combination, bad_value, page, raise_error
-from runbook_sandbox.rds.resources import Cluster, retained_backups, window_start
+from runbook_sandbox.rds.resources import Cluster, plain_tags, retained_backups, window_start
 from runbook_sandbox.rds.snapshots import delete_automated
 
 _KEPT = timedelta(days=14)
@@ -43,7 +43,7 @@ def describe_backup(cluster: Cluster, *, retained: bool) -> dict[str, Any]:
         "RestoreWindow": {
             "EarliestTime": window_start(cluster), "LatestTime": cluster.since if retained else clock.now(),
         },
-        "TagList": cluster.get_tags(),
+        "TagList": cluster.get_tags() if (own := fields.get("backup_tags")) is None else plain_tags(own),
     }  # fmt: skip
 
 

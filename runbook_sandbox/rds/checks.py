@@ -258,3 +258,15 @@ def tags(given: Iterable[Mapping[str, str]] | None) -> None:
         for text in (key, value):
             if not re.fullmatch(r"[\w\s+=.:/@-]*", text):
                 bad_value(f"Tags have letters, digits, white space and + - = . _ : / @ only, unlike {text}.")
+
+
+def backup_tags(given: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """Check TagSpecifications; return the tags of the automated backup, its only resource (API reference, CreateDBCluster)."""
+    specifications = given.get("TagSpecifications")
+    for one in specifications or ():
+        if not one.get("ResourceType"):
+            bad_value("Each of TagSpecifications must have a ResourceType.")
+        one_of(one["ResourceType"], ("cluster-auto-backup",), "ResourceType")
+    found = [tag for one in specifications or () for tag in one.get("Tags") or ()]
+    tags(found)
+    return None if specifications is None else found

@@ -107,6 +107,7 @@ def common_fields(handler: RdsBase, given: dict[str, Any], version: Version) -> 
         "BacktrackWindow": _backtrack(version, given.get("BacktrackWindow")),
         "security_groups": placement.security_groups(backend, given.get("VpcSecurityGroupIds"), group.vpc_id),
         "vpc_id": group.vpc_id,
+        "backup_tags": checks.backup_tags(given),
         "region": region,
     }  # fmt: skip
 
