@@ -20,7 +20,7 @@ from runbook_lib.aws.sandbox_accounts import DEFAULT_ACCOUNT, role_arn
 
 ROOT = Path(__file__).parent.parent
 # The suite takes a fixed sample, the same on every machine; `make fuzz` searches at random, and long.
-settings.register_profile("sample", max_examples=300, derandomize=True, database=None, deadline=None)
+settings.register_profile("sample", max_examples=200, derandomize=True, database=None, deadline=None)
 settings.register_profile("search", max_examples=20_000, deadline=None)
 settings.load_profile("sample")
 

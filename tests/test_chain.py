@@ -120,12 +120,14 @@ def test_drift_is_found_at_night(world):
     assert world.report("night")["verified"] is False
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_goes_on_where_it_stopped(world):
     """Exit 1 with the step, the reason, the notebook and the command; that command finishes the run."""
     world.ask("/runbook/faults", {"operation": "rds:CreateDBCluster", "kind": "error", "status": 400, "count": 1,
                                   "code": "InsufficientStorageClusterCapacity"})  # fmt: skip
     stopped = world.runbook("run", "--run-id", "half", code=1)
-    error, notebook, advice = stopped.stderr.strip().splitlines()
+    error, place, notebook, advice = stopped.stderr.strip().splitlines()
+    assert "run half: sandbox, account 123456789012, eu-west-2" in place
     assert error.startswith("error: 05_create_cluster: ")
     assert "InsufficientStorageClusterCapacity" in error
     assert notebook.endswith("half/notebooks/05_create_cluster.ipynb")
@@ -157,6 +159,7 @@ def test_a_run_whose_sandbox_has_ended_is_set_aside(world):
     assert world.report("demo")["verified"] is True
 
 
+@pytest.mark.slow
 def test_clean_up_shows_its_plan_then_deletes_what_the_run_made(world):
     """Without confirmation exit 3 and nothing gone; with the wrong name exit 2; with the right one only the key is pending."""
     world.runbook("run", "--run-id", "gone")

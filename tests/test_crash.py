@@ -275,6 +275,7 @@ def test_a_foreign_resource_of_the_same_name_is_never_touched(desk):
     assert [] == [call for call in desk.calls(before) if not re.match(r"\w+:(Describe|Get|List|Lookup)", call)]
 
 
+@pytest.mark.slow
 def test_a_finished_run_asked_again_step_by_step_only_reads(desk):
     """Every notebook once more: everything is kept, and every call is a read."""
     go(*STEPS)

@@ -82,6 +82,7 @@ def test_nothing_changes_until_the_name_of_the_existing_cluster_is_typed(ready: 
     assert (ids(ready), len(calls(ready))) == (before, began)
 
 
+@pytest.mark.slow
 def test_the_names_change_hands_and_back_and_again(ready: Walk) -> None:
     """The rehearsal of an architect: cut over, roll back, cut over; and what 90 plans after each."""
     before, old = ids(ready), described(ready, NAME)

@@ -68,7 +68,8 @@ def test_one_that_fails_keeps_no_other_from_finishing(world: Any, tmp_path: Path
     done = world.runbook("run", *map(str, paths), code=1)
     assert ["FAILED", "verified"] == sorted(rows(done.stdout).values())
     (failed,) = (name for name, state in rows(done.stdout).items() if state == "FAILED")
-    error, advice = done.stderr.strip().splitlines()
+    error, place, advice = done.stderr.strip().splitlines()
+    assert place == f"  run {failed}: sandbox, account 123456789012, eu-west-2"
     assert error.startswith(f"error: run {failed}: 05_create_cluster: ")
     assert "InsufficientStorageClusterCapacity" in error
     words = advice.partition("resume with: runbook ")[2].split()
