@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from kms_support import (
     refusal,
 )
 from moto_gaps import gap
-from rds_support import CLUSTER, COMBINATION, MYSQL, NO_KEY, VALUE, Aws
+from rds_support import CLUSTER, COMBINATION, MYSQL, NEW_ACCOUNT, NO_KEY, VALUE, Aws
+
+from runbook_sandbox.rds import quotas
 
 # ---- RDS: available versions and classes, groups
 
@@ -20,6 +23,34 @@ from rds_support import CLUSTER, COMBINATION, MYSQL, NO_KEY, VALUE, Aws
 @gap("rds.errors.page")
 def record_limits_are_checked(aws: Aws) -> None:
     assert VALUE == refusal(aws("rds").describe_db_subnet_groups, MaxRecords=3)
+
+
+def _refused_at(quota: str, create: Callable[[], Any]) -> str:
+    """Return the error code of the creation that a new account's quota refuses, "" if none is refused."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(quotas.MOST, quota, NEW_ACCOUNT[quota])
+        try:
+            for _ in range(NEW_ACCOUNT[quota] + 1):
+                create()
+        except ClientError as refused:
+            return str(refused.response["Error"]["Code"])
+    return ""
+
+
+@gap("rds.quotas.require_cluster")
+def clusters_have_a_quota(aws: Aws) -> None:
+    create = aws("rds", OTHER_REGION).create_db_cluster  # quotas are per Region
+    code = _refused_at("DBClusters", lambda: create(DBClusterIdentifier=aws.name(), **CLUSTER))
+    assert "DBClusterQuotaExceededFault" == code
+
+
+@gap("rds.quotas.require_instance")
+def instances_have_a_quota(aws: Aws) -> None:
+    create = aws("rds", OTHER_REGION).create_db_instance
+    request = {"Engine": "mysql", "DBInstanceClass": "db.t3.micro", "AllocatedStorage": 20, "MasterUsername": "chief",
+               "MasterUserPassword": "correct-horse"}  # fmt: skip
+    code = _refused_at("DBInstances", lambda: create(DBInstanceIdentifier=aws.name(), **request))
+    assert "InstanceQuotaExceeded" == code
 
 
 @gap("rds.catalogue.CatalogueOperations.describe_db_engine_versions")

@@ -5,9 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from kms_support import ACCOUNT, REGION, connect
+
+from runbook_sandbox.rds import quotas
 
 MALFORMED = "MalformedPolicyDocumentException"
 COMBINATION, VALUE = "InvalidParameterCombination", "InvalidParameterValue"
@@ -20,6 +25,7 @@ ROOT = f"arn:aws:iam::{ACCOUNT}:root"
 NOBODY = f"arn:aws:iam::{ACCOUNT}:role/nobody-has-this"
 PASSWORD = {"ManageMasterUserPassword": False, "MasterUserPassword": "correct-horse"}
 CLUSTER = {"Engine": MYSQL, "MasterUsername": "chief", "ManageMasterUserPassword": True}
+NEW_ACCOUNT = dict(quotas.MOST)
 _numbers = itertools.count(1)
 
 
@@ -150,3 +156,12 @@ class Aws:
             SubnetIds=[subnet["SubnetId"] for subnet in self.subnets()[:2]], Tags=[{"Key": "a", "Value": "b"}],
         )  # fmt: skip
         return name
+
+
+@contextmanager
+def raised_quotas() -> Iterator[None]:
+    """Let the account of a module have a thousand clusters and instances, as AWS allows on request."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DBClusters", "DBInstances"):
+            patch.setitem(quotas.MOST, name, 1000)
+        yield

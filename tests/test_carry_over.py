@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 from kms_support import reset
+from rds_support import raised_quotas
 from source_clusters import FULL, MYSQL, POSTGRESQL, Account, Source
 
 from runbook_lib.aws.cluster_settings import ClusterSettings
 
 
 @pytest.fixture(scope="module")
-def account(served: str) -> Account:
+def account(served: str) -> Iterator[Account]:
     reset(served)
-    return Account(served)
+    with raised_quotas():
+        yield Account(served)
 
 
 @pytest.fixture(scope="module", params=[MYSQL, POSTGRESQL])

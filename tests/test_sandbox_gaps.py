@@ -26,7 +26,7 @@ from botocore.exceptions import ClientError  # noqa: E402
 from botocore.parsers import ResponseParserError  # noqa: E402
 from kms_support import connect, sandbox  # noqa: E402
 from moto_gaps import GAPS, Gap, cases  # noqa: E402
-from rds_support import Aws  # noqa: E402
+from rds_support import Aws, raised_quotas  # noqa: E402
 
 import runbook_sandbox  # noqa: E402
 
@@ -44,7 +44,7 @@ input()
 @pytest.fixture(scope="module")
 def ours() -> Iterator[Aws]:
     """The sandbox."""
-    with sandbox() as url:
+    with sandbox() as url, raised_quotas():
         yield Aws(url)
 
 

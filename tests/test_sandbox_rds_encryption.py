@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import pytest
 from kms_support import ACCOUNT, ADMIN, OTHER_REGION, REGION, advance, external, now, refusal, sandbox
-from rds_support import CLUSTER, COMBINATION, NO_KEY, ROOT, Aws
+from rds_support import CLUSTER, COMBINATION, NO_KEY, ROOT, Aws, raised_quotas
 
 from runbook_lib.aws import sandbox_process
 
@@ -22,7 +22,7 @@ SERVICE = f"rds.{REGION}.amazonaws.com"
 @pytest.fixture(scope="module")
 def aws() -> Iterator[Aws]:
     """A sandbox for this module."""
-    with sandbox() as url:
+    with sandbox() as url, raised_quotas():
         yield Aws(url)
 
 

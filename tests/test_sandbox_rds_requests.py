@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 from kms_support import ACCOUNT, REGION, advance, now, refusal, sandbox
-from rds_support import CLUSTER, COMBINATION, MYSQL, PASSWORD, POSTGRESQL, VALUE, Aws
+from rds_support import CLUSTER, COMBINATION, MYSQL, NEW_ACCOUNT, PASSWORD, POSTGRESQL, VALUE, Aws, raised_quotas
 
 from runbook_lib.aws import sandbox_process
+from runbook_sandbox.rds import quotas
 
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[Aws]:
     """A sandbox for this module."""
-    with sandbox() as url:
+    with sandbox() as url, raised_quotas():
         yield Aws(url)
 
 
@@ -254,14 +255,41 @@ def test_quotas_count_existing_resources(aws: Aws) -> None:
     """DescribeAccountAttributes counts existing resources against the account's default quotas."""
 
     def used() -> dict[str, tuple[int, int]]:
-        quotas = aws("rds").describe_account_attributes()["AccountQuotas"]
-        return {one["AccountQuotaName"]: (one["Used"], one["Max"]) for one in quotas}
+        shown = aws("rds").describe_account_attributes()["AccountQuotas"]
+        return {one["AccountQuotaName"]: (one["Used"], one["Max"]) for one in shown}
 
     before = used()
     aws.instance(aws.cluster())
     after = used()
-    assert (before["DBClusters"][0] + 1, 40) == after["DBClusters"]
-    assert (before["DBInstances"][0] + 1, 40) == after["DBInstances"]
+    for name in ("DBClusters", "DBInstances"):
+        assert (before[name][0] + 1, quotas.MOST[name]) == after[name]
+
+
+def test_the_quotas_are_those_of_a_new_account() -> None:
+    """40 clusters and 40 instances, as the Aurora User Guide has them; the tests here raise both."""
+    assert (40, 40) == (NEW_ACCOUNT["DBClusters"], NEW_ACCOUNT["DBInstances"])
+
+
+def test_no_cluster_beyond_the_quota(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster beyond the quota is neither created nor restored; one that was deleted does not count."""
+    rds, last = aws("rds"), aws.cluster()
+    snapshot = aws.snapshot(last)
+    monkeypatch.setitem(quotas.MOST, "DBClusters", len(rds.describe_db_clusters()["DBClusters"]))
+    for refused in (aws.cluster, lambda: aws.restored(snapshot), lambda: aws.rewound(last)):
+        assert "DBClusterQuotaExceededFault" == refusal(refused)
+    rds.delete_db_cluster(DBClusterIdentifier=last["DBClusterIdentifier"], SkipFinalSnapshot=True)
+    aws.restored(snapshot)
+
+
+def test_no_instance_beyond_the_quota(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An instance beyond the quota is not created; one that was deleted does not count."""
+    rds, cluster = aws("rds"), aws.cluster()
+    last = aws.instance(cluster)["DBInstanceIdentifier"]
+    monkeypatch.setitem(quotas.MOST, "DBInstances", len(rds.describe_db_instances()["DBInstances"]))
+    aws.described(cluster)
+    assert "InstanceQuotaExceeded" == refusal(lambda: aws.instance(cluster))
+    rds.delete_db_instance(DBInstanceIdentifier=last, SkipFinalSnapshot=True)
+    aws.instance(cluster)
 
 
 # ---- groups and tags

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from kms_support import OTHER_REGION, REGION, UNKNOWN, advance, now, refusal, sandbox
-from rds_support import CLUSTER_STATE, COMBINATION, NO_KEY, POSTGRESQL, SNAPSHOT_STATE, VALUE, Aws
+from rds_support import CLUSTER_STATE, COMBINATION, NO_KEY, POSTGRESQL, SNAPSHOT_STATE, VALUE, Aws, raised_quotas
 
 from runbook_lib.aws import sandbox_process
 
@@ -19,7 +19,7 @@ _accounts = itertools.count(111122223333)
 @pytest.fixture(scope="module")
 def aws() -> Iterator[Aws]:
     """A sandbox for this module."""
-    with sandbox() as url:
+    with sandbox() as url, raised_quotas():
         yield Aws(url)
 
 

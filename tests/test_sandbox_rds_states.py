@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 from kms_support import advance, external, import_material, now, refusal, sandbox
-from rds_support import CLUSTER_STATE, COMBINATION, INACCESSIBLE, NO_KEY, RECOVERABLE, VALUE, Aws, set_transition
+from rds_support import (
+    CLUSTER_STATE,
+    COMBINATION,
+    INACCESSIBLE,
+    NO_KEY,
+    RECOVERABLE,
+    VALUE,
+    Aws,
+    raised_quotas,
+    set_transition,
+)
 
 from runbook_lib.aws import sandbox_process
 
@@ -17,7 +27,7 @@ from runbook_lib.aws import sandbox_process
 @pytest.fixture(scope="module")
 def served() -> Iterator[Aws]:
     """A sandbox for this module."""
-    with sandbox() as url:
+    with sandbox() as url, raised_quotas():
         yield Aws(url)
 
 

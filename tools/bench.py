@@ -112,6 +112,7 @@ class Bench:
 
     def waiting(self) -> None:
         """Let 100 runs wait for ten seconds; record the describe calls per poll, kernels and memory."""
+        os.environ["RUNBOOK_SANDBOX_QUOTA"] = "200"  # for the sandbox that starts next
         with fresh(self.runtime) as place:
             url = sandbox_process.ensure(place.runs).url
             sandbox_process.call(url, "/runbook/progression", body={"mode": "seconds", "seconds": 3600}, method="POST")

@@ -69,7 +69,7 @@ class RdsBase(RDSResponse):
         wanted = _name_of(name, "cluster")
         found = self.backend.clusters.get(wanted)
         if isinstance(found, Cluster):
-            _poll_cluster(found, counts=counts)
+            poll_cluster(found, counts=counts)
             if found.status:
                 return found
         raise_error("DBClusterNotFoundFault", f"DBCluster {wanted} not found.")
@@ -97,7 +97,7 @@ class RdsBase(RDSResponse):
 
     def _poll_all_clusters(self) -> list[Cluster]:
         for cluster in clusters(self.backend):
-            _poll_cluster(cluster, counts=True)
+            poll_cluster(cluster, counts=True)
         return clusters(self.backend)
 
 
@@ -113,7 +113,7 @@ def _name_of(name: str | None, kind: str) -> str:
     return name.lower()
 
 
-def _poll_cluster(cluster: Cluster, *, counts: bool) -> None:
+def poll_cluster(cluster: Cluster, *, counts: bool) -> None:
     encryption.check_key_access(cluster)
     renames.rename_if_due(cluster)
     states.poll(cluster, counts=counts)

@@ -11,12 +11,11 @@ from typing import Any
 
 from moto.core.responses import ActionResult
 
-from runbook_sandbox.rds import engines
+from runbook_sandbox.rds import engines, quotas
 from runbook_sandbox.rds.base import RdsBase
 from runbook_sandbox.rds.engines import VERSIONS
 from runbook_sandbox.rds.errors import apply_filters, page
 from runbook_sandbox.rds.resources import clusters, snapshots
-from runbook_sandbox.rds.snapshots import QUOTA as snapshot_quota
 
 # End of standard support, by engine and major version.
 _SUPPORTED_UNTIL = {
@@ -27,16 +26,11 @@ _SUPPORTED_UNTIL = {
 }  # fmt: skip
 
 
-# The default quotas of an account that concern Aurora (RDS User Guide, "Quotas and constraints").
-_QUOTAS = {"DBInstances": 40, "DBClusters": 40, "DBSubnetGroups": 50, "DBParameterGroups": 50,
-           "DBClusterParameterGroups": 50, "ManualClusterSnapshots": snapshot_quota}  # fmt: skip
-
-
 class CatalogueOperations(RdsBase):
     """Engine versions, orderable options, major versions, quotas."""
 
     def describe_account_attributes(self) -> ActionResult:
-        """moto gap: not implemented. Only the quota of snapshots is enforced."""
+        """moto gap: not implemented. Enforced are those of clusters, instances and manual snapshots."""
         backend = self.backend
         used: dict[str, Collection[Any]] = {
             "DBInstances": backend.databases,
@@ -46,8 +40,8 @@ class CatalogueOperations(RdsBase):
             "DBClusterParameterGroups": backend.db_cluster_parameter_groups,
             "ManualClusterSnapshots": [one for one in snapshots(backend) if one.fields["SnapshotType"] == "manual"],
         }
-        quotas = [{"AccountQuotaName": name, "Used": len(used[name]), "Max": most} for name, most in _QUOTAS.items()]
-        return ActionResult({"AccountQuotas": quotas})
+        shown = [{"AccountQuotaName": name, "Used": len(used[name]), "Max": most} for name, most in quotas.MOST.items()]
+        return ActionResult({"AccountQuotas": shown})
 
     def describe_db_engine_versions(self) -> ActionResult:
         """moto gap: not implemented."""

@@ -15,7 +15,7 @@ from moto.rds.models import RDSBackend
 
 from runbook_sandbox.instruments import accounts, ids
 from runbook_sandbox.kms import keys as kms_keys
-from runbook_sandbox.rds import checks, engines, managed_secrets, placement
+from runbook_sandbox.rds import checks, engines, managed_secrets, placement, quotas
 from runbook_sandbox.rds import encryption as rds_encryption
 from runbook_sandbox.rds.base import RdsBase
 from runbook_sandbox.rds.describe import describe_cluster
@@ -56,7 +56,13 @@ def export_logs(account: str, region: str, identifier: str, names: list[str]) ->
 
 
 def claim_identifier(handler: RdsBase, name: str | None) -> str:
-    """Return the identifier for a new cluster. Raises DBClusterAlreadyExistsFault."""
+    """Return the identifier for a new cluster. Raises DBClusterAlreadyExistsFault and DBClusterQuotaExceededFault."""
+    identifier = _free_identifier(handler, name)
+    quotas.require_cluster(handler)
+    return identifier
+
+
+def _free_identifier(handler: RdsBase, name: str | None) -> str:
     identifier = checks.identifier(name, "DBClusterIdentifier")
     existing = handler.backend.clusters.get(identifier)
     if existing is not None and isinstance(existing, Cluster):

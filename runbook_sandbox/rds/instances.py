@@ -11,7 +11,7 @@ from typing import Any
 from moto.core.responses import ActionResult
 
 from runbook_sandbox.instruments import ids
-from runbook_sandbox.rds import checks, encryption, engines, placement
+from runbook_sandbox.rds import checks, encryption, engines, placement, quotas
 from runbook_sandbox.rds.base import RdsBase, poll_instances
 from runbook_sandbox.rds.clusters import insights_key
 from runbook_sandbox.rds.describe import describe_instance
@@ -31,6 +31,7 @@ class InstanceOperations(RdsBase):
         engine = engines.known_engine(given.get("Engine"))
         if identifier in self.backend.databases and not self._instance_gone(identifier):
             raise_error("DBInstanceAlreadyExists", "DB instance already exists")
+        quotas.require_instance(self)
         if "DBClusterIdentifier" not in given:
             if engine in engines.ENGINES:
                 version = engines.find_version(engine, given.get("EngineVersion"))
