@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 from urllib.parse import quote_from_bytes
@@ -264,6 +265,45 @@ def test_every_source_and_custody_and_every_failure_leaves_no_secret(ground):
     ground.runbook("recover", "many", "--private-key", ground.path("private-0.pem"), "--password-from",
                    "env:RECOVERY_PASSWORD", WATCHED_LOG=str(ground.folder / "debug.log"))  # fmt: skip
     assert {} == ground.found()
+
+
+@pytest.mark.slow
+def test_a_rotation_from_every_source_leaves_no_secret(ground):
+    """A file, a backup of another place, a bundle from a machine without network; what is refused on the way, and the recovery."""
+    ground.runbook("run", "--run-id", "many")
+    learn(ground, "many")
+    others = [os.urandom(32) for _ in range(3)]
+    ground.secrets |= set(others)
+    key, again = ground.path("public-0.pem"), ("-p", "min_days_between_rotations", "0")
+    custody = ("-p", "recovery_public_keys", json.dumps([key]))
+    put(ground.given / "second", others[0])
+    given = ("-p", "key_material_source", "file", "-p", "key_material_file")
+    ground.runbook("rotate", "many", *again, *custody, *given, ground.path("short"), code=1)
+    ground.runbook("rotate", "many", *again, *custody, *given, ground.path("second"))
+    copy = sealed(others[1], ground.given / "public-0.pem", ground.given / "third.bin")
+    backup = ("-p", "key_material_source", "recovery", "-p", "key_material_file", copy, "-p", "recovery_private_key",
+              ground.path("private-0.pem"))  # fmt: skip
+    ground.runbook("rotate", "many", *again, *custody, *backup, code=1)  # no password
+    ground.runbook("rotate", "many", *again, *custody, *backup, "-p", "recovery_password_from", ASKED)
+    before = set((ground.runs / "many").rglob("hand-over*.zip"))
+    ground.runbook("rotate", "many", "--hand-over")
+    put(ground.given / "fourth", others[2])
+    [bundle] = set((ground.runs / "many").rglob("hand-over*.zip")) - before
+    ground.runbook("wrap", str(bundle), "--source", "file", "--file", ground.path("fourth"), "--recovery-public-key", key,
+                   "--out", str(ground.folder / "there"))  # fmt: skip
+    back = ("-p", "key_material_source", "wrapped", "-p", "custody", "none", "-p", "key_material_file")
+    said = ground.runbook("rotate", "many", *again, *back, str(ground.folder / "there/hand-back.zip"))
+    assert "rotated: the key needs 4 key materials" in said
+    assert {} == ground.found()
+
+
+def sealed(material, public, path):
+    """Encrypt material to a recovery public key as somebody else's backup; return its path."""
+    with tempfile.TemporaryDirectory() as outside:  # openssl reads a file, and this one is not searched
+        (Path(outside) / "plain").write_bytes(material)
+        words = ("pkeyutl", "-encrypt", "-pubin", "-inkey", str(public), "-in", str(Path(outside) / "plain"))
+        path.write_bytes(openssl(*words, *oaep_options("sha256"), folder=Path(outside)))
+    return str(path)
 
 
 @pytest.mark.slow
