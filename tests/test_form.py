@@ -363,3 +363,10 @@ def test_no_value_becomes_html_in_a_form(model, text):
         assert not [widget for widget in walk(form._view) if getattr(widget, "description_allow_html", False)]
         harmless = Form(model, given=dict.fromkeys(asked, "harmless"))._table()._repr_html_()
         assert Tags(harmless).tags == Tags(Form(model, given=dict.fromkeys(asked, text))._table()._repr_html_()).tags
+
+
+@pytest.mark.parametrize("name", STEP_INPUTS)
+def test_no_label_is_cut_in_a_form(name):
+    """Labels have 16em: about 34 characters; JupyterLab cuts a longer one."""
+    labels = [field.title for field in STEP_INPUTS[name].model_fields.values()]
+    assert [label for label in labels if len(label) > 34] == []

@@ -51,7 +51,7 @@ def test_03_first_shows_the_source_the_custody_and_the_recovery_keys_only():
         ("generate", set()),
         ("file", {"File", "Encoding of the file"}),
         ("wrapped", {"File"}),
-        ("recovery", {"File", "Recovery private key", "Password of the recovery private key"}),
+        ("recovery", {"File", "Recovery private key", "Password of the recovery key"}),
         ("pkcs11", {"PKCS 11 module", "Token", "Key in the token", "PIN of the token"}),
     ],
 )

@@ -20,8 +20,8 @@ class CutOverInputs(Inputs):
     )
 
     confirm_source_db_cluster_identifier: str = choice(
-        "Type the existing cluster's name to cut over",
-        "Its DB cluster identifier. Empty: the plan is shown, nothing changes.",
+        "Type its name to confirm",
+        "DB cluster identifier of the existing cluster. Empty: the plan is shown, nothing changes.",
         "",
     )
     roll_back: bool = choice("Roll back", "Give the names back to the clusters that had them.", False)

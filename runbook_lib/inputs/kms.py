@@ -120,7 +120,7 @@ class EncryptKeyMaterialInputs(Inputs):
         "Recovery private key", "Path of the PEM file, for the source recovery.", "", json_schema_extra=PATH
     )
     recovery_password_from: str = choice(
-        "Password of the recovery private key",
+        "Password of the recovery key",
         "Where to read it: prompt (typed by you), env:NAME (environment variable) or file:PATH. "
         "Empty: the key has no password.",
         "",
