@@ -24,11 +24,12 @@ _HOME = {
     "review_policy": "steps.review_policy",
     "rotate_key_material": "steps.rotate_key_material",
     "start": "steps.start",
+    "task": "steps.tasks.work",
     "try_it": "steps.exercises",
     "verify_encryption": "steps.verify_encryption",
     "watch_key": "steps.watch_key",
 }
-_OBJECTS = {"open_step", "try_it"}
+_OBJECTS = {"open_step", "task", "try_it"}
 
 __all__ = [
     "clean_up",
@@ -45,6 +46,7 @@ __all__ = [
     "review_policy",
     "rotate_key_material",
     "start",
+    "task",
     "try_it",
     "verify_encryption",
     "watch_key",

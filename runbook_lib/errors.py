@@ -257,6 +257,10 @@ class StepFailed(RunbookError):
         super().__init__(f"{step}: {reason}")
 
 
+class TaskNotPrepared(RunbookError):
+    """A task of a notebook was not prepared, so that there is nothing to call: unattended, switched off, or on AWS."""
+
+
 # JupyterLab --------------------------------------------------------------------------------------------------
 
 

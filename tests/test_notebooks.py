@@ -109,7 +109,7 @@ def test_notebooks_import_only_the_public_list(name):
                 assert {alias.name for alias in node.names} <= set(runbook_lib.__all__)
 
 
-SECTIONS = ["Choose", "Plan", "Apply", "Verify", "Try it", "What next"]
+SECTIONS = ["Choose", "Plan", "Apply", "Verify", "Try it", "Do it", "What next"]
 POST = "https://aws.amazon.com/blogs/database/encrypting-amazon-aurora-using-aws-kms-and-your-own-cmk/"
 
 
@@ -119,7 +119,7 @@ def markdown_cells(name):
 
 @pytest.mark.parametrize("name", STEPS)
 def test_every_notebook_has_the_same_sections_and_a_sentence_under_each(name):
-    """A reader knows where to look: choose, plan, apply, verify, try it, what next."""
+    """A reader knows where to look: choose, plan, apply, verify, try it, do it, what next."""
     cells = [text for text in markdown_cells(name) if "## " in text and not text.startswith("# ")]
     assert [f"## {title}" for title in SECTIONS] == [text.splitlines()[0] for text in cells]
     assert [] == [text for text in cells if not re.match(r"## [^\n]+\n\n\S+ ", text)]

@@ -137,7 +137,7 @@ def test_on_real_aws_nothing_is_done_and_the_cell_says_why(name):
 
 def test_exercises_can_be_switched_off(started, monkeypatch):
     """`exercises: false` makes no mistake and says so."""
-    monkeypatch.setattr(exercises, "_exercise_session", lambda _: pytest.fail("a mistake was made"))
+    monkeypatch.setattr(exercises, "practice_session", lambda _: pytest.fail("a mistake was made"))
     assert "Exercises are off" in repr(try_it(at(started, "00_start"), enabled=False))
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from runbook_lib.run.paths import notebooks_folder
 from runbook_lib.steps.exercises import EXERCISES
+from runbook_lib.steps.tasks.work import TASKS
 
 PAGE = (notebooks_folder().parent / "docs" / "trainer.md").read_text(encoding="utf-8")
 TAUGHT = [name for name in EXERCISES if re.search(rf"^\| {name[:2]} ", PAGE, re.M)]
@@ -24,6 +25,13 @@ def test_every_exercise_is_told_as_it_is(name):
     """Its title and the error that comes, so that nobody prepares a lesson that is not there."""
     (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| {name[:2]} ")]
     assert f"**{EXERCISES[name].title}**: `{EXERCISES[name].error}`" in row
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_is_told_as_it_is(name):
+    """Its title and its step, with what it teaches and what is almost right."""
+    (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| **{TASKS[name].title}** | {name[:2]} | ")]
+    assert 4 == row.count(" | ") + 1
 
 
 def test_the_sandbox_takes_every_order_of_the_page(world):

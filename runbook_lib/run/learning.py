@@ -1,7 +1,9 @@
-"""What a learner answered: `learning.json` in the run folder, which outlives the kernel and the page.
+"""What a learner answered and did: `learning.json` in the run folder, which outlives the kernel and the page.
 
-    {"answers": {"04_import_key_material": {"answer": "b", "right": false, "at": "2026-11-27T09:12:00+00:00"}}}
+    {"answers": {"04_import_key_material": {"answer": "b", "right": false, "at": "2026-11-27T09:12:00+00:00"}},
+     "tasks": {"04_import_key_material": {"began": "…", "scene": {"key": "…"}, "hints": 1, "looks": 3, "done": "…"}}}
 
+`looks` counts how often the learner had the account checked; `done` is the time of the first look that found everything.
 It is for the learner and the trainer, and no part of state.json: no plan and no evidence depends on it.
 """
 
@@ -18,8 +20,17 @@ FILE = "learning.json"
 
 def answers(run: Run) -> dict[str, dict[str, Any]]:
     """Return the answers by step: `answer`, `right` and `at`; empty if there are none, or the file is damaged."""
+    return _part(run, "answers")
+
+
+def tasks(run: Run) -> dict[str, dict[str, Any]]:
+    """Return the tasks that were begun, by step or incident: `began`, `scene`, `hints`, `looks`, and `done` once it is done."""
+    return _part(run, "tasks")
+
+
+def _part(run: Run, name: str) -> dict[str, dict[str, Any]]:
     try:
-        found = json.loads((run.path / FILE).read_text(encoding="utf-8"))["answers"]
+        found = json.loads((run.path / FILE).read_text(encoding="utf-8"))[name]
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return {}
     return {name: one for name, one in found.items() if isinstance(one, dict)} if isinstance(found, dict) else {}
@@ -35,5 +46,18 @@ def lock_in(run: Run, step: str, answer: str, *, right: bool, at: str) -> str:
     given = answers(run)
     if step not in given:
         given[step] = {"answer": answer, "right": right, "at": at}
-        write_whole(run.path / FILE, (json.dumps({"answers": given}, indent=1) + "\n").encode())
+        _write(run, answers=given, tasks=tasks(run))
     return str(given[step]["answer"])
+
+
+def note_task(run: Run, name: str, **values: Any) -> dict[str, Any]:
+    """Add `values` to what is known of a task (mode 0600); return all of it. Raises `FileNotWritable`."""
+    known = tasks(run)
+    known[name] = {"hints": 0, "looks": 0, **known.get(name, {}), **values}
+    _write(run, answers=answers(run), tasks=known)
+    return known[name]
+
+
+def _write(run: Run, **parts: dict[str, dict[str, Any]]) -> None:
+    kept = {name: part for name, part in parts.items() if part}
+    write_whole(run.path / FILE, (json.dumps(kept, indent=1) + "\n").encode())

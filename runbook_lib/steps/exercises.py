@@ -97,7 +97,7 @@ def _lock_in(step: OpenStep, question: Question, answer: str) -> str:
 def _error(step: OpenStep, exercise: Exercise) -> str:
     """Make the mistake; return the error that AWS documents for it."""
     try:
-        exercise.mistake(*([] if exercise.offline else [_exercise_session(step)]))
+        exercise.mistake(*([] if exercise.offline else [practice_session(step)]))
     except ClientError as error:
         code, message = error_code(error), str(error.response["Error"]["Message"])
     except KeyMaterialLength as error:
@@ -158,7 +158,7 @@ def _view(step: OpenStep, exercise: Exercise, question: Question) -> Any:
     return ipywidgets.VBox([shown, choice, button, told])
 
 
-def _exercise_session(step: OpenStep) -> Session:
+def practice_session(step: OpenStep) -> Session:
     """Return a session in another account of the sandbox, derived from the run's, so that learners do not share one."""
     real = step.session
     account = "9" + real.account_id[1:]
