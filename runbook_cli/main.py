@@ -17,6 +17,7 @@ from runbook_cli.common import echo, echo_lines, parameter_option, print_line, r
 from runbook_cli.custody import recover, wrap
 from runbook_cli.cut_over import cut_over
 from runbook_cli.evidence import evidence
+from runbook_cli.incident import incident
 from runbook_cli.key_users import key_users
 from runbook_cli.parameters_command import parameters
 from runbook_cli.permissions import permissions
@@ -86,6 +87,7 @@ for command in (
     clean_up,
     key_users,
     sandbox,
+    incident,
     wrap,
     recover,
     permissions,

@@ -8,6 +8,7 @@ import pytest
 
 from runbook_lib.run.paths import notebooks_folder
 from runbook_lib.steps.exercises import EXERCISES
+from runbook_lib.steps.tasks.incidents import INCIDENTS
 from runbook_lib.steps.tasks.work import TASKS
 
 PAGE = (notebooks_folder().parent / "docs" / "trainer.md").read_text(encoding="utf-8")
@@ -31,6 +32,13 @@ def test_every_exercise_is_told_as_it_is(name):
 def test_every_task_is_told_as_it_is(name):
     """Its title and its step, with what it teaches and what is almost right."""
     (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| **{TASKS[name].title}** | {name[:2]} | ")]
+    assert 4 == row.count(" | ") + 1
+
+
+@pytest.mark.parametrize("name", INCIDENTS)
+def test_every_incident_is_told_as_it_is(name):
+    """Its title and the word that starts it."""
+    (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| **{INCIDENTS[name].title}** (`{name}`) | ")]
     assert 4 == row.count(" | ") + 1
 
 

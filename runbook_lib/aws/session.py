@@ -86,6 +86,15 @@ class Session:
         self.partition: str = partition
         self._hosts = host_suffixes(partition)
 
+    def as_caller(self, access_key: str, secret_key: str, token: str) -> Session:
+        """Return a session in the same account of the sandbox for another caller. Raises `ValueError` for another target."""
+        if self.target != "sandbox":
+            raise ValueError("another caller is for the sandbox only")
+        account, url = self._expected_account, self.endpoint_url
+        other = Session(target=self.target, region=self.region, account_id=account, endpoint_url=url)
+        other._boto._session.set_credentials(access_key, secret_key, token)
+        return other
+
     def __repr__(self) -> str:
         where = f" at {self.endpoint_url}" if self.endpoint_url else ""
         return f"Session({self.target}, {self.region}{where})"
