@@ -160,6 +160,18 @@ def test_an_exercise_is_predicted_first_and_then_seen(walk):
     walk.run("try_it(step")
     assert "You said a: that is not right." in walk.output(cell)
     assert "MalformedPolicyDocumentException" in walk.output(cell)
+
+
+def test_a_task_shows_its_names_a_hint_and_what_is_missing(walk):
+    """The scene is prepared when its cell runs; the button shows a hint, and the check names what the account lacks."""
+    walk.go_on_to("work = task(step")
+    walk.see("the policy that KMS gives to every key")
+    panel = walk.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+    panel.get_by_role("button", name="Show a hint").click()
+    walk.see("Hint 1 of 3")
+    check = walk.go_on_to("work.check()")
+    assert "Not yet: nobody uses it directly (kms:Decrypt), and 5 more, below" in walk.output(check)
+    assert "hints used: 1 of 3" in walk.output(check)
     walk.go_on_to("pictures.where_it_stands")
 
 

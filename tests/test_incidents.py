@@ -220,7 +220,7 @@ def test_the_command_knows_every_incident():
 def test_the_command_breaks_checks_and_verifies(world):
     """The first call breaks a run, the next ones check it; what is fixed is verified again like any run."""
     assert "The cluster that went dark at 09:12" in world.runbook("incident", "dark").stdout
-    assert "not yet: the key is Enabled" in world.runbook("incident", "dark", code=1).stdout
+    assert "Not yet: the key is Enabled, and 3 more, below" in world.runbook("incident", "dark", code=1).stdout
     assert "Hint 1 of 3" in world.runbook("incident", "dark", "--hint").stdout
     world.runbook("recover", "incident-dark", code=1)
     world.runbook("recover", "incident-dark")
@@ -229,6 +229,6 @@ def test_the_command_breaks_checks_and_verifies(world):
     policy = json.loads(session.get_key_policy(KeyId=key["TargetKeyId"], PolicyName="default")["Policy"])
     policy["Statement"] = [one for one in policy["Statement"] if one["Sid"] != JOB]
     session.put_key_policy(KeyId=key["TargetKeyId"], PolicyName="default", Policy=json.dumps(policy))
-    assert "Done (1 of 3 hints, 2 looks)." in world.runbook("incident", "dark").stdout
+    assert "Done (hints used: 1 of 3, looks: 2)." in world.runbook("incident", "dark").stdout
     assert "Verified" in world.runbook("run", str(world.folder / "incident-dark" / "parameters.yaml")).stdout
     assert "set aside as incident-dark-1" in world.runbook("incident", "dark", "--again").stdout

@@ -253,6 +253,109 @@ def direct_grants(work):
     put(work, policy(work, {}))
 
 
+def admin_decrypts(work):
+    document = policy(work)
+    document["Statement"][1]["Action"] = ["kms:PutKeyPolicy", "kms:Decrypt"]
+    put(work, document)
+
+
+def disabled_key(act):
+    """Do the task, and disable the key that must work."""
+
+    def done(work):
+        act(work)
+        work.client("kms").disable_key(KeyId=scene(work)["key"])
+
+    return done
+
+
+def disable_then_policy(work):
+    work.client("kms").disable_key(KeyId=scene(work)["key"])
+    only_through_rds(work)
+
+
+def nobody_at_all(work):
+    document = policy(work)
+    del document["Statement"][2]
+    put(work, document)
+
+
+def admin_encrypts(work):
+    document = policy(work)
+    document["Statement"][1]["Action"] = ["kms:PutKeyPolicy", "kms:Encrypt"]
+    put(work, document)
+
+
+def locked_for_ever(work):
+    document = policy(work, administration=["kms:Describe*", "kms:Get*", "kms:List*"])
+    document["Statement"][1]["Action"] = ["kms:DescribeKey"]
+    work.client("kms").put_key_policy(
+        KeyId=scene(work)["key"], PolicyName="default", Policy=json.dumps(document), BypassPolicyLockoutSafetyCheck=True
+    )
+
+
+def imported_already(work):
+    pair(work)
+    work.import_material(work.client("kms").describe_key(KeyId=f"alias/task-pair{scene(work)['n']}")["KeyMetadata"]["KeyId"],
+                         **FOREVER)  # fmt: skip
+    pair_again = work.client("kms").describe_key(KeyId=f"alias/task-pair{scene(work)['n']}")["KeyMetadata"]["KeyId"]
+    work.client("kms").get_parameters_for_import(
+        KeyId=pair_again, WrappingAlgorithm="RSAES_OAEP_SHA_256", WrappingKeySpec="RSA_4096"
+    )
+
+
+def old_key_disabled(work):
+    pair(work)
+    work.client("kms").disable_key(KeyId=scene(work)["old"])
+
+
+def delivery_for_a_year(work):
+    delivery(work, ExpirationModel="KEY_MATERIAL_EXPIRES", ValidTo=work.now() + timedelta(days=364))
+
+
+def lose_the_grant(act, name):
+    """Do the task, and revoke RDS's grant: the cluster notices."""
+
+    def done(work):
+        act(work)
+        revoke(work, every=True)
+        work._account.until(f"{name}{scene(work)['n']}", "inaccessible-encryption-credentials-recoverable")
+
+    return done
+
+
+def replaced_cluster(work):
+    name = scene(work)["names"].split(",")[1]
+    replace(work, name)
+    SOLUTIONS["10_encrypt_existing_cluster"](work)
+
+
+def replace(work, name, **asked):
+    work.client("rds").delete_db_cluster(DBClusterIdentifier=name, SkipFinalSnapshot=True)
+    poll(lambda: work._account.found(name), until=lambda one: not one, every=0.1, timeout=10)
+    work._account.cluster(name, **asked)
+
+
+def replaced_dark_cluster(work):
+    light(work)
+    replace(work, scene(work)["cluster"], StorageEncrypted=True, KmsKeyId=scene(work)["key"])
+
+
+def stopped_after_the_exchange(work):
+    exchange(work)
+    work.client("rds").stop_db_cluster(DBClusterIdentifier=f"task-shop{scene(work)['n']}")
+
+
+def stopped_after_freeing(work):
+    free_the_name(work)
+    work.client("rds").stop_db_cluster(DBClusterIdentifier=scene(work)["cluster"])
+
+
+def delete_both_ends(work):
+    delete(work, "b")
+    work.client("rds").delete_db_cluster_snapshot(DBClusterSnapshotIdentifier=scene(work)["snapshot"])
+
+
 def disable_to_free(work):
     free_the_name(work)
     work.client("kms").disable_key(KeyId=scene(work)["key"])
@@ -269,6 +372,7 @@ TWINS = {
     "01 any service": ("01_create_key", any_service, "another service cannot use it"),
     "01 root keeps kms:*": ("01_create_key", root_keeps_all, "nobody uses it directly (kms:Decrypt)"),
     "01 grants without RDS": ("01_create_key", direct_grants, "nobody uses it directly (kms:CreateGrant)"),
+    "01 you decrypt": ("01_create_key", admin_decrypts, "you cannot decrypt with it"),
     "02 alias not moved": (
         "02_get_parameters_for_import", lambda work: pair(work, move=False), "the alias names a key for your material"),
     "02 shorter key": (
@@ -318,7 +422,102 @@ TWINS = {
     "90 both": ("90_clean_up", lambda work: delete(work, "a", "b"), "the other key is Enabled"),
     "90 seven days": (
         "90_clean_up", lambda work: delete(work, "b", days=7), "its deletion can be cancelled as long as possible"),
+    "00 cluster stopped": ("00_start", stopped_after_freeing, "the cluster is available"),
+    "01 key disabled": ("01_create_key", disable_then_policy, "the key is Enabled"),
+    "01 nobody at all": ("01_create_key", nobody_at_all, "the role can have RDS create a grant"),
+    "01 you encrypt": ("01_create_key", admin_encrypts, "you cannot encrypt with it"),
+    "01 for ever": ("01_create_key", locked_for_ever, "you can still change the policy"),
+    "02 imported already": ("02_get_parameters_for_import", imported_already, "it has no material yet"),
+    "02 old key disabled": ("02_get_parameters_for_import", old_key_disabled, "the colleague's key still works"),
+    "03 for a year": ("03_encrypt_key_material", delivery_for_a_year, "the material does not expire"),
+    "04 key disabled": ("04_import_key_material", disabled_key(expiring), "the key has material and is Enabled"),
+    "05 grant revoked": ("05_create_cluster", lose_the_grant(cluster, "task-orders"), "RDS has a grant for this cluster"),
+    "06 key disabled": ("06_verify_encryption", disabled_key(contractor_out), "the key is Enabled"),
+    "06 cluster dark": ("06_verify_encryption", lose_the_grant(contractor_out, "task-who"), "the cluster is available"),
+    "10 replaced": ("10_encrypt_existing_cluster", replaced_cluster, "task-search{n} was not moved or replaced"),
+    "11 stopped": ("11_cut_over", stopped_after_the_exchange, "task-shop{n} is the cluster under the key, and available"),
+    "20 key disabled": ("20_rotate_key_material", disabled_key(rotate), "the key is Enabled"),
+    "20 cluster dark": (
+        "20_rotate_key_material", lose_the_grant(rotate, "task-rotate"), "the cluster under the key is available"),
+    "21 key disabled": ("21_watch_key", disabled_key(alarm), "the key is Enabled"),
+    "21 another metric": ("21_watch_key", lambda work: alarm(work, MetricName="DaysLeft"), "it watches the expiry"),
+    "21 highest value": (
+        "21_watch_key", lambda work: alarm(work, Statistic="Maximum"), "it takes the lowest value of a period"),
+    "80 replaced": ("80_recovery_drill", replaced_dark_cluster, "it is still the cluster of the task"),
+    "80 key disabled": ("80_recovery_drill", disabled_key(light), "the key has its material again"),
+    "90 snapshot deleted": ("90_clean_up", delete_both_ends, "what needs that key still exists"),
 }  # fmt: skip
+
+
+# What the check names as missing before anything is done.
+NOTHING = {
+    "00_start": [
+        "the alias is free",
+    ],
+    "01_create_key": [
+        "nobody uses it directly (kms:Decrypt)",
+        "nobody uses it directly (kms:GenerateDataKey)",
+        "nobody uses it directly (kms:CreateGrant)",
+        "another service cannot use it",
+        "you cannot encrypt with it",
+        "you cannot decrypt with it",
+    ],
+    "02_get_parameters_for_import": [
+        "the alias names a key for your material",
+        "it has no material yet",
+        "the newest pair is for RSA_4096 and SHA-256",
+    ],
+    "03_encrypt_key_material": [
+        "the key has material and is Enabled",
+        "the material does not expire",
+        "the key has the material of the custody record",
+    ],
+    "04_import_key_material": [
+        "the key has material and is Enabled",
+        "the material expires",
+        "it expires 30 days from now",
+    ],
+    "05_create_cluster": [
+        "the cluster is available",
+        "it is encrypted under your key",
+        "RDS has a grant for this cluster",
+        "it has one instance, which is available",
+    ],
+    "06_verify_encryption": [
+        "the key policy lets the contractor decrypt nothing",
+        "no grant lets the contractor decrypt",
+    ],
+    "10_encrypt_existing_cluster": [
+        "each of the three has a tag storage",
+        "every tag says what RDS says",
+    ],
+    "11_cut_over": [
+        "task-shop{n} is the cluster under the key",
+        "task-shop-old{n} is the old cluster",
+        "task-shop-old{n} is the old cluster, and available",
+    ],
+    "20_rotate_key_material": [
+        "new material is current",
+        "the first material is not current any more",
+    ],
+    "21_watch_key": [
+        "one alarm names the key ID",
+        "it watches the expiry",
+        "it alarms when less time is left",
+        "its threshold is 14 days, in the unit of the metric",
+        "it takes the lowest value of a period",
+        "it reports to the topic, and its actions are on",
+    ],
+    "80_recovery_drill": [
+        "the key has its material again",
+        "the material does not expire",
+        "the cluster is available",
+    ],
+    "90_clean_up": [
+        "the key that nothing needs is pending deletion",
+        "its deletion can be cancelled as long as possible",
+    ],
+}
 
 
 def failed(verdict) -> list[str]:
@@ -336,13 +535,13 @@ def test_the_solution_passes_and_doing_nothing_does_not(open_task, name):
     """Both are looked at in the account; what was done, and when, is kept for the trainer."""
     work = open_task(name)
     before = work.check()
-    assert failed(before)
-    assert f"not yet: {failed(before)[0]}" in repr(before)
+    assert [claim.replace("{n}", scene(work)["n"]) for claim in NOTHING[name]] == failed(before)
+    assert f"Not yet: {failed(before)[0]}" in repr(before)
     assert "done" not in work._known
     SOLUTIONS[name](work)
     after = work.check()
     assert [] == failed(after), after
-    assert "Done (0 of 3 hints, 2 looks)." in repr(after)
+    assert "Done (hints used: 0 of 3, looks: 2)." in repr(after)
     assert {"began", "done", "hints", "looks", "scene"} == set(work._known)
 
 

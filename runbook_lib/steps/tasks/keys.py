@@ -46,6 +46,7 @@ def _only_through_rds(practice: Practice, scene: Scene, checks: Checks) -> None:
         "you cannot encrypt with it", "refused", _encrypts(practice, scene["key"]), source="kms:Encrypt, DryRun"
     )
     caller = practice.session.principal_arn()
+    checks.equal("you cannot decrypt with it", "refused", may("kms:Decrypt", through, caller), source=source)
     checks.equal("you can still change the policy", "allowed", may("kms:PutKeyPolicy", through, caller), source=source)
 
 
@@ -217,8 +218,9 @@ def _rotated(practice: Practice, scene: Scene, checks: Checks) -> None:
     key_is_usable(checks, practice.key_found(scene["key"]))
     found = {one["KeyMaterialId"]: one for one in kms.materials(practice.session, scene["key"])}
     source = "kms:ListKeyRotations"
-    first, others = found.get(scene["first"], {}), [one for name, one in found.items() if name != scene["first"]]
-    state = others[0].get("KeyMaterialState", "") if others else "none"
+    first = found.get(scene["first"], {})
+    states = [str(one.get("KeyMaterialState")) for name, one in found.items() if name != scene["first"]]
+    state = "CURRENT" if "CURRENT" in states else ", ".join(states) or "none"
     checks.equal("new material is current", "CURRENT", state, source=source)
     checks.equal(
         "the first material is not current any more",

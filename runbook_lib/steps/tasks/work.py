@@ -175,9 +175,10 @@ class Verdict(Text):
     """What a check of the account found: the claims, and what the task has cost so far."""
 
     def __init__(self, checks: Checks, known: dict[str, Any]) -> None:
-        spent = f"{known['hints']} of 3 hints, {known['looks']} looks"
-        missing = "; ".join(f"not yet: {one.claim}" for one in checks.rows if not one.passed)
-        super().__init__(checks.about, f"Done ({spent})." if checks.passed else f"{missing} ({spent}).")
+        spent = f"hints used: {known['hints']} of 3, looks: {known['looks']}"
+        missing = [one.claim for one in checks.rows if not one.passed]
+        more = f", and {len(missing) - 1} more, below" if missing[1:] else ""
+        super().__init__(checks.about, f"Not yet: {missing[0]}{more} ({spent})." if missing else f"Done ({spent}).")
         self.checks = checks
 
     def __repr__(self) -> str:
