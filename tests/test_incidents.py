@@ -103,6 +103,12 @@ def extend_and_keep_the_wrong_backup(night):
     night.deposit(3)
 
 
+def extend_and_disable(night):
+    fix_expiry(night)
+    night.walk.client().disable_key(KeyId=night.walk.key_id)
+    night.stage.wait_until_dark()
+
+
 def fix_deletion(night, *, enable=True, start=True, left=()):
     kms, key = night.walk.client(), night.walk.key_id
     kms.cancel_key_deletion(KeyId=key)
@@ -130,6 +136,10 @@ TWINS = {
         "expiry", lambda night: night.deposit(2), ["the material does not expire within 30 days"]),
     "expiry, wrong backup left": (
         "expiry", extend_and_keep_the_wrong_backup, ["the run folder has a backup of this material"]),
+    "expiry, key disabled": (
+        "expiry", extend_and_disable,
+        ["the key is Enabled", "the cluster is available", "its instances are available",
+         "the material does not expire within 30 days"]),
     "deletion, only cancelled": (
         "deletion", lambda night: fix_deletion(night, enable=False, start=False),
         ["the key is Enabled", "the cluster is available", "its instances are available"]),
@@ -155,6 +165,7 @@ def test_the_fix_passes_and_doing_nothing_does_not(night, name):
     assert known["began"] <= known["done"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("twin", TWINS)
 def test_what_is_almost_right_fails_for_the_reason_named(night, twin):
     """Exactly these claims fail, so that the person on call knows what is left."""
@@ -165,6 +176,7 @@ def test_what_is_almost_right_fails_for_the_reason_named(night, twin):
     assert "done" not in tasks(one.walk.run)[f"incident {name}"]
 
 
+@pytest.mark.slow
 def test_cloudtrail_says_who_at_what_time(night):
     """At 09:12 UTC a role deleted the material, which is neither the learner's nor RDS's."""
     one = night("dark")
@@ -173,6 +185,7 @@ def test_cloudtrail_says_who_at_what_time(night):
     assert deleted["userIdentity"]["arn"].endswith(f":assumed-role/{JOB}/deploy-1138")
 
 
+@pytest.mark.slow
 def test_a_deletion_leaves_two_days(night):
     """It was scheduled five days ago with the shortest waiting period."""
     one = night("deletion")
@@ -180,6 +193,7 @@ def test_a_deletion_leaves_two_days(night):
     assert timedelta(days=1, hours=23) < left < timedelta(days=2, minutes=1)
 
 
+@pytest.mark.slow
 def test_one_deposit_of_three_is_the_right_one(night):
     """And the one in the run folder is none of the right material: recover refuses it before anything changes."""
     one = night("expiry")
@@ -193,6 +207,7 @@ def test_one_deposit_of_three_is_the_right_one(night):
     assert [(1, "KeyMaterialMismatch"), (3, "KeyMaterialMismatch")] == wrong
 
 
+@pytest.mark.slow
 def test_a_fault_that_was_not_met_does_not_meet_the_next_incident(night, served):
     """Whoever gives up the first incident finds no trace of it in the next."""
     one = night("dark")
@@ -201,6 +216,7 @@ def test_a_fault_that_was_not_met_does_not_meet_the_next_incident(night, served)
     assert [] == sandbox_process.call(served, "/runbook/faults")["faults"]
 
 
+@pytest.mark.slow
 def test_a_shared_clock_is_not_moved(night, served):
     """In a class the trainer moves it; the incident happens all the same, at the time that it is."""
     before = sandbox_process.call(served, "/runbook/clock")["now"]

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 from runbook_lib.aws import kms, rds
-from runbook_lib.aws.retry import poll
 from runbook_lib.checks import Checks
 from runbook_lib.steps.tasks.practice import Practice, Scene, Task, cluster_is_the_same, key_is_usable, suffix
 
@@ -95,7 +94,7 @@ def _two_old_keys(practice: Practice) -> Scene:
     practice.cluster(name, StorageEncrypted=True, KmsKeyId=needed)
     practice.snapshot(name, name)
     client.delete_db_cluster(DBClusterIdentifier=name, SkipFinalSnapshot=True)
-    poll(lambda: practice.found(name), until=lambda one: not one, every=0.2, timeout=180)
+    practice.until(name, "")
     return {"n": n, "needed": needed, "unused": unused, "snapshot": name}
 
 

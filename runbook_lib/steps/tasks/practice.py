@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ from botocore.exceptions import ClientError
 
 from runbook_lib.aws import kms, rds
 from runbook_lib.aws.answers import error_code
-from runbook_lib.aws.retry import poll
 from runbook_lib.aws.session import Session
 from runbook_lib.checks import Checks
 from runbook_lib.errors import ArtefactMissing
@@ -28,7 +28,7 @@ from runbook_lib.material.recovery_copies import open_copy, seal
 Scene = dict[str, str]
 FOREVER = {"ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"}
 OAEP, _PRIVATE = "RSAES_OAEP_SHA_256", "TRAINING-recovery-private.pem"
-_WAIT = 180.0  # a trainer may let each state take 20 s
+_FIRST_PAUSE, _LONGEST_PAUSE, _WAIT = 0.05, 2.0, 180.0  # seconds; a trainer may let each state take 20
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,7 @@ class Practice:
 
     def until(self, name: str, status: str) -> dict[str, Any]:
         """Wait until a cluster has a status; return its description as it is then, empty for a cluster that does not exist."""
-        return poll(
-            lambda: self.found(name), until=lambda one: one.get("Status", "") == status, every=0.2, timeout=_WAIT
-        )[0]
+        return _wait(lambda: self.found(name), status)
 
     def found(self, name: str) -> dict[str, Any]:
         """Return a cluster's description; empty if it does not exist."""
@@ -138,10 +136,7 @@ class Practice:
     def snapshot(self, cluster: str, name: str) -> None:
         """Create a snapshot of a cluster and wait until it is available."""
         self.client("rds").create_db_cluster_snapshot(DBClusterIdentifier=cluster, DBClusterSnapshotIdentifier=name)
-        poll(
-            lambda: rds.find_snapshot(self.session, name) or {},
-            until=lambda one: one.get("Status") == "available", every=0.2, timeout=_WAIT,
-        )  # fmt: skip
+        _wait(lambda: rds.find_snapshot(self.session, name) or {}, "available")
 
     def key_found(self, key_id: str) -> dict[str, Any]:
         """Return the metadata of a key; empty if it does not exist."""
@@ -160,6 +155,15 @@ class Practice:
             if error_code(error) != "EntityAlreadyExists":
                 raise
         return str(iam.get_role(RoleName=name)["Role"]["Arn"])
+
+
+def _wait(read: Callable[[], dict[str, Any]], status: str) -> dict[str, Any]:
+    """Describe a resource until it has a status, ever more rarely: a class waits on one sandbox. Return the last description."""
+    pause, deadline = _FIRST_PAUSE, time.monotonic() + _WAIT
+    while (found := read()).get("Status", "") != status and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+    return found
 
 
 def suffix() -> str:
