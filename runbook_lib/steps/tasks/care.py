@@ -92,6 +92,7 @@ def _two_old_keys(practice: Practice) -> Scene:
     needed, unused = (practice.key_with_material(f"alias/task-old-{letter}{n}") for letter in "ab")
     name, client = f"task-last{n}", practice.client("rds")
     practice.cluster(name, StorageEncrypted=True, KmsKeyId=needed)
+    practice.until(name, "available")
     practice.snapshot(name, name)
     client.delete_db_cluster(DBClusterIdentifier=name, SkipFinalSnapshot=True)
     practice.until(name, "")

@@ -202,6 +202,7 @@ def _dark_cluster(practice: Practice) -> Scene:
     practice.make_backup(f"vault-b{n}")
     name = f"task-dark{n}"
     resource = practice.cluster(name, StorageEncrypted=True, KmsKeyId=key_id)
+    practice.until(name, "available")
     practice.client("kms").delete_imported_key_material(KeyId=key_id)
     practice.until(name, INACCESSIBLE)
     return {"n": n, "key": key_id, "cluster": name, "resource": resource}

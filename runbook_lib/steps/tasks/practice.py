@@ -119,11 +119,11 @@ class Practice:
     # Clusters and snapshots -------------------------------------------------------------------------------------------
 
     def cluster(self, name: str, **asked: Any) -> str:
-        """Create a cluster and wait until it is available; return its resource ID."""
-        self.client("rds").create_db_cluster(
+        """Create a cluster, without waiting until it is available; return its resource ID."""
+        made = self.client("rds").create_db_cluster(
             DBClusterIdentifier=name, Engine="aurora-mysql", MasterUsername="dbadmin", ManageMasterUserPassword=True, **asked
         )  # fmt: skip
-        return str(self.until(name, "available")["DbClusterResourceId"])
+        return str(made["DBCluster"]["DbClusterResourceId"])
 
     def until(self, name: str, status: str) -> dict[str, Any]:
         """Wait until a cluster has a status; return its description as it is then, empty for a cluster that does not exist."""
