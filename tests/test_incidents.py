@@ -180,6 +180,7 @@ def test_what_is_almost_right_fails_for_the_reason_named(night, twin):
 def test_cloudtrail_says_who_at_what_time(night):
     """At 09:12 UTC a role deleted the material, which is neither the learner's nor RDS's."""
     one = night("dark")
+    assert "Since 09:12 UTC" in repr(one.page)
     (deleted,) = [event for event in one.events() if event["eventName"] == "DeleteImportedKeyMaterial"]
     assert "T09:12:0" in deleted["eventTime"]
     assert deleted["userIdentity"]["arn"].endswith(f":assumed-role/{JOB}/deploy-1138")

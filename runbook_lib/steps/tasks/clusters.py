@@ -219,7 +219,7 @@ def _light_again(practice: Practice, scene: Scene, checks: Checks) -> None:
 LIGHT_AGAIN = Task(
     "Make a cluster that went dark available again",
     "The cluster task-dark{n} is inaccessible. There are two backups, vault-a{n} and vault-b{n}, and nobody knows which is of its "
-    "key. Make the cluster available again, the same one, and make sure that this does not happen again in a year.",
+    "key. Make the same cluster available again, with key material that does not expire.",
     (
         "Find the key that the cluster needs, and what it lacks: KmsKeyId, then DescribeKey.",
         "work.import_material(KEY, backup=..., ...) with either: KMS refuses material that the key never had. Then look at the "

@@ -139,12 +139,13 @@ def _works_again(stage: Stage, scene: Scene, checks: Checks) -> None:
 def _goes_dark(stage: Stage) -> Scene:
     job = stage.job("DeleteImportedKeyMaterial")
     stage.set_clock(stage.next_at(9, 12))
+    at = f"{stage.session.now():%H:%M}"
     job.delete_imported_key_material(KeyId=stage.key.key_id)
     stage.wait_until_dark()
     stage.set_clock(stage.session.now() + timedelta(minutes=23))
     # A change of a key needs some time until RDS sees it: the first start is refused.
     stage.inject("rds:StartDBCluster", "KMSKeyNotAccessibleFault")
-    return stage.scene
+    return {**stage.scene, "at": at}
 
 
 def _dark_is_fixed(stage: Stage, scene: Scene, checks: Checks) -> None:
@@ -155,7 +156,7 @@ def _dark_is_fixed(stage: Stage, scene: Scene, checks: Checks) -> None:
 
 DARK = Incident(
     "The cluster that went dark at 09:12",
-    "Since 09:12 applications cannot connect to {cluster}. Nobody has changed the database. Find out what happened, and who did "
+    "Since {at} UTC applications cannot connect to {cluster}. Nobody has changed the database. Find out what happened, and who did "
     "it; make the same cluster available again; and make sure that it cannot be done again from there.",
     (
         "What does RDS say about the cluster, and what does DescribeKey say about its key? CloudTrail has the last hour.",
@@ -279,12 +280,14 @@ def is_staged(name: str, run: Run) -> bool:
 def page(name: str, stage: Stage, *, hint: bool = False) -> Text:
     """Return the page with the hints that were used; with `hint`, one more, which is counted."""
     incident = INCIDENTS[name]
-    used = int(learning.tasks(stage.run).get(f"incident {name}", {}).get("hints", 0))
+    known = learning.tasks(stage.run).get(f"incident {name}", {})
+    used = int(known.get("hints", 0))
     if hint:
         used = min(used + 1, len(incident.hints))
         learning.note_task(stage.run, f"incident {name}", hints=used)
     hints = [f"Hint {number} of 3: {text}" for number, text in enumerate(incident.hints[:used], 1)]
     words = {
+        **known.get("scene", {}),
         "cluster": stage.cluster.db_cluster_identifier,
         "run": stage.run.run_id,
         "safe": str(stage.run.path / SAFE),
