@@ -21,6 +21,7 @@ from runbook_cli.incident import incident
 from runbook_cli.key_users import key_users
 from runbook_cli.parameters_command import parameters
 from runbook_cli.permissions import permissions
+from runbook_cli.room_commands import room, seat
 from runbook_cli.rotate import rotate
 from runbook_cli.run_command import run
 from runbook_cli.sandbox_commands import sandbox
@@ -87,6 +88,8 @@ for command in (
     clean_up,
     key_users,
     sandbox,
+    room,
+    seat,
     incident,
     wrap,
     recover,

@@ -29,6 +29,12 @@ _kernel_option = click.option(
 @parameter_option
 @click.option("--jobs", type=click.IntRange(min=1), help="Maximum number of parallel runs. Default: two per core.")
 @_kernel_option
+@click.option(
+    "--before",
+    type=click.Choice(["01", "02", "03", "04", "05", "06", "20", "21", "80", "90"]),
+    metavar="STEP",
+    help="Stop before this step, such as 05; finished steps keep their values.",
+)
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @click.option("--keep-reports", type=click.IntRange(min=1), metavar="N",
               help="After a success, keep the first and the newest N dated reports and executed notebooks.")  # fmt: skip
@@ -40,6 +46,7 @@ def run(
     overrides: tuple[tuple[str, str], ...],
     jobs: int | None,
     kernel: str | None,
+    before: str | None,
     quiet: bool,
     keep_reports: int | None,
 ) -> None:
@@ -54,6 +61,8 @@ def run(
     if run_id == "":
         raise errors.InputError([("--run-id", "is empty; give the run a name, or omit the option for a new one")])
     files = _files(parameters)
+    if before and len(files) > 1:
+        raise errors.InputError([("--before", f"stops one run, and {len(files)} were given; give one parameter file")])
     words = [*(["--run-id", run_id] if run_id else []), *(word for pair in overrides for word in ("-p", *pair))]
     if len(files) > 1:
         if named := [word for word in ("--run-id", "run_id") if word in words]:
@@ -61,7 +70,7 @@ def run(
             raise errors.InputError([(named[0], problem)])
         done = _run_several(files, runs_dir, overrides, jobs, quiet)
     else:
-        done = [_run_one(files[0] if parameters else None, run_id, runs_dir, overrides, quiet)]
+        done = [_run_one(files[0] if parameters else None, run_id, runs_dir, overrides, quiet, before or "")]
     for path in done if keep_reports else ():
         from runbook_cli.runner.retention import keep_newest
 
@@ -85,19 +94,26 @@ def _run_one(
     runs_dir: Path | None,
     overrides: tuple[tuple[str, str], ...],
     quiet: bool,
+    before: str = "",
 ) -> Path:
     from runbook_cli.parameters import values_from
     from runbook_cli.runner.chain import run_chain
+    from runbook_cli.runner.run_folder import recorded_values
     from runbook_lib.run.steps import VERIFY_ENCRYPTION
 
     values = values_from(parameters, overrides)
-    name = _run_id(values) if run_id is None else run_id
+    name, folder = _run_id(values) if run_id is None else run_id, runs_folder(runs_dir)
+    if before and name:
+        named = {key for key, _ in overrides}
+        values |= {key: value for key, value in recorded_values(folder / name).items() if key not in named}
     try:
-        done = run_chain(values, run_id=name, runs_dir=runs_folder(runs_dir), print_line=_printer(quiet))
+        done = run_chain(values, run_id=name, runs_dir=folder, print_line=_printer(quiet), before=before)
     except errors.StepFailed as error:
         _report_failure(str(error), parameters, error.run_id, runs_dir, overrides, notebook=error.output)
         sys.exit(1)
-    if not quiet:
+    if before:
+        _printer(quiet)(f"Stopped before {before}: {shown(done.path)}")
+    elif not quiet:
         path = shown(done.path)
         print_line(f"Verified: {done.record(VERIFY_ENCRYPTION)['verdict']}")
         print_line(

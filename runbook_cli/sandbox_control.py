@@ -44,25 +44,18 @@ def send_command(runs_dir: Path, path: str, body: Any = None, *, method: str = "
         url + path,
         data=None if method == "GET" else json.dumps(body).encode(),
         method=method,
-        headers={"Content-Type": "application/json"},
+        headers=sandbox_process.headers_for(url),
     )
     try:
         with sandbox_process.opener.open(request, timeout=60) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
-            raise InputError([("command", _reason(error))]) from error
+            raise InputError([("command", sandbox_process.reason(error))]) from error
     except (OSError, ValueError, RecursionError) as error:
         raise SandboxUnavailable(
             f"the sandbox at {url} did not respond ({error}); start one with runbook run or runbook lab, then repeat the command"
         ) from error
-
-
-def _reason(error: urllib.error.HTTPError) -> str:
-    try:
-        return str(json.load(error)["error"])
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return f"the sandbox answered {error}"
 
 
 def advance(runs_dir: Path, span: str) -> str:

@@ -24,6 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from runbook_cli.lab import copies
+from runbook_cli.lab.room_report import RoomReport
 from runbook_cli.lab.start_page import start_page
 from runbook_lib.aws import sandbox_process
 from runbook_lib.errors import LabUnavailable
@@ -125,7 +126,7 @@ def serve(
     place = place_for(runs_dir)
     started_here = target == "sandbox" and sandbox_process.find(runs_dir) is None
     interrupted = _set_when_interrupted()
-    server = JupyterLab(place, port, target)
+    server, room = JupyterLab(place, port, target), RoomReport(runs_dir)
     try:
         print_line(_target_line(runs_dir, target))
         for name in place.edited:
@@ -141,8 +142,11 @@ def serve(
                 print_line(f"No browser could be started; open {server.url}")
         while not interrupted.wait(_POLL_SECONDS):
             write_page(place, target=target)
+            if target == "sandbox":
+                room.tick()
             server.require_running("stopped unexpectedly", "run the command again")
     finally:
+        room.stop()
         server.end()
         stopped = started_here and sandbox_process.stop(runs_dir)
         print_line(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,10 +54,16 @@ if TYPE_CHECKING:
 
 # For this long after a step was executed here, what it produced cannot have expired.
 _FRESH_SECONDS = 3600.0
+# A run has one of these two steps, in the same place.
+_NUMBERS = dict.fromkeys(CLUSTER_STEPS, tuple(name[:2] for name in CLUSTER_STEPS))
 
 
-def run_chain(parameters: Mapping[str, Any], *, run_id: str, runs_dir: Path, print_line: PrintLine) -> Run:
+def run_chain(
+    parameters: Mapping[str, Any], *, run_id: str, runs_dir: Path, print_line: PrintLine, before: str = ""
+) -> Run:
     """Execute the steps that are left of run `run_id` (empty: a new run); return the verified run.
+
+    With `before`, two digits, stop before that step; the run is then not verified, unless the step comes after 06.
 
     Finished steps are not executed again, except 06, which verifies a finished run again. No kernel runs while the
     cluster is being created between 05 and 06. Raises `InputError` before any AWS call, `ParameterChanged`,
@@ -71,10 +78,11 @@ def run_chain(parameters: Mapping[str, Any], *, run_id: str, runs_dir: Path, pri
         source.start_ahead()
         given = parameters_of_run(parameters, path)
         print_line(headline(given, runs_dir))
-        steps = Chain(path, given, print_line, source)
+        steps = Chain(path, given, print_line, source, before=before)
         steps.execute_until_cluster()
-        steps.wait()
-        steps.execute_rest()
+        if steps.verifies:
+            steps.wait()
+            steps.execute_rest()
     return open_run(path)
 
 
@@ -90,9 +98,13 @@ def headline(given: Mapping[str, Any], runs_dir: Path) -> str:
 class Chain:
     """The steps that are left of one run. The caller holds the run's lock and sets the kernels' environment."""
 
-    def __init__(self, path: Path, given: Mapping[str, Any], print_line: PrintLine, source: Kernels) -> None:
+    def __init__(
+        self, path: Path, given: Mapping[str, Any], print_line: PrintLine, source: Kernels, *, before: str = ""
+    ) -> None:
         self._path, self._given, self._print_line, self._source = path, given, print_line, source
-        self._steps = chain(existing=bool(given.get("source_db_cluster_identifier")))
+        steps = chain(existing=bool(given.get("source_db_cluster_identifier")))
+        self._steps = list(takewhile(lambda step: before not in _NUMBERS.get(step.name, (step.number,)), steps))
+        self.verifies = self._steps == steps
         self._executed: dict[str, float] = {}
         self._session: Session | None = None
         self._ready: Future[Session] | None = None

@@ -81,6 +81,13 @@ def parameters_of_run(parameters: Mapping[str, Any], path: Path) -> dict[str, An
     return given
 
 
+def recorded_values(path: Path) -> dict[str, Any]:
+    """Return the values that the finished steps of a run were executed with; empty if there is no run."""
+    run = existing_run(path)
+    sections = [section for section in run.steps.values() if section["status"] == "finished"] if run else []
+    return {name: value for section in sections for name, value in section["inputs"].items() if name != "run_id"}
+
+
 def require_material_of(parameters: Mapping[str, Any], runs_dir: Path, run_id: str) -> None:
     """Raise `InputError` for files and tokens that would stop 03, while there is neither a folder nor a key.
 

@@ -25,6 +25,17 @@ def account_of_seat(seat: int | None) -> str:
     return str(_FIRST_SEAT_ACCOUNT + seat)
 
 
+def exercise_account(account: str) -> str:
+    """Return the account in which the exercises of an account make their mistakes."""
+    return "9" + account[1:]
+
+
+def accounts_of_seat(seat: int) -> tuple[str, str]:
+    """Return the accounts that belong to a seat: its own, and that of its exercises. Raises ValueError for no seat."""
+    account = account_of_seat(seat)
+    return account, exercise_account(account)
+
+
 def role_arn(account: str) -> str:
     """Return the ARN of the IAM role that callers without a known access key assume."""
     return f"arn:aws:iam::{account}:role/{ROLE_NAME}"

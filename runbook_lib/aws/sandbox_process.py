@@ -25,6 +25,8 @@ from typing import Any
 
 import filelock
 
+from runbook_lib.aws import seat_file
+from runbook_lib.aws.sandbox_accounts import ACCOUNT_HEADER, account_of_seat
 from runbook_lib.errors import SandboxUnavailable
 
 FORMAT = 1
@@ -33,6 +35,8 @@ LOG_NAME = "sandbox.log"
 ENDPOINT_VARIABLE = "RUNBOOK_SANDBOX_ENDPOINT"
 HOST_VARIABLE = "RUNBOOK_SANDBOX_HOST"
 SEED_VARIABLE = "RUNBOOK_SANDBOX_SEED"
+SEAT_WAS_RESET = "SeatWasReset"  # the error code of a request that a run from before the reset sends
+ROOM_REFUSED = "RoomRefused"  # that of a request without the right token
 # What an interpreter and its libraries need: no credentials, passwords or tokens, since the process outlives its caller.
 # HOME leads to the files of AWS, so it is replaced; packages that were installed for the user are found without it.
 _KEPT = re.compile(
@@ -55,7 +59,7 @@ for _handler in (
 
 @dataclass(frozen=True)
 class Sandbox:
-    """The URL and the id of a sandbox; resetting all of it gives it another id."""
+    """The URL and the id of a sandbox, as this seat has it; resetting all of it, or the seat, gives it another id."""
 
     url: str
     sandbox_id: str
@@ -71,6 +75,22 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def headers_for(url: str) -> dict[str, str]:
+    """Return the headers of a control request to `url`: its account, if this process has a seat, and the seat's token."""
+    place, given = seat_file.seat_at(url), os.environ.get("RUNBOOK_SEAT", "")
+    seat = place.seat if place else int(given) if re.fullmatch(r"[0-9]{1,4}", given) else 0
+    account = {ACCOUNT_HEADER: account_of_seat(seat)} if seat else {}
+    return {"Content-Type": "application/json", **account, **seat_file.headers(url)}
+
+
+def reason(error: urllib.error.HTTPError) -> str:
+    """Return why the sandbox refused a request, as its response says."""
+    try:
+        return str(json.load(error)["error"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return f"the sandbox answered {error}"
+
+
 def call(url: str, path: str, *, body: object = None, method: str = "GET", timeout: float = _ANSWER_TIMEOUT) -> Any:
     """Call a control endpoint (`/runbook/…`) of the sandbox at `url`; return its JSON.
 
@@ -78,11 +98,14 @@ def call(url: str, path: str, *, body: object = None, method: str = "GET", timeo
     """
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(  # noqa: S310 - its scheme is checked before
-        url.rstrip("/") + path, data=data, method=method, headers={"Content-Type": "application/json"}
+        url.rstrip("/") + path, data=data, method=method, headers=headers_for(url)
     )
     try:
         with opener.open(request, timeout=timeout) as answer:
             return json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise SandboxUnavailable(f"no sandbox answers at {url}: {reason(error)}") from error
     except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
         raise SandboxUnavailable(f"no sandbox answers at {url}: {error}") from error
 
@@ -98,11 +121,14 @@ def identify(url: str, *, timeout: float = _ANSWER_TIMEOUT) -> Sandbox:
 def find(runs_dir: Path) -> Sandbox | None:
     """Return the sandbox that is running for this runs folder, or None.
 
-    `RUNBOOK_SANDBOX_ENDPOINT` takes precedence over the folder. Its host must be a loopback address or equal
-    `RUNBOOK_SANDBOX_HOST`; so must that of the URL in sandbox.json. Raises `SandboxUnavailable` when it is neither, or
-    the endpoint does not respond.
+    `RUNBOOK_SANDBOX_ENDPOINT` takes precedence over the folder, and the folder's seat in a room over its own sandbox.
+    Its host must be a loopback address or equal `RUNBOOK_SANDBOX_HOST`; so must that of the URL in sandbox.json. Raises
+    `SandboxUnavailable` when it is neither, or the endpoint does not respond.
     """
     endpoint = os.environ.get(ENDPOINT_VARIABLE, "").strip()
+    seat = seat_file.read(runs_dir)
+    if seat is not None and not endpoint:
+        return _room(seat, runs_dir)
     if endpoint:
         _check_endpoint(endpoint, f"{ENDPOINT_VARIABLE}={endpoint}", "correct or unset it")
         return identify(endpoint)
@@ -113,7 +139,22 @@ def find(runs_dir: Path) -> Sandbox | None:
         found = identify(noted["url"])
     except SandboxUnavailable:
         return None
-    return found if found.sandbox_id == noted["sandbox_id"] else None
+    return found if base_id(found.sandbox_id) == noted["sandbox_id"] else None
+
+
+def _room(seat: seat_file.Seat, runs_dir: Path) -> Sandbox:
+    """Return the room's sandbox. `runbook seat` named its host, so that it may be another machine."""
+    try:
+        return identify(seat.url)
+    except SandboxUnavailable as error:
+        raise SandboxUnavailable(
+            f"{error}; ask the trainer, or leave the room: delete {runs_dir / seat_file.FILE_NAME}"
+        ) from error
+
+
+def base_id(sandbox_id: str) -> str:
+    """Return the id of a sandbox without the number of times that one of its seats was reset."""
+    return sandbox_id.partition("-r")[0]
 
 
 def ensure(runs_dir: Path, *, idle_minutes: float = 30) -> Sandbox:
@@ -158,7 +199,7 @@ def stop(runs_dir: Path) -> bool:
 
 def _has_stopped(noted: dict[str, Any] | None) -> bool:
     try:
-        return noted is None or identify(noted["url"]).sandbox_id != noted["sandbox_id"]
+        return noted is None or base_id(identify(noted["url"]).sandbox_id) != noted["sandbox_id"]
     except SandboxUnavailable:
         return True
 

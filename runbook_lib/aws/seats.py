@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from runbook_lib.aws import seat_file
 from runbook_lib.aws.sandbox_accounts import MAX_SEAT, account_of_seat
 from runbook_lib.aws.sandbox_process import Sandbox
 from runbook_lib.errors import InputError
@@ -36,6 +37,8 @@ def sandbox_account(inputs: StartInputs, sandbox: Sandbox, *, runs_dir: Path) ->
     An existing run keeps its account. A new run gets the default account, or one of its own when another run of this
     folder uses its names there, so that consecutive runs do not collide.
     """
+    if not inputs.account_id and (place := seat_file.seat_at(sandbox.url)) and place.seat:
+        return account_of_seat(place.seat)
     if inputs.account_id or os.environ.get("RUNBOOK_SEAT"):
         return inputs.account_id or seat_account()
     runs = [run for run in all_runs(runs_dir) if run.target["sandbox_id"] == sandbox.sandbox_id]

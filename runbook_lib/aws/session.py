@@ -38,13 +38,14 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
-from runbook_lib.aws import sandbox_process
+from runbook_lib.aws import sandbox_process, seat_file
 from runbook_lib.aws.answers import clock_skew, error_text, raise_for_answer
 from runbook_lib.aws.partitions import host_suffixes
 from runbook_lib.aws.sandbox_accounts import ACCOUNT_HEADER
 from runbook_lib.aws.sdk import ISOLATED, is_region_name, loader
 from runbook_lib.aws.sign_in import OF_PROVIDERS, SIGN_IN, access_key_of, answer_mfa_prompts
 from runbook_lib.errors import (
+    AccessDenied,
     AwsCallFailed,
     CredentialsMissing,
     SandboxEnded,
@@ -58,11 +59,14 @@ from runbook_lib.errors import (
 class Session:
     """Clients for one target, account and Region, with AWS's clock and the caller's identity."""
 
-    def __init__(self, *, target: str, region: str, account_id: str = "", endpoint_url: str = "") -> None:
+    def __init__(
+        self, *, target: str, region: str, account_id: str = "", endpoint_url: str = "", sandbox_id: str = ""
+    ) -> None:
         self.target = target
         self.region = region
         self.endpoint_url = endpoint_url
         self._expected_account = account_id
+        self._sandbox = {seat_file.SANDBOX_HEADER: sandbox_id} if sandbox_id else {}
         self._seen: tuple[datetime, float] | None = None
         self._identities: dict[str, dict[str, str]] = {}  # by access key: the identity that STS returned
         self._identity_lock = threading.Lock()
@@ -158,6 +162,8 @@ class Session:
                     f"a sandbox run was about to call {sent_to.netloc}; it may call {self.endpoint_url} only"
                 )
             request.headers[ACCOUNT_HEADER] = self._expected_account
+            for name, value in {**self._sandbox, **seat_file.headers(self.endpoint_url)}.items():
+                request.headers[name] = value
         elif sent_to.scheme != "https" or not f".{sent_to.hostname or ''}".endswith(self._hosts):
             raise WrongEndpoint(
                 f"an AWS run was about to call {sent_to.geturl()!r}; it may call AWS hosts over https only"
@@ -177,6 +183,11 @@ class Session:
         self.requests.append((call, str(metadata.get("RequestId", "")), str(date or "")))
         if date:
             self._seen = (parsedate_to_datetime(date).astimezone(UTC), time.monotonic())
+        error = parsed.get("Error", {})
+        if self.endpoint_url and error.get("Code") == sandbox_process.SEAT_WAS_RESET:
+            raise SandboxEnded(str(error.get("Message")))
+        if self.endpoint_url and error.get("Code") == sandbox_process.ROOM_REFUSED:
+            raise AccessDenied(str(error.get("Message")))
         raise_for_answer(parsed, call, retried=retried)
 
     def _after_call_error(self, exception: Exception, **_: Any) -> None:
@@ -289,10 +300,7 @@ def _ended(what: str) -> str:
 def sandbox_session(sandbox: sandbox_process.Sandbox, *, region: str, account_id: str) -> Session:
     """Return a session on a running sandbox, in one of its accounts."""
     return Session(
-        target="sandbox",
-        region=region,
-        account_id=account_id,
-        endpoint_url=sandbox.url,
+        target="sandbox", region=region, account_id=account_id, endpoint_url=sandbox.url, sandbox_id=sandbox.sandbox_id
     )
 
 

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from runbook_lib.attended import is_attended, while_connected
 from runbook_lib.aws.answers import error_code
+from runbook_lib.aws.sandbox_accounts import exercise_account
 from runbook_lib.aws.session import Session
 from runbook_lib.errors import KeyMaterialLength, VerificationFailed
 from runbook_lib.files import utc_stamp
@@ -161,7 +162,7 @@ def _view(step: OpenStep, exercise: Exercise, question: Question) -> Any:
 def practice_session(step: OpenStep) -> Session:
     """Return a session in another account of the sandbox, derived from the run's, so that learners do not share one."""
     real = step.session
-    account = "9" + real.account_id[1:]
+    account = exercise_account(real.account_id)
     return Session(target="sandbox", region=real.region, account_id=account, endpoint_url=real.endpoint_url)
 
 

@@ -26,6 +26,18 @@ from runbook_sandbox.rds import states
 Answer = tuple[int, dict[str, Any]]
 _started = datetime.now().astimezone().isoformat()
 sandbox_id = str(uuid.uuid4())
+_resets: dict[str, int] = {}  # by account: how often it was emptied
+
+
+def id_for(account: str | None) -> str:
+    """Return the sandbox's id as one account has it: emptying the account gives it another one."""
+    count = _resets.get(account or "", 0)
+    return f"{sandbox_id}-r{count}" if count else sandbox_id
+
+
+def was_reset(account: str | None, seen: str) -> bool:
+    """Return whether an account was emptied since a client saw the sandbox's id `seen`."""
+    return seen.startswith(sandbox_id) and seen != id_for(account)
 
 
 def reset_everything() -> None:
@@ -41,6 +53,16 @@ def reset_everything() -> None:
     for model in states.MODELS:
         state_manager.unset_transition(model)
     sandbox_id = str(uuid.uuid4())
+    _resets.clear()
+
+
+def reset_seat(seat: int) -> str:
+    """Empty the account of a seat, and that of its exercises; return the account. Raises ValueError for no seat."""
+    account = sandbox_accounts.account_of_seat(seat)
+    for one in sandbox_accounts.accounts_of_seat(seat):
+        reset_account(one)
+    _resets[account] = _resets.get(account, 0) + 1
+    return account
 
 
 def reset_account(account: str) -> None:
@@ -73,7 +95,7 @@ def answer(method: str, path: str, query: dict[str, str], body: Any) -> Answer:
 
 def _identity(method: str, query: dict[str, str], body: Any) -> Answer:
     return 200, {
-        "sandbox_id": sandbox_id,
+        "sandbox_id": id_for(query.get("account")),
         "pid": os.getpid(),
         "started": _started,
         "now": clock.now().isoformat(),
@@ -149,9 +171,7 @@ def _iam(method: str, query: dict[str, str], body: Any) -> Answer:
 
 
 def _seat_reset(method: str, query: dict[str, str], body: Any, seat: str) -> Answer:
-    account = sandbox_accounts.account_of_seat(int(seat))
-    reset_account(account)
-    return 200, {"seat": int(seat), "account": account}
+    return 200, {"seat": int(seat), "account": reset_seat(int(seat))}
 
 
 def _progression(method: str, query: dict[str, str], body: Any) -> Answer:

@@ -16,27 +16,47 @@ import socket
 import time
 import urllib.parse
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from moto.moto_api._internal import mock_random
 
 from runbook_lib.aws.sandbox_accounts import ACCOUNT_HEADER, DEFAULT_ACCOUNT
-from runbook_lib.aws.sandbox_process import HOST_VARIABLE, is_loopback
+from runbook_lib.aws.sandbox_process import HOST_VARIABLE, ROOM_REFUSED, SEAT_WAS_RESET, is_loopback
+from runbook_lib.aws.seat_file import SANDBOX_HEADER
 from runbook_sandbox import wire
 from runbook_sandbox.instruments import fault_injection, ids, recorded_calls, visibility_delays
 from runbook_sandbox.server import control_commands
 
 _ACCOUNT_KEY = "HTTP_" + ACCOUNT_HEADER.upper().replace("-", "_")
+_SANDBOX_KEY = "HTTP_" + SANDBOX_HEADER.upper().replace("-", "_")
+_RESET = (
+    "the trainer has reset this seat: its account is empty, and this run has ended; run 00 again, which starts a new run, "
+    "and continue with 01"
+)
 _SCOPE = re.compile(r"Credential=[^/]*/[^/]*/([^/]+)/([^/]+)/")
 _REASONS = {200: "OK", 400: "BAD REQUEST", 403: "FORBIDDEN", 404: "NOT FOUND", 405: "METHOD NOT ALLOWED"}
 _LARGEST_BODY = 16 * 1024 * 1024
 
 
+class Walls(Protocol):
+    """What a room adds (`runbook_sandbox.room`): the only names that are answered, tokens, and pages."""
+
+    names: frozenset[str]
+    pages: Callable[..., Iterable[bytes]]
+
+    def has_page(self, path: str) -> bool:
+        """Return whether `pages` answers this path."""
+
+    def refusal(self, environ: dict[str, Any], body: bytes) -> str | None:
+        """Return why any other request is refused, or None."""
+
+
 class Gate:
     """A WSGI application that wraps moto's."""
 
-    def __init__(self, application: Callable[..., Iterable[bytes]], *, host: str) -> None:
+    def __init__(self, application: Callable[..., Iterable[bytes]], *, host: str, room: Walls | None = None) -> None:
         self.application = application
+        self._room = room
         self._names = set() if is_loopback(host) else _own_names(host)
         self.last_request = time.monotonic()
         self.on_stop: Callable[[], None] | None = None
@@ -47,6 +67,11 @@ class Gate:
         path = environ.get("PATH_INFO", "")
         if (refusal := self._refusal(environ)) is not None:
             return _json(start_response, 403, {"error": refusal})
+        if self._room is not None:
+            if self._room.has_page(path):
+                return self._room.pages(environ, start_response)
+            if (refusal := self._room.refusal(environ, _body(environ))) is not None:
+                return self._refused(environ, start_response, 403, ROOM_REFUSED, refusal)
         account = environ.get(_ACCOUNT_KEY)
         if account is not None and not re.fullmatch(r"[0-9]{12}", account):
             return _json(start_response, 400, {"error": f"{ACCOUNT_HEADER} {account!r} must have 12 digits"})
@@ -54,6 +79,8 @@ class Gate:
             return self._control(environ, start_response, path)
         if path.startswith("/moto-api/"):
             return self._moto_control(environ, start_response, path)
+        if (sent := environ.get(_SANDBOX_KEY)) is not None and control_commands.was_reset(account, sent):
+            return self._refused(environ, start_response, 400, SEAT_WAS_RESET, _RESET)
         if (code := _unreadable(environ)) is not None:
             wire_format = "json" if "HTTP_X_AMZ_TARGET" in environ else "xml"
             status, headers, answer = wire.error_answer(wire_format, 400, code, "The request's body cannot be parsed.")
@@ -62,14 +89,24 @@ class Gate:
             return _with_faults(self.application, environ, start_response)
         return self.application(environ, start_response)
 
+    def _refused(
+        self, environ: dict[str, Any], start_response: Any, status: int, code: str, message: str
+    ) -> Iterable[bytes]:
+        """Refuse a request in its own wire format, so that each client shows the reason."""
+        if "HTTP_X_AMZ_TARGET" not in environ and "HTTP_AUTHORIZATION" not in environ:
+            return _json(start_response, status, {"error": message})
+        return _answer(start_response, *wire.error_answer(_wire_format(environ), status, code, message))
+
     def _refusal(self, environ: dict[str, Any]) -> str | None:
         host = environ.get("HTTP_HOST", "")
-        name = urllib.parse.urlsplit(f"//{host}").hostname or ""
-        if not (is_loopback(name) or name.endswith(".localhost") or self._is_own(name)):
+        name = _name_in(host)
+        if self._room is not None and name not in self._room.names:
+            return f"this room serves {', '.join(sorted(self._room.names))}; the Host header names {name or 'no host'}"
+        if self._room is None and not (is_loopback(name) or name.endswith(".localhost") or self._is_own(name)):
             serves = f"{', '.join(sorted(self._names))} and addresses" if self._names else "this machine only"
             return f"the sandbox serves {serves}; the Host header names {name or 'no host'}"
         origin = environ.get("HTTP_ORIGIN")
-        if origin is not None and urllib.parse.urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] != host:
             return f"the sandbox does not answer web pages of other sites; the Origin header is {origin}"
         return None
 
@@ -94,6 +131,8 @@ class Gate:
                 self.on_stop()
             return _json(start_response, 200, {"stopping": self.on_stop is not None})
         query = dict(urllib.parse.parse_qsl(environ.get("QUERY_STRING", "")))
+        if path == "/runbook/identity" and _ACCOUNT_KEY in environ:
+            query["account"] = environ[_ACCOUNT_KEY]
         status, answer = control_commands.answer(method, path, query, body)
         return _json(start_response, status, answer)
 
@@ -111,6 +150,14 @@ class Gate:
         elif path == "/moto-api/seed" and posted and re.fullmatch(r"-?\d{1,18}", query.get("a", "")):
             ids.configure(int(query["a"]))
         return answer
+
+
+def _name_in(host: str) -> str:
+    """Return the name in a Host header, in lower case; "" for what is none."""
+    try:
+        return urllib.parse.urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _own_names(host: str) -> set[str]:
@@ -167,6 +214,12 @@ def _body(environ: dict[str, Any]) -> bytes:
     data: bytes = environ["wsgi.input"].read(length) if length else b""
     environ["wsgi.input"] = io.BytesIO(data)
     return data
+
+
+def _wire_format(environ: dict[str, Any]) -> str:
+    if "HTTP_X_AMZ_TARGET" in environ:
+        return "json"
+    return "cbor" if environ.get("HTTP_SMITHY_PROTOCOL") == "rpc-v2-cbor" else "xml"
 
 
 def _describe(environ: dict[str, Any]) -> tuple[str, str, str, str, str]:

@@ -18,12 +18,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-# moto reads these when it is imported. Loading the unused EC2 images takes a tenth of a second per account.
-os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
-os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
-# The SDK in moto reads these files, wherever the home folder is; nothing of the user's own belongs into the sandbox.
-os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
-
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
@@ -32,7 +26,7 @@ from runbook_lib.errors import SandboxUnavailable
 from runbook_sandbox.instruments import clock, ids
 from runbook_sandbox.kms import wrapping_keys
 from runbook_sandbox.server import control_commands
-from runbook_sandbox.server.middleware import Gate
+from runbook_sandbox.server.middleware import Gate, Walls
 from runbook_sandbox.server.overrides import install as install
 
 
@@ -69,7 +63,9 @@ class _Dispatcher(DomainDispatcherApplication):
         return self._known[host]
 
 
-def _make(host: str, port: int, *, allow_remote: bool) -> tuple[BaseWSGIServer, Gate, str, _Dispatcher]:
+def _make(
+    host: str, port: int, *, allow_remote: bool, room: Walls | None = None
+) -> tuple[BaseWSGIServer, Gate, str, _Dispatcher]:
     if not is_loopback(host) and not allow_remote:
         raise SandboxUnavailable(
             f"the sandbox has no passwords, so it serves this machine only; to serve {host}, pass --host {host}"
@@ -77,7 +73,7 @@ def _make(host: str, port: int, *, allow_remote: bool) -> tuple[BaseWSGIServer, 
     install()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     dispatcher = _Dispatcher()
-    gate = Gate(dispatcher, host=host)
+    gate = Gate(dispatcher, host=host, room=room)
     try:
         server = make_server(host, port, gate, threaded=True, request_handler=_Handler)
     except SystemExit as error:  # how werkzeug reports that the port is in use
@@ -100,6 +96,7 @@ def serve(
     seed: int | None = None,
     announce: Callable[[str], None],
     allow_remote: bool = False,
+    room: Walls | None = None,
 ) -> None:
     """Serve until SIGINT, SIGTERM, a stop command, or `idle_minutes` without a request.
 
@@ -107,7 +104,7 @@ def serve(
     file there, and ends when another sandbox has replaced the file, or the folder was deleted.
     Raises SandboxUnavailable if the address is in use, or is not this machine's without `allow_remote`.
     """
-    server, gate, url, dispatcher = _make(host, port, allow_remote=allow_remote)
+    server, gate, url, dispatcher = _make(host, port, allow_remote=allow_remote, room=room)
     ids.configure(seed)
     ended = threading.Event()
     gate.on_stop = ended.set
@@ -134,9 +131,9 @@ def serve(
 
 
 @contextlib.contextmanager
-def running(*, seed: int | None = None) -> Iterator[str]:
+def running(*, seed: int | None = None, room: Walls | None = None) -> Iterator[str]:
     """Serve in a thread of this process, on a free port; yield the URL. For tests."""
-    server, _, url, _ = _make("127.0.0.1", 0, allow_remote=False)
+    server, _, url, _ = _make("127.0.0.1", 0, allow_remote=False, room=room)
     before = ids.seed()
     ids.configure(seed)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
