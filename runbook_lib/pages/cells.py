@@ -20,7 +20,7 @@ from runbook_lib.run.steps import STEP_INPUTS
 
 # The names that the cells of the notebooks set, besides the parameters that each form reads.
 PAGE_NAMES = frozenset(
-    {"run_id", "exercises", "form", "asked", "step", "policy", "plan", "evidence", *runbook_lib.__all__}
+    {"run_id", "exercises", "form", "asked", "step", "policy", "plan", "evidence", "work", *runbook_lib.__all__}
 )
 _INJECTED = "# Parameters"  # the first line of the cell that papermill injects
 _DECLARES = "run_id: str ="  # in each parameters cell, and in no injected one
