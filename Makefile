@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run lab test test-all crash-matrix fuzz mutants audit bench lint notebooks screenshots lock clean
+.PHONY: run lab test test-all crash-matrix fuzz mutants audit bench lint notebooks screenshots lock wheelhouse clean
 
 run: .venv/ready
 	@$(BIN)/runbook run
@@ -61,8 +61,14 @@ lock: .venv/ready
 		--no-emit-index-url --no-emit-find-links --no-annotate --upgrade --output-file requirements.lock
 	$(BIN)/python tools/environment.py
 
+# Download the locked packages, and what builds this one, for a set-up without network: make WHEELHOUSE=wheelhouse .venv/ready
+wheelhouse: .venv/ready
+	$(BIN)/pip download --quiet --no-deps --require-hashes -r requirements.lock -d wheelhouse
+	$(BIN)/pip download --quiet --only-binary :all: hatchling editables -d wheelhouse
+	@echo "wheelhouse: $$(ls wheelhouse | wc -l) files for Python $$($(BIN)/python -c 'import platform; print(platform.python_version(), platform.system(), platform.machine())')"
+
 .venv/ready: requirements.lock pyproject.toml
-	@PYTHON=$(PYTHON) tools/set_up.sh
+	@PYTHON=$(PYTHON) WHEELHOUSE=$(WHEELHOUSE) tools/set_up.sh
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -50,6 +50,41 @@ def test_a_failed_update_keeps_the_venv_and_is_tried_again(checkout):
     assert not (checkout / ".venv/ready").exists()
 
 
+@pytest.mark.parametrize(("name", "told"), [("none", "there is no folder none"), ("a b", "a blank in its name")])
+def test_a_wheelhouse_that_cannot_be_used_is_named(checkout, name, told):
+    """One line, and what to do; nothing is installed from elsewhere."""
+    (checkout / "a b").mkdir()
+    done = set_up(checkout, WHEELHOUSE=name)
+    assert (1, True) == (done.returncode, told in done.stderr)
+    assert not (checkout / ".venv").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.by_command
+def test_a_wheelhouse_is_enough(tmp_path):
+    """A checkout elsewhere is set up with every index unreachable, and runs; with an empty folder it is not."""
+    subprocess.run(["make", "wheelhouse"], cwd=ROOT, check=True, capture_output=True)
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    nowhere = {
+        "PIP_NO_INDEX": "",
+        "PIP_FIND_LINKS": "",
+        "HOME": str(tmp_path / "home"),
+        "UV_CACHE_DIR": str(tmp_path / "uv"),
+    }
+    nowhere |= dict.fromkeys(("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "HTTPS_PROXY", "HTTP_PROXY"), "http://127.0.0.1:9")
+    assert set_up(tmp_path, WHEELHOUSE="empty", **nowhere).returncode != 0
+    done = set_up(tmp_path, WHEELHOUSE=str(ROOT / "wheelhouse"), **nowhere)
+    assert 0 == done.returncode, done.stderr
+    subprocess.run([tmp_path / ".venv/bin/runbook", "plan"], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run([tmp_path / ".venv/bin/runbook", "sandbox", "--stop"], cwd=tmp_path, check=True, capture_output=True)
+
+
 @pytest.mark.parametrize(
     ("python", "told"),
     [

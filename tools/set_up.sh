@@ -11,6 +11,13 @@ version=$("$python" -c 'import platform; print(platform.python_version())')
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
   fail "$python is Python $version, and 3.11 or later is needed; name another one: make PYTHON=python3.12 …"
 
+if [ -n "${WHEELHOUSE:-}" ]; then  # from the folder that `make wheelhouse` filled, and from nowhere else
+  wheels=$(cd "$WHEELHOUSE" 2>/dev/null && pwd) || fail "there is no folder $WHEELHOUSE; make one with a network: make wheelhouse"
+  case "$wheels" in *[[:space:]]*) fail "pip cannot read a folder with a blank in its name: $wheels; move it" ;; esac
+  unset PIP_INDEX_URL PIP_EXTRA_INDEX_URL UV_INDEX UV_DEFAULT_INDEX UV_INDEX_URL UV_EXTRA_INDEX_URL
+  export PIP_CONFIG_FILE=/dev/null PIP_NO_INDEX=1 PIP_FIND_LINKS="$wheels" UV_NO_CONFIG=1 UV_NO_INDEX=1 UV_FIND_LINKS="$wheels" UV_OFFLINE=1
+fi
+
 begun=$(date +%s)
 made=
 trap '[ -z "$made" ] || { rm -rf .venv; echo "The set-up failed; .venv was removed again." >&2; }' EXIT
@@ -27,7 +34,7 @@ uv_lines=.venv/uv.lock
 awk '/^[a-z]/ { wanted = /^uv==/ } wanted' requirements.lock >"$uv_lines"
 index=$(.venv/bin/pip config get global.index-url 2>/dev/null || true)
 index=${PIP_INDEX_URL:-$index}
-[ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
+[ -z "$index" ] || [ -n "${WHEELHOUSE:-}" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
 install() {  # uv is many times as fast; pip goes where uv does not
   .venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python "$@" || .venv/bin/pip install --quiet "$@"
 }

@@ -20,6 +20,8 @@ function span(seconds) {
 const words = name => { const step = steps.find(one => one.name === name); return step ? `${step.number} ${step.words}` : ""; };
 const counted = (all, test) => { const found = Object.values(all); return found.length ? `${found.filter(test).length}/${found.length}` : "–"; };
 
+const used = task => `task ${task.done ? "done" : "open"}${task.hints ? ` · ${task.hints} hint${task.hints > 1 ? "s" : ""}` : ""}`;
+
 function mark(cell, seat, name) {
   const state = seat.steps[name], answer = seat.answers[name];
   if (state === "finished") put(cell, "span", "✓", "mark done");
@@ -34,7 +36,7 @@ function row(seat) {
   if (seat.seat === chosen) tr.className = "chosen";
   const who = put(put(tr, "td"), "button", undefined, `who${seat.online ? "" : " away"}`);
   put(who, "b", String(seat.seat));
-  put(who, "span", seat.name || (seat.online ? "" : "empty"));
+  put(who, "span", seat.name || (seat.run || seat.online ? "no name" : "empty"));
   for (const step of steps) mark(put(tr, "td", undefined, "step"), seat, step.name);
   const at = !seat.here_for && !seat.run ? "" : seat.order ? `→ ${words(seat.order)} …` : words(seat.at) || (seat.run ? "all done" : "");
   put(tr, "td", at);
@@ -60,14 +62,14 @@ function details(seat) {
     if (!answer && !task) continue;
     const tr = put(table, "tr");
     put(tr, "td", words(step.name));
-    put(tr, "td", answer ? `said ${answer.answer}: ${answer.right ? "right" : "wrong"}` : "", answer && !answer.right ? "wrong" : "");
-    put(tr, "td", task ? `task ${task.done ? "done" : "open"}, ${task.hints} hints, ${task.looks} looks` : "");
+    put(tr, "td", answer ? `${answer.answer} ${answer.right ? "right" : "wrong"}` : "", answer && !answer.right ? "wrong" : "");
+    put(tr, "td", task ? used(task) : "");
   }
   for (const [name, task] of Object.entries(seat.tasks)) {
     if (steps.some(step => step.name === name)) continue;
     const tr = put(table, "tr");
     put(tr, "td", name); put(tr, "td", "");
-    put(tr, "td", `${task.done ? "done" : "open"}, ${task.hints} hints, ${task.looks} looks`);
+    put(tr, "td", used(task));
   }
 }
 function draw() {
