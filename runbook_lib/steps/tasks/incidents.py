@@ -155,7 +155,7 @@ def _dark_is_fixed(stage: Stage, scene: Scene, checks: Checks) -> None:
 
 
 DARK = Incident(
-    "The cluster that went dark at 09:12",
+    "The cluster that went dark",
     "Since {at} UTC applications cannot connect to {cluster}. Nobody has changed the database. Find out what happened, and who did "
     "it; make the same cluster available again; and make sure that it cannot be done again from there.",
     (
