@@ -71,7 +71,7 @@ class Room:
         place = seat_file.read(self.runs(seat))
         assert place is not None
         run = Run.open("demo", runs_dir=self.runs(seat)) if (self.runs(seat) / "demo").is_dir() else None
-        return room_report.send(place, room_report.progress(run))
+        return room_report.send(place, room_report.progress(run, [run] if run else []))
 
 
 @pytest.fixture(scope="module")

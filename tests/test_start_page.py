@@ -9,6 +9,7 @@ import pytest
 
 from runbook_cli.lab.start_page import start_page
 from runbook_cli.run_state import next_step
+from runbook_lib.aws.seat_file import Seat
 from runbook_lib.run.materials import permanent_materials
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import all_steps, chain
@@ -105,3 +106,13 @@ def test_a_run_on_aws_says_so_in_words(run_with):
     """Whoever looks at a list of runs sees which of them are real."""
     run = run_with("00_start", target={**SANDBOX, "target": "aws"})
     assert "**REAL AWS** 123456789012" in start_page([run], target="sandbox", notebooks="n")
+
+
+def test_in_a_room_the_page_names_seat_and_room():
+    """Where calls go, and how to come back; no token. Without a room it speaks of this machine."""
+    seat = Seat("http://10.0.0.5:5000", 7, "onee-onee-onee-onee")
+    page = start_page([], target="sandbox", notebooks="n", room=seat)
+    assert "**SANDBOX · seat 7.**" in page
+    assert "<http://10.0.0.5:5000/room>" in page
+    assert ["on this machine" in page, "onee" in page] == [False, False]
+    assert "on this machine" in start_page([], target="sandbox", notebooks="n")

@@ -17,9 +17,14 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 from browser import Server, Tab, chromium  # noqa: E402
+from playwright.sync_api import Browser  # noqa: E402
+from test_room_browser import Room, enter, row  # noqa: E402
 
+from runbook_cli.lab.room_report import send  # noqa: E402
+from runbook_lib.aws.sandbox_process import identify  # noqa: E402
+from runbook_lib.aws.seat_file import Seat, remember  # noqa: E402
 from runbook_lib.pages.pictures import who_holds_which_key  # noqa: E402
-from runbook_lib.run.steps import CREATE_KEY, ENCRYPT_KEY_MATERIAL, VERIFY_ENCRYPTION, chain  # noqa: E402
+from runbook_lib.run.steps import CREATE_KEY, ENCRYPT_KEY_MATERIAL, VERIFY_ENCRYPTION, all_steps, chain  # noqa: E402
 
 DOCS = ROOT / "docs"
 # A report names who wrote it; a picture of it that is committed does not.
@@ -28,6 +33,7 @@ MADE_UP = """who => {
     if (cell.textContent === who.user) cell.textContent = "operator";
     else if (cell.textContent === who.host) cell.textContent = "workstation";
 }"""
+_LEARNERS = ("Ada", "Grace", "Barbara", "Linus", "Edsger", "", "Katherine", "Margaret", "Alan", "Tim")
 WINDOW = {"width": 1280, "height": 960}
 
 
@@ -61,6 +67,34 @@ def walk(tab: Tab) -> None:
             tab.command("application:toggle-left-area")
 
 
+def room(browser: Browser, folder: Path) -> None:
+    """Take the screenshot of the trainer's page, with twelve seats whose progress is made up."""
+    served, names = Room(folder, 12), list(all_steps())
+    try:
+        for seat, done in enumerate((4, 3, 7, 5, 4, 0, 6, 9, 2, 3), 1):
+            place = Seat(served.url, seat, served.tokens[str(seat)], _LEARNERS[seat - 1])
+            remember(place)
+            answers = {name: {"answer": "a", "right": (n * seat) % 4 != 1} for n, name in enumerate(names[:done])}
+            tasks = {
+                name: {"hints": (n * seat) % 3, "done": n < done - 1}
+                for n, name in enumerate(names[: max(0, done - 1)])
+            }
+            known = {
+                "sandbox_id": identify(served.url).sandbox_id,
+                "run": "demo",
+                "at": names[done],
+                "answers": answers,
+            }
+            send(place, {**known, "tasks": tasks, "steps": dict.fromkeys(names[:done], "finished")})
+        page = enter(browser, served, served.tokens["0"])
+        row(page, 3).click()
+        page.locator("#details").wait_for()
+        page.set_viewport_size({"width": 1280, "height": 1060})
+        keep("room", page.screenshot())
+    finally:
+        served.process.terminate()
+
+
 def main() -> int:
     """Take all screenshots."""
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
@@ -76,6 +110,7 @@ def main() -> int:
             keep("report", page.screenshot())
         finally:
             server.stop()
+        room(browser, Path(folder) / "room")
     (DOCS / "who-holds-which-key.png").write_bytes(who_holds_which_key().png)
     return 0
 

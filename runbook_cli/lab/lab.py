@@ -26,7 +26,7 @@ from pathlib import Path
 from runbook_cli.lab import copies
 from runbook_cli.lab.room_report import RoomReport
 from runbook_cli.lab.start_page import start_page
-from runbook_lib.aws import sandbox_process
+from runbook_lib.aws import sandbox_process, seat_file
 from runbook_lib.errors import LabUnavailable
 from runbook_lib.files import private_folder, write_private, write_whole
 from runbook_lib.inputs.base import Inputs
@@ -82,6 +82,7 @@ def write_page(place: Place, *, target: str) -> None:
         notebooks=place.notebooks.name,
         current=current.path.name if current else "",
         edited=place.edited,
+        room=seat_file.read(place.runs),
     )
     _write(place.runs / PAGE, page.encode())
 

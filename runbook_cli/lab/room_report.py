@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,11 @@ class RoomReport:
         if place is None or not place.seat or time.monotonic() - self._last < _EVERY_SECONDS:
             return
         self._last = time.monotonic()
-        order = send(place, {**progress(self._current()), "order": self._state_of_order()}).get("order") or {}
+        runs = all_runs(self._runs_dir)
+        current = next((run for run in runs if run.path.name == self._name()), None)
+        order = send(place, {**progress(current, runs), "order": self._state_of_order()}).get("order") or {}
         if self._work is None and order.get("state") == "waiting" and order.get("forward") in all_steps():
             self._begin(order)
-
-    def _current(self) -> Run | None:
-        name = self._name()
-        return next((run for run in all_runs(self._runs_dir) if run.path.name == name), None)
 
     def _name(self) -> str:
         return read_current(current_file(self._runs_dir, "sandbox")) or str(Inputs.model_fields["run_id"].default)
@@ -77,15 +76,17 @@ class RoomReport:
             self._work.terminate()
 
 
-def progress(run: Run | None) -> dict[str, Any]:
-    """Return where a run is: the state of each step, the answers and the tasks."""
+def progress(run: Run | None, runs: Sequence[Run] = ()) -> dict[str, Any]:
+    """Return where a run is: the state of each step, the answers and the tasks; incidents have `runs` of their own."""
     if run is None:
         return {}
     steps = {name: section["status"] for name, section in run.steps.items()}
     begun = [name for name, state in steps.items() if state != "finished"]
+    here = [one for one in runs if one.target["sandbox_id"] == run.target["sandbox_id"]]
+    tasks = {name: task for one in here for name, task in learning.tasks(one).items() if name not in all_steps()}
     return {
         "run": run.run_id, "sandbox_id": run.target["sandbox_id"], "at": begun[-1] if begun else next_step(run),
-        "steps": steps, "answers": learning.answers(run), "tasks": learning.tasks(run),
+        "steps": steps, "answers": learning.answers(run), "tasks": {**tasks, **learning.tasks(run)},
     }  # fmt: skip
 
 

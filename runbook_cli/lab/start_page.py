@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from html import escape
 
 from runbook_cli.run_state import next_step, target_label
+from runbook_lib.aws.seat_file import Seat
 from runbook_lib.run import expiry
 from runbook_lib.run.run import Run
 from runbook_lib.run.steps import CLEAN_UP, START, all_steps
@@ -26,6 +27,11 @@ _SANDBOX = """\
 **SANDBOX.** All AWS calls go to a simulation of AWS on this machine, with real cryptography. It costs nothing, and
 nothing outside it can be changed. It stops together with JupyterLab."""
 
+_ROOM = """\
+**SANDBOX · {seat}.** All AWS calls go to the simulation of AWS that your trainer serves, in an account of your seat. It costs
+nothing, and nothing outside it can be changed. Close JupyterLab whenever you like, and come back with `make lab`; your page
+in the room is <{url}/room>."""
+
 _AWS = """\
 <p><b style="color:#dc3e46">⚠ REAL AWS.</b> <span style="color:#dc3e46">No sandbox was started. Changes you apply are
 made in your AWS account, which costs money.</span></p>
@@ -35,18 +41,26 @@ to another account."""
 
 
 def start_page(
-    runs: Sequence[Run], *, target: str, notebooks: str, current: str | None = None, edited: Sequence[str] = ()
+    runs: Sequence[Run],
+    *,
+    target: str,
+    notebooks: str,
+    current: str | None = None,
+    edited: Sequence[str] = (),
+    room: Seat | None = None,
 ) -> str:
     """Return the page as Markdown.
 
     `runs` are the runs to list, oldest first. `current` is the folder name of the run that the notebooks work on, an
-    empty text for none; None: the newest. `notebooks` is a path relative to the page, `edited` names edited notebooks.
+    empty text for none; None: the newest. `notebooks` is a path relative to the page, `edited` names edited notebooks,
+    `room` is the seat that the runs folder has in a room.
     """
     newest = list(reversed(runs))
     named = newest[0].path.name if current is None and newest else current
     run = next((one for one in newest if one.path.name == named), None)
     others = [one for one in newest if one is not run]
-    parts = ["# Encrypt Amazon Aurora with your own key material (BYOK)", _WHAT, _AWS if target == "aws" else _SANDBOX]
+    where = _ROOM.format(seat=f"seat {room.seat}" if room.seat else "trainer", url=room.url) if room else _SANDBOX
+    parts = ["# Encrypt Amazon Aurora with your own key material (BYOK)", _WHAT, _AWS if target == "aws" else where]
     parts += ["## Steps", *_next(run, notebooks), _map(run, notebooks)]
     if run is not None:
         parts += ["## Results", _table_of_runs([run]), *_lives(run)]
