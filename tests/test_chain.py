@@ -149,6 +149,22 @@ def test_a_parameter_that_changed_in_between_is_refused(finished):
 
 
 @pytest.mark.slow
+def test_a_run_stops_before_a_step_and_keeps_its_values(world):
+    """`--before 02`, then `--before 04` without the values: they are those of the finished steps; without it, exit 2."""
+    done = world.runbook("run", "--run-id", "half", "--before", "02", "-p", "key_alias", "alias/mine")
+    assert done.stdout.splitlines()[-1].startswith("Stopped before 02: ")
+    assert {"00_start", "01_create_key"} == set(world.state("half")["steps"])
+    assert "key_alias" in world.runbook("run", "--run-id", "half", code=2).stderr
+    world.runbook("run", "--run-id", "half", "--before", "04")
+    assert {"02", "03"} <= {name[:2] for name in world.state("half")["steps"]}
+    assert not any(name.startswith("04") for name in world.state("half")["steps"])
+    world.runbook("run", "--run-id", "half", "--before", "20")
+    assert world.report("half")["verified"] is True
+    several = world.runbook("run", "parameters/sandbox.yaml", "parameters/london.yaml", "--before", "02", code=2)
+    assert "--before: stops one run, and 2 were given" in several.stderr
+
+
+@pytest.mark.slow
 def test_a_run_whose_sandbox_has_ended_is_set_aside(world):
     """Its resources ended with the sandbox: started anew under its name, the old folder is kept beside."""
     world.runbook("run", "--run-id", "demo")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hmac
 import json
 import stat
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -406,3 +408,59 @@ def test_the_token_goes_to_the_room_only(url: str) -> None:
     seat_file.remember(seat_file.Seat(url, 1, TOKENS[1]))
     assert {"x-runbook-token": TOKENS[1]} == seat_file.headers(f"{url}/runbook/identity")
     assert {} == seat_file.headers("http://127.0.0.1:1")
+
+
+# Commands ---------------------------------------------------------------------------------------------------------------
+
+
+def test_every_address_needs_a_name(world: Any) -> None:
+    """Exit 2 before anything is written: with 0.0.0.0 nobody knows which Host names are the room's own."""
+    done = world.runbook("room", "--host", "0.0.0.0", code=2)  # noqa: S104
+    assert "--host: 0.0.0.0 is every address; say with --name" in done.stderr
+    assert [] == list(world.folder.iterdir())
+
+
+@pytest.mark.slow
+def test_a_seat_is_taken_with_its_token_only(world: Any, url: str) -> None:
+    """A wrong token, another seat's, or a token on the command line: one line, no file, and no token in it."""
+    file = world.folder.parent / "token"
+    file.touch(mode=0o600)
+    for text, code_, said in (
+        ("wrong", 1, "has no valid token"),
+        (TOKENS[2], 1, "is not one of seat 2"),
+        (TOKENS[1], 0, ""),
+    ):
+        file.write_text(text + "\n")
+        done = world.runbook("seat", "1", "--room", url, "--token-from", f"file:{file}", code=code_)
+        assert said in done.stderr
+        assert text not in done.stdout + done.stderr.replace("wrong usage", "")
+        assert (code_ == 0) == (world.folder / "seat.json").exists()
+    (world.folder / "seat.json").unlink()
+    done = world.runbook("seat", "1", "--room", url, "--token-from", TOKENS[1], code=2)
+    assert TOKENS[1] not in done.stdout + done.stderr
+    for address in ("10.0.0.5:5000", "http://me:secret@10.0.0.5:5000", "http://10.0.0.5:5000/room?token=x"):
+        assert "is not the address of a room" in world.runbook("seat", "1", "--room", address, code=2).stderr
+
+
+@pytest.mark.slow
+def test_a_room_prints_no_token_and_takes_its_control_commands(world: Any) -> None:
+    """On the trainer's machine `runbook sandbox advance` works, from a learner's folder it does not; at the end no seat stays."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runbook_cli.main", "room", "--seats", "2", "--port", "0", "--runs-dir", str(world.folder)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        printed = [process.stdout.readline() for _ in range(4)]
+        drawn = tokens.load(world.folder, 2)
+        assert [False] * 3 == [token in "".join(printed) for token in drawn.values()]
+        assert "clock is now" in world.runbook("sandbox", "advance", "1h").stdout
+        found = seat_file.read(world.folder)
+        assert found is not None
+        seat_file.write(world.folder, seat_file.Seat(found.url, 2, drawn[2]))
+        assert "is for the trainer" in world.runbook("sandbox", "advance", "1h", code=2).stderr
+    finally:
+        process.terminate()
+        rest, _ = process.communicate(timeout=20)
+    assert "" == rest
+    assert not (world.folder / "seat.json").exists()
