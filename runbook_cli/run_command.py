@@ -31,7 +31,7 @@ _kernel_option = click.option(
 @_kernel_option
 @click.option(
     "--before",
-    type=click.Choice(["01", "02", "03", "04", "05", "06", "20", "21", "80", "90"]),
+    type=click.Choice(["01", "02", "03", "04", "05", "06", "10", "11", "20", "21", "80", "90"]),
     metavar="STEP",
     help="Stop before this step, such as 05; finished steps keep their values.",
 )
@@ -106,6 +106,9 @@ def _run_one(
     if before and name:
         named = {key for key, _ in overrides}
         values |= {key: value for key, value in recorded_values(folder / name).items() if key not in named}
+    if before in ("10", "11") and not values.get("source_db_cluster_identifier"):
+        problem = f"{before} is for a run with an existing cluster: set source_db_cluster_identifier (in 00), or give another step"
+        raise errors.InputError([("--before", problem)])
     try:
         done = run_chain(values, run_id=name, runs_dir=folder, print_line=_printer(quiet), before=before)
     except errors.StepFailed as error:

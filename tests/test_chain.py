@@ -160,6 +160,7 @@ def test_a_run_stops_before_a_step_and_keeps_its_values(world):
     assert not any(name.startswith("04") for name in world.state("half")["steps"])
     world.runbook("run", "--run-id", "half", "--before", "20")
     assert world.report("half")["verified"] is True
+    assert "10 is for a run with an existing cluster" in world.runbook("run", "--before", "10", code=2).stderr
     several = world.runbook("run", "parameters/sandbox.yaml", "parameters/london.yaml", "--before", "02", code=2)
     assert "--before: stops one run, and 2 were given" in several.stderr
 
