@@ -27,7 +27,7 @@ function mark(cell, seat, name) {
   if (state === "finished") put(cell, "span", "✓", "mark done");
   else if (seat.at === name) put(cell, "span", "▸", "mark now");
   else if (state) put(cell, "span", "◐", "mark started");
-  if (answer) put(cell, "sup", "?", answer.right ? "done" : "wrong");
+  if (answer) put(cell, "sup", answer.right ? "+" : "−", answer.right ? "done" : "wrong");
   cell.setAttribute("aria-label", `${words(name)}: ${state || (seat.at === name ? "now" : "not begun")}${answer ? (answer.right ? ", right answer" : ", wrong answer") : ""}`);
 }
 function row(seat) {
