@@ -47,6 +47,10 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+# A date without quotes stays the text that it is in the file: every value goes to a notebook as JSON.
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)
+
+
 def known_parameters() -> set[str]:
     """Return the names of the parameters of all steps."""
     return {name for model in STEP_INPUTS.values() for name in model.model_fields}

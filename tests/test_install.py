@@ -33,11 +33,13 @@ def test_the_plain_install_runs_the_chain_against_an_endpoint(world, tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RUNBOOK_", "PYTHON"))}
     environment |= {"RUNBOOK_SANDBOX_ENDPOINT": world.sandbox.url, "RUNBOOK_ATTENDED": "0"}
     done = subprocess.run(
-        [folder / "bin" / "runbook", "run", "--runs-dir", tmp_path / "elsewhere", "--run-id", "plain"],
+        [folder / "bin" / "runbook", "run", "--run-id", "plain"],
         env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert 0 == done.returncode, done.stderr
     assert "Verified: aurora-byok is encrypted" in done.stdout
+    assert "runs/plain/report.html" in done.stdout
+    assert (tmp_path / "runs" / "plain" / "report.html").is_file()
     clock = subprocess.run(
         [folder / "bin" / "runbook", "run", "--runs-dir", tmp_path / "none"],
         env=environment | {"RUNBOOK_SANDBOX_ENDPOINT": ""}, cwd=tmp_path, capture_output=True, text=True, check=False,

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from runbook_lib.errors import (
     StepMissing,
 )
 from runbook_lib.files import write_whole
+from runbook_lib.run import paths
 from runbook_lib.run.run import LAST_GOOD, STATE, Run, all_runs
 from runbook_lib.run.state_file import FORMAT
 
@@ -243,3 +245,14 @@ def test_a_folder_that_vanished_is_told_in_one_line(run):
     run.path.rename(run.path.with_name("elsewhere"))
     with pytest.raises(FileNotWritable, match="cannot write"):
         run.intend("01_create_key", "kms:CreateKey")
+
+
+def test_outside_a_checkout_runs_lie_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package needs no option: ./runs, as in a checkout; RUNBOOK_RUNS_DIR and the option go before."""
+    monkeypatch.delenv("RUNBOOK_RUNS_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(paths, "checkout", lambda: None)
+    assert paths.runs_folder() == tmp_path / "runs"
+    assert paths.runs_folder("other") == tmp_path / "other"
+    monkeypatch.setenv("RUNBOOK_RUNS_DIR", str(tmp_path / "named"))
+    assert paths.runs_folder() == tmp_path / "named"

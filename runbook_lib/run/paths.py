@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from runbook_lib.errors import InputError
 from runbook_lib.files import require_own_folder
 
 _PACKAGE = Path(__file__).resolve().parent.parent  # runbook_lib/
@@ -30,22 +29,13 @@ def parameters_folder() -> Path:
 
 
 def runs_folder(given: Path | str | None = None) -> Path:
-    """Return the runs folder: `given`, else RUNBOOK_RUNS_DIR, else `runs` in the checkout.
+    """Return the runs folder: `given`, else RUNBOOK_RUNS_DIR, else `runs` in the checkout or, installed, in the current folder.
 
-    Raises `InputError` if there is none of the three, and `PrivateFileUnsafe` if others may change the folder.
+    Raises `PrivateFileUnsafe` if others may change the folder.
     """
     if named := given or os.environ.get("RUNBOOK_RUNS_DIR"):
         return require_own_folder(Path(named).expanduser().absolute())
-    if top := checkout():
-        return require_own_folder(top / "runs")
-    raise InputError(
-        [
-            (
-                "--runs-dir",
-                "not given, and this is not a checkout of the runbook; give --runs-dir DIR or set RUNBOOK_RUNS_DIR",
-            )
-        ]
-    )
+    return require_own_folder((checkout() or Path.cwd()) / "runs")
 
 
 def shown(path: Path) -> str:
