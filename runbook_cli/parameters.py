@@ -48,7 +48,7 @@ class _Loader(yaml.SafeLoader):
 
 
 # A date without quotes stays the text that it is in the file: every value goes to a notebook as JSON.
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)  # type: ignore[type-var]
 
 
 def known_parameters() -> set[str]:

@@ -15,12 +15,21 @@ from runbook_lib.aws import practice_source, sandbox_process
 from runbook_lib.aws.practice_source import NAME
 from runbook_lib.aws.sandbox_accounts import DEFAULT_ACCOUNT
 from runbook_lib.aws.session import Session
-from runbook_lib.errors import InputError, NotConfirmed, PlanRefused, RunbookError, WritersConnected
+from runbook_lib.errors import (
+    InputError,
+    NotConfirmed,
+    PlanRefused,
+    RunbookError,
+    StepMissing,
+    WaitFailed,
+    WritersConnected,
+)
 from runbook_lib.inputs.cut_over import CutOverInputs
 from runbook_lib.inputs.existing import EncryptExistingClusterInputs
 from runbook_lib.inputs.rds import CleanUpInputs
 from runbook_lib.plan import Plan
 from runbook_lib.steps import clean_up, cut_over, encrypt_existing_cluster
+from runbook_lib.steps.rename import rename
 
 NEW, OLD = f"{NAME}-byok", f"{NAME}-old"
 TYPED = {"confirm_source_db_cluster_identifier": NAME}
@@ -59,6 +68,11 @@ def ids(walk: Walk) -> dict[str, str]:
 
 def described(walk: Walk, name: str) -> dict[str, Any]:
     return dict(walk.client("rds").describe_db_clusters(DBClusterIdentifier=name)["DBClusters"][0])
+
+
+def held(walk: Walk, name: str = NAME) -> str:
+    """Return the snapshot that a cluster was restored from."""
+    return next(one["Value"] for one in described(walk, name)["TagList"] if one["Key"] == "runbook:snapshot")
 
 
 def calls(walk: Walk) -> list[str]:
@@ -226,8 +240,97 @@ def test_a_restore_whose_answer_was_lost_is_found_by_90_after_a_rollback(ready: 
     assert do(ready, roll_back=True).passed
     rows = clean_up.plan(ready.step("90"), CleanUpInputs.check({})).changes
     assert ("delete", NEW) in [(one.action, one.name) for one in rows]
+    assert held(ready, NEW) == f"{NEW}-final-1"
     assert do(ready).passed
     assert {NAME, OLD} == set(ids(ready))
+    assert held(ready) == f"{NEW}-final-2", "what was written after the rollback is in the second last snapshot only"
+
+
+@pytest.mark.slow
+def test_a_network_that_was_opened_after_the_last_snapshot_makes_it_stale(ready: Walk) -> None:
+    """Interrupted, opened by hand, gone on with: another snapshot, and the plan says so. Left closed: the same one."""
+    groups = [one["VpcSecurityGroupId"] for one in described(ready, NAME)["VpcSecurityGroups"]]
+    with pytest.MonkeyPatch.context() as patch:
+        break_at(patch, "RestoreDBClusterFromSnapshot", 1, "before")
+        with pytest.raises(Killed):
+            apply(ready)
+    assert f"{NEW}-final-1" in repr(plan(ready))
+    with pytest.raises(StepMissing, match="was begun and not finished"):
+        cut_over.verify(ready.step("11"))
+    ready.client("rds").modify_db_cluster(DBClusterIdentifier=NAME, VpcSecurityGroupIds=groups, ApplyImmediately=True)
+    assert f"restored again from {NEW}-final-2" in repr(plan(ready))
+    assert do(ready).passed
+    assert held(ready) == f"{NEW}-final-2"
+
+
+@pytest.mark.slow
+def test_every_rollback_ends_the_snapshots_before_it(ready: Walk) -> None:
+    """Also that of a second cut-over which was interrupted: three rounds, three last snapshots."""
+    for expected in (f"{NEW}-final-1", f"{NEW}-final-2"):
+        with pytest.MonkeyPatch.context() as patch:
+            break_at(patch, "RegisterScalableTarget", 1, "before")
+            with pytest.raises(Killed):
+                apply(ready)
+        assert held(ready, NEW) == expected
+        assert do(ready, roll_back=True).passed
+    assert do(ready, writers="stopped_by_operator").passed
+    assert held(ready) == f"{NEW}-final-3"
+
+
+@pytest.mark.slow
+def test_a_rehearsal_that_cannot_be_deleted_does_not_get_the_name(ready: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RDS refuses the deletion, as for a cluster that is being changed: the cut-over stops, with both names as they were."""
+    before, send = ids(ready), BaseClient._make_api_call
+
+    def sent(self: Any, operation: str, request: Any) -> Any:
+        if operation == "DeleteDBCluster":
+            raise ClientError({"Error": {"Code": "InvalidDBClusterStateFault", "Message": "is busy"}}, operation)
+        return send(self, operation, request)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", sent)
+    with pytest.raises(WaitFailed, match=r"older than the last snapshot, was not deleted \(kept: .*is busy"):
+        apply(ready)
+    monkeypatch.undo()
+    assert ids(ready) == before
+    assert do(ready).passed
+    assert held(ready) == f"{NEW}-final-1"
+
+
+@pytest.mark.slow
+def test_what_was_said_stays_said(ready: Walk) -> None:
+    """A repetition without the word does not take back that writers were let in, nor the comparison of rows."""
+    do(ready, writers="stopped_before_snapshot", writers_let_in=True, row_counts="equal")
+    do(ready)
+    told = ready.run.record("11_cut_over")
+    assert (True, "equal") == (told["writers_let_in"], told["row_counts"])
+    assert "would be lost" in refusals(ready, roll_back=True)
+
+
+@pytest.mark.slow
+def test_after_a_rollback_the_snapshot_of_10_is_not_the_last_one(ready: Walk) -> None:
+    """The existing cluster took writes again: `stopped_before_snapshot` is refused, with what is true instead."""
+    do(ready, writers="stopped_before_snapshot")
+    arn = described(ready, NAME)["DBClusterArn"]
+    assert arn == ready.run.record("10_encrypt_existing_cluster")["db_cluster_arn"]
+    do(ready, roll_back=True)
+    assert described(ready, NEW)["DBClusterArn"] == ready.run.record("10_encrypt_existing_cluster")["db_cluster_arn"]
+    assert "only for the first cut-over" in refusals(ready, writers="stopped_before_snapshot")
+    assert not refusals(ready, writers="stopped_by_operator")
+
+
+@pytest.mark.slow
+def test_settings_that_changed_since_10_are_named(ready: Walk) -> None:
+    """The new cluster has what 10 read; a source that was changed since is refused, by the name of the setting."""
+    assert not refusals(ready)
+    ready.client("rds").modify_db_cluster(DBClusterIdentifier=NAME, BackupRetentionPeriod=23, ApplyImmediately=True)
+    assert "changed since 10 read them (BackupRetentionPeriod)" in refusals(ready)
+
+
+def test_a_cluster_that_is_deleted_is_not_waited_for(walk: Walk) -> None:
+    """The wait has hours; a cluster that does not exist any more ends it at once, with its resource ID."""
+    walk.start()
+    with pytest.raises(WaitFailed, match="cluster-GONE, which should be named shop, does not exist any more"):
+        rename(walk.step("11"), "cluster-GONE", "shop", minutes=360)
 
 
 # Broken anywhere --------------------------------------------------------------------------------------------------------
@@ -282,6 +385,7 @@ def test_broken_anywhere_the_names_are_both_old_or_both_new_after_the_next_comma
         assert ids(ready)[OLD] == before[NAME]
         assert described(ready, NAME)["KmsKeyId"] == ready.key["Arn"]
         assert {NAME, OLD} == set(ids(ready))
+        assert held(ready) == f"{NEW}-final-1"
         return
     assert do(ready, roll_back=True).passed
     assert ids(ready)[NAME] == before[NAME]

@@ -82,13 +82,14 @@ def find_snapshot(session: Session, name: str) -> dict[str, Any] | None:
 
 
 def latest_connections(session: Session, identifier: str, *, since: datetime) -> tuple[datetime, int] | None:
-    """Return the newest reading of a cluster's DatabaseConnections after `since`, with its time; None if there is none.
+    """Return the newest reading of the connections to a cluster's writer after `since`, with its time; None if there is none.
 
-    CloudWatch has one reading a minute (Aurora user guide, Amazon CloudWatch metrics for Amazon Aurora).
+    By cluster alone, readers count too, which nobody can write to. CloudWatch has one reading a minute (Aurora user guide,
+    Amazon CloudWatch metrics for Amazon Aurora).
     """
     found = session.client("cloudwatch").get_metric_statistics(
         Namespace="AWS/RDS", MetricName="DatabaseConnections", Period=60, Statistics=["Maximum"],
-        Dimensions=[{"Name": "DBClusterIdentifier", "Value": identifier}],
+        Dimensions=[{"Name": "DBClusterIdentifier", "Value": identifier}, {"Name": "Role", "Value": "WRITER"}],
         StartTime=since, EndTime=since + timedelta(hours=1),
     )["Datapoints"]  # fmt: skip
     last = max(found, key=lambda one: one["Timestamp"], default=None)

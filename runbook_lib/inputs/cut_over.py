@@ -8,7 +8,8 @@ from pydantic import model_validator
 
 from runbook_lib.inputs.base import Inputs, choice
 
-CLOSE, STOPPED, STOPPED_BEFORE = "close_network", "stopped_by_operator", "stopped_before_snapshot"
+CLOSE, STOPPED_BEFORE = "close_network", "stopped_before_snapshot"
+NOT_COMPARED = "not_compared"
 
 
 class CutOverInputs(Inputs):
@@ -28,7 +29,8 @@ class CutOverInputs(Inputs):
     writers: Literal["close_network", "stopped_by_operator", "stopped_before_snapshot"] = choice(
         "Writers",
         "close_network: this step closes the network of the existing cluster and reboots its writer. stopped_by_operator: "
-        "you stopped them. stopped_before_snapshot: you stopped them before the snapshot of 10, which is then the last one.",
+        "you stopped them, and let nobody in until the names have changed. "
+        "stopped_before_snapshot: you stopped them before the snapshot of 10, which is then the last one.",
         "close_network",
     )
     row_counts: Literal["not_compared", "equal", "different"] = choice(

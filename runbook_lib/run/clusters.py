@@ -6,6 +6,9 @@ from runbook_lib.run import steps
 from runbook_lib.run.records import ClusterRecord, StepRecord
 from runbook_lib.run.run import Run
 
+# Where the change of names stands: interrupted, or not yet verified; carried out; given back.
+BEGUN, NEW, OLD = "begun", "new", "old"
+
 # What 10 reads of the existing cluster, in the run folder.
 SETTINGS_FILE = "SourceClusterSettings.json"
 
@@ -32,9 +35,11 @@ class ExistingClusterRecord(ClusterRecord):
 
 
 class CutOverRecord(StepRecord):
-    """11: where the change of names stands. `round` counts the cut-overs that were begun, from 0; a rollback ends one.
+    """11: where the change of names stands, in `names`: "", BEGUN, NEW or OLD.
 
-    `writers_stopped` is how it is known, in words; `renewed_round` the round in which the last snapshot was restored.
+    `round` is the number of the last snapshot, from 0: it is raised before writers are let in again, and before a network
+    that somebody opened is closed again, so that no snapshot from before that time is taken for the last one.
+    `writers_stopped` is how it is known, in words.
     """
 
     step = steps.CUT_OVER
@@ -43,9 +48,8 @@ class CutOverRecord(StepRecord):
     closed_security_group_id: str = ""
     rebooted_round: int = -1
     writers_stopped: str = ""
-    renewed_round: int = -1
     row_counts: str = ""
-    names: str = ""  # "new" after the cut-over, "old" after a rollback
+    names: str = ""
     writers_let_in: bool = False
 
 

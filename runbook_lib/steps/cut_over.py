@@ -10,27 +10,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from runbook_lib.aws import rds
-from runbook_lib.aws.answers import error_code
 from runbook_lib.aws.cluster_settings import ClusterSettings
-from runbook_lib.aws.retry import poll
-from runbook_lib.aws.waiting import poll_interval
 from runbook_lib.checks import Checks
-from runbook_lib.errors import NotConfirmed, PlanOutdated, WaitTimedOut
-from runbook_lib.inputs.cut_over import STOPPED_BEFORE, CutOverInputs
+from runbook_lib.errors import NotConfirmed, StepMissing, WaitFailed
+from runbook_lib.inputs.cut_over import CLOSE, NOT_COMPARED, STOPPED_BEFORE, CutOverInputs
 from runbook_lib.inputs.existing import OLD_SUFFIX
 from runbook_lib.pages.progress import interruptible
 from runbook_lib.plan import Change, Plan
-from runbook_lib.run.clusters import SETTINGS_FILE, CutOverRecord, ExistingClusterRecord
+from runbook_lib.run.clusters import BEGUN, NEW, OLD, SETTINGS_FILE, CutOverRecord, ExistingClusterRecord
 from runbook_lib.run.records import KeyRecord
 from runbook_lib.run.steps import ENCRYPT_EXISTING_CLUSTER
-from runbook_lib.steps import reports, writers
+from runbook_lib.steps import reports, restored_cluster, writers
 from runbook_lib.steps.after_cut_over import advice, row_counts, still_under_the_old_key
-from runbook_lib.steps.last_snapshot import renew, rows_of_renewal, scaling_follows
+from runbook_lib.steps.last_snapshot import changed_settings, is_begun, renew, rows_of_renewal, scaling_follows
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.ownership import CLUSTER
+from runbook_lib.steps.rename import rename
 from runbook_lib.tables import Result, Text
 
 __all__ = ["advice", "apply", "plan", "row_counts", "still_under_the_old_key", "verify"]
@@ -60,6 +56,11 @@ class _Pair:
         return str((self.new or {}).get("DBClusterIdentifier", ""))
 
     @property
+    def is_to_be_renamed(self) -> bool:
+        """The existing cluster has its name still: writers may be connected, and the last snapshot is yet to be restored."""
+        return self.source is not None and self.name_of_source == self.name
+
+    @property
     def is_cut_over(self) -> bool:
         return self.name_of_new == self.name and self.name_of_source == self.old_name
 
@@ -67,8 +68,18 @@ class _Pair:
 def _pair(step: OpenStep) -> _Pair:
     record = ExistingClusterRecord.from_run(step.run)
     source = writers.cluster_by_id(step, record.source_db_cluster_resource_id)
-    new = writers.cluster_by_id(step, record.db_cluster_resource_id)
-    return _Pair(source, new, record.source_db_cluster_identifier, record.temporary_db_cluster_identifier)
+    name, temporary = record.source_db_cluster_identifier, record.temporary_db_cluster_identifier
+    return _Pair(source, restored_cluster.find(step), name, temporary)
+
+
+def _is_anew(step: OpenStep, pair: _Pair, asked: CutOverInputs) -> bool:
+    """Return whether somebody may have written since this round's last snapshot: the network is to be closed (again)."""
+    return (
+        asked.writers == CLOSE
+        and pair.source is not None
+        and is_begun(step)
+        and not writers.is_closed(step, pair.source)
+    )
 
 
 # Plan -------------------------------------------------------------------------------------------------------------
@@ -84,10 +95,10 @@ def plan(step: OpenStep, asked: CutOverInputs) -> Plan:
     if pair.is_cut_over:
         return step.plan(asked, [Change("keep", CLUSTER, pair.name, "the new cluster has this name already")])
     rows = []
-    if pair.source is not None and pair.name_of_source == pair.name:
+    if pair.source is not None and pair.is_to_be_renamed:
         rows += writers.changes(step, pair.source, asked)
         if asked.writers != STOPPED_BEFORE:
-            rows += rows_of_renewal(step, pair.new)
+            rows += rows_of_renewal(step, pair.new, anew=_is_anew(step, pair, asked))
         rows.append(_renamed(pair.name, pair.old_name, "the existing cluster; nothing of it is deleted"))
     rows.append(_renamed(pair.temporary, pair.name, "the cluster under the key of this run"))
     rows += scaling_follows(step, pair.name)
@@ -104,8 +115,7 @@ def _way_back(step: OpenStep, pair: _Pair) -> list[Change]:
         rows.append(_renamed(pair.name, pair.temporary, "the cluster under the key of this run"))
     if pair.name_of_source == pair.old_name:
         rows.append(_renamed(pair.old_name, pair.name, "the existing cluster"))
-    closed = CutOverRecord.so_far(step.run).closed_security_group_id
-    if pair.source is not None and closed and writers.groups_of(pair.source) == [closed]:
+    if pair.source is not None and writers.is_closed(step, pair.source):
         groups = ", ".join(_groups_before(step))
         rows.append(Change("change", CLUSTER, pair.name, f"gets its security groups back: {groups}", _MODIFY))
     return rows or [
@@ -135,11 +145,28 @@ def _problems(step: OpenStep, asked: CutOverInputs, pair: _Pair) -> list[str]:
         )
     if asked.roll_back:
         return found
-    for cluster in (pair.source, pair.new):
+    found += _not_the_last(step, asked, pair)
+    replaced = pair.is_to_be_renamed and asked.writers != STOPPED_BEFORE
+    for cluster in (pair.source, None if replaced else pair.new):
         if cluster and cluster["Status"] not in ("available", "renaming", "modifying"):
             found.append(f"{cluster['DBClusterIdentifier']} is {cluster['Status']}; wait or start it")
     if pair.new is None and (asked.writers == STOPPED_BEFORE or pair.name_of_source == pair.old_name):
         found.append("the cluster that 10 restored does not exist any more; run 10 again, or roll back")
+    return found
+
+
+def _not_the_last(step: OpenStep, asked: CutOverInputs, pair: _Pair) -> list[str]:
+    """Return why what 10 read or restored is not what the existing cluster is now."""
+    if pair.source is None or not pair.is_to_be_renamed:
+        return []
+    found = []
+    if asked.writers == STOPPED_BEFORE and (CutOverRecord.so_far(step.run).round or is_begun(step)):
+        found.append(
+            "writers: 'stopped_before_snapshot' is true only for the first cut-over, before a last snapshot was begun; choose "
+            "close_network, or stopped_by_operator"
+        )
+    if not writers.is_closed(step, pair.source):
+        found += changed_settings(step, pair.name)
     return found
 
 
@@ -202,70 +229,48 @@ def apply(step: OpenStep, plan: Plan) -> str:
 
 
 def _cut_over(step: OpenStep, asked: CutOverInputs, pair: _Pair) -> str:
-    if pair.name_of_source == pair.name and pair.source is not None:
-        told = writers.stop(step, pair.source, asked)
-        step.run.note(step.name, writers_stopped=told, row_counts=asked.row_counts)
+    minutes = float(asked.wait_timeout_minutes)
+    if pair.source is not None and pair.is_to_be_renamed:
+        # Before anything is sent: whoever repeats this after a failure must not take an older snapshot for the last one.
+        number = CutOverRecord.so_far(step.run).round + int(_is_anew(step, pair, asked))
+        step.run.note(step.name, names=BEGUN, round=number)
+        step.run.note(step.name, writers_stopped=writers.stop(step, pair.source, asked))
         if asked.writers != STOPPED_BEFORE:
-            renew(step, pair.new, minutes=float(asked.wait_timeout_minutes))
-    record = ExistingClusterRecord.from_run(step.run)
-    _rename(step, record.source_db_cluster_resource_id, pair.old_name, asked)
-    _rename(step, record.db_cluster_resource_id, pair.name, asked)
+            renew(step, pair.new, minutes=minutes)
+        pair = _pair(step)
+    if pair.source is None or pair.new is None:
+        raise WaitFailed(f"one of the two clusters of {pair.name} does not exist any more; run the plan cell again")
+    rename(step, str(pair.source["DbClusterResourceId"]), pair.old_name, minutes=minutes)
+    _note_name(step, rename(step, str(pair.new["DbClusterResourceId"]), pair.name, minutes=minutes))
     scaling_follows(step, pair.name, do=True)
-    step.run.note(step.name, names="new", writers_let_in=asked.writers_let_in, row_counts=asked.row_counts)
-    step.run.note(ENCRYPT_EXISTING_CLUSTER, db_cluster_identifier=pair.name)
+    told = CutOverRecord.so_far(step.run)
+    rows = asked.row_counts if asked.row_counts != NOT_COMPARED else told.row_counts or NOT_COMPARED
+    step.run.note(step.name, names=NEW, writers_let_in=asked.writers_let_in or told.writers_let_in, row_counts=rows)
     return Result(pair.name, "The cluster under the key of this run is now named {}.")
 
 
-def _roll_back(step: OpenStep, asked: CutOverInputs, pair: _Pair) -> str:
-    record, told = ExistingClusterRecord.from_run(step.run), CutOverRecord.so_far(step.run)
-    if pair.new is not None:
-        _rename(step, record.db_cluster_resource_id, pair.temporary, asked)
-    _rename(step, record.source_db_cluster_resource_id, pair.name, asked)
-    if (source := writers.cluster_by_id(step, record.source_db_cluster_resource_id)) is not None:
-        writers.let_in(step, source, _groups_before(step))
-    if told.names != "old":
-        step.run.note(step.name, names="old", round=told.round + 1)
-    step.run.note(ENCRYPT_EXISTING_CLUSTER, db_cluster_identifier=pair.temporary)
-    return Result(pair.name, "The existing cluster has its name {} again.")
-
-
-def _rename(step: OpenStep, resource_id: str, to: str, asked: CutOverInputs) -> None:
-    """Give the cluster with this resource id a name, at once, and wait; one that has it is left alone.
-
-    Without ApplyImmediately the rename waits for the maintenance window (API reference, ModifyDBCluster).
-    Raises `PlanOutdated` if another cluster took the name, and `WaitTimedOut`.
-    """
-
-    def named() -> dict[str, Any]:
-        return writers.cluster_by_id(step, resource_id) or {}
-
-    every, timeout = poll_interval(step.session.target, 0), asked.wait_timeout_minutes * 60.0
-    now, _ = poll(named, until=lambda one: one.get("Status") == "available", every=every, timeout=timeout)
-    if now and now["DBClusterIdentifier"] != to:
-        try:
-            step.client("rds").modify_db_cluster(
-                DBClusterIdentifier=now["DBClusterIdentifier"], NewDBClusterIdentifier=to, ApplyImmediately=True
-            )
-        except ClientError as error:
-            if error_code(error) == "DBClusterAlreadyExistsFault":
-                raise PlanOutdated(
-                    f"another cluster took the name {to}; rename or delete it, then run this again"
-                ) from error
-            if (
-                error_code(error) != "DBClusterNotFoundFault"
-            ):  # an earlier request, whose response was lost, took effect
-                raise
-    found, done = poll(
-        named,
-        until=lambda one: one.get("DBClusterIdentifier") == to and one.get("Status") == "available",
-        every=every,
-        timeout=timeout,
+def _note_name(step: OpenStep, cluster: dict[str, Any]) -> None:
+    """Record in 10 what a rename changes."""
+    step.run.note(
+        ENCRYPT_EXISTING_CLUSTER,
+        db_cluster_identifier=cluster["DBClusterIdentifier"],
+        db_cluster_arn=cluster["DBClusterArn"],
+        db_cluster_resource_id=cluster["DbClusterResourceId"],
     )
-    if not done:
-        raise WaitTimedOut(
-            f"{found.get('DBClusterIdentifier', resource_id)} is {found.get('Status', 'gone')} and not yet named {to}; run the "
-            "cell or command again to continue, or with roll_back to give the names back"
-        )
+
+
+def _roll_back(step: OpenStep, asked: CutOverInputs, pair: _Pair) -> str:
+    told, minutes = CutOverRecord.so_far(step.run), float(asked.wait_timeout_minutes)
+    if told.names in (BEGUN, NEW):  # first, so that no failure after it leaves an open cluster with a last snapshot
+        step.run.note(step.name, names=BEGUN, round=told.round + 1, row_counts="", writers_stopped="")
+    if pair.new is not None:
+        _note_name(step, rename(step, str(pair.new["DbClusterResourceId"]), pair.temporary, minutes=minutes))
+    source = rename(
+        step, ExistingClusterRecord.from_run(step.run).source_db_cluster_resource_id, pair.name, minutes=minutes
+    )
+    writers.let_in(step, source, _groups_before(step), asked)
+    step.run.note(step.name, names=OLD)
+    return Result(pair.name, "The existing cluster has its name {} again.")
 
 
 # Verify -----------------------------------------------------------------------------------------------------------
@@ -276,15 +281,19 @@ def verify(step: OpenStep) -> Checks | Text:
     told, pair = CutOverRecord.so_far(step.run), _pair(step)
     if not told.names:
         return Text("The cut-over", "Nothing was changed, so there is nothing to verify.")
-    new_has, old_has = (pair.name, pair.old_name) if told.names == "new" else (pair.temporary, pair.name)
+    if told.names == BEGUN:
+        raise StepMissing(
+            f"the change of names of {pair.name} was begun and not finished; run the apply cell or command again, or roll back"
+        )
+    new_has, old_has = (pair.name, pair.old_name) if told.names == NEW else (pair.temporary, pair.name)
     checks, source = Checks(f"The names of {pair.name}"), "rds:DescribeDBClusters"
     checks.equal("the existing cluster has this name", old_has, pair.name_of_source, source=source)
-    if pair.new is not None or told.names == "new":  # rolled back before the last snapshot was restored, there is none
+    if pair.new is not None or told.names == NEW:  # rolled back before the last snapshot was restored, there is none
         checks.equal("the cluster under the key of this run has this name", new_has, pair.name_of_new, source=source)
         key, found = KeyRecord.from_run(step.run).key_arn, (pair.new or {}).get("KmsKeyId")
         checks.equal(f"{new_has} is encrypted with the key of this run", key, found, source=source)
     before = _settings(step).cluster
-    if told.names == "new":
+    if told.names == NEW:
         checks.equal(
             f"{pair.name} has the endpoint that applications know", before.get("Endpoint"), (pair.new or {}).get("Endpoint"),
             source=source,

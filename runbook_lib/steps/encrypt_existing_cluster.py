@@ -106,7 +106,8 @@ def plan(step: OpenStep, asked: EncryptExistingClusterInputs) -> Plan:
             problems.append(str(error))
     if problems:
         return step.plan(asked, [source, *(Change("refuse", CLUSTER, settings.name, one) for one in problems)])
-    return step.plan(asked, [source, *changes_for(step, settings, identifier, key_arn)])
+    snapshot = ExistingClusterRecord.so_far(step.run).db_cluster_snapshot_identifier  # that of 11, once it was restored
+    return step.plan(asked, [source, *changes_for(step, settings, identifier, key_arn, snapshot=snapshot)])
 
 
 def _another_source(step: OpenStep, settings: ClusterSettings) -> list[str]:

@@ -12,10 +12,12 @@ from runbook_lib.aws.answers import error_code
 from runbook_lib.aws.cluster_settings import ClusterSettings, parameters_of, read_settings
 from runbook_lib.inputs.existing import SUFFIX
 from runbook_lib.plan import Change, Plan
+from runbook_lib.run.clusters import ExistingClusterRecord
 from runbook_lib.steps import carry_over, ownership
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.ownership import CLUSTER, INSTANCE, SNAPSHOT
 
+SNAPSHOT_TAG = "runbook:snapshot"  # of a restored cluster: RDS does not tell what a cluster was restored from
 SETTINGS, ENDPOINT, SCALING = "cluster settings", "custom endpoint", "autoscaling of readers"
 
 
@@ -33,7 +35,7 @@ def changes_for(
     known = parameters_of(step.session, "RestoreDBClusterFromSnapshot")
     restore = carry_over.restore_request(
         settings.cluster, identifier=identifier, snapshot=snapshot, key_arn=key_arn, known=known,
-        tags=step.tag_list(carry_over.carried_tags(settings.cluster)),
+        tags=step.tag_list({**carry_over.carried_tags(settings.cluster), SNAPSHOT_TAG: snapshot}),
     )  # fmt: skip
     detail = f"restored from {snapshot}, encrypted under key {key_arn.rpartition('/')[2][:8]}…, with the settings of the source"
     changes.append(_made(step, CLUSTER, identifier, detail, "rds:RestoreDBClusterFromSnapshot", restore))
@@ -61,9 +63,21 @@ def _made(step: OpenStep, resource: str, name: str, detail: str, call: str, requ
     if found is None:
         return Change("create", resource, name, detail, call, request)
     one = of(found)
+    if resource == CLUSTER and (held := restored_from(step, found)) and held != request["SnapshotIdentifier"]:
+        return Change(
+            "refuse", resource, name, f"exists, restored from {held}; cut over or roll back (11), or delete it (90)"
+        )
     if ownership.is_ours(step, one, creator=step.name):
         return Change("keep", resource, name, "created by this run", "", request, one.identity)
     return Change("refuse", resource, name, f"exists, and {step.whose(one.tags)}; choose another db_cluster_identifier")
+
+
+def restored_from(step: OpenStep, found: Mapping[str, Any]) -> str:
+    """Return the snapshot that a cluster was restored from: its tag, or what 10 recorded; "" if neither tells."""
+    record = ExistingClusterRecord.so_far(step.run)
+    recorded = found.get("DbClusterResourceId") == record.db_cluster_resource_id
+    tag = rds.rds_tags(dict(found)).get(SNAPSHOT_TAG, "")
+    return tag or (record.db_cluster_snapshot_identifier if recorded else "")
 
 
 def _afterwards(

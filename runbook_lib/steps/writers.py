@@ -68,10 +68,10 @@ def stop(step: OpenStep, cluster: Mapping[str, Any], asked: CutOverInputs) -> st
         return f"the operator's word ({asked.writers}); {_seen(step, name)}"
     group = _close(step, cluster)
     if groups_of(cluster) != [group]:
+        step.run.note(step.name, rebooted_round=-1)  # first: who connected while it was open is to be disconnected
         step.client("rds").modify_db_cluster(
             DBClusterIdentifier=name, VpcSecurityGroupIds=[group], ApplyImmediately=True
         )
-        step.run.note(step.name, rebooted_round=-1)
         _wait(step, name, asked)
     if CutOverRecord.so_far(step.run).rebooted_round != record.round:
         step.client("rds").reboot_db_instance(DBInstanceIdentifier=_writer(cluster))
@@ -80,13 +80,20 @@ def stop(step: OpenStep, cluster: Mapping[str, Any], asked: CutOverInputs) -> st
     return _proof(step, name)
 
 
-def let_in(step: OpenStep, cluster: Mapping[str, Any], groups: list[str]) -> None:
-    """Give a closed cluster its security groups back; one that this step did not close is left alone."""
+def is_closed(step: OpenStep, cluster: Mapping[str, Any]) -> bool:
+    """Return whether the cluster has only the security group by which this run closed it."""
     closed = CutOverRecord.so_far(step.run).closed_security_group_id
-    if closed and groups_of(cluster) == [closed] and groups:
+    return bool(closed) and groups_of(cluster) == [closed]
+
+
+def let_in(step: OpenStep, cluster: Mapping[str, Any], groups: list[str], asked: CutOverInputs) -> None:
+    """Give a closed cluster its security groups back, and wait; one that this step did not close is left alone."""
+    if is_closed(step, cluster) and groups:
+        name = str(cluster["DBClusterIdentifier"])
         step.client("rds").modify_db_cluster(
-            DBClusterIdentifier=cluster["DBClusterIdentifier"], VpcSecurityGroupIds=groups, ApplyImmediately=True
+            DBClusterIdentifier=name, VpcSecurityGroupIds=groups, ApplyImmediately=True
         )
+        _wait(step, name, asked)
 
 
 def _source(step: OpenStep) -> str:

@@ -1,4 +1,4 @@
-"""The metric of open connections: AWS/RDS, DatabaseConnections, by cluster.
+"""The metric of open connections: AWS/RDS, DatabaseConnections, by cluster and by its writer.
 
 moto gap: RDS has no metrics. A cluster with the tag `sandbox:clients` has that many clients, which connect while one of its
 security groups admits anything inbound. What is connected stays connected until the writer restarts (VPC user guide,
@@ -42,9 +42,10 @@ def _metrics(account_id: str, region: str) -> list[Any]:
     return [
         MetricDatum(
             namespace="AWS/RDS", name=NAME, value=open_connections(one), unit="Count", timestamp=minute,
-            dimensions=[{"Name": "DBClusterIdentifier", "Value": one.identifier}],
+            dimensions=[{"Name": "DBClusterIdentifier", "Value": one.identifier}, *role],
         )
         for one in clusters(rds_backends[account_id][region])
+        for role in ([], [{"Name": "Role", "Value": "WRITER"}])
         if one.instances
     ]  # fmt: skip
 
