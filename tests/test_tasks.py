@@ -19,6 +19,7 @@ from runbook_lib.run.steps import all_steps
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.start import open_run
 from runbook_lib.steps.tasks.work import TASKS, task
+from runbook_sandbox.rds import quotas
 
 FOREVER = {"ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"}
 NEW = {"ImportType": "NEW_KEY_MATERIAL", **FOREVER}
@@ -36,6 +37,8 @@ def started(served, tmp_path_factory):
     folder.mkdir(mode=0o700)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(sandbox_process.ENDPOINT_VARIABLE, served)
+        for kind in ("DBClusters", "DBInstances"):  # each test prepares some, and all of them use one account
+            patch.setitem(quotas.MOST, kind, 400)
         reset(served)
         yield open_run(StartInputs(), runs_dir=folder)
 
