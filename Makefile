@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run lab test test-all crash-matrix fuzz mutants audit bench lint notebooks screenshots lock wheelhouse clean
+.PHONY: run lab test test-all test-airflow crash-matrix fuzz mutants audit bench lint notebooks screenshots lock wheelhouse clean
 
 run: .venv/ready
 	@$(BIN)/runbook run
@@ -17,6 +17,17 @@ test: .venv/ready
 test-all: .venv/ready
 	$(BIN)/pytest -p no:nbval -m slow tests/test_browser.py tests/test_browser_clumsy.py tests/test_lab.py
 	$(BIN)/pytest -p no:nbval -n auto --dist worksteal -m "slow and not by_command" --ignore tests/test_browser.py --ignore tests/test_browser_clumsy.py --ignore tests/test_lab.py
+
+# Execute the DAGs of examples/airflow with Airflow itself, in an environment of its own that is kept.
+test-airflow: .venv/ready .venv-airflow/ready
+	RUNBOOK_AIRFLOW=$(CURDIR)/.venv-airflow/bin/airflow $(BIN)/pytest -p no:nbval tests/test_airflow.py
+
+.venv-airflow/ready: examples/airflow/requirements.lock | .venv/ready
+	rm -rf .venv-airflow && $(PYTHON) -m venv .venv-airflow
+	INDEX=$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null || echo https://pypi.org/simple)}; \
+		$(BIN)/uv pip install --quiet --require-hashes --default-index $$INDEX --python .venv-airflow/bin/python -r $< || \
+		.venv-airflow/bin/pip install --quiet --require-hashes -r $<
+	touch $@
 
 # Break the chain at every AWS call and every file write, and run it again. Slow.
 crash-matrix: .venv/ready
@@ -60,6 +71,8 @@ lock: .venv/ready
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-annotate --upgrade --output-file requirements.lock
 	$(BIN)/python tools/environment.py
+	$(BIN)/uv pip compile examples/airflow/requirements.in --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-annotate --upgrade --output-file examples/airflow/requirements.lock
 
 # Download the locked packages, and what builds this one, for a set-up without network: make WHEELHOUSE=wheelhouse .venv/ready
 wheelhouse: .venv/ready
