@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from runbook_lib.aws.sandbox_accounts import account_of_seat
 from runbook_lib.aws.sandbox_process import Sandbox
 from runbook_lib.aws.seats import sandbox_account
+from runbook_lib.aws.session import sandbox_session
 from runbook_lib.errors import InputError
 from runbook_lib.inputs.start import StartInputs
 from runbook_lib.run.run import Run
@@ -61,3 +63,11 @@ def test_a_seat_is_an_account_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("RUNBOOK_SEAT", "seven")
     with pytest.raises(InputError, match="RUNBOOK_SEAT"):
         sandbox_account(StartInputs(), SANDBOX, runs_dir=tmp_path)
+
+
+def test_a_seat_that_was_emptied_before_is_open_to_whoever_did_not_sit_there(world):
+    """Somebody who names the account, without the seat, knows the sandbox by its first id, and is not told of a reset."""
+    account = account_of_seat(7)
+    world.ask("/runbook/seats/7/reset", {}, method="POST")
+    session = sandbox_session(world.sandbox, region="eu-west-2", account_id=account)
+    assert session.client("kms").list_keys()["Keys"] == []

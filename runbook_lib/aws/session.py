@@ -66,7 +66,9 @@ class Session:
         self.region = region
         self.endpoint_url = endpoint_url
         self._expected_account = account_id
-        self._sandbox = {seat_file.SANDBOX_HEADER: sandbox_id} if sandbox_id else {}
+        # Only who asked as this account has the sandbox's id as this account has it.
+        asked_as = sandbox_process.headers_for(endpoint_url).get(ACCOUNT_HEADER) if sandbox_id else None
+        self._sandbox = {seat_file.SANDBOX_HEADER: sandbox_id} if asked_as and asked_as == account_id else {}
         self._seen: tuple[datetime, float] | None = None
         self._identities: dict[str, dict[str, str]] = {}  # by access key: the identity that STS returned
         self._identity_lock = threading.Lock()
