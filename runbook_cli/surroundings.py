@@ -29,10 +29,13 @@ def prepare() -> None:
     for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
-    if "IPYTHONDIR" not in os.environ and not os.access(os.path.expanduser("~"), os.W_OK):
+    homeless = os.path.expanduser("~") == "~"  # neither HOME nor an entry of this user: Jupyter ends in a traceback
+    if homeless or ("IPYTHONDIR" not in os.environ and not os.access(os.path.expanduser("~"), os.W_OK)):
         folder = tempfile.mkdtemp(prefix="ipython-")  # IPython would take one for each kernel, and print a warning
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        os.environ["IPYTHONDIR"] = folder
+        os.environ.setdefault("IPYTHONDIR", folder)
+        if homeless:
+            os.environ["HOME"] = folder
 
 
 def require_files() -> None:

@@ -66,9 +66,37 @@ def test_a_user_without_an_entry_and_without_a_home(monkeypatch: pytest.MonkeyPa
     def nobody(_number: int) -> None:
         raise KeyError("no such user")
 
+    monkeypatch.setenv("HOME", "before")  # so that the variable is restored
     monkeypatch.delenv("HOME")
     monkeypatch.setenv("IPYTHONDIR", "before")  # so that the variable is restored
     monkeypatch.delenv("IPYTHONDIR")
     monkeypatch.setattr("pwd.getpwuid", nobody)
     prepare()
     assert Path(os.environ["IPYTHONDIR"]).is_dir()
+    assert Path.home().is_dir()
+
+
+UNKNOWN = ["unshare", "--user", "--map-user=12345", "--map-group=12345"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(0 != subprocess.run([*UNKNOWN, "true"], check=False).returncode, reason="no user namespaces here")
+@pytest.mark.parametrize("kernel", ["forked", "plain"])
+def test_a_whole_run_of_a_user_without_an_entry_and_without_a_home(world: World, tmp_path: Path, kernel: str) -> None:
+    """Neither pwd nor HOME knows a home folder; Jupyter asks for one."""
+    words = [*UNKNOWN, "env", "-u", "HOME", "-u", "IPYTHONDIR", sys.executable, "-m", "runbook_cli.main"]
+    done = subprocess.run(
+        [*words, "run", "--quiet", "--run-id", "nobody", "--kernel", kernel, "--runs-dir", str(world.folder)],
+        cwd=ROOT, text=True, timeout=180, check=False, capture_output=True,
+    )  # fmt: skip
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+    assert world.report("nobody")["verified"]
+
+
+@pytest.mark.slow
+def test_a_home_that_is_not_writable(world: World, tmp_path: Path) -> None:
+    """A read-only image: nothing is printed, and nothing is needed there."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o555)
+    done = shell(world, f"unset IPYTHONDIR; {COMMAND} run --quiet --run-id readonly", HOME=str(home))
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
