@@ -42,6 +42,11 @@ def room(seats: int, host: str, port: int, names: tuple[str, ...], runs_dir: Pat
     folder = private_folder(runs_folder(runs_dir), parents=True)
     known = tokens.load(folder, seats)
     file = folder / seat_file.FILE_NAME
+    if (taken := seat_file.read(folder)) is not None and taken.seat != tokens.TRAINER:
+        where = f"{shown(file)} is seat {taken.seat} of {taken.url}"
+        raise InputError(
+            [("--runs-dir", f"{where}; choose another folder for the room, or leave that seat: delete it")]
+        )
 
     def announce(url: str) -> None:
         used = f"http://{names[0]}:{url.rpartition(':')[2]}" if names else url

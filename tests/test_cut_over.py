@@ -264,6 +264,54 @@ def test_a_network_that_was_opened_after_the_last_snapshot_makes_it_stale(ready:
 
 
 @pytest.mark.slow
+def test_the_operators_word_does_not_outweigh_the_metric(ready: Walk) -> None:
+    """Interrupted, then said again while clients are connected: what they may have written is in another snapshot."""
+    with pytest.MonkeyPatch.context() as patch:
+        break_at(patch, "RestoreDBClusterFromSnapshot", 1, "before")
+        with pytest.raises(Killed):
+            apply(ready, writers="stopped_by_operator")
+    assert f"restored again from {NEW}-final-2" in repr(plan(ready, writers="stopped_by_operator"))
+    assert do(ready, writers="stopped_by_operator").passed
+    assert held(ready) == f"{NEW}-final-2"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("status", ["deleting", "inaccessible-encryption-credentials-recoverable", "creating"])
+def test_the_way_back_does_not_wait_for_the_new_cluster(
+    ready: Walk, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    """Whatever becomes of it: the existing cluster has its network again at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        break_at(patch, "CreateDBClusterSnapshot", 1, "before")
+        with pytest.raises(Killed):
+            apply(ready)
+    send = BaseClient._make_api_call
+
+    def sent(self: Any, operation: str, request: Any) -> Any:
+        found = send(self, operation, request)
+        for one in found.get("DBClusters", []) if operation == "DescribeDBClusters" else []:
+            if one["DBClusterIdentifier"] == NEW:
+                one["Status"] = status
+        return found
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", sent)
+    apply(ready, roll_back=True, wait_timeout_minutes=1)
+    monkeypatch.undo()
+    assert cut_over.verify(ready.step("11")).passed
+    groups = [one["VpcSecurityGroupId"] for one in described(ready, NAME)["VpcSecurityGroups"]]
+    assert groups != [ready.run.record("11_cut_over")["closed_security_group_id"]]
+
+
+@pytest.mark.slow
+def test_an_operator_may_stop_the_writers_by_security_groups(ready: Walk) -> None:
+    """That is no change of the settings that the new cluster gets: it has the groups that 10 read."""
+    group = ready.client("ec2").create_security_group(GroupName="nobody", Description="nobody", VpcId=ready.client("rds")
+        .describe_db_subnet_groups()["DBSubnetGroups"][0]["VpcId"])["GroupId"]  # fmt: skip
+    ready.client("rds").modify_db_cluster(DBClusterIdentifier=NAME, VpcSecurityGroupIds=[group], ApplyImmediately=True)
+    assert not refusals(ready, writers="stopped_by_operator")
+
+
+@pytest.mark.slow
 def test_every_rollback_ends_the_snapshots_before_it(ready: Walk) -> None:
     """Also that of a second cut-over which was interrupted: three rounds, three last snapshots."""
     for expected in (f"{NEW}-final-1", f"{NEW}-final-2"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hmac
 import json
 import stat
@@ -157,7 +158,7 @@ def test_a_role_of_another_seat_cannot_be_assumed(url: str) -> None:
         assert expected == code(sts.assume_role, **given)
 
 
-@pytest.mark.parametrize("spelling", ["plain", "percent", "escaped"])
+@pytest.mark.parametrize("spelling", ["plain", "percent", "escaped", "gzip"])
 def test_a_resource_of_another_seat_cannot_be_reached_by_its_arn(url: str, spelling: str) -> None:
     """moto finds an SNS topic in the account of its ARN, whoever asks; however the ARN is spelled."""
     topic = client(url, "sns", token=TOKENS[2]).create_topic(Name=f"of-two-{spelling}")["TopicArn"]
@@ -168,13 +169,19 @@ def test_a_resource_of_another_seat_cannot_be_reached_by_its_arn(url: str, spell
         text = json.dumps({"TopicArn": topic}).replace("200000000002", "2000000\\u00300002")
         data, kind = (
             (form, "application/x-www-form-urlencoded")
-            if spelling == "percent"
+            if spelling in ("percent", "gzip")
             else (text, "application/x-amz-json-1.0")
         )
         headers = {"x-runbook-token": TOKENS[1], "Content-Type": kind, "X-Amz-Target": "SNS.DeleteTopic",
                    "Authorization": "AWS4-HMAC-SHA256 Credential=x/20270101/eu-west-2/sns/aws4_request, x"}  # fmt: skip
+        sent = data.encode()
+        if spelling == "gzip":
+            sent, headers = (
+                gzip.compress(urlencode({"Action": "DeleteTopic", "TopicArn": topic}).encode()),
+                {**headers, "Content-Encoding": "gzip"},
+            )
         with pytest.raises(urllib.error.HTTPError, match="403"):
-            _opener.open(urllib.request.Request(url, data=data.encode(), headers=headers), timeout=30)  # noqa: S310 - http
+            _opener.open(urllib.request.Request(url, data=sent, headers=headers), timeout=30)  # noqa: S310 - http
     assert "ok" == code(client(url, "sns", token=TOKENS[2]).get_topic_attributes, TopicArn=topic)
     assert "ok" == code(client(url, "sns", token=TOKENS[2]).delete_topic, TopicArn=topic)
 

@@ -116,9 +116,11 @@ def enter(browser: Any, room: Room, token: str) -> Any:
     """Open the room in a browser of its own and enter the token, as a person does."""
     page = browser.new_context(viewport={"width": 1360, "height": 900}).new_page()
     page.set_default_timeout(20_000)
-    page.complaints, page.strangers = [], []
+    page.complaints, page.from_elsewhere = [], []
     page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
-    page.on("request", lambda request: None if request.url.startswith(room.url) else page.strangers.append(request.url))
+    page.on(
+        "request", lambda request: None if request.url.startswith(room.url) else page.from_elsewhere.append(request.url)
+    )
     page.goto(f"{room.url}/room")
     page.get_by_label("Token").fill(token)
     page.get_by_role("button", name="Enter").click()
@@ -148,7 +150,7 @@ def test_the_page_shows_each_seat_and_where_it_is(trainer: Any, room: Room) -> N
     assert "2" == row(trainer, 2).locator("td").last.inner_text()
     sees(trainer, "all done", within='tr[data-seat="3"]')
     assert "empty" in row(trainer, 1).inner_text()
-    assert ([], []) == (trainer.complaints, trainer.strangers)
+    assert ([], []) == (trainer.complaints, trainer.from_elsewhere)
 
 
 def test_a_name_is_text_and_no_element(trainer: Any) -> None:

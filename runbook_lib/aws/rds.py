@@ -87,10 +87,23 @@ def latest_connections(session: Session, identifier: str, *, since: datetime) ->
     By cluster alone, readers count too, which nobody can write to. CloudWatch has one reading a minute (Aurora user guide,
     Amazon CloudWatch metrics for Amazon Aurora).
     """
-    found = session.client("cloudwatch").get_metric_statistics(
-        Namespace="AWS/RDS", MetricName="DatabaseConnections", Period=60, Statistics=["Maximum"],
-        Dimensions=[{"Name": "DBClusterIdentifier", "Value": identifier}, {"Name": "Role", "Value": "WRITER"}],
-        StartTime=since, EndTime=since + timedelta(hours=1),
-    )["Datapoints"]  # fmt: skip
+    found = _connections(session, identifier, since=since, until=since + timedelta(hours=1))
     last = max(found, key=lambda one: one["Timestamp"], default=None)
     return (last["Timestamp"], int(last["Maximum"])) if last else None
+
+
+def most_connections(session: Session, identifier: str, *, since: datetime, until: datetime) -> int:
+    """Return the most connections that a cluster's writer had at once in that time; 0 also without any reading."""
+    found = _connections(session, identifier, since=since.replace(second=0, microsecond=0), until=until)
+    return max((int(one["Maximum"]) for one in found), default=0)
+
+
+def _connections(session: Session, identifier: str, *, since: datetime, until: datetime) -> list[dict[str, Any]]:
+    """Return the readings between two times, at most 1440, as a response has (GetMetricStatistics)."""
+    minutes = int((until - since).total_seconds() // 60 // 1440) + 1
+    found = session.client("cloudwatch").get_metric_statistics(
+        Namespace="AWS/RDS", MetricName="DatabaseConnections", Period=60 * minutes, Statistics=["Maximum"],
+        Dimensions=[{"Name": "DBClusterIdentifier", "Value": identifier}, {"Name": "Role", "Value": "WRITER"}],
+        StartTime=since, EndTime=max(until, since + timedelta(minutes=1)),
+    )  # fmt: skip
+    return [dict(one) for one in found["Datapoints"]]

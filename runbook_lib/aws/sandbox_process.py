@@ -83,6 +83,12 @@ def headers_for(url: str) -> dict[str, str]:
     return {"Content-Type": "application/json", **account, **seat_file.headers(url)}
 
 
+def seen_as(sandbox_id: str, url: str, account_id: str) -> dict[str, str]:
+    """Return the header that says which id of the sandbox an account has seen; only this process's own seat has one."""
+    own = headers_for(url).get(ACCOUNT_HEADER) if sandbox_id else None
+    return {seat_file.SANDBOX_HEADER: sandbox_id} if own and own == account_id else {}
+
+
 def reason(error: urllib.error.HTTPError) -> str:
     """Return why the sandbox refused a request, as its response says."""
     try:

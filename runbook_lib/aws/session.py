@@ -66,9 +66,7 @@ class Session:
         self.region = region
         self.endpoint_url = endpoint_url
         self._expected_account = account_id
-        # Only who asked as this account has the sandbox's id as this account has it.
-        asked_as = sandbox_process.headers_for(endpoint_url).get(ACCOUNT_HEADER) if sandbox_id else None
-        self._sandbox = {seat_file.SANDBOX_HEADER: sandbox_id} if asked_as and asked_as == account_id else {}
+        self._sandbox = sandbox_process.seen_as(sandbox_id, endpoint_url, account_id)
         self._seen: tuple[datetime, float] | None = None
         self._identities: dict[str, dict[str, str]] = {}  # by access key: the identity that STS returned
         self._identity_lock = threading.Lock()
@@ -186,10 +184,8 @@ class Session:
         if date:
             self._seen = (parsedate_to_datetime(date).astimezone(UTC), time.monotonic())
         error = parsed.get("Error", {})
-        if self.endpoint_url and error.get("Code") == sandbox_process.SEAT_WAS_RESET:
-            raise SandboxEnded(str(error.get("Message")))
-        if self.endpoint_url and error.get("Code") == sandbox_process.ROOM_REFUSED:
-            raise AccessDenied(str(error.get("Message")))
+        if self.endpoint_url and (refused := _OF_A_ROOM.get(error.get("Code", ""))):
+            raise refused(str(error.get("Message")))
         raise_for_answer(parsed, call, retried=retried)
 
     def _after_call_error(self, exception: Exception, **_: Any) -> None:
@@ -292,6 +288,7 @@ class Session:
         return str(self.client("iam").get_role(RoleName=match[1])["Role"]["Arn"])
 
 
+_OF_A_ROOM = {sandbox_process.SEAT_WAS_RESET: SandboxEnded, sandbox_process.ROOM_REFUSED: AccessDenied}
 _WHO = "GetCallerIdentity"  # the one call that is sent before the account is known
 
 

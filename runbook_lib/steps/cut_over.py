@@ -7,14 +7,14 @@ is left to do is read from AWS, whose resource ids no rename changes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runbook_lib.aws import rds
 from runbook_lib.aws.cluster_settings import ClusterSettings
 from runbook_lib.checks import Checks
 from runbook_lib.errors import NotConfirmed, StepMissing, WaitFailed
-from runbook_lib.inputs.cut_over import CLOSE, NOT_COMPARED, STOPPED_BEFORE, CutOverInputs
+from runbook_lib.inputs.cut_over import NOT_COMPARED, STOPPED_BEFORE, CutOverInputs
 from runbook_lib.inputs.existing import OLD_SUFFIX
 from runbook_lib.pages.progress import interruptible
 from runbook_lib.plan import Change, Plan
@@ -23,7 +23,7 @@ from runbook_lib.run.records import KeyRecord
 from runbook_lib.run.steps import ENCRYPT_EXISTING_CLUSTER
 from runbook_lib.steps import reports, restored_cluster, writers
 from runbook_lib.steps.after_cut_over import advice, row_counts, still_under_the_old_key
-from runbook_lib.steps.last_snapshot import changed_settings, is_begun, renew, rows_of_renewal, scaling_follows
+from runbook_lib.steps.last_snapshot import needs_another, not_the_last, renew, rows_of_renewal, scaling_follows
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.ownership import CLUSTER
 from runbook_lib.steps.rename import rename
@@ -72,16 +72,6 @@ def _pair(step: OpenStep) -> _Pair:
     return _Pair(source, restored_cluster.find(step), name, temporary)
 
 
-def _is_anew(step: OpenStep, pair: _Pair, asked: CutOverInputs) -> bool:
-    """Return whether somebody may have written since this round's last snapshot: the network is to be closed (again)."""
-    return (
-        asked.writers == CLOSE
-        and pair.source is not None
-        and is_begun(step)
-        and not writers.is_closed(step, pair.source)
-    )
-
-
 # Plan -------------------------------------------------------------------------------------------------------------
 
 
@@ -98,7 +88,7 @@ def plan(step: OpenStep, asked: CutOverInputs) -> Plan:
     if pair.source is not None and pair.is_to_be_renamed:
         rows += writers.changes(step, pair.source, asked)
         if asked.writers != STOPPED_BEFORE:
-            rows += rows_of_renewal(step, pair.new, anew=_is_anew(step, pair, asked))
+            rows += rows_of_renewal(step, pair.new, another=needs_another(step, asked, pair.source))
         rows.append(_renamed(pair.name, pair.old_name, "the existing cluster; nothing of it is deleted"))
     rows.append(_renamed(pair.temporary, pair.name, "the cluster under the key of this run"))
     rows += scaling_follows(step, pair.name)
@@ -145,28 +135,14 @@ def _problems(step: OpenStep, asked: CutOverInputs, pair: _Pair) -> list[str]:
         )
     if asked.roll_back:
         return found
-    found += _not_the_last(step, asked, pair)
+    if pair.source is not None and pair.is_to_be_renamed:
+        found += not_the_last(step, asked, pair.source)
     replaced = pair.is_to_be_renamed and asked.writers != STOPPED_BEFORE
     for cluster in (pair.source, None if replaced else pair.new):
         if cluster and cluster["Status"] not in ("available", "renaming", "modifying"):
             found.append(f"{cluster['DBClusterIdentifier']} is {cluster['Status']}; wait or start it")
     if pair.new is None and (asked.writers == STOPPED_BEFORE or pair.name_of_source == pair.old_name):
         found.append("the cluster that 10 restored does not exist any more; run 10 again, or roll back")
-    return found
-
-
-def _not_the_last(step: OpenStep, asked: CutOverInputs, pair: _Pair) -> list[str]:
-    """Return why what 10 read or restored is not what the existing cluster is now."""
-    if pair.source is None or not pair.is_to_be_renamed:
-        return []
-    found = []
-    if asked.writers == STOPPED_BEFORE and (CutOverRecord.so_far(step.run).round or is_begun(step)):
-        found.append(
-            "writers: 'stopped_before_snapshot' is true only for the first cut-over, before a last snapshot was begun; choose "
-            "close_network, or stopped_by_operator"
-        )
-    if not writers.is_closed(step, pair.source):
-        found += changed_settings(step, pair.name)
     return found
 
 
@@ -232,7 +208,7 @@ def _cut_over(step: OpenStep, asked: CutOverInputs, pair: _Pair) -> str:
     minutes = float(asked.wait_timeout_minutes)
     if pair.source is not None and pair.is_to_be_renamed:
         # Before anything is sent: whoever repeats this after a failure must not take an older snapshot for the last one.
-        number = CutOverRecord.so_far(step.run).round + int(_is_anew(step, pair, asked))
+        number = CutOverRecord.so_far(step.run).round + int(needs_another(step, asked, pair.source))
         step.run.note(step.name, names=BEGUN, round=number)
         step.run.note(step.name, writers_stopped=writers.stop(step, pair.source, asked))
         if asked.writers != STOPPED_BEFORE:
@@ -263,8 +239,11 @@ def _roll_back(step: OpenStep, asked: CutOverInputs, pair: _Pair) -> str:
     told, minutes = CutOverRecord.so_far(step.run), float(asked.wait_timeout_minutes)
     if told.names in (BEGUN, NEW):  # first, so that no failure after it leaves an open cluster with a last snapshot
         step.run.note(step.name, names=BEGUN, round=told.round + 1, row_counts="", writers_stopped="")
+    # One that has its temporary name may be deleting, or be restored for hours: the way back does not wait for it.
+    if pair.new is not None and (pair.name_of_new != pair.temporary or pair.new["Status"] == "renaming"):
+        pair = replace(pair, new=rename(step, str(pair.new["DbClusterResourceId"]), pair.temporary, minutes=minutes))
     if pair.new is not None:
-        _note_name(step, rename(step, str(pair.new["DbClusterResourceId"]), pair.temporary, minutes=minutes))
+        _note_name(step, pair.new)
     source = rename(
         step, ExistingClusterRecord.from_run(step.run).source_db_cluster_resource_id, pair.name, minutes=minutes
     )

@@ -7,19 +7,21 @@ this round's snapshot is kept.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from runbook_lib.aws import rds
 from runbook_lib.aws.cluster_settings import ClusterSettings, cluster_of, members_of, read_settings
 from runbook_lib.aws.retry import retry_until_passed
 from runbook_lib.errors import PlanOutdated, WaitFailed
+from runbook_lib.inputs.cut_over import CLOSE, STOPPED_BEFORE, CutOverInputs
 from runbook_lib.inputs.existing import EncryptExistingClusterInputs
 from runbook_lib.inputs.rds import CleanUpInputs
 from runbook_lib.plan import Change
 from runbook_lib.run.clusters import SETTINGS_FILE, CutOverRecord, ExistingClusterRecord
 from runbook_lib.run.records import KeyRecord
 from runbook_lib.run.steps import ENCRYPT_EXISTING_CLUSTER
-from runbook_lib.steps import carry_over, clean_up, ownership, restore
+from runbook_lib.steps import carry_over, clean_up, ownership, restore, writers
 from runbook_lib.steps.comparison import compare
 from runbook_lib.steps.open_step import OpenStep
 from runbook_lib.steps.ownership import CLUSTER, SNAPSHOT
@@ -42,7 +44,32 @@ def _settings(step: OpenStep) -> ClusterSettings:
     return ClusterSettings.from_json(step.run.read(SETTINGS_FILE))
 
 
-def changed_settings(step: OpenStep, name: str) -> list[str]:
+def needs_another(step: OpenStep, asked: CutOverInputs, source: Mapping[str, Any]) -> bool:
+    """Return whether somebody may have written since this round's last snapshot: the network is open, or clients were there."""
+    if not is_begun(step):
+        return False
+    is_open = asked.writers == CLOSE and not writers.is_closed(step, source)
+    taken = (rds.find_snapshot(step.session, snapshot_name(step)) or {}).get("SnapshotCreateTime")
+    name = str(source["DBClusterIdentifier"])
+    return is_open or (
+        taken is not None and rds.most_connections(step.session, name, since=taken, until=step.now()) > 0
+    )
+
+
+def not_the_last(step: OpenStep, asked: CutOverInputs, source: Mapping[str, Any]) -> list[str]:
+    """Return why what 10 read or restored is not what the existing cluster is now; only read."""
+    found = []
+    if asked.writers == STOPPED_BEFORE and (CutOverRecord.so_far(step.run).round or is_begun(step)):
+        found.append(
+            "writers: 'stopped_before_snapshot' is true only for the first cut-over, before a last snapshot was begun; choose "
+            "close_network, or stopped_by_operator"
+        )
+    if not writers.is_closed(step, source):
+        found += _changed_settings(step, str(source["DBClusterIdentifier"]))
+    return found
+
+
+def _changed_settings(step: OpenStep, name: str) -> list[str]:
     """Return, as a problem, which settings of the existing cluster changed since 10 read them; only read."""
     now = read_settings(step.session, name)
     if now is None:
@@ -50,21 +77,22 @@ def changed_settings(step: OpenStep, name: str) -> list[str]:
     cluster, instance = members_of(step.session, "DBCluster"), members_of(step.session, "DBInstance")
     now = ClusterSettings.from_json(now.to_json())
     found = differences(_settings(step), now, cluster_members=cluster, instance_members=instance)
-    if not found:
+    # Security groups are how an operator stops the writers; the new cluster has those that 10 read.
+    members = ", ".join(dict.fromkeys(one.member for one in found if one.member != "VpcSecurityGroups"))
+    if not members:
         return []
-    members = ", ".join(dict.fromkeys(one.member for one in found))
     return [
         f"settings of {name} changed since 10 read them ({members}), and the new cluster would not have them; set them back, "
         "or encrypt it in a run of another run_id"
     ]
 
 
-def rows_of_renewal(step: OpenStep, new: dict[str, Any] | None, *, anew: bool) -> list[Change]:
+def rows_of_renewal(step: OpenStep, new: dict[str, Any] | None, *, another: bool) -> list[Change]:
     """Return the rows of the last snapshot and what replaces the restored cluster; only read.
 
-    `anew`: the network was opened since this round's snapshot, so that another one is taken.
+    `another`: somebody may have written since this round's snapshot, so that another one is taken.
     """
-    name = snapshot_name(step, ahead=int(anew))
+    name = snapshot_name(step, ahead=int(another))
     temporary = ExistingClusterRecord.so_far(step.run).temporary_db_cluster_identifier
     if new is not None and restored_from(step, new) == name:
         return [Change("keep", CLUSTER, temporary, f"restored from the last snapshot, {name}")]
