@@ -442,6 +442,9 @@ def test_a_seat_is_taken_with_its_token_only(world: Any, url: str) -> None:
         assert said in done.stderr
         assert text not in done.stdout + done.stderr.replace("wrong usage", "")
         assert (code_ == 0) == (world.folder / "seat.json").exists()
+    refused = world.runbook("room", "--port", "0", code=2).stderr  # a trainer in the folder of a learner
+    assert f"is seat 1 of {url}; choose another folder for the room" in refused
+    assert (world.folder / "seat.json").exists()
     (world.folder / "seat.json").unlink()
     done = world.runbook("seat", "1", "--room", url, "--token-from", TOKENS[1], code=2)
     assert TOKENS[1] not in done.stdout + done.stderr

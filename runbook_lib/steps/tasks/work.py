@@ -86,7 +86,7 @@ class Work:
         return self._practice
 
     def _prepare(self) -> None:
-        print("Preparing the practice account: where each state takes time, this takes as long as a cluster.")
+        print("Preparing the practice account; this may wait for a cluster.")
         scene = self._task.prepare(self._account)
         learning.note_task(self._step.run, self._step.name, scene=scene, began=utc_stamp())
 
