@@ -45,7 +45,7 @@ def _settings(step: OpenStep) -> ClusterSettings:
 
 
 def needs_another(step: OpenStep, asked: CutOverInputs, source: Mapping[str, Any]) -> bool:
-    """Return whether somebody may have written since this round's last snapshot: the network is open, or clients were there."""
+    """Return whether somebody may have written since this round's last snapshot: the network is open, or a client was connected."""
     if not is_begun(step):
         return False
     is_open = asked.writers == CLOSE and not writers.is_closed(step, source)
